@@ -1,0 +1,1 @@
+"""runplan: from one Hydra command line to a verified, sized, ready-to-run group of fine-tuning runs."""

@@ -1,0 +1,1 @@
+"""Batch size, GPU memory, speed and wall time of a run."""

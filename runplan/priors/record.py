@@ -1,0 +1,63 @@
+"""One earlier run, as its log tells it. Unknown is `None`, never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class MemoryGib:
+    """Peak GPU memory by kind, in GiB."""
+
+    allocated: float | None = None
+    active: float | None = None
+    reserved: float | None = None
+
+
+@dataclass(frozen=True)
+class PriorRun:
+    """One log, read. Field names are those of `runplan priors --json`."""
+
+    path: str
+    trainer: str | None = None
+    """`torchtune`, `trl`, `hf`, `axolotl`, …"""
+    trainer_version: str | None = None
+    recipe: str | None = None
+    model: str | None = None
+    """Name as the log has it: `Llama-3.2-1B-Instruct`, or the builder's `llama3_2_1b`."""
+    params_b: float | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_targets: tuple[str, ...] | None = None
+    batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    max_seq_len: int | None = None
+    packed: bool | None = None
+    dtype: str | None = None
+    activation_checkpointing: bool | None = None
+    compile: bool | None = None
+    gpu: str | None = None
+    """A key of `conf/resources` where it could be recognised, else the text found."""
+    num_gpus: int | None = None
+    dataset: str | None = None
+    epochs: int | None = None
+    steps_done: int | None = None
+    steps_total: int | None = None
+    it_per_s: float | None = None
+    """Steady speed in optimizer steps a second."""
+    s_per_step: float | None = None
+    tokens_per_s: float | None = None
+    """Tokens with padding, a second."""
+    startup_s: float | None = None
+    first_step_s: float | None = None
+    checkpoint_s: tuple[float, ...] = ()
+    wall_s: float | None = None
+    peak_memory_gib: MemoryGib | None = None
+    """Peak of training; None when only the block printed after model init is there."""
+    init_memory_gib: MemoryGib | None = None
+    state: str = "unknown"
+    """completed, oom (GPU), host_oom, timeout, cancelled, node_fail, preempted, failed, running, unknown."""
+    reason: str | None = None
+    """The line that says why it ended."""
+    modified_s: float = field(default=0.0, compare=False)
+    """When the log was last written (seconds since the epoch); `newest` means this."""

@@ -1,0 +1,1 @@
+"""The edge that looks at models, datasets, tasks, disk and trainer."""
