@@ -1,0 +1,66 @@
+"""From a plan to `{path: text}`: every file of a group, by its path relative to the group. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+
+from runplan import yaml_text
+from runplan.document import plan_csv, plan_json
+from runplan.errors import RenderError
+from runplan.jobs import job_files, submit_all
+from runplan.provenance import hydra_files
+from runplan.setup_file import setup_finetune
+from runplan.summary import readme
+from runplan.trainers.torchtune import training_files
+
+if TYPE_CHECKING:
+    from runplan.plan import Plan, PlannedRun
+
+
+@cache
+def environment(templates_dir: Path) -> Environment:
+    """Templates under a folder: strict about names, with `| sh` for shell words and `| yaml` for YAML scalars."""
+    made = Environment(
+        loader=FileSystemLoader(templates_dir),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - shell and YAML, never HTML; values pass `| sh` or `| yaml`
+    )
+    made.filters["sh"] = lambda value: shlex.quote(str(value))
+    made.filters["yaml"] = yaml_text.scalar
+    return made
+
+
+def render_run(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, str]:
+    """The files of one run, by path relative to the run's directory."""
+    files = hydra_files(plan, run)
+    if run.sizing is not None:
+        files["setup_finetune.yaml"] = setup_finetune(plan, run)
+        files |= training_files(plan, run, templates)
+    return files | job_files(plan, run, templates)
+
+
+def render(plan: Plan, templates: Environment) -> dict[str, str]:
+    """All files of a group, by path relative to it.
+
+    Raises:
+        RenderError: a template asks for a name that is not there.
+    """
+    try:
+        files = {
+            f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
+        }
+        files["README.md"] = readme(plan, templates)
+        files["plan.json"] = plan_json(plan)
+        files["plan.csv"] = plan_csv(plan)
+        files["submit_all.sh"] = submit_all(plan, templates)
+    except UndefinedError as error:
+        raise RenderError(f"a template names something the plan does not have: {error}") from error
+    return files

@@ -1,0 +1,1 @@
+"""Training libraries: what their configuration files look like and what they can do."""

@@ -1,0 +1,78 @@
+"""YAML out, in one way: what PyYAML and OmegaConf both read back as what went in.
+
+PyYAML writes 1e-5 as `1.0e-05` and the string "1e-5" bare, and OmegaConf reads `12:30:00` as a number: so
+numbers get representers of their own and every string that is not plainly a word is quoted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*")
+_NOT_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
+_NON_ASCII = re.compile(r"[^\x20-\x7e]")
+
+
+class _TextDumper(_Dumper):  # type: ignore[misc]
+    """Dumper with our numbers and strings; aliases are never written."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class's signature
+        return True
+
+
+def _float_text(value: float) -> str:
+    """A float as `0.0003`, `1.0e-5`, `.inf`: with a dot and no padded exponent, so that YAML 1.1 reads a float."""
+    if math.isnan(value):
+        return ".nan"
+    if math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
+    text = repr(float(value))
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{mantissa}e{int(exponent):+d}"
+
+
+def _string_style(text: str) -> str | None:
+    if _WORD.fullmatch(text) and text.lower() not in _NOT_WORDS:
+        return None
+    return '"' if _NON_ASCII.search(text) else "'"
+
+
+def _represent_str(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_string_style(text))
+
+
+def _represent_float(dumper: Any, value: float) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:float", _float_text(value))
+
+
+_TextDumper.add_representer(str, _represent_str)
+_TextDumper.add_representer(float, _represent_float)
+_TextDumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
+
+
+def dump(data: Mapping[str, Any] | list[Any], header: str = "") -> str:
+    """A YAML document of `data` in its own order, with `header` as comment lines above it."""
+    comment = "".join(f"# {line}\n" if line else "#\n" for line in header.splitlines())
+    text: str = yaml.dump(
+        data, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**9
+    )
+    return comment + text
+
+
+def scalar(value: Any) -> str:
+    """One value as YAML that fits behind `key: ` on one line; lists and mappings in flow style."""
+    text: str = yaml.dump(
+        value, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
