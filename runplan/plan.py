@@ -115,6 +115,8 @@ class PlannedRun:
     request: Request | None = None
     gpu_hours: Interval = field(default=Interval(0.0, 0.0))
     """Training and evaluation."""
+    packed_reason: str = ""
+    """Why rows are packed or not."""
     token: str = ""
     """Identifies the run's jobs in SLURM, in the ledger and in the run itself."""
 

@@ -1,0 +1,156 @@
+"""Whether a sized run can work: small checks on its size and its limits, each with its own reason.
+
+Two kinds of answer: a problem makes the run impossible, a risk is said and left to the user.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runplan.errors import Problem
+from runplan.units import short_time, slurm_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runplan.estimate.workload import Gpu
+    from runplan.workloads import Sized
+
+Z95 = 1.6448536269514722  # standard normal quantile at 95 %
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found: a reason why the run is impossible, a risk, or neither."""
+
+    problem: Problem | None = None
+    risk: Problem | None = None
+
+
+FINE = Verdict()
+
+
+def exceedance(p50: float, p95: float, limit: float) -> float:
+    """Probability that a log-normal quantity with this median and 95 % quantile exceeds a limit."""
+    if p95 <= p50:
+        return 0.0 if p50 <= limit else 1.0
+    sigma = math.log(p95 / p50) / Z95
+    return 0.5 * math.erfc(math.log(limit / p50) / sigma / math.sqrt(2))
+
+
+def check_memory(sized: Sized, gpus: Mapping[str, Gpu]) -> Verdict:
+    """The batch must fit the GPU: p50 above it is impossible, p95 above it a risk."""
+    sizing, gpu = sized.sizing, sized.workload.gpu
+    usable = gpu.memory_gib
+    peak = sizing.peak_memory_gib
+    if peak.p95 <= usable:
+        return FINE
+    what = (
+        f"batch {sizing.batch_size} needs {peak.p50:.1f} GiB (p95 {peak.p95:.1f} GiB) of GPU memory, "
+        f"{gpu.name} has {usable:.1f} GiB"
+    )
+    user_set = sized.workload.batch_size is not None
+    where = "batch_size, resources" if user_set else "resources, max_seq_len"
+    if peak.p50 > usable or not user_set:
+        return Verdict(problem=Problem(what, where, _memory_advice(sized, gpus)))
+    chance = exceedance(peak.p50, peak.p95, usable)
+    return Verdict(risk=Problem(f"{what}: {chance:.0%} risk of running out", where, _memory_advice(sized, gpus)))
+
+
+def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
+    workload, sizing = sized.workload, sized.sizing
+    options = []
+    if workload.batch_size is not None and sizing.largest_batch_size >= 1:
+        options.append(f"batch_size={sizing.largest_batch_size} gradient_accumulation_steps=N fits")
+    if not workload.activation_checkpointing:
+        options.append("activation_checkpointing=true")
+    if not workload.packed or workload.max_seq_len > workload.lengths.longest:
+        options.append("a smaller max_seq_len")
+    bigger = [
+        f"resources={name} ({gpu.memory_gib:.0f} GiB)"
+        for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
+        if gpu.memory_gib >= sizing.peak_memory_gib.p95
+    ]
+    options.extend(bigger[:2])
+    if not bigger:
+        options.append(f"resources.gpus={2 * workload.gpus} (weights are sharded over GPUs)")
+    return "try " + " or ".join(options)
+
+
+def check_rows(sized: Sized) -> Verdict:
+    """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0."""
+    workload, sizing = sized.workload, sized.sizing
+    if sizing.steps_per_epoch >= 1:
+        return FINE
+    wanted = sizing.batch_size * sizing.gradient_accumulation_steps * workload.gpus
+    rows = "packed sequences" if workload.packed else "rows"
+    return Verdict(
+        problem=Problem(
+            f"{workload.lengths.rows} training rows give no whole optimizer step of {wanted} {rows} "
+            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated × {workload.gpus} GPUs); "
+            "the trainer would stop after 0 steps without an error",
+            "effective_batch_size, batch_size, packed",
+            "use a smaller effective_batch_size, packed=false, or more rows",
+        )
+    )
+
+
+def check_steps(sized: Sized) -> Verdict:
+    """Few optimizer steps, or more warm-up than steps, teach little."""
+    steps, warmup = sized.sizing.steps_total, sized.config.optimizer.num_warmup_steps or 0
+    minimum = sized.config.estimator.minimum_steps
+    scheduled = sized.config.optimizer.lr_scheduler != "none"
+    if scheduled and 0 < steps <= warmup:
+        return Verdict(
+            risk=Problem(
+                f"{steps} optimizer steps in all, {warmup} of them warm-up: the learning rate never reaches its peak",
+                "optimizer.num_warmup_steps",
+                f"use optimizer.num_warmup_steps={max(1, steps // 10)}, more epochs, or a smaller effective_batch_size",
+            )
+        )
+    if 0 < steps < minimum:
+        return Verdict(
+            risk=Problem(
+                f"only {steps} optimizer steps in all, fewer than {minimum}",
+                "effective_batch_size, epochs",
+                "use more epochs, more rows, or a smaller effective_batch_size",
+            )
+        )
+    return FINE
+
+
+def check_time(sized: Sized, limit_s: int | None, partition: str) -> Verdict:
+    """The limit of the partition: p50 above it is impossible, p95 above it a risk that is said with its chance."""
+    time_s = sized.sizing.time_s
+    if limit_s is None or time_s.p95 <= limit_s:
+        return FINE
+    what = f"needs {short_time(time_s.p50)} (p95 {short_time(time_s.p95)}), {partition} allows {slurm_time(limit_s)}"
+    fix = "use fewer epochs, another partition, a faster GPU, or more of them (resources.gpus)"
+    if time_s.p50 > limit_s:
+        return Verdict(problem=Problem(what, "resources.partition, resources.time", fix))
+    chance = exceedance(time_s.p50, time_s.p95, limit_s)
+    return Verdict(risk=Problem(f"{what}: {chance:.0%} risk of being cut off", "resources.partition", fix))
+
+
+def check_asked_time(sized: Sized, asked_s: int | None) -> Verdict:
+    """A wall time the user set is kept; when the estimate says it is short, that is said."""
+    time_s = sized.sizing.time_s
+    if asked_s is None or time_s.p95 <= asked_s:
+        return FINE
+    chance = exceedance(time_s.p50, time_s.p95, asked_s)
+    return Verdict(
+        risk=Problem(
+            f"resources.time={slurm_time(asked_s)} is set, the estimate is {short_time(time_s.p50)} "
+            f"(p95 {short_time(time_s.p95)}): {chance:.0%} risk of being cut off",
+            "resources.time",
+            "leave resources.time to the estimate or ask for more",
+        )
+    )
+
+
+def judge(sized: Sized, checks: tuple[Callable[[Sized], Verdict], ...]) -> tuple[list[Problem], list[Problem]]:
+    """(problems, risks) of one run, in the order of the checks."""
+    verdicts = [check(sized) for check in checks]
+    return [v.problem for v in verdicts if v.problem], [v.risk for v in verdicts if v.risk]

@@ -1,0 +1,157 @@
+"""From composed runs to a written group: reads the world, makes the plan, shows it, writes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runplan import locate
+from runplan.config import Via
+from runplan.errors import ConfigError, PlanError, Problem
+from runplan.paths import TEMPLATES_DIR, conf_dirs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runplan.config import Config
+    from runplan.plan import Composed, Plan
+    from runplan.planning import World
+
+NOT_READY = 3
+GROUP_KEYS = (
+    "group.name", "site.output_root", "preview", "overwrite", "verify.strict", "submit.via",
+    "budget.gpu_hours", "priors.paths", "priors.gpu", "naming",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupPlace:
+    """Where a group is written and how the same command names it again."""
+
+    name: str
+    directory: Path
+    command: str
+
+
+def cache_dir() -> Path:
+    """The user's cache directory for runplan (XDG)."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "runplan"
+
+
+def plan_group(composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+    """Plan, show and write a group; returns the exit code.
+
+    Args:
+        composed: the runs, in sweep order.
+        command: the override line as the user typed it.
+        experiment: name of the chosen experiment, the default name of the group.
+
+    Raises:
+        RunplanError: anything the user has to solve.
+    """
+    config = composed[0].config
+    _check_constant(composed)
+    place = _place(config, command, experiment)
+    world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
+    from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
+
+    plan = make_plan(place.name, str(place.directory), place.command, composed, world)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
+    return _show(plan) if config.preview else _write(plan, config)
+
+
+def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
+    """Everything planning needs to know, and what should be said about how it was read."""
+    from runplan.catalogue import gpus, models  # noqa: PLC0415 - start-up time
+    from runplan.planning import World  # noqa: PLC0415
+    from runplan.priors import read_priors  # noqa: PLC0415
+    from runplan.read.gather import gather_facts  # noqa: PLC0415
+    from runplan.slurm import read_cluster  # noqa: PLC0415
+
+    config = composed[0].config
+    facts = gather_facts(composed, cwd, cache_dir(), may_create=may_create)
+    default_paths = frozenset({"outputs", config.site.output_root})
+    read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
+    world = World(facts, read_cluster(), read.runs, gpus(conf_dirs()), models(conf_dirs()), str(cwd))
+    return world, tuple(read.warnings)
+
+
+def _check_constant(composed: Sequence[Composed]) -> None:
+    """Keys that belong to the whole group cannot differ between its runs."""
+    problems = []
+    for key in GROUP_KEYS:
+        levels = {repr(_value(item.config, key)) for item in composed}
+        if len(levels) > 1:
+            what = f"{key} belongs to the whole group but is swept over {', '.join(sorted(levels))}"
+            problems.append(Problem(what, key, "plan one group for each value"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
+    name = config.group.name
+    if name is None:
+        name = experiment or datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+        command = f"{command} group.name={name}".strip()
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
+    root = locate.absolute(config.site.output_root, str(Path.cwd()))
+    return GroupPlace(name, Path(root) / name, command)
+
+
+def _show(plan: Plan) -> int:
+    from runplan.summary import print_summary  # noqa: PLC0415 - rich loads only to print
+
+    print_summary(plan)
+    return 0
+
+
+def _write(plan: Plan, config: Config) -> int:
+    from runplan.render import environment, render  # noqa: PLC0415 - start-up time
+    from runplan.store import write_group  # noqa: PLC0415
+    from runplan.summary import print_summary  # noqa: PLC0415
+
+    if config.submit.via not in {Via.none, Via.sbatch}:
+        what = f"submit={config.submit.via.value} is not there yet, nothing was written"
+        raise ConfigError([Problem(what, "submit", "use submit=sbatch, or submit=none and ./submit_all.sh")])
+    result = write_group(plan, render(plan, environment(TEMPLATES_DIR)), overwrite=config.overwrite)
+    print_summary(plan, result)
+    if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
+        return NOT_READY
+    return _submit(plan) if config.submit.via is Via.sbatch else 0
+
+
+def _submit(plan: Plan) -> int:
+    """Submit with the group's own script: what a preview showed and a file says is what runs."""
+    done = subprocess.run(["bash", "submit_all.sh"], cwd=plan.directory, check=False)
+    return 1 if done.returncode else 0
+
+
+def resolve_mark(key: str, composed: Composed) -> Any:
+    """The value runplan works out for one key of one run, as `--cfg job --resolve` shows it.
+
+    Raises:
+        PlanError: the run cannot be planned.
+    """
+    from runplan.planning import make_plan  # noqa: PLC0415
+
+    world, _ = read_world([composed], Path.cwd(), may_create=False)
+    run = make_plan("preview", str(Path.cwd()), "", [composed], world).runs[0]
+    value = _value(run.config, key)
+    if value is None:
+        raise PlanError([Problem(f"{key} has no value for {run.name}", key)], 1)
+    return getattr(value, "value", value)

@@ -1,0 +1,56 @@
+"""What only the group as a whole can get wrong: its budget, and effective batches that confound its factors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runplan.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runplan.estimate.workload import Interval
+    from runplan.plan import PlannedRun
+
+SHOWN_RUNS = 4
+
+
+def check_budget(runs: Sequence[PlannedRun], gpu_hours: Interval, budget: float | None) -> list[Problem]:
+    """A risk when the group's GPU-hours exceed the budget, with the dearest runs to drop so that it fits."""
+    if budget is None or gpu_hours.p95 <= budget:
+        return []
+    what = f"the group needs {gpu_hours.p50:.1f} GPU-hours (p95 {gpu_hours.p95:.1f}), the budget is {budget:.1f}"
+    dropped, left = [], gpu_hours.p50
+    for run in sorted(runs, key=lambda run: run.gpu_hours.p50, reverse=True):
+        if left <= budget:
+            break
+        dropped.append(run.name)
+        left -= run.gpu_hours.p50
+    fix = f"without {_some(dropped)} it needs {left:.1f}" if dropped else "it fits at p50; keep a reserve"
+    return [Problem(what, "budget.gpu_hours", fix)]
+
+
+def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Problem]:
+    """A risk when runs differ in effective batch though it is no factor: its effect mixes with the factors'."""
+    sizes: dict[int, list[str]] = {}
+    for run in runs:
+        if run.sizing is not None:
+            gpus = run.config.resources.gpus
+            size = run.sizing.batch_size * run.sizing.gradient_accumulation_steps * gpus
+            sizes.setdefault(size, []).append(run.name)
+    chosen = {"batch_size", "effective_batch_size", "gradient_accumulation_steps", "resources.gpus"} & set(factors)
+    if len(sizes) < 2 or chosen:
+        return []
+    said = "; ".join(f"{size} in {_some(names)}" for size, names in sorted(sizes.items()))
+    return [
+        Problem(
+            f"effective batch sizes differ though they are no factor: {said}",
+            "effective_batch_size",
+            "set one effective_batch_size that all runs can reach, or make it a factor",
+        )
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
+    return ", ".join(names[:SHOWN_RUNS]) + more

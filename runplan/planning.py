@@ -1,0 +1,259 @@
+"""The pure middle: from composed runs, facts, cluster and earlier runs to one plan of the whole group.
+
+Every run is planned even when others cannot be: all problems are collected and raised once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from runplan import locate
+from runplan.cells import plan_cells
+from runplan.cluster import Cluster
+from runplan.config import Config, EstimatorName
+from runplan.errors import PlanError, Problem
+from runplan.estimate import calibrated, rules
+from runplan.estimate.intervals import total
+from runplan.estimate.memory import host_memory_gib
+from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
+from runplan.facts import Architecture, Facts, ModelFacts
+from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
+from runplan.group_checks import check_budget, check_effective_batch
+from runplan.naming import control_key, control_names, run_names
+from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, RunType
+from runplan.priors.record import PriorRun
+from runplan.recipe import choose_recipe
+from runplan.requests import asked_time_s, fill_request, training_request
+from runplan.summary import design_type
+from runplan.trainers.torchtune import complete_trainer_defaults
+from runplan.units import HOUR_S, parse_slurm_time
+from runplan.verify import check_data, check_things
+from runplan.verify_cluster import check_cluster
+from runplan.workloads import Sized, decide_packing, fill_sizes, lengths_of, make_workload
+
+TOKEN_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything a plan is made from besides the runs: facts, cluster, earlier runs, known GPUs and models."""
+
+    facts: Facts
+    cluster: Cluster | None
+    priors: Sequence[PriorRun]
+    gpus: Mapping[str, Gpu]
+    models: Mapping[str, Architecture]
+    cwd: str
+    """Folder that relative paths are relative to."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One run on its way: planned, or the problems why not."""
+
+    run: PlannedRun | None
+    problems: tuple[Problem, ...] = ()
+    risks: tuple[Problem, ...] = ()
+
+
+def make_plan(group: str, directory: str, command: str, composed: Sequence[Composed], world: World) -> Plan:
+    """The plan of a whole group.
+
+    Args:
+        group: name of the group.
+        directory: absolute path of the group.
+        command: the override line that makes this plan again.
+        composed: the runs as Hydra composed them, in sweep order.
+        world: what is known about this machine and its past.
+
+    Raises:
+        PlanError: at least one run is impossible; carries the problems of all runs.
+    """
+    calibration = calibrated.calibrate(world.priors, world.gpus, world.models)
+    planner = _Planner(group, directory, world, calibration)
+    names = run_names(composed)
+    planned = [planner.plan_run(item, name) for item, name in zip(composed, names, strict=True)]
+    planned += planner.plan_controls(composed, names)
+    runs = tuple(item.run for item in planned if item.run is not None)
+    checks, problems = _verify(composed, runs, world)
+    problems = [problem for item in planned for problem in item.problems] + problems
+    if problems:
+        raise PlanError(problems, len(planned))
+    hours = total([run.gpu_hours for run in runs])
+    design = _design(composed)
+    risks = _merge_risks([risk for item in planned for risk in item.risks], len(runs))
+    risks += check_budget(runs, hours, composed[0].config.budget.gpu_hours)
+    risks += check_effective_batch(runs, tuple(design.factors))
+    return Plan(
+        group=group,
+        directory=directory,
+        command=command,
+        design=design,
+        runs=runs,
+        checks=checks,
+        risks=tuple(risks),
+        gpu_hours=hours,
+    )
+
+
+def _verify(
+    composed: Sequence[Composed], runs: Sequence[PlannedRun], world: World
+) -> tuple[tuple[Check, ...], list[Problem]]:
+    requests = [run.request for run in runs if run.request]
+    requests += [cell.request for run in runs for cell in run.cells]
+    cluster_checks, problems = check_cluster(world.cluster, list(dict.fromkeys(requests)))
+    return (*check_things(composed, world.facts), *cluster_checks), list(problems)
+
+
+def _design(composed: Sequence[Composed]) -> Design:
+    levels: dict[str, list[object]] = {}
+    for item in composed:
+        for key, level in item.factors.items():
+            known = levels.setdefault(key, [])
+            if level not in known:
+                known.append(level)
+    factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
+    return Design(design_type(factors), factors)
+
+
+def _merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:
+    """Risks that several runs share, said once with the names of the runs."""
+    runs_of: dict[tuple[str, str, str], list[str]] = {}
+    for risk in risks:
+        runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
+    merged = []
+    for (what, where, fix), names in runs_of.items():
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        merged.append(Problem(what, where, fix, run="all runs" if len(names) == n_runs > 1 else shown))
+    return merged
+
+
+class _Planner:
+    """Plans one run after another with what they share: facts, calibration and the partition's limits."""
+
+    def __init__(self, group: str, directory: str, world: World, calibration: calibrated.Calibration) -> None:
+        self.group = group
+        self.directory = directory
+        self.world = world
+        self.calibration = calibration
+
+    def plan_run(self, composed: Composed, name: str) -> _Planned:
+        """One combination of the sweep: trained and evaluated, or (`train=false`) only evaluated."""
+        config = composed.config
+        model = self.world.facts.models[locate.model_path(config, self.world.cwd)]
+        if model.architecture is None:
+            return _Planned(None, (_unknown_architecture(model, name),))
+        if not config.train:
+            return _Planned(self._evaluated(composed, name, model, RunType.eval_only))
+        recipe = choose_recipe(config)
+        sized = self._size(composed, model, model.architecture, name)
+        problems = [replace(found, run=name) for found in (recipe, sized) if isinstance(found, Problem)]
+        problems += [replace(found, run=name) for found in check_data(composed, self.world.facts)]
+        if isinstance(sized, Problem) or isinstance(recipe, Problem):
+            return _Planned(None, tuple(problems))
+        limit_s = self._limit_s(sized.config.resources.partition, config.resources.time_limit)
+        partition = f"partition {sized.config.resources.partition or '(default)'}"
+        impossible, risks = judge(
+            sized,
+            (
+                lambda it: check_memory(it, self.world.gpus),
+                check_rows,
+                check_steps,
+                lambda it: check_time(it, limit_s, partition),
+                lambda it: check_asked_time(it, asked_time_s(config.resources)),
+            ),
+        )
+        problems += [replace(problem, run=name) for problem in impossible]
+        if problems:
+            return _Planned(None, tuple(problems))
+        fill_request(sized.config, sized.sizing.time_s.p95, host_memory_gib(sized.workload), limit_s)
+        run = self._trained(composed, name, model, sized)
+        return _Planned(replace(run, recipe=recipe), risks=tuple(replace(risk, run=name) for risk in risks))
+
+    def plan_controls(self, composed: Sequence[Composed], names: Sequence[str]) -> list[_Planned]:
+        """Each distinct (base model × evaluation) once, whatever else varies."""
+        wanted: dict[object, Composed] = {}
+        for item in composed:
+            if item.config.controls and item.config.train and item.config.evaluation.enabled:
+                wanted.setdefault(control_key(item), item)
+        controls = list(wanted.values())
+        planned = []
+        for item, name in zip(controls, control_names(controls, taken=names), strict=True):
+            model = self.world.facts.models[locate.model_path(item.config, self.world.cwd)]
+            if model.architecture is not None:  # else its fine-tuned runs have said so
+                planned.append(_Planned(self._evaluated(item, name, model, RunType.control)))
+        return planned
+
+    def _size(self, composed: Composed, model: ModelFacts, architecture: Architecture, name: str) -> Sized | Problem:
+        config = complete_trainer_defaults(composed.config, architecture)
+        dataset = locate.dataset_path(config, self.world.cwd)
+        train = lengths_of(self.world.facts, config, dataset, model.path, "train")
+        if train is None:
+            return Problem(
+                f"dataset {dataset} is not there or has no training rows, so steps, batch and time are unknown",
+                "dataset.path",
+                "see `Resources Verified` for where it was looked for, or set dataset.path=FILE",
+                name,
+            )
+        validation = lengths_of(self.world.facts, config, dataset, model.path, "validation")
+        workload, reason = decide_packing(config, make_workload(config, architecture, train, validation))
+        sizing = self._sizing(config, workload)
+        if isinstance(sizing, Problem):
+            return sizing
+        return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
+
+    def _sizing(self, config: Config, workload: Workload) -> Sizing | Problem:
+        if config.estimator.name is EstimatorName.rules:
+            return rules.size(workload, self.world.priors)
+        return calibrated.size(workload, self.calibration)
+
+    def _limit_s(self, partition: str | None, configured: str | None) -> int | None:
+        """The shorter of what SLURM says about the partition and what the config says, in seconds."""
+        known = self.world.cluster.partition(partition) if self.world.cluster else None
+        limits = [known.time_limit_s if known else None, parse_slurm_time(configured) if configured else None]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _trained(self, composed: Composed, name: str, model: ModelFacts, sized: Sized) -> PlannedRun:
+        config = sized.config
+        run = self._bare(composed, name, model, RunType.fine_tuned, config)
+        run = replace(
+            run, sizing=sized.sizing, request=training_request(config, name), packed_reason=sized.packed_reason
+        )
+        run = replace(run, cells=self._cells(run, tuned=True))
+        hours = [Interval(*(part * config.resources.gpus / HOUR_S for part in sized.sizing.time_s))]
+        return replace(run, gpu_hours=total(hours + [_hours(cell.time_s) for cell in run.cells]))
+
+    def _evaluated(self, composed: Composed, name: str, model: ModelFacts, kind: RunType) -> PlannedRun:
+        config = complete_trainer_defaults(composed.config, model.architecture)
+        run = self._bare(composed, name, model, kind, config)
+        run = replace(run, cells=self._cells(run, tuned=False))
+        return replace(run, gpu_hours=total([_hours(cell.time_s) for cell in run.cells]))
+
+    def _bare(self, composed: Composed, name: str, model: ModelFacts, kind: RunType, config: Config) -> PlannedRun:
+        identity = f"{self.directory}\0{name}".encode()
+        return PlannedRun(
+            name=name,
+            type=kind,
+            config=config,
+            composed=composed,
+            model=model,
+            dataset=self.world.facts.datasets.get(locate.dataset_path(composed.config, self.world.cwd)),
+            cells=(),
+            token=hashlib.sha256(identity).hexdigest()[:TOKEN_CHARACTERS],
+        )
+
+    def _cells(self, run: PlannedRun, *, tuned: bool) -> tuple[Cell, ...]:
+        limit_s = self._limit_s(run.config.resources.partition, run.config.resources.time_limit)
+        return plan_cells(run, self.world.facts, self.world.cwd, self.calibration, limit_s, tuned=tuned)
+
+
+def _hours(time_s: Interval) -> Interval:
+    return Interval(time_s.p50 / HOUR_S, time_s.p95 / HOUR_S)
+
+
+def _unknown_architecture(model: ModelFacts, run: str) -> Problem:
+    detail = "; ".join(finding.detail for finding in model.findings) or "nothing says its architecture"
+    fix = next((finding.fix for finding in model.findings if finding.fix), "set model.path=FOLDER with a config.json")
+    return Problem(f"model {model.path}: {detail}", "model.path", fix, run)

@@ -1,0 +1,127 @@
+"""From a composed run and the facts to what the estimators take in, and back: filling the keys runplan works out."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from runplan.config import Config, Dtype
+from runplan.estimate.steps import choose_packed
+from runplan.estimate.workload import Adapter, Gpu, Sizing, Workload
+from runplan.facts import Architecture, LengthKey, Lengths
+
+if TYPE_CHECKING:
+    from runplan.config import Resources
+    from runplan.facts import Facts
+
+WARMUP_PART = 0.1
+WARMUP_MOST = 100  # torchtune's own default for fine-tuning (recipes/configs/llama3_2/1B_lora_single_device.yaml)
+CPUS_PER_GPU = 4
+VALIDATIONS_PER_EPOCH = 10
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A run's complete config with the workload and size that belong to it."""
+
+    config: Config
+    workload: Workload
+    sizing: Sizing
+    packed_reason: str = ""
+
+
+def gpu_of(resources: Resources) -> Gpu:
+    """The GPU of a run by its specification."""
+    return Gpu(
+        resources.gpu,
+        resources.gpu_memory_gib,
+        resources.memory_bandwidth_gb_per_s,
+        resources.bf16_tflops,
+        resources.fp32_tflops,
+        resources.supports_bf16,
+    )
+
+
+def length_key(config: Config, dataset: str, model: str, split: str) -> LengthKey:
+    """What decides how long the rows of one split are under this config; paths are absolute."""
+    return LengthKey(
+        dataset,
+        model,
+        config.dataset.type.value,
+        split,
+        config.system_prompt,
+        config.prompt,
+        config.dataset.train_on_input,
+    )
+
+
+def make_workload(config: Config, architecture: Architecture, train: Lengths, validation: Lengths | None) -> Workload:
+    """The workload of a config whose trainer defaults are filled in; `packed=auto` counts as not packed."""
+    return Workload(
+        trainer=config.trainer.name,
+        trainer_version=config.trainer.version,
+        architecture=architecture,
+        adapter=Adapter(
+            config.lora.rank,
+            tuple(config.lora.attn_modules),
+            config.lora.apply_to_mlp,
+            config.lora.apply_to_output,
+            config.lora.use_dora,
+        ),
+        gpu=gpu_of(config.resources),
+        gpus=config.resources.gpus,
+        lengths=train.first(config.dataset.train_rows).cut(config.max_seq_len),
+        max_seq_len=config.max_seq_len,
+        packed=config.packed is True,
+        dtype=(config.dtype or Dtype.bf16).value,
+        activation_checkpointing=bool(config.activation_checkpointing),
+        compile=bool(config.compile),
+        epochs=config.epochs,
+        effective_batch_size=config.effective_batch_size,
+        batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        activation_offloading=config.trainer.activation_offloading,
+        max_steps_per_epoch=config.trainer.max_steps_per_epoch,
+        validation_lengths=validation.cut(config.max_seq_len) if validation and config.validation else None,
+        run_val_every_n_steps=config.trainer.run_val_every_n_steps,
+        save_adapter_weights_only=config.trainer.save_adapter_weights_only,
+        utilization=config.estimator.utilization,
+        model_name=config.model.name,
+    )
+
+
+def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
+    """The workload with `packed=auto` decided, and the reason in words."""
+    if config.packed != "auto":
+        return workload, "set by the user"
+    packed, reason = choose_packed(workload, config.estimator.minimum_steps)
+    return replace(workload, packed=packed), reason
+
+
+def lengths_of(facts: Facts, config: Config, dataset: str, model: str, split: str) -> Lengths | None:
+    """The measured lengths of a split, None when the split is not there."""
+    return facts.lengths.get(length_key(config, dataset, model, split))
+
+
+def copy_config(config: Config) -> Config:
+    """A copy whose groups can be filled in without touching the original."""
+    made = copy.copy(config)
+    for name in ("model", "lora", "optimizer", "dataset", "resources", "trainer", "evaluation"):
+        setattr(made, name, copy.copy(getattr(config, name)))
+    return made
+
+
+def fill_sizes(config: Config, workload: Workload, sizing: Sizing) -> Config:
+    """A copy of the config in which every training key that runplan works out has its value."""
+    made = copy_config(config)
+    made.batch_size = sizing.batch_size
+    made.gradient_accumulation_steps = sizing.gradient_accumulation_steps
+    made.packed = workload.packed
+    if config.lora.alpha is None:
+        made.lora.alpha = 2 * config.lora.rank
+    if config.optimizer.num_warmup_steps is None:
+        made.optimizer.num_warmup_steps = min(WARMUP_MOST, round(WARMUP_PART * sizing.steps_total))
+    if config.trainer.run_val_every_n_steps is None:
+        made.trainer.run_val_every_n_steps = max(1, sizing.steps_per_epoch // VALIDATIONS_PER_EPOCH)
+    return made
