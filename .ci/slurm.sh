@@ -235,8 +235,17 @@ start() {
   wait_for 30 "$nodes nodes with $gpus_per_node GPUs" "$root/log/slurmctld.log" nodes_are_up
 }
 
+cancel_jobs() {
+  squeue -h -o %A | sort -u | xargs -r scancel
+  for ((i = 0; i < 100; i++)); do
+    [ -n "$(squeue -h -o %A)" ] || return 0
+    sleep 0.1
+  done
+}
+
 stop() {
   local names=() name
+  if alive slurmctld; then cancel_jobs; fi
   for name in "$root"/run/slurmd.*.pid; do names+=("$(basename "$name" .pid)"); done
   names+=(slurmctld slurmdbd mariadbd munged)
   for name in "${names[@]}"; do
