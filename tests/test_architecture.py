@@ -1,0 +1,205 @@
+"""The shape of the code: a pure core, thin edges, short files, and a start that loads nothing heavy.
+
+The tables below are the architecture; a module that is in no table is pure.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "runplan"
+
+# The only modules that touch Hydra, other programs or the disk. A name stands for its submodules, too.
+EDGES = {
+    "__main__": "starts the command line",
+    "_hydra": "what Hydra looks for: the sweeper, the search path",
+    "app": "Hydra's entry point",
+    "catalogue": "reads conf/",
+    "cli": "the verbs",
+    "group": "reads, plans, writes",
+    "locate": "finds models, datasets, tasks",
+    "paths": "finds conf/ and templates/",
+    "priors.command": "the verb `priors`",
+    "priors.index": "remembers what was read",
+    "priors.scan": "finds and reads logs",
+    "read": "reads models, datasets, tasks, disk, trainer",
+    "resolvers": "marks in conf/",
+    "slurm": "asks SLURM",
+    "store": "writes groups",
+    "sweep": "composes",
+    "tiny": "makes a model folder",
+}
+
+# Programs of their own: copied into runs, executed and imported by the trainer alone.
+PROGRAMS = "recipes"
+
+# What a module may import beyond the standard library and runplan.
+THIRD_PARTY = {
+    "_hydra": {"hydra", "omegaconf"},
+    "app": {"hydra", "omegaconf"},
+    "catalogue": {"yaml"},
+    "cli": {"hydra", "omegaconf"},
+    "config": {"omegaconf"},
+    "group": {"jinja2"},
+    "jobs": {"jinja2"},
+    "priors.command": {"rich"},
+    "read": {"tokenizers", "yaml"},
+    "render": {"jinja2"},
+    "resolvers": {"omegaconf"},
+    "summary": {"jinja2", "rich"},
+    "sweep": {"hydra", "omegaconf"},
+    "trainers": {"jinja2", "yaml"},
+    "yaml_text": {"yaml"},
+}
+
+# Imported inside the function that needs them: start-up time is a feature.
+HEAVY = {"inspect_ai", "numpy", "pandas", "rich", "submitit", "tokenizers", "torch", "torchtune", "transformers"}
+
+# Standard modules and calls that reach out of the process.
+OUTSIDE_MODULES = {"fcntl", "glob", "http", "shutil", "socket", "subprocess", "tempfile", "urllib"}
+OUTSIDE_CALLS = {
+    *("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "rmdir", "unlink", "touch", "rename"),
+    *("exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "stat", "samefile", "symlink_to", "getenv", "print"),
+}
+
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 40  # without the docstring
+LONGER_FILES = {"config": "every key of conf/, once"}
+WORDS_FOR_NOTHING = {"base", "common", "helpers", "manager", "misc", "utils"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+OURS = [name for name in MODULES if name.split(".")[0] != PROGRAMS]
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def row(table: dict, name: str):
+    """The table's entry for a module or for the nearest package above it."""
+    parts = name.split(".")
+    return next((table[key] for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in table), None)
+
+
+def is_edge(name: str) -> bool:
+    return row(EDGES, name) is not None
+
+
+def statements(node: ast.AST, *, inside_functions: bool) -> Iterator[ast.AST]:
+    """Every node that runs, without what stands under `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not inside_functions:
+            continue
+        yield child
+        yield from statements(child, inside_functions=inside_functions)
+
+
+def imports(name: str, *, inside_functions: bool = True) -> set[str]:
+    """Dotted names of imported modules."""
+    found = set()
+    for node in statements(tree(name), inside_functions=inside_functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}: imports are absolute"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {f"runplan.{module}" for module in MODULES}
+            found |= (submodules & known) or {node.module}
+    return found
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def functions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_imports_only_what_its_row_allows(name):
+    allowed = set(sys.stdlib_module_names) | {"runplan"} | (row(THIRD_PARTY, name) or set())
+    assert roots(imports(name)) <= allowed
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if not is_edge(name)])
+def test_the_core_imports_no_edge_and_reaches_nothing_outside(name):
+    names = imports(name)
+    edges = {full for full in names if full.startswith("runplan.") and is_edge(full.removeprefix("runplan."))}
+    assert not edges, "a pure module depends on an edge"
+    assert not roots(names) & OUTSIDE_MODULES
+    calls = (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
+    called = {(ast.unparse(call.func).split(".")[-1], call.lineno) for call in calls}
+    assert not {(what, line) for what, line in called if what in OUTSIDE_CALLS}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_heavy_is_imported_at_module_level(name):
+    assert not roots(imports(name, inside_functions=False)) & HEAVY
+
+
+def test_nothing_heavy_is_loaded_by_starting():
+    started = [f"runplan.{name}" for name in OURS if name.split(".")[0] not in {"__main__", "_hydra"}]
+    code = f"import sys, {', '.join(started)}\nprint(*{HEAVY!r}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_and_functions_are_short(name):
+    lines = MODULES[name].read_text(encoding="utf-8").count("\n")
+    assert lines <= MAX_FILE_LINES or name in LONGER_FILES
+    for function in functions(name):
+        first = function.body[0]
+        is_docstring = ast.get_docstring(function) is not None
+        docstring_lines = first.end_lineno - first.lineno + 1 if is_docstring else 0
+        assert function.end_lineno - function.lineno + 1 - docstring_lines <= MAX_FUNCTION_LINES, function.name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_names_say_what_is_inside(name):
+    assert not WORDS_FOR_NOTHING & {word for part in name.split(".") for word in part.split("_")}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_public_functions_say_what_comes_back(name):
+    assert ast.get_docstring(tree(name)) or name == "__init__"
+    bodies = [
+        tree(name).body,
+        *(node.body for node in tree(name).body if isinstance(node, ast.ClassDef) and is_public(node)),
+    ]
+    found = (node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and is_public(node))
+    assert [function.name for function in found if not ast.get_docstring(function)] == []
+
+
+def is_public(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    return not node.name.startswith("_")
+
+
+def test_the_check_itself_sees_what_it_looks_for(tmp_path, monkeypatch):
+    bad = tmp_path / "bad.py"
+    bad.write_text("import pandas\nfrom runplan import store\ndef f():\n    import subprocess\n    open('x')\n")
+    monkeypatch.setitem(MODULES, "bad", bad)
+    monkeypatch.setitem(MODULES, "store", bad)
+    for check in (
+        test_imports_only_what_its_row_allows,
+        test_the_core_imports_no_edge_and_reaches_nothing_outside,
+        test_nothing_heavy_is_imported_at_module_level,
+        test_public_functions_say_what_comes_back,
+    ):
+        with pytest.raises(AssertionError):
+            check("bad")
