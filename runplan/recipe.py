@@ -6,7 +6,7 @@ names what would work; nothing the user set is changed to make a row fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -24,10 +24,10 @@ class Capability:
     trainer: str
     versions: tuple[str, ...]
     name: str
-    distributed: bool
-    validation: bool
     devices: tuple[str, ...]
-    max_gpus: int | None
+    distributed: bool = False
+    validation: bool = False
+    max_gpus: int | None = None
     """None = all GPUs of one node."""
     shipped: str | None = None
     """File of `runplan/recipes/` that the run carries along; None for the trainer's own recipes."""
@@ -35,30 +35,16 @@ class Capability:
 
 # Read in torchtune 0.6.1's recipes: none of them validates (`dataset_val` is ignored without a word), the distributed
 # one starts NCCL and so needs CUDA, and its docstring says "a single node (1 to 8 GPUs)".
-CAPABILITIES = (
-    Capability("torchtune", ("0.6.1",), "lora_finetune_single_device", False, False, ("cuda", "cpu"), 1),
-    Capability("torchtune", ("0.6.1",), "lora_finetune_distributed", True, False, ("cuda",), None),
-    Capability(
-        "torchtune",
-        ("0.6.1",),
-        "lora_finetune_single_device_val",
-        False,
-        True,
-        ("cuda", "cpu"),
-        1,
-        "lora_finetune_single_device_val.py",
-    ),
-    Capability(
-        "torchtune",
-        ("0.6.1",),
-        "lora_finetune_distributed_val",
-        True,
-        True,
-        ("cuda",),
-        None,
-        "lora_finetune_distributed_val.py",
-    ),
-)
+_ONE = Capability("torchtune", ("0.6.1",), "lora_finetune_single_device", devices=("cuda", "cpu"), max_gpus=1)
+_MANY = Capability("torchtune", ("0.6.1",), "lora_finetune_distributed", devices=("cuda",), distributed=True)
+
+
+def _validating(row: Capability) -> Capability:
+    name = f"{row.name}_val"
+    return replace(row, name=name, validation=True, shipped=f"{name}.py")
+
+
+CAPABILITIES = (_ONE, _MANY, _validating(_ONE), _validating(_MANY))
 
 
 def choose_recipe(config: Config) -> Recipe | Problem:
@@ -138,7 +124,7 @@ def _custom(config: Config, custom: str) -> Recipe | Problem:
 
 
 def _number_format(config: Config) -> Problem | None:
-    """torch emulates bf16 on GPUs without it, many times slower, so that nothing would say why a run crawls."""
+    """A GPU without bf16 has it emulated by torch, many times slower, and nothing says why the run crawls."""
     gpu = config.resources
     if config.dtype is Dtype.bf16 and config.trainer.device == "cuda" and not gpu.supports_bf16:
         return Problem(

@@ -162,7 +162,7 @@ def _whole(value: float) -> int | float:
 
 
 def checkpoint_type(architecture: Architecture) -> str:
-    """torchtune's `model_type`, which decides how Hugging Face's weights are renamed."""
+    """The checkpointer's `model_type`, which decides how Hugging Face's weights are renamed."""
     if architecture.family not in LLAMA:
         return "QWEN2"
     if architecture.family == "llama2":
@@ -182,8 +182,8 @@ def builder_problems(architecture: Architecture, config: Config) -> tuple[Findin
     if architecture.query_size != architecture.hidden_size:
         found.append(
             _invalid(
-                f"{architecture.num_attention_heads} heads of {architecture.head_dim} make {architecture.query_size}, the "
-                f"hidden size is {architecture.hidden_size}; torchtune's builders need them equal",
+                f"{architecture.num_attention_heads} heads of {architecture.head_dim} make {architecture.query_size}, "
+                f"the hidden size is {architecture.hidden_size}; torchtune's builders need them equal",
                 "use another model",
             )
         )
