@@ -75,6 +75,8 @@ class Recipe:
     shipped: str | None = None
     """File of `runplan/recipes/` that is copied into the run; None for the trainer's own and the user's."""
     custom: bool = False
+    note: str = ""
+    """What cannot be told about the user's own recipe."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,272 @@
+"""torchtune's model builders as data: which one makes a given architecture, and what none of them can make.
+
+Dimensions are those of torchtune 0.6.1, `torchtune/models/*/_model_builders.py`; the component builders beside them
+take any dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from runplan.config import Config, Dtype, Model
+from runplan.errors import Problem
+from runplan.facts import Architecture, Finding, Status
+
+LLAMA = frozenset({"llama2", "llama3", "llama3_1", "llama3_2", "llama3_3"})
+FAMILIES = LLAMA | {"qwen2_5"}
+ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "output_proj")
+SCHEDULERS = ("cosine", "none")
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A call of one of torchtune's LoRA builders, adapters left out."""
+
+    component: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+def _llama(
+    dims: tuple[int, int, int, int, int], *, factor: float | None, tie: bool, vocab: int = 128256
+) -> dict[str, Any]:
+    layers, hidden, heads, kv, width = dims
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "head_dim": hidden // heads,
+        "intermediate_size": width,
+        "vocab_size": vocab,
+        "rope_scaling_factor": factor,
+        "rope_theta": 500000.0,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": tie,
+        "attention_bias": False,
+        "max_position_embeddings": 131072,
+    }
+
+
+def _qwen(dims: tuple[int, int, int, int, int], *, tie: bool, vocab: int, positions: int) -> dict[str, Any]:
+    shape = _llama(dims, factor=None, tie=tie, vocab=vocab)
+    return shape | {
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "attention_bias": True,
+        "max_position_embeddings": positions,
+    }
+
+
+_8B = (32, 4096, 32, 8, 14336)
+_70B = (80, 8192, 64, 8, 28672)
+_OLD = {"max_position_embeddings": 8192}
+_LLAMA2 = {"rope_theta": 10000.0, "max_position_embeddings": 4096}
+
+# (families, builder, shape): the shape must agree in every number; the family decides between equal ones.
+FIXED: tuple[tuple[frozenset[str], str, dict[str, Any]], ...] = tuple(
+    (frozenset(families.split()), f"torchtune.models.{component}", shape)
+    for families, component, shape in (
+        ("llama3_2", "llama3_2.lora_llama3_2_1b", _llama((16, 2048, 32, 8, 8192), factor=32.0, tie=True)),
+        ("llama3_2", "llama3_2.lora_llama3_2_3b", _llama((28, 3072, 24, 8, 8192), factor=32.0, tie=True)),
+        ("llama3_1", "llama3_1.lora_llama3_1_8b", _llama(_8B, factor=8.0, tie=False)),
+        ("llama3_3", "llama3_3.lora_llama3_3_70b", _llama(_70B, factor=8.0, tie=False)),
+        ("llama3_1", "llama3_1.lora_llama3_1_70b", _llama(_70B, factor=8.0, tie=False)),
+        ("llama3", "llama3.lora_llama3_8b", _llama(_8B, factor=None, tie=False) | _OLD),
+        ("llama3", "llama3.lora_llama3_70b", _llama(_70B, factor=None, tie=False) | _OLD),
+        (
+            "llama2",
+            "llama2.lora_llama2_7b",
+            _llama((32, 4096, 32, 32, 11008), factor=None, tie=False, vocab=32000) | _LLAMA2,
+        ),
+        (
+            "llama2",
+            "llama2.lora_llama2_13b",
+            _llama((40, 5120, 40, 40, 13824), factor=None, tie=False, vocab=32000) | _LLAMA2,
+        ),
+        (
+            "llama2",
+            "llama2.lora_llama2_70b",
+            _llama((80, 8192, 64, 8, 28672), factor=None, tie=False, vocab=32000) | _LLAMA2,
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_0_5b",
+            _qwen((24, 896, 14, 2, 4864), tie=True, vocab=151936, positions=32768),
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_1_5b_base",
+            _qwen((28, 1536, 12, 2, 8960), tie=True, vocab=151936, positions=131072),
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_1_5b_instruct",
+            _qwen((28, 1536, 12, 2, 8960), tie=True, vocab=151936, positions=32768),
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_3b",
+            _qwen((36, 2048, 16, 2, 11008), tie=True, vocab=151936, positions=32768),
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_7b_base",
+            _qwen((28, 3584, 28, 4, 18944), tie=False, vocab=152064, positions=131072),
+        ),
+        (
+            "qwen2_5",
+            "qwen2_5.lora_qwen2_5_7b_instruct",
+            _qwen((28, 3584, 28, 4, 18944), tie=False, vocab=152064, positions=32768),
+        ),
+    )
+)
+
+
+def builder(architecture: Architecture) -> Builder:
+    """The builder that makes exactly this architecture: a named one when it agrees in every number, else by dimensions.
+
+    Llama's component builders differ only in RoPE and in the output head, so the shape decides, not the name.
+    """
+    for families, component, shape in FIXED:
+        if architecture.family in families and all(getattr(architecture, key) == value for key, value in shape.items()):
+            return Builder(component)
+    arguments: dict[str, Any] = {
+        "vocab_size": architecture.vocab_size,
+        "num_layers": architecture.num_hidden_layers,
+        "num_heads": architecture.num_attention_heads,
+        "num_kv_heads": architecture.num_key_value_heads,
+        "embed_dim": architecture.hidden_size,
+        "intermediate_dim": architecture.intermediate_size,
+        "max_seq_len": architecture.max_position_embeddings,
+        "norm_eps": architecture.rms_norm_eps,
+        "rope_base": _whole(architecture.rope_theta),
+    }
+    if architecture.family not in LLAMA:
+        component = "qwen2.lora_qwen2"
+        arguments["tie_word_embeddings"] = architecture.tie_word_embeddings
+    elif architecture.tie_word_embeddings:
+        component = "llama3_2.lora_llama3_2"
+        # a factor of 1 scales nothing: the builder has no other way to say "unscaled"
+        arguments |= {"scale_factor": _whole(architecture.rope_scaling_factor or 1.0), "tie_word_embeddings": True}
+    elif architecture.rope_scaling_factor is not None:
+        component = "llama3_1.lora_llama3_1"
+        arguments["scale_factor"] = _whole(architecture.rope_scaling_factor)
+    else:
+        component = "llama3.lora_llama3"
+    return Builder(f"torchtune.models.{component}", tuple(arguments.items()))
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value == int(value) else value
+
+
+def checkpoint_type(architecture: Architecture) -> str:
+    """The checkpointer's `model_type`, which decides how Hugging Face's weights are renamed."""
+    if architecture.family not in LLAMA:
+        return "QWEN2"
+    if architecture.family == "llama2":
+        return "LLAMA2"
+    return "LLAMA3_2" if architecture.tie_word_embeddings else "LLAMA3"
+
+
+def builder_problems(architecture: Architecture, config: Config) -> tuple[Finding, ...]:
+    """What keeps torchtune from building a model, and where it is not the model that `config.model` describes."""
+    family = architecture.family
+    if family not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        return (
+            _invalid(f"torchtune has no LoRA builder for {family} models that runplan knows", f"use one of {known}"),
+        )
+    found = []
+    if architecture.query_size != architecture.hidden_size:
+        found.append(
+            _invalid(
+                f"{architecture.num_attention_heads} heads of {architecture.head_dim} make {architecture.query_size}, "
+                f"the hidden size is {architecture.hidden_size}; torchtune's builders need them equal",
+                "use another model",
+            )
+        )
+    if architecture.num_attention_heads % architecture.num_key_value_heads:
+        found.append(
+            _invalid(
+                f"{architecture.num_attention_heads} query heads cannot share {architecture.num_key_value_heads} "
+                "key and value heads evenly",
+                "correct num_key_value_heads in config.json",
+            )
+        )
+    if architecture.attention_bias != (family not in LLAMA):
+        has = "has" if architecture.attention_bias else "has no"
+        found.append(
+            _invalid(f"this {family} model {has} biases in attention, torchtune's builder differs", "use another model")
+        )
+    return (*found, *_disagreements(architecture, config.model))
+
+
+def _disagreements(architecture: Architecture, described: Model) -> list[Finding]:
+    """config.json against conf/model, number by number; null there means that nothing was claimed."""
+    found = []
+    for item in fields(Architecture):
+        claimed = getattr(described, item.name)
+        read = getattr(architecture, item.name)
+        if item.name == "family" or claimed is None or claimed == read:
+            continue
+        found.append(
+            _invalid(
+                f"config.json says {item.name} {read}, model={described.name} says {claimed}",
+                "correct model.path, or use model=hf model.path=FOLDER for another model",
+            )
+        )
+    return found
+
+
+def _invalid(detail: str, fix: str) -> Finding:
+    return Finding(Status.invalid, detail, fix)
+
+
+def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:
+    """Settings that torchtune would refuse, or would fail on after the job has waited in the queue."""
+    lora, problems = config.lora, []
+    unknown = [name for name in lora.attn_modules if name not in ATTENTION_MODULES]
+    if unknown or not lora.attn_modules:
+        said = ", ".join(unknown) if unknown else "nothing"
+        problems.append(
+            Problem(f"adapters on {said}", "lora.attn_modules", f"use any of {', '.join(ATTENTION_MODULES)}")
+        )
+    if lora.apply_to_output and architecture.tie_word_embeddings:
+        what = "adapters on the output head, which this model shares with its embeddings"
+        problems.append(Problem(what, "lora.apply_to_output", "use lora.apply_to_output=false"))
+    if config.optimizer.lr_scheduler not in SCHEDULERS:
+        what = f"no schedule is called {config.optimizer.lr_scheduler!r}"
+        problems.append(Problem(what, "optimizer.lr_scheduler", f"use one of {', '.join(SCHEDULERS)}"))
+    longest = architecture.max_position_embeddings
+    if config.max_seq_len > longest:
+        what = f"sequences of {config.max_seq_len} tokens, the model takes {longest}"
+        problems.append(Problem(what, "max_seq_len", f"use max_seq_len={longest} or less"))
+    complete = complete_trainer_defaults(config, architecture)
+    if config.trainer.activation_offloading and not (
+        complete.activation_checkpointing and config.trainer.device == "cuda"
+    ):
+        what = "activation offloading works only with activation checkpointing and on CUDA"
+        problems.append(Problem(what, "trainer.activation_offloading", "set activation_checkpointing=true"))
+    return tuple(problems)
+
+
+def complete_trainer_defaults(config: Config, architecture: Architecture) -> Config:
+    """The configuration with what the user left open (checkpointing, compile, dtype) as torchtune ships it.
+
+    Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
+    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off). Where
+    bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
+    """
+    many = config.resources.gpus > 1
+    checkpointing = architecture.params > (50e9 if many else 2e9)
+    bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
+    return replace(
+        config,
+        activation_checkpointing=checkpointing
+        if config.activation_checkpointing is None
+        else config.activation_checkpointing,
+        compile=False if config.compile is None else config.compile,
+        dtype=(Dtype.bf16 if bf16 else Dtype.fp32) if config.dtype is None else config.dtype,
+    )

@@ -1,0 +1,237 @@
+"""torchtune 0.6.1's side of a run: the complete finetune.yaml, the files it needs beside it, and the command.
+
+Paths inside the run (artifacts, logs, the dataset cache) are relative to the run directory, where the job starts, so
+that a group can be moved; models and data are absolute.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from runplan.config import Config, DatasetType, MetricLogger
+from runplan.facts import Architecture, ModelFacts
+from runplan.paths import RECIPES_DIR
+from runplan.plan import Plan, PlannedRun, Recipe
+from runplan.trainers.builders import LLAMA, builder, checkpoint_type
+
+if TYPE_CHECKING:
+    import jinja2
+
+CONFIG_FILE = "finetune.yaml"
+PROMPT_FILE = "run_prompt.py"
+PLAIN_PROMPT = "{input}"
+_CANONICAL_LLAMA3_VOCABULARY = 128256
+_CANONICAL_QWEN_VOCABULARY = 151665
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+_GLOB = re.compile(r"([*?\[])")
+
+
+def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -> dict[str, str]:
+    """finetune.yaml, the recipe where runplan ships it, and the prompt where there is one, by path in the run."""
+    if run.recipe is None or run.model.architecture is None or run.dataset is None:
+        raise ValueError(f"{run.name} is not planned: it has no recipe, architecture or dataset")
+    parts = {"config": run.config, "recipe": run.recipe, "header": _header(plan, run)} | sections(plan, run)
+    files = {CONFIG_FILE: templates.get_template("torchtune/finetune.yaml.j2").render(parts)}
+    if _has_prompt(run.config):
+        before, _, after = run.config.prompt.partition(PLAIN_PROMPT)
+        text = templates.get_template("torchtune/run_prompt.py.j2").render(before=repr(before), after=repr(after))
+        files[PROMPT_FILE] = text
+    if run.recipe.shipped:
+        files[run.recipe.shipped] = _shipped(run.recipe.shipped)
+    return files
+
+
+@cache
+def _shipped(name: str) -> str:
+    return (RECIPES_DIR / name).read_text(encoding="utf-8")
+
+
+def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
+    """The command that trains, to be started in the run directory.
+
+    `tune run` takes a recipe of its own by name and a file only as a module below the current directory, so that a
+    user's file elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
+    """
+    config = ("--config", CONFIG_FILE)
+    if recipe.custom and recipe.name.endswith(".py"):
+        if recipe.distributed:
+            return ("torchrun", "--standalone", "--nproc_per_node", str(gpus), recipe.name, *config)
+        return ("python", recipe.name, *config)
+    workers = ("--nproc_per_node", str(gpus)) if recipe.distributed else ()
+    return ("tune", "run", *workers, recipe.shipped or recipe.name, *config)
+
+
+def sections(plan: Plan, run: PlannedRun) -> dict[str, Any]:
+    """The nested parts of finetune.yaml as plain data, every text safe from OmegaConf's own syntax."""
+    config, architecture = run.config, run.model.architecture
+    if architecture is None:
+        raise ValueError(f"{run.name} has no architecture")
+    validation = run.recipe is not None and run.recipe.validation
+    made = {
+        "model": _model(config, architecture),
+        "tokenizer": _tokenizer(config, run.model, architecture),
+        "checkpointer": _checkpointer(run.model, architecture),
+        "dataset": _dataset(run, "train"),
+        "dataset_val": _dataset(run, "validation") if validation else None,
+        "optimizer": {
+            "_component_": "torch.optim.AdamW",
+            "fused": config.trainer.device == "cuda",
+            "weight_decay": config.optimizer.weight_decay,
+            "lr": config.optimizer.lr,
+        },
+        "lr_scheduler": _lr_scheduler(run),
+        "metric_logger": _metric_logger(plan, run),
+    }
+    return {key: _literal(value) for key, value in made.items()}
+
+
+def _header(plan: Plan, run: PlannedRun) -> list[str]:
+    """Comment lines; a line break inside a value must not end the comment."""
+    overrides = " ".join(run.composed.overrides)
+    lines = [f"{plan.group}/{run.name}", *([overrides] if overrides else [])]
+    return ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines]
+
+
+def _literal(value: Any) -> Any:
+    r"""The same data with every `${` escaped.
+
+    torchtune resolves a component's arguments twice (`OmegaConf.resolve`, then `to_object`), and each time takes
+    one layer of escapes away, so that `${x}` has to be written `\\\${x}`.
+    """
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    if isinstance(value, str):
+        for _ in range(2):
+            value = _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value)
+    return value
+
+
+def _model(config: Config, architecture: Architecture) -> dict[str, Any]:
+    chosen, lora = builder(architecture), config.lora
+    return {
+        "_component_": chosen.component,
+        **dict(chosen.arguments),
+        "lora_attn_modules": list(lora.attn_modules),
+        "apply_lora_to_mlp": lora.apply_to_mlp,
+        "apply_lora_to_output": lora.apply_to_output,
+        "lora_rank": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_dora": lora.use_dora,
+    }
+
+
+def _has_prompt(config: Config) -> bool:
+    return config.prompt != PLAIN_PROMPT and config.dataset.type is not DatasetType.text
+
+
+def _tokenizer(config: Config, model: ModelFacts, architecture: Architecture) -> dict[str, Any]:
+    folder = model.path
+    special = model.tokenizer or "tokenizer.json"
+    made: dict[str, Any]
+    if architecture.family not in LLAMA:
+        made = {
+            "_component_": "torchtune.models.qwen2_5.qwen2_5_tokenizer",
+            "path": f"{folder}/vocab.json",
+            "merges_file": f"{folder}/merges.txt",
+        }
+        canonical = architecture.vocab_size >= _CANONICAL_QWEN_VOCABULARY
+    elif architecture.family == "llama2":
+        made = {"_component_": "torchtune.models.llama2.llama2_tokenizer", "path": f"{folder}/tokenizer.model"}
+        canonical = True
+    else:
+        ranks = model.tiktoken or "original/tokenizer.model"
+        made = {"_component_": "torchtune.models.llama3.llama3_tokenizer", "path": f"{folder}/{ranks}"}
+        canonical = architecture.vocab_size >= _CANONICAL_LLAMA3_VOCABULARY
+    if not canonical:
+        # the built-in ids of special tokens lie above a smaller vocabulary: an index error in the first step
+        made["special_tokens_path"] = f"{folder}/{special}"
+    made["max_seq_len"] = config.max_seq_len
+    if _has_prompt(config):
+        chat = "Llama2Prompt" if architecture.family == "llama2" else "RunPrompt"
+        made["prompt_template"] = f"{PROMPT_FILE.removesuffix('.py')}.{chat}"
+    return made
+
+
+def _checkpointer(model: ModelFacts, architecture: Architecture) -> dict[str, Any]:
+    return {
+        "_component_": "torchtune.training.FullModelHFCheckpointer",
+        "checkpoint_dir": model.path,
+        "checkpoint_files": list(model.shards) or ["model.safetensors"],
+        "recipe_checkpoint": None,
+        "output_dir": "artifacts",
+        "model_type": checkpoint_type(architecture),
+    }
+
+
+def _dataset(run: PlannedRun, role: str) -> dict[str, Any]:
+    """A split of the one JSON file: a key of the file is a `field`; `split` is then always torchtune's own `train`."""
+    config, facts = run.config.dataset, run.dataset
+    if facts is None:
+        raise ValueError(f"{run.name} has no dataset")
+    own = {"train": config.train_split, "validation": config.validation_split}[role]
+    rows = config.train_rows if role == "train" else None
+    part = f"train[:{rows}]" if rows is not None and rows < facts.rows("train") else "train"
+    system = run.config.system_prompt or None
+    kinds: dict[DatasetType, dict[str, Any]] = {
+        DatasetType.instruct: {
+            "_component_": "torchtune.datasets.instruct_dataset",
+            "column_map": {"input": config.input_column, "output": config.output_column},
+            "new_system_prompt": system,
+            "train_on_input": config.train_on_input,
+        },
+        DatasetType.chat: {
+            "_component_": "torchtune.datasets.chat_dataset",
+            "conversation_column": config.messages_column,
+            "conversation_style": "openai",
+            "new_system_prompt": system,
+            "train_on_input": config.train_on_input,
+        },
+        # a row cut in two would train on half a text, and instruct rows are not cut either
+        DatasetType.text: {
+            "_component_": "torchtune.datasets.text_completion_dataset",
+            "column": config.text_column,
+            "split_across_pack": False,
+        },
+    }
+    return {
+        **kinds[config.type],
+        "source": "json",
+        "data_files": _GLOB.sub(r"[\1]", facts.path),
+        "field": facts.fields.get(role, own),
+        "split": part,
+        "packed": run.config.packed is True,
+        # jobs that start together must not share one cache: they would write it at the same time
+        "cache_dir": "artifacts/.datasets",
+    }
+
+
+def _lr_scheduler(run: PlannedRun) -> dict[str, Any]:
+    """Cosine with warm-up; `none` is the same schedule with no cycle, which stays at the peak."""
+    constant = run.config.optimizer.lr_scheduler == "none"
+    warmup = run.config.optimizer.num_warmup_steps or 0
+    if constant and "optimizer.num_warmup_steps" in run.composed.estimated:
+        warmup = 0
+    name = "torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup"
+    cycles = {"num_cycles": 0.0} if constant else {}
+    return {"_component_": name, "num_warmup_steps": warmup, **cycles}
+
+
+def _metric_logger(plan: Plan, run: PlannedRun) -> dict[str, Any]:
+    kind = run.config.trainer.metric_logger
+    if kind is MetricLogger.none:
+        return {"_component_": "torchtune.training.metric_logging.StdoutLogger"}
+    if kind is MetricLogger.disk:
+        return {"_component_": "torchtune.training.metric_logging.DiskLogger", "log_dir": "logs"}
+    return {
+        "_component_": "torchtune.training.metric_logging.WandBLogger",
+        "project": run.config.site.wandb_project or "torchtune",
+        "group": plan.group,
+        "name": run.name,
+        "log_dir": "logs",
+        "mode": "offline",
+    }
