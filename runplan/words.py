@@ -24,7 +24,7 @@ def word_capacity(length: int) -> int:
     """How many distinct words of `length` letters can be generated: consonants and vowels in turn."""
     long, short = (length + 1) // 2, length // 2
     c, v = len(_CONSONANTS), len(_VOWELS)
-    return c**long * v**short + v**long * c**short
+    return int(c**long * v**short + v**long * c**short)
 
 
 def generated_words(length: int, number: int, seed: int) -> list[str]:

@@ -115,7 +115,8 @@ def _read_indexed(folder: Folder) -> Checkpoint:
 
 def _read_shards(folder: Folder, names: Sequence[str], weight_map: Mapping[str, str] | None = None) -> Checkpoint:
     """Read the header of every shard; `weight_map` is what the index expects in them."""
-    checkpoint, where, whole = Checkpoint(names), {}, True
+    checkpoint, whole = Checkpoint(names), True
+    where: dict[str, str] = {}
     for name in names:
         try:
             tensors = read_shard(folder.path / name)

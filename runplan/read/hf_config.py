@@ -86,11 +86,15 @@ def configured_architecture(model: Model) -> Architecture | None:
 
 
 def disagreements(architecture: Architecture, model: Model) -> list[Finding]:
-    """Where config.json and the keys of `conf/model` that are set say different things."""
+    """Where config.json and the keys of `conf/model` that are set say different things.
+
+    Copies of one model differ in `max_position_embeddings`, which changes nothing below it; the folder's is used.
+    """
     findings = []
     for item in fields(Architecture):
         said, read = getattr(model, item.name), getattr(architecture, item.name)
-        if said is None or said == read or (item.name == "family" and _same_family(said, read)):
+        harmless = item.name == "max_position_embeddings" or (item.name == "family" and _same_family(said, read))
+        if said is None or said == read or harmless:
             continue
         findings.append(
             Finding(

@@ -21,8 +21,13 @@ _RANKS = ("original/tokenizer.model", "tokenizer.model")
 _TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 # What torchtune 0.6.1 looks up by name when it is given tokenizer.json as special_tokens_path
 # (torchtune/models/llama3/_tokenizer.py, Llama3Tokenizer.__init__); one that is not there is a KeyError.
-_LLAMA3_SPECIAL = ("begin_of_text", "end_of_text", "finetune_right_pad_id", "step_id", "start_header_id")
-_LLAMA3_SPECIAL += ("end_header_id", "eot_id", "eom_id", "python_tag", "image")
+_LLAMA3_SPECIAL = frozenset(
+    f"<|{name}|>"
+    for name in (
+        *("begin_of_text", "end_of_text", "finetune_right_pad_id", "step_id", "start_header_id"),
+        *("end_header_id", "eot_id", "eom_id", "python_tag", "image"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def _look_at_tokenizer(path: Path, vocab_size: int | None) -> dict[str, Any]:
     problems = []
     if vocab_size is not None and largest >= vocab_size:
         problems.append(f"has token id {largest}, the embedding has {vocab_size} rows (ids 0 to {vocab_size - 1})")
-    return {"special": {f"<|{name}|>" for name in _LLAMA3_SPECIAL} <= added.keys(), "problems": problems}
+    return {"special": added.keys() >= _LLAMA3_SPECIAL, "problems": problems}
 
 
 def _look_at_ranks(path: Path, vocab_size: int | None) -> list[str]:
