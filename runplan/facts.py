@@ -108,6 +108,10 @@ class ModelFacts:
     eos_token_id: int | None = None
     chat_template: bool = False
     """Whether the tokenizer has a chat template."""
+    params: int | None = None
+    """Parameters by the headers of the weight files; None when not all of them could be read."""
+    special_tokens: bool = False
+    """Whether tokenizer.json names every special token that torchtune's Llama 3 tokenizer asks for."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -243,15 +247,29 @@ class LengthKey:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where one combination of the sweep finds its things: the keys to look them up in `Facts`."""
+
+    model: str
+    dataset: str
+    script: str | None
+    """None when nothing is evaluated."""
+    lengths: Mapping[str, LengthKey]
+    """By role: train, validation, test."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything planning needs to know about this machine."""
 
     models: Mapping[str, ModelFacts]
     """By path."""
     datasets: Mapping[str, DatasetFacts]
-    """By path."""
+    """By `locate.dataset_key`: the path, and how it is read where that is unusual."""
     lengths: Mapping[LengthKey, Lengths]
     tasks: Mapping[str, TaskFacts]
     """By path of the script."""
     trainer: TrainerFacts
     disk: DiskFacts
+    places: tuple[Place, ...] = ()
+    """One a combination, in the order of the sweep."""

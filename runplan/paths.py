@@ -1,4 +1,4 @@
-"""Where runplan's own conf/ and templates/ are: in the package when installed, beside it in a checkout."""
+"""Where runplan's own conf/, templates/ and tasks/ are: in the package when installed, beside it in a checkout."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,7 @@ def _shipped(name: str) -> Path:
 
 CONF_DIR = _shipped("conf")
 TEMPLATES_DIR = _shipped("templates")
+TASKS_DIR = _shipped("tasks")
 RECIPES_DIR = _PACKAGE / "recipes"
 
 

@@ -1,0 +1,128 @@
+"""A model folder, checked: config.json, every weight file, the tokenizer; and the command for what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from runplan.config import Model
+from runplan.facts import Architecture, Finding, ModelFacts, Status
+from runplan.read.cache import Cache
+from runplan.read.checkpoint import check_checkpoint, read_checkpoint
+from runplan.read.folder import Folder
+from runplan.read.hf_config import architecture_from_json, configured_architecture, disagreements, named_family
+from runplan.read.tokenizer import read_tokenizer
+
+_CONFIG_BYTES = 10_000_000  # more is no config.json
+
+
+def read_model(path: Path, configured: Model, cache: Cache | None = None) -> ModelFacts:
+    """Everything planning and verification need to know about a model folder; never raises for what is in it.
+
+    Args:
+        path: the folder, absolute.
+        configured: what `conf/model` says; stands in for config.json where there is none.
+        cache: keeps what tokenizer files said.
+    """
+    folder = Folder(path, configured)
+    fallback = configured_architecture(configured)
+    if not _open(folder):
+        return ModelFacts(str(path), folder.status, fallback, findings=tuple(folder.findings))
+    data = _read_config(folder)
+    architecture = None if data is None else _architecture(folder, data)
+    checkpoint = read_checkpoint(folder)
+    check_checkpoint(folder, checkpoint, architecture)
+    shape = architecture or fallback
+    vocab_size = None if architecture is None else architecture.vocab_size
+    tokens = read_tokenizer(folder, None if shape is None else shape.family, vocab_size, cache or Cache())
+    return ModelFacts(
+        path=str(path),
+        status=folder.status,
+        architecture=shape,
+        from_disk=architecture is not None,
+        shards=tuple(checkpoint.names),
+        size_bytes=checkpoint.size_bytes,
+        dtype=checkpoint.dtype_name,
+        tokenizer=tokens.tokenizer,
+        tiktoken=tokens.tiktoken,
+        vocab_json=tokens.vocab_json,
+        bos_token_id=_first_id(data, "bos_token_id"),
+        eos_token_id=_first_id(data, "eos_token_id"),
+        chat_template=tokens.chat_template,
+        params=checkpoint.params(tied=architecture is not None and architecture.tie_word_embeddings),
+        special_tokens=tokens.special_tokens,
+        findings=tuple(folder.findings),
+    )
+
+
+def _open(folder: Folder) -> bool:
+    """List the folder's files; False, and a finding, where there is none to list."""
+    path = folder.path
+    try:
+        if path.is_dir():
+            folder.names = frozenset(entry.name for entry in path.iterdir())
+            return True
+        if path.exists():
+            folder.say(Status.invalid, "is a file, not a model folder", "set model.path to the folder")
+        else:
+            folder.say(Status.missing, f"no such folder{_near(path)}")
+    except OSError as error:  # no permission, or links in a circle
+        folder.say(Status.invalid, f"cannot be looked at: {error.strerror or error}", "check the path's permissions")
+    return False
+
+
+def _near(path: Path) -> str:
+    """Folders beside a missing one that have nearly its name."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, beside, n=3, cutoff=0.7)
+    return f"; there is {', '.join(near)}" if near else ""
+
+
+def _read_config(folder: Folder) -> Mapping[str, Any] | None:
+    if "config.json" not in folder.names:
+        folder.say(Status.missing, "config.json is not there", folder.download(["config.json"]))
+        return None
+    file, again = folder.path / "config.json", folder.download_again("config.json")
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_CONFIG_BYTES)
+        data = json.loads(text)
+    except OSError as error:
+        folder.say(Status.invalid, f"config.json cannot be read: {error.strerror or error}", again)
+        return None
+    except (ValueError, RecursionError) as error:
+        folder.say(Status.invalid, f"config.json is not JSON: {error}", again)
+        return None
+    if not isinstance(data, dict):
+        folder.say(Status.invalid, f"config.json holds a {type(data).__name__}, not an object", again)
+        return None
+    return data
+
+
+def _architecture(folder: Folder, data: Mapping[str, Any]) -> Architecture | None:
+    found = architecture_from_json(data)
+    if isinstance(found, Finding):
+        folder.findings.append(found)
+        return None
+    if data.get("quantization_config"):
+        folder.say(
+            Status.invalid,
+            "config.json has a quantization_config; LoRA here needs bf16, fp16 or fp32 weights",
+            "use the model that is not quantized",
+        )
+    folder.findings += disagreements(found, folder.configured)
+    return replace(found, family=named_family(found, folder.configured))
+
+
+def _first_id(data: Mapping[str, Any] | None, key: str) -> int | None:
+    """A token id of config.json; the first where it lists several."""
+    value = (data or {}).get(key)
+    value = value[0] if isinstance(value, list) and value else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,144 @@
+"""The tokenizer's files in a model folder: which are there, whether they are whole, whether ids fit the embedding."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runplan.facts import Status
+from runplan.read.cache import Cache
+from runplan.read.folder import Folder
+from runplan.read.weights import is_lfs_pointer
+
+_POINTER = "is a Git LFS pointer, not the tokenizer"
+_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+_RANKS = ("original/tokenizer.model", "tokenizer.model")
+_TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
+# What torchtune 0.6.1 looks up by name when it is given tokenizer.json as special_tokens_path
+# (torchtune/models/llama3/_tokenizer.py, Llama3Tokenizer.__init__); one that is not there is a KeyError.
+_LLAMA3_SPECIAL = frozenset(
+    f"<|{name}|>"
+    for name in (
+        *("begin_of_text", "end_of_text", "finetune_right_pad_id", "step_id", "start_header_id"),
+        *("end_header_id", "eot_id", "eom_id", "python_tag", "image"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """The tokenizer of a model folder."""
+
+    tokenizer: str | None = None
+    tiktoken: str | None = None
+    vocab_json: bool = False
+    chat_template: bool = False
+    special_tokens: bool = False
+
+
+def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, cache: Cache) -> TokenizerFacts:
+    """What the tokenizer files of a folder say; what is wrong is said to `folder`.
+
+    Args:
+        folder: of the model.
+        family: decides which files torchtune reads; None = unknown, then none is asked for.
+        vocab_size: rows of the embedding; None = ids are not checked.
+        cache: keeps what was learnt from files that did not change.
+    """
+    there = {name for name in (*_FILES, *_RANKS, *_TEMPLATES) if (folder.path / name).is_file()}
+    ranks = next((name for name in _RANKS if name in there), None)
+    special = False
+    if "tokenizer.json" in there:
+        path = folder.path / "tokenizer.json"
+        said = cache.remembered("tokenizer", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
+        special = bool(said["special"])
+        _say(folder, "tokenizer.json", said["problems"])
+    if ranks is not None and family != "llama2":  # Llama 2's tokenizer.model is sentencepiece, which is not read here
+        path_of_ranks = folder.path / ranks
+        problems = cache.remembered(
+            "ranks", [vocab_size], [path_of_ranks], lambda: _look_at_ranks(path_of_ranks, vocab_size)
+        )
+        _say(folder, ranks, problems)
+    for name, why in _wanted(family, ranks).items():
+        if name not in there:
+            folder.say(Status.missing, f"{name} is not there; {why} it", folder.download([name]))
+    return TokenizerFacts(
+        tokenizer="tokenizer.json" if "tokenizer.json" in there else None,
+        tiktoken=ranks,
+        vocab_json={"vocab.json", "merges.txt"} <= there,
+        chat_template=_has_chat_template(folder.path, there),
+        special_tokens=special,
+    )
+
+
+def _say(folder: Folder, name: str, problems: Sequence[str]) -> None:
+    for problem in problems:
+        pointer = problem.startswith(_POINTER)
+        folder.say(Status.invalid, f"{name} {problem}", folder.pull() if pointer else folder.download_again(name))
+
+
+def _wanted(family: str | None, ranks: str | None) -> dict[str, str]:
+    """File → who reads it."""
+    wanted = {"tokenizer.json": "evaluation reads"}
+    if family is not None and family.startswith("qwen"):
+        wanted |= dict.fromkeys(("vocab.json", "merges.txt"), "torchtune reads")
+    if family is not None and family.startswith("llama") and ranks is None:
+        wanted["tokenizer.model" if family == "llama2" else "original/tokenizer.model"] = "torchtune reads"
+    return wanted
+
+
+def _look_at_tokenizer(path: Path, vocab_size: int | None) -> dict[str, Any]:
+    """As JSON, for the cache: problems as text, and whether Llama 3's special tokens are all named."""
+    try:
+        if is_lfs_pointer(path):
+            return {"special": False, "problems": [_POINTER]}
+        data = json.loads(path.read_bytes())
+        added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
+        vocab = data["model"]["vocab"]
+        ids = [*(vocab.values() if isinstance(vocab, Mapping) else range(len(vocab))), *added.values()]
+        largest = max(ids)
+    except OSError as error:
+        return {"special": False, "problems": [f"cannot be read: {error.strerror or error}"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return {"special": False, "problems": [f"is no tokenizer: {type(error).__name__} {error}"[:200]]}
+    problems = []
+    if vocab_size is not None and largest >= vocab_size:
+        problems.append(f"has token id {largest}, the embedding has {vocab_size} rows (ids 0 to {vocab_size - 1})")
+    return {"special": added.keys() >= _LLAMA3_SPECIAL, "problems": problems}
+
+
+def _look_at_ranks(path: Path, vocab_size: int | None) -> list[str]:
+    """Problems of a tiktoken file: lines of base64 bytes and a rank."""
+    try:
+        if is_lfs_pointer(path):
+            return [_POINTER]
+        pairs = [line.split(b" ") for line in path.read_bytes().splitlines() if line]
+        ranks = [int(rank) for _, rank in pairs]
+        for token, _ in pairs:
+            base64.b64decode(token, validate=True)
+    except OSError as error:
+        return [f"cannot be read: {error.strerror or error}"]
+    except (ValueError, binascii.Error):
+        return ["has lines that are not a base64 token and its rank"]
+    if not ranks:
+        return ["is empty"]
+    if vocab_size is not None and max(ranks) >= vocab_size:
+        return [f"has rank {max(ranks)}, the embedding has {vocab_size} rows"]
+    return []
+
+
+def _has_chat_template(folder: Path, there: set[str]) -> bool:
+    if "chat_template.jinja" in there:
+        return True
+    if "tokenizer_config.json" not in there:
+        return False
+    try:
+        data = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and bool(data.get("chat_template"))
