@@ -21,6 +21,8 @@ WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0}
 WORKSPACE_DEFAULT_MIB = 8.125
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
+_NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
+"""GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
 
 
@@ -81,13 +83,12 @@ def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf1
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     """Bytes a token that one block keeps because of its adapters: inputs of A and of B, dropped inputs and masks."""
-    d, q, f, r = a.hidden_size, a.query_size, a.intermediate_size, adapter.rank
+    d, f, r = a.hidden_size, a.intermediate_size, adapter.rank
     inner = {name: shape[0] for name, shape in _attention_shapes(a).items() if name in adapter.attn_modules}
     mlp = (d, d, f) if adapter.apply_to_mlp else ()
     total = e * r * (len(inner) + len(mlp))
     if adapter.dropout > 0:
-        total += sum((e + 1) * width for width in (*inner.values(), *mlp))
-        return total if "output_proj" not in inner else total + 0 * q
+        return total + sum((e + 1) * width for width in (*inner.values(), *mlp))
     if set(inner) & {"q_proj", "k_proj", "v_proj"}:
         total += e * d
     if mlp:
@@ -149,11 +150,12 @@ def footprint(
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     moments = [(0.0, forward), (root + block, backward)]
     if checkpointing:
-        moments.append((2 * block + 2 * root, layers * e * d + kept + _block_backward_bytes(a, adapter, e)))
+        moments.append((block + root, layers * e * d + kept + _block_backward_bytes(a, adapter, e)))
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
     per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
-    dense = packed and gpu.startswith(("v100", "p100", "cpu"))
-    return Footprint(fixed, tuple(moments), per_position, 1.0 if dense else 0.0)
+    dense = packed and gpu.startswith(_NO_FLEX_ATTENTION)
+    masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
+    return Footprint(fixed, tuple(moments), per_position, masks)
 
 
 def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
@@ -166,8 +168,17 @@ def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tu
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes a token of gradients inside the block whose backward runs (matters only under checkpointing)."""
-    return 0.0
+    """Bytes a token of gradients inside the block whose backward runs (matters only under checkpointing).
+
+    The larger of two moments, fitted to simulated blocks of many shapes: gradients of the MLP's products, and those of
+    attention once the MLP's are gone.
+    """
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    half = e / 2
+    freed = 6 * f + (2 * f + 2 * d if adapter.apply_to_mlp else 0)
+    mlp = 4 * f + 2 * d if adapter.apply_to_mlp else 6 * f + 2 * d
+    attention = 14 * d + 8 * q - freed
+    return half * max(mlp, attention, 0)
 
 
 def _workspace_bytes(gpu: str) -> float:
@@ -189,3 +200,17 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
     mode = (w.activation_checkpointing, w.packed, accumulation > 1)
     parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
     return parts.peak_bytes(batch, tokens) / GIB
+
+
+def host_memory_gib(
+    architecture: Architecture, adapter: Adapter, dtype: str, save_adapter_only: bool, gpus: int = 1
+) -> float:
+    """Host memory a training job needs (`--mem`), in GiB.
+
+    Loading holds the checkpoint beside the model; saving merged weights copies the model to the host and builds the
+    merged state dict beside it (`save_checkpoint`), so two copies of the weights; adapters alone need one for loading.
+    The rest is Python with torch and its loaded CUDA libraries, once a GPU.
+    """
+    weights = weight_bytes(architecture, adapter, dtype) / GIB
+    copies = 1.2 if save_adapter_only else 2.2
+    return copies * weights + 6.0 + 4.0 * gpus
