@@ -37,6 +37,8 @@ class Adapter:
     apply_to_mlp: bool
     apply_to_output: bool = False
     use_dora: bool = False
+    dropout: float = 0.0
+    """Above 0 every adapted layer keeps its dropped input and the mask for backward."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Workload:
     batch_size: int | None = None
     gradient_accumulation_steps: int | None = None
     activation_offloading: bool = False
+    loss_chunks: int = 8
+    """Pieces in which the loss upcasts the logits (torchtune's CEWithChunkedOutputLoss); 0 = all at once."""
     max_steps_per_epoch: int | None = None
     validation_lengths: Lengths | None = None
     """None when there is no validation during training."""

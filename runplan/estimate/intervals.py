@@ -1,0 +1,53 @@
+"""Arithmetic of quantities known by their median and 95th percentile, taken as log-normal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runplan.estimate.workload import Interval
+
+Z95 = 1.6448536269514722
+"""Standard normal quantile at 0.95."""
+CORRELATION = 0.5
+"""Between parts of one sum: estimates of a plan share the error of one calibration, so they are wrong together."""
+
+
+def from_median(p50: float, sigma: float) -> Interval:
+    """The log-normal interval around a median; `sigma` is the standard deviation of the logarithm."""
+    return Interval(p50, p50 * math.exp(Z95 * sigma))
+
+
+def sigma(interval: Interval) -> float:
+    """Standard deviation of the logarithm; 0 for a quantity that is certain or zero."""
+    if interval.p50 <= 0 or interval.p95 <= interval.p50:
+        return 0.0
+    return math.log(interval.p95 / interval.p50) / Z95
+
+
+def times(interval: Interval, factor: float) -> Interval:
+    """The same quantity `factor` times over (one error for all)."""
+    return Interval(interval.p50 * factor, interval.p95 * factor)
+
+
+def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> Interval:
+    """Median and 95th percentile of a sum of log-normal quantities.
+
+    Mean and variance of the sum are exact for pairwise `correlation`; its shape is taken as log-normal again
+    (Fenton 1960, "The sum of log-normal probability distributions"). The p95 never exceeds the sum of the p95s.
+    """
+    parts = [part for part in intervals if part.p95 > 0]
+    if len(parts) < 2:
+        return parts[0] if parts else Interval(0.0, 0.0)
+    means, deviations = [], []
+    for part in parts:
+        spread = sigma(part)
+        means.append(part.p50 * math.exp(spread * spread / 2))
+        deviations.append(means[-1] * math.sqrt(math.expm1(spread * spread)))
+    mean = math.fsum(means)
+    own = math.fsum(d * d for d in deviations)
+    variance = (1 - correlation) * own + correlation * math.fsum(deviations) ** 2
+    spread = math.sqrt(math.log1p(variance / (mean * mean)))
+    p50 = mean * math.exp(-spread * spread / 2)
+    p95 = min(p50 * math.exp(Z95 * spread), math.fsum(part.p95 for part in parts))
+    return Interval(min(p50, p95), p95)

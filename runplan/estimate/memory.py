@@ -1,0 +1,216 @@
+"""GPU memory of one LoRA training step in closed form, and host memory of the job.
+
+The formulas follow torchtune 0.6.1's recipes line by line (eager mode) and hold within 0.1 % of a simulation of the
+real model, loss and optimizer on fake tensors (tests/test_estimate_simulation.py). Widths are multiplied with bytes,
+so `2 * d` reads "d numbers of 2 bytes for every token".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from runplan.estimate.workload import Adapter, Workload
+from runplan.facts import Architecture
+from runplan.units import GIB
+
+CUDA_CONTEXT_GIB = 0.5
+"""What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck) to 0.6 (A100, H100)."""
+WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0}
+"""cuBLAS workspace that counts as allocated: `_parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp."""
+WORKSPACE_DEFAULT_MIB = 8.125
+ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+_SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
+_NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
+"""GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
+_FP32 = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a training step: what is always there, and what each possible peak adds.
+
+    A moment is (bytes, bytes per token); the peak is the largest moment.
+    """
+
+    fixed: float
+    moments: tuple[tuple[float, float], ...]
+    per_position: float
+    """Bytes for every position of the sequence, whatever the batch (Qwen's RoPE tables in the number format)."""
+    per_pair: float
+    """Bytes for every pair of positions of every sequence (a dense mask of packed rows)."""
+
+    def peak_bytes(self, batch: int, tokens: int) -> float:
+        """Allocated bytes at the peak with `batch` sequences padded to `tokens`."""
+        n = batch * tokens
+        moment = max(extra + per_token * n for extra, per_token in self.moments)
+        return self.fixed + moment + self.per_position * tokens + self.per_pair * batch * tokens * tokens
+
+
+def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
+    """Trainable parameters of the adapters: rank × (in + out) of every adapted layer, and DoRA's magnitudes."""
+    a, r = architecture, adapter.rank
+    shapes = [shape for name, shape in _attention_shapes(a).items() if name in adapter.attn_modules]
+    if adapter.apply_to_mlp:
+        d, f = a.hidden_size, a.intermediate_size
+        shapes += [(d, f), (d, f), (f, d)]
+    per_layer = sum(r * (inner + outer) + (outer if adapter.use_dora else 0) for inner, outer in shapes)
+    output = r * (a.hidden_size + a.vocab_size) if adapter.apply_to_output else 0
+    return a.num_hidden_layers * per_layer + output
+
+
+def _attention_shapes(a: Architecture) -> dict[str, tuple[int, int]]:
+    d, q, kv = a.hidden_size, a.query_size, a.key_value_size
+    return {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
+
+
+def rope_bytes(architecture: Architecture) -> int:
+    """Bytes of the RoPE tables: one for all layers in Llama 3.1 and later, one a layer elsewhere.
+
+    torchtune's LoRA builders of Llama 2, Llama 3, Mistral and Qwen2 make a table in every layer; Qwen's holds cos and
+    sin twice over (modules `models/*/_component_builders.py`, `models/qwen2/_positional_embeddings.py`).
+    """
+    a = architecture
+    width = 2 * a.head_dim if a.family.startswith("qwen") else a.head_dim
+    tables = 1 if a.family.startswith(_SHARED_ROPE) else a.num_hidden_layers
+    return _FP32 * a.max_position_embeddings * width * tables
+
+
+def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf16") -> float:
+    """Bytes of base weights and adapters on the GPU, RoPE tables not included."""
+    return ELEMENT_BYTES[dtype] * (architecture.params + adapter_params(architecture, adapter))
+
+
+def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes a token that one block keeps because of its adapters: inputs of A and of B, dropped inputs and masks."""
+    d, f, r = a.hidden_size, a.intermediate_size, adapter.rank
+    inner = {name: shape[0] for name, shape in _attention_shapes(a).items() if name in adapter.attn_modules}
+    mlp = (d, d, f) if adapter.apply_to_mlp else ()
+    total = e * r * (len(inner) + len(mlp))
+    if adapter.dropout > 0:
+        return total + sum((e + 1) * width for width in (*inner.values(), *mlp))
+    if set(inner) & {"q_proj", "k_proj", "v_proj"}:
+        total += e * d
+    if mlp:
+        total += e * (d + f)
+    return total
+
+
+def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
+    """Bytes a token that one block keeps for its backward pass without checkpointing.
+
+    Two RMSNorm inputs and their 1/std in fp32 (`x.float()`), q after RoPE, k and v expanded to all heads, the output of
+    attention and its log-sum-exp, three MLP products; gathered RoPE tables of q and k when packed.
+    """
+    a, e = architecture, ELEMENT_BYTES[dtype]
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    norms = 2 * (_FP32 * d + 4)
+    attention = 4 * e * q + 4 * a.num_attention_heads
+    return norms + attention + 3 * e * f + _packed_rope_bytes(a, e, packed) + _adapted_layer_bytes(a, adapter, e)
+
+
+def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
+    if not packed:
+        return 0.0
+    return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
+
+
+def _head_bytes(a: Architecture, dtype: str, chunks: int) -> tuple[float, float]:
+    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward."""
+    v = a.vocab_size
+    logits = ELEMENT_BYTES[dtype]
+    if chunks > 0:
+        upcast = 0 if dtype == "fp32" else _FP32 / chunks
+        return (logits + _FP32 + upcast) * v, (_FP32 + 2 * _FP32 / chunks) * v
+    return 2 * _FP32 * v, 3 * _FP32 * v
+
+
+@lru_cache(maxsize=4096)
+def footprint(
+    architecture: Architecture,
+    adapter: Adapter,
+    dtype: str,
+    mode: tuple[bool, bool, bool],
+    loss_chunks: int,
+    gpus: int,
+    gpu: str,
+) -> Footprint:
+    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated)."""
+    checkpointing, packed, accumulated = mode
+    a, e = architecture, ELEMENT_BYTES[dtype]
+    d, layers = a.hidden_size, a.num_hidden_layers
+    n_adapter = adapter_params(a, adapter)
+    kept = layer_bytes(a, adapter, dtype, packed)
+    trained = e * n_adapter
+    fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
+    fixed += rope_bytes(a) + _workspace_bytes(gpu)
+    blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
+    output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
+    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks))
+    root, block = _unsharded_bytes(a, adapter, e, gpus)
+    moments = [(0.0, forward), (root + block, backward)]
+    if checkpointing:
+        moments.append((block + root, layers * e * d + kept + _block_backward_bytes(a, adapter, e)))
+    qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
+    per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
+    dense = packed and gpu.startswith(_NO_FLEX_ATTENTION)
+    masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
+    return Footprint(fixed, tuple(moments), per_position, masks)
+
+
+def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
+    """Bytes of embedding and output, and of two blocks (one in use, one prefetched), gathered by FSDP; 0 on one GPU."""
+    if gpus == 1:
+        return 0.0, 0.0
+    root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
+    adapters = adapter_params(a, adapter) / a.num_hidden_layers
+    return float(root), 2.0 * e * (a.layer_params + adapters)
+
+
+def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes a token of gradients inside the block whose backward runs (matters only under checkpointing).
+
+    The larger of two moments, fitted to simulated blocks of many shapes: gradients of the MLP's products, and those of
+    attention once the MLP's are gone.
+    """
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    half = e / 2
+    freed = 6 * f + (2 * f + 2 * d if adapter.apply_to_mlp else 0)
+    mlp = 4 * f + 2 * d if adapter.apply_to_mlp else 6 * f + 2 * d
+    attention = 14 * d + 8 * q - freed
+    return half * max(mlp, attention, 0)
+
+
+def _workspace_bytes(gpu: str) -> float:
+    return WORKSPACE_MIB.get(gpu.split("-")[0], WORKSPACE_DEFAULT_MIB) * 2**20
+
+
+def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int = 1) -> float:
+    """Peak of torch's allocated memory on one GPU, in GiB, from the second optimizer step on.
+
+    Args:
+        workload: what is trained; its own batch and accumulation are not looked at.
+        batch: sequences the GPU processes at once.
+        tokens: length they are padded to.
+        accumulation: forward passes an optimizer step (above 1 gradients are alive in the forward pass).
+
+    Source: torchtune 0.6.1 read and simulated; compiled models stay below (the eager formula is an upper bound).
+    """
+    w = workload
+    mode = (w.activation_checkpointing, w.packed, accumulation > 1)
+    parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+    return parts.peak_bytes(batch, tokens) / GIB
+
+
+def host_memory_gib(
+    architecture: Architecture, adapter: Adapter, dtype: str, save_adapter_only: bool, gpus: int = 1
+) -> float:
+    """Host memory a training job needs (`--mem`), in GiB.
+
+    Loading holds the checkpoint beside the model; saving merged weights copies the model to the host and builds the
+    merged state dict beside it (`save_checkpoint`), so two copies of the weights; adapters alone need one for loading.
+    The rest is Python with torch and its loaded CUDA libraries, once a GPU.
+    """
+    weights = weight_bytes(architecture, adapter, dtype) / GIB
+    copies = 1.2 if save_adapter_only else 2.2
+    return copies * weights + 6.0 + 4.0 * gpus

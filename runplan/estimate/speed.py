@@ -1,0 +1,199 @@
+"""How long one optimizer step takes: a roofline with few constants a GPU type.
+
+Eager kernels run one after the other, so matrix work and memory traffic add up; launching them from Python runs
+beside that, so the slower of both counts. Short batches are bound by launches (layers), long ones by the GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from runplan.estimate import memory
+from runplan.estimate.workload import Adapter, Gpu
+from runplan.facts import Architecture
+
+
+class Constants(NamedTuple):
+    """What a GPU (and its host) does in practice; natural logarithms, so that errors are relative."""
+
+    flops: float
+    """Part of the peak FLOP/s that matrix products reach."""
+    bandwidth: float
+    """Part of the peak bandwidth that elementwise kernels reach."""
+    layer_s: float
+    """Seconds to launch one adapted layer forward and backward."""
+    host_s: float
+    """Seconds an optimizer step costs beside its batches: loader, logging, synchronisation."""
+
+
+SPREAD_SHARED = Constants(0.18, 0.20, 0.30, 0.40)
+"""Standard deviation that all GPUs share: this model's own error and the versions of torch and driver."""
+SPREAD_OWN = Constants(0.15, 0.15, 0.35, 0.40)
+"""Standard deviation of one GPU type and cluster around that (PHYSICS of clusters: 10-18 % for one GPU name)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One optimizer step of a run, as far as it decides speed."""
+
+    architecture: Architecture
+    adapter: Adapter
+    gpu: Gpu
+    gpus: int
+    dtype: str
+    checkpointing: bool
+    compile: bool
+    packed: bool
+    batch: int
+    tokens: float
+    """Mean padded length of a sequence."""
+    span: float
+    """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
+    accumulation: int = 1
+    lengths_known: bool = True
+    """False when `tokens` was guessed."""
+
+
+class Work(NamedTuple):
+    """What one forward and backward pass asks of a GPU."""
+
+    flop: float
+    bytes: float
+    launches: float
+    """In units of one layer with four adapters, forward and backward, no checkpointing."""
+
+
+def prior(gpu: Gpu) -> Constants:
+    """Constants expected from public specifications alone (natural logarithms).
+
+    Large products reach 65-70 % of an A100's bf16 peak and less of faster chips (55 % of an H100's: published
+    torchtune, NeMo and Megatron runs); elementwise kernels 75 % of the bandwidth; an eager layer of about 250 kernels
+    takes 1.8 ms to launch at some 7 µs a kernel.
+    """
+    share = min(0.75, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
+    return Constants(math.log(share), math.log(0.75), math.log(1.8e-3), math.log(8e-3))
+
+
+def step_s(task: Task, constants: Constants) -> float:
+    """Seconds of one optimizer step, without validation and checkpoints."""
+    n_tensors = 2 * task.architecture.num_hidden_layers * (len(task.adapter.attn_modules) + 3 * task.adapter.apply_to_mlp)
+    batches = task.accumulation * micro_batch_s(task, constants)
+    # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 250 launches a layer.
+    update = n_tensors * math.exp(constants.layer_s) / 125
+    return batches + update + math.exp(constants.host_s)
+
+
+def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = False) -> float:
+    """Seconds of one forward and backward pass (or of the forward pass alone, as in validation)."""
+    done = work(
+        task.architecture,
+        task.adapter,
+        task.dtype,
+        (task.checkpointing, task.packed, forward_only),
+        task.batch * task.tokens,
+        task.span,
+    )
+    on_gpu = gpu_s(task, done, constants)
+    launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
+    if task.gpus > 1:
+        # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs; its hooks add launches.
+        on_gpu, launching = on_gpu / 0.93, launching * 1.3
+    return _larger(on_gpu, launching)
+
+
+def gpu_s(task: Task, done: Work, constants: Constants) -> float:
+    """Seconds the GPU itself is busy with `done`."""
+    peak = peak_flops(task.gpu, task.dtype)
+    tokens = task.batch * task.tokens
+    # Small products leave multiprocessors idle; faster chips need more tokens to fill.
+    filled = tokens / (tokens + 160.0 * math.sqrt(peak / 312e12))
+    products = done.flop / (peak * math.exp(constants.flops) * filled)
+    traffic = done.bytes / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
+    # Compiling fuses elementwise kernels: 1.27 times the speed in torchtune's README (v0.6.1, optimization flags).
+    return products + traffic * (0.5 if task.compile else 1.0)
+
+
+def peak_flops(gpu: Gpu, dtype: str) -> float:
+    """Peak FLOP/s of dense products in a number format."""
+    return 1e12 * (gpu.fp32_tflops if dtype == "fp32" else gpu.bf16_tflops)
+
+
+def _larger(a: float, b: float) -> float:
+    """A smooth maximum: near the crossing both hinder each other."""
+    top = max(a, b)
+    low = min(a, b) / top
+    return float(top * (1 + low**4) ** 0.25)
+
+
+def work(
+    architecture: Architecture,
+    adapter: Adapter,
+    dtype: str,
+    mode: tuple[bool, bool, bool],
+    tokens: float,
+    span: float,
+) -> Work:
+    """FLOP, bytes and launches of one pass over `tokens`; `mode` is (checkpointing, packed, forward only)."""
+    per_token = _per_token(architecture, adapter, dtype, mode)
+    attention = per_token.attention_flop * span
+    return Work(
+        tokens * (per_token.flop + attention),
+        tokens * per_token.bytes + per_token.weight_bytes,
+        per_token.launches,
+    )
+
+
+class _PerToken(NamedTuple):
+    flop: float
+    attention_flop: float
+    """For every token of the span."""
+    bytes: float
+    weight_bytes: float
+    launches: float
+
+
+@lru_cache(maxsize=1024)
+def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool]) -> _PerToken:
+    checkpointing, _packed, forward_only = mode
+    blocks = a.num_hidden_layers * a.layer_params
+    head = a.embedding_params
+    adapters = memory.adapter_params(a, adapter)
+    again = 1 if checkpointing and not forward_only else 0
+    backward = 0 if forward_only else 1
+    # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
+    flop = 2 * (blocks + head) * (1 + backward) + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
+    attention = 2 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
+    element = memory.ELEMENT_BYTES[dtype]
+    layer, logits = _traffic(a, adapter, element)
+    moved = a.num_hidden_layers * layer * (1 + 2 * backward + again) + logits * (0.4 + 0.6 * backward)
+    weights = element * (blocks * (1 + backward + again) + head * (1 + backward))
+    units = _layer_launches(adapter)
+    launches = (a.num_hidden_layers * units + 2.0) * (1 / 3 + 2 / 3 * backward + 0.4 * again)
+    return _PerToken(float(flop), float(attention), moved, float(weights), launches)
+
+
+def _traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
+    """Bytes a token that the eager kernels of one layer's forward pass move, and those of head and loss.
+
+    Counted kernel by kernel: an fp32 RMSNorm reads and writes the residual stream ten times, RoPE its heads twelve
+    times, an adapter its output three times; log-softmax and its gradient ten times the logits.
+    """
+    d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
+    norms = 2 * (36 + 2 * e) * d
+    rope = (44 + 2 * e) * (q + kv)
+    heads = 4 * e * q
+    products = e * (2 * q + 2 * kv + 4 * d + 4 * f)
+    elementwise = 5 * e * f + 6 * e * d
+    outer = {"q_proj": q, "k_proj": kv, "v_proj": kv, "output_proj": d}
+    adapted = sum(width for name, width in outer.items() if name in adapter.attn_modules)
+    adapted += (2 * f + d) if adapter.apply_to_mlp else 0
+    return norms + rope + heads + products + elementwise + 6 * e * adapted, (32 + 4 * e) * a.vocab_size
+
+
+def _layer_launches(adapter: Adapter) -> float:
+    """Kernels of one layer, relative to one with LoRA on q, v, output and the MLP."""
+    adapted = len(adapter.attn_modules) + 3 * adapter.apply_to_mlp
+    return (60 + 8 * adapted) / 108.0

@@ -1,0 +1,119 @@
+"""How many optimizer steps a run takes and how long its padded batches are."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+from runplan.facts import Lengths
+
+_SAMPLE = 4096
+"""Rows that are packed on trial; the waste of a pack settles within hundreds."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Work of one GPU."""
+
+    batches_per_epoch: int
+    """Forward and backward passes, those of a last incomplete accumulation included: torchtune runs them, too."""
+    per_epoch: int
+    """Optimizer steps."""
+
+    def total(self, epochs: int) -> int:
+        """Optimizer steps of the whole run."""
+        return self.per_epoch * epochs
+
+
+@lru_cache(maxsize=512)
+def packed_rows(lengths: Lengths, max_seq_len: int) -> int:
+    """Sequences that packing makes of the rows; exact when all rows have one length.
+
+    torchtune's PackedDataset fills a pack in file order and closes it at the first row that does not fit. The order is
+    not in a histogram, so a pack's waste is taken from packing rows in a random (but always the same) order.
+    """
+    lengths = lengths.cut(max_seq_len)
+    if not lengths.rows:
+        return 0
+    if len(lengths.counts) == 1:
+        return math.ceil(lengths.rows / max(1, max_seq_len // max(1, lengths.longest)))
+    sample = lengths.first(min(lengths.rows, _SAMPLE))
+    order = [tokens for tokens, rows in sample.counts for _ in range(rows)]
+    random.Random(0).shuffle(order)  # noqa: S311 - the same order every time is what is wanted
+    packs, fill = 1, 0
+    for tokens in order:
+        if fill + tokens > max_seq_len:
+            packs += 1
+            fill = 0
+        fill += tokens
+    if lengths.rows <= _SAMPLE:
+        return packs
+    # The last pack is half empty on average: leave it out of what is scaled up.
+    per_token = (packs - 0.5) / sum(order)
+    return max(1, round(lengths.tokens * per_token + 0.5))
+
+
+def sequences(lengths: Lengths, max_seq_len: int, packed: bool) -> int:
+    """Sequences an epoch trains on: rows, or packs of rows."""
+    return packed_rows(lengths, max_seq_len) if packed else lengths.rows
+
+
+def optimizer_steps(
+    rows: int, batch: int, gpus: int = 1, accumulation: int = 1, max_steps_per_epoch: int | None = None
+) -> Steps:
+    """Batches and optimizer steps of one epoch as torchtune 0.6.1 counts them.
+
+    The sampler hands every GPU ⌈rows/gpus⌉ rows, the loader drops an incomplete last batch, and a last incomplete
+    accumulation is computed but belongs to no step (recipes/lora_finetune_single_device.py, `train`).
+
+    Args:
+        rows: sequences (rows or packs) of the training split.
+        batch: sequences a GPU processes at once.
+        gpus: GPUs that share the rows.
+        accumulation: batches an optimizer step.
+        max_steps_per_epoch: the trainer's own limit.
+    """
+    batches = -(-rows // gpus) // batch
+    steps = batches // accumulation
+    if max_steps_per_epoch is not None and max_steps_per_epoch <= steps:
+        return Steps(max_steps_per_epoch * accumulation, max_steps_per_epoch)
+    return Steps(batches, steps)
+
+
+@lru_cache(maxsize=4096)
+def padded_length(lengths: Lengths, batch: int) -> float:
+    """Mean length that a batch is padded to: the expected longest of `batch` rows drawn at random.
+
+    torchtune pads to the longest row of the batch, to no multiple (`padded_collate_sft`).
+    """
+    seen, below, mean = 0, 0.0, 0.0
+    for tokens, rows in lengths.counts:
+        seen += rows
+        upto = (seen / lengths.rows) ** batch
+        mean += tokens * (upto - below)
+        below = upto
+    return mean
+
+
+def longest_sequence(lengths: Lengths, max_seq_len: int, packed: bool) -> int:
+    """Tokens of the longest batch's sequences: what has to fit the GPU."""
+    return max_seq_len if packed else max(1, min(lengths.longest, max_seq_len))
+
+
+def choose_packed(
+    lengths: Lengths, max_seq_len: int, effective_batch_size: int, epochs: int, minimum_steps: int
+) -> tuple[bool, str]:
+    """Whether to pack (`packed=auto`), and why: yes, unless it leaves fewer than `minimum_steps` optimizer steps."""
+    if not lengths.rows:
+        return False, "off: the rows of the dataset are not known"
+    packs = packed_rows(lengths, max_seq_len)
+    packed = optimizer_steps(packs, effective_batch_size).total(epochs)
+    plain = optimizer_steps(lengths.rows, effective_batch_size).total(epochs)
+    if packed < minimum_steps:
+        return False, (
+            f"off: {packs:,} packs of {max_seq_len} tokens would leave {packed} optimizer steps, fewer than "
+            f"{minimum_steps} (unpacked: {plain:,})"
+        )
+    return True, f"on: {lengths.rows:,} rows make {packs:,} packs of {max_seq_len} tokens, {packed:,} optimizer steps"
