@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 WARMUP_PART = 0.1
 WARMUP_MOST = 100  # torchtune's own default for fine-tuning (recipes/configs/llama3_2/1B_lora_single_device.yaml)
-CPUS_PER_GPU = 4
 VALIDATIONS_PER_EPOCH = 10
 
 
@@ -95,8 +94,17 @@ def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
     """The workload with `packed=auto` decided, and the reason in words."""
     if config.packed != "auto":
         return workload, "set by the user"
-    packed, reason = choose_packed(workload, config.estimator.minimum_steps)
+    packed, reason = choose_packed(
+        workload.lengths, workload.max_seq_len, _step_rows(workload), workload.epochs, config.estimator.minimum_steps
+    )
     return replace(workload, packed=packed), reason
+
+
+def _step_rows(workload: Workload) -> int:
+    """Sequences an optimizer step sees: what the user set, else the effective batch."""
+    if workload.batch_size is None:
+        return workload.effective_batch_size
+    return workload.batch_size * (workload.gradient_accumulation_steps or 1) * workload.gpus
 
 
 def lengths_of(facts: Facts, config: Config, dataset: str, model: str, split: str) -> Lengths | None:

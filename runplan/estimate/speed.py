@@ -79,7 +79,9 @@ def prior(gpu: Gpu) -> Constants:
 
 def step_s(task: Task, constants: Constants) -> float:
     """Seconds of one optimizer step, without validation and checkpoints."""
-    n_tensors = 2 * task.architecture.num_hidden_layers * (len(task.adapter.attn_modules) + 3 * task.adapter.apply_to_mlp)
+    n_tensors = (
+        2 * task.architecture.num_hidden_layers * (len(task.adapter.attn_modules) + 3 * task.adapter.apply_to_mlp)
+    )
     batches = task.accumulation * micro_batch_s(task, constants)
     # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 250 launches a layer.
     update = n_tensors * math.exp(constants.layer_s) / 125

@@ -1,0 +1,87 @@
+"""Whether a sized run can work: memory, rows, steps, time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan import feasible
+from runplan.estimate.workload import Adapter, Gpu, Interval, Sizing, Workload
+from runplan.facts import Architecture, Lengths
+from runplan.workloads import Sized
+
+A100 = Gpu("a100-80", 79.15, 2039, 312, 19.5)
+T4 = Gpu("t4-16", 14.6, 320, 65, 8.1, supports_bf16=False)
+LLAMA = Architecture("llama3_2", 2048, 16, 32, 8, 64, 8192, 128256, 131072, tie_word_embeddings=True)
+WORKLOAD = Workload(
+    "torchtune", "0.6.1", LLAMA, Adapter(8, ("q_proj",), apply_to_mlp=True), A100, 1, Lengths(((100, 1000),)),
+    2048, packed=False, dtype="bf16", activation_checkpointing=False, compile=False, epochs=1, effective_batch_size=16,
+)  # fmt: skip
+SIZING = Sizing(16, 1, 16, 62, 62, 10.0, Interval(11.0, 12.0), 2.0, 1000.0, Interval(600, 900), "physics")
+
+
+def sized(workload=WORKLOAD, warmup=6, minimum=50, **changes):
+    config = SimpleNamespace(
+        optimizer=SimpleNamespace(num_warmup_steps=warmup, lr_scheduler="cosine"),
+        estimator=SimpleNamespace(minimum_steps=minimum),
+    )
+    return Sized(config, workload, replace(SIZING, **changes))
+
+
+def test_a_batch_that_fits_is_fine():
+    assert feasible.check_memory(sized(), {}) == feasible.FINE
+
+
+def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
+    found = feasible.check_memory(sized(batch_size=1, largest_batch_size=0, peak_memory_gib=Interval(90, 95)), {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})  # fmt: skip
+    assert "90.0 GiB" in found.problem.what
+    assert "79.2 GiB" in found.problem.what or "79.1 GiB" in found.problem.what
+    assert "resources=h200-141" in found.problem.fix
+    assert "activation_checkpointing=true" in found.problem.fix
+
+
+def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above():
+    asked = replace(WORKLOAD, batch_size=32)
+    between = feasible.check_memory(sized(asked, batch_size=32, peak_memory_gib=Interval(75, 85)), {})
+    above = feasible.check_memory(sized(asked, batch_size=32, peak_memory_gib=Interval(80, 90)), {})
+    assert between.problem is None
+    assert "risk" in between.risk.what
+    assert above.problem is not None
+    assert "batch_size=16" in above.problem.fix
+
+
+def test_fewer_rows_than_a_step_is_impossible():
+    few = replace(WORKLOAD, lengths=Lengths(((100, 10),)))
+    found = feasible.check_rows(sized(few, steps_per_epoch=0, steps_total=0))
+    assert "10 training rows" in found.problem.what
+    assert "16" in found.problem.what
+
+
+def test_warm_up_longer_than_training_and_too_few_steps_are_risks():
+    assert "warm-up" in feasible.check_steps(sized(steps_total=60, warmup=100)).risk.what
+    assert "only 49 optimizer steps" in feasible.check_steps(sized(steps_total=49)).risk.what
+    assert feasible.check_steps(sized(steps_total=50)) == feasible.FINE
+
+
+@pytest.mark.parametrize(("limit_s", "outcome"), [(None, "fine"), (900, "fine"), (700, "risk"), (500, "problem")])
+def test_the_partitions_limit(limit_s, outcome):
+    found = feasible.check_time(sized(), limit_s, "partition gpu")
+    assert (found.problem is not None, found.risk is not None) == (outcome == "problem", outcome == "risk")
+
+
+def test_a_wall_time_the_user_set_is_kept_and_its_risk_said():
+    found = feasible.check_asked_time(sized(), 700)
+    assert "resources.time=00:11:40" in found.risk.what
+    assert feasible.check_asked_time(sized(), 900) == feasible.FINE
+
+
+@given(st.floats(1, 1e6), st.floats(1.01, 5), st.floats(0.1, 10))
+def test_exceedance_is_a_probability_with_the_right_quantiles(p50, ratio, part):
+    p95 = p50 * ratio
+    assert feasible.exceedance(p50, p95, p50) == pytest.approx(0.5)
+    assert feasible.exceedance(p50, p95, p95) == pytest.approx(0.05)
+    assert 0 <= feasible.exceedance(p50, p95, p50 * part) <= 1

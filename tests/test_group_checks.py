@@ -1,0 +1,39 @@
+"""Budget and effective batches of a whole group."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from runplan.estimate.workload import Interval
+from runplan.group_checks import check_budget, check_effective_batch
+
+
+def run(name, hours=1.0, batch=16, accumulation=1, gpus=1):
+    return SimpleNamespace(
+        name=name,
+        gpu_hours=Interval(hours, 2 * hours),
+        sizing=SimpleNamespace(batch_size=batch, gradient_accumulation_steps=accumulation),
+        config=SimpleNamespace(resources=SimpleNamespace(gpus=gpus)),
+    )
+
+
+def test_over_budget_names_the_dearest_runs_to_drop():
+    runs = [run("1B", 1), run("3B", 3), run("8B", 8)]
+    (problem,) = check_budget(runs, Interval(12, 16), 5)
+    assert "12.0 GPU-hours (p95 16.0)" in problem.what
+    assert "5.0" in problem.what
+    assert "without 8B it needs 4.0" in problem.fix
+
+
+def test_within_budget_or_without_one_says_nothing():
+    assert check_budget([run("a")], Interval(1, 2), 2) == []
+    assert check_budget([run("a")], Interval(1, 2), None) == []
+
+
+def test_effective_batches_that_differ_are_said_unless_they_are_the_factor():
+    runs = [run("a"), run("b", batch=8)]
+    (problem,) = check_effective_batch(runs, ["model"])
+    assert "16 in a" in problem.what
+    assert "8 in b" in problem.what
+    assert check_effective_batch(runs, ["batch_size"]) == []
+    assert check_effective_batch([run("a"), run("b", batch=8, accumulation=2)], ["model"]) == []
