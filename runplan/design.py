@@ -1,0 +1,63 @@
+"""What kind of experiment a sweep is, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+REPLICATION = "seed"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def design_type(
+    factors: Mapping[str, Sequence[Any]],
+    combinations: int | None = None,
+    paired: Sequence[Sequence[str]] = (),
+) -> str:
+    """The type of a design: `2x2 factorial`, `single factor, 3 levels`, `single run`.
+
+    Seeds are replication: `2x2 factorial, 3 replicates (seed)`. Factors that are paired (zipped) count as one. A
+    design that leaves combinations out says so: `2x2 factorial, 3 of 4 combinations`.
+
+    Args:
+        factors: swept keys with two or more levels.
+        combinations: how many combinations (seeds included) are planned; None = all.
+        paired: keys whose levels go together, a list a pairing.
+    """
+    sizes, seen = [], set()
+    for key, levels in factors.items():
+        partners = next((tuple(keys) for keys in paired if key in keys), (key,))
+        if key != REPLICATION and len(levels) > 1 and partners not in seen:
+            seen.add(partners)
+            sizes.append(len(levels))
+    replicates = len(factors.get(REPLICATION, ()))
+    parts = [_head(sizes)]
+    whole = math.prod(sizes) * max(1, replicates)
+    if combinations is not None and combinations != whole:
+        parts.append(f"{combinations} of {whole} combinations")
+    if replicates > 1:
+        parts.append(f"{replicates} replicates ({REPLICATION})")
+    return ", ".join(parts)
+
+
+def _head(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return "single run"
+    if len(sizes) == 1:
+        return f"single factor, {sizes[0]} levels"
+    return "x".join(map(str, sizes)) + " factorial"
+
+
+def design_title(kind: str) -> str:
+    """A design type as a heading: with a multiplication sign, `2*2 Factorial Design, 3 replicates (seed)`."""
+    head, *rest = kind.split(", ")
+    if head.endswith(" factorial"):
+        head = head.removesuffix(" factorial").replace("x", TIMES) + " Factorial Design"
+    elif head == "single factor":
+        head = "Single-Factor Design"
+    elif head == "single run":
+        head = "Single Run"
+    return ", ".join([head, *rest])

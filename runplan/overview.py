@@ -1,0 +1,275 @@
+"""What a group's README and the screen say: one content, made once from the plan document, shown in two ways."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runplan.design import design_title
+from runplan.naming import level_text
+from runplan.units import short_number, short_time
+
+LABELS = {
+    "model": "Model",
+    "lora": "LoRA",
+    "lora.rank": "LoRA Rank",
+    "lora.alpha": "LoRA Alpha",
+    "optimizer.lr": "Learning Rate",
+    "optimizer.lr_scheduler": "LR Scheduler",
+    "batch_size": "Batch Size",
+    "max_seq_len": "Max Seq Len",
+    "dataset.path": "Dataset",
+    "dtype": "Dtype",
+}
+TYPES = {"fine-tuned": "Fine-tuned", "control": "Control", "eval-only": "Eval only"}
+SOURCES = {
+    "priors": "physics, corrected by your logs",
+    "physics": "physics alone: no log was usable, so the intervals are wide",
+    "rules": "the hand rules",
+    "user": "set by you",
+}
+NONE = "-"
+EVIDENCE_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under headers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One labelled statement: `Epochs: 2`."""
+
+    label: str
+    value: str
+    code: bool = False
+    """Whether the value is something to type."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a list, with its mark and, where there is one, the command that helps."""
+
+    text: str
+    mark: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: tuple[str, ...]
+
+
+Block = Table | Fact | Item | Commands
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    heading: str
+    blocks: tuple[Block, ...]
+
+
+def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]:
+    """The plan summary's sections, in order: from Run Design to How to submit.
+
+    Args:
+        document: a plan document (`plan.json`).
+        directory: absolute path of the group, for the commands.
+    """
+    return (
+        Section("Run Design", _design(document)),
+        Section("Variables", _variables(document)),
+        Section("All Runs", (all_runs(document),)),
+        Section("Resources Verified", _verified(document)),
+        Section("Configuration", _configuration(document)),
+        Section("Estimates", _estimates(document)),
+        Section("How to submit", _submit(document, directory)),
+    )
+
+
+def label(key: str) -> str:
+    """A config key as a column header: `optimizer.lr` → `Learning Rate`."""
+    return LABELS.get(key) or key.rpartition(".")[2].replace("_", " ").title()
+
+
+def total_runs(document: Mapping[str, Any]) -> str:
+    """`6 (4 fine-tuned + 2 controls)`."""
+    counts = {kind: sum(run["type"] == kind for run in document["runs"]) for kind in TYPES}
+    parts = [f"{counts['fine-tuned']} fine-tuned"] if counts["fine-tuned"] else []
+    parts += [f"{counts['eval-only']} eval-only"] if counts["eval-only"] else []
+    if counts["control"]:
+        parts.append(f"{counts['control']} control{'s' * (counts['control'] > 1)}")
+    return f"{len(document['runs'])} ({' + '.join(parts)})"
+
+
+def _design(document: Mapping[str, Any]) -> tuple[Block, ...]:
+    lacking = sum(check["status"] in {"missing", "invalid"} for check in document["verified"])
+    risks = len(document["risks"])
+    blocks: list[Block] = [
+        Fact("Type", design_title(document["design"]["type"])),
+        Fact("Total Runs", total_runs(document)),
+        Fact("Command", f"python -m runplan -m {document['command']}".rstrip(), code=True),
+    ]
+    if lacking:
+        blocks.append(Fact("Not ready", f"{_count(lacking, 'thing')} missing or invalid, see Resources Verified"))
+    if risks:
+        blocks.append(Fact("Risks", f"{risks}, see Estimates"))
+    return tuple(blocks)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _level(key: str, value: Any) -> str:
+    if isinstance(value, float):
+        return short_number(value)
+    return level_text(key, value, {}) if not isinstance(value, str) or key.endswith(".path") else value
+
+
+def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
+    factors = document["design"]["factors"]
+    if not factors:
+        return (Item("Nothing varies: one combination of values."),)
+    rows = tuple((label(key), ", ".join(_level(key, level) for level in levels)) for key, levels in factors.items())
+    return (Table(("Factor", "Levels"), rows),)
+
+
+def all_runs(document: Mapping[str, Any]) -> Table:
+    """One row a run: name, model, every varying parameter, batch size, type, estimated time and memory."""
+    varying = [key for key in document["design"]["factors"] if key not in {"model", "batch_size"}]
+    headers = ("Run Name", "Model", *map(label, varying), "Batch Size", "Type", "Est. Time", "Est. Memory")
+    rows = []
+    for run in document["runs"]:
+        factors = run["factors"]
+        trained = run["estimate"]["time_s"]["p50"] is not None
+        levels = [_level(key, factors[key]) if key in factors else NONE for key in varying]
+        batch = str(run["config"]["batch_size"]) if trained else NONE
+        time = _time(run["estimate"]["time_s"]) if trained else "eval only"
+        memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
+        rows.append((run["name"], run["model"], *levels, batch, TYPES[run["type"]], time, memory))
+    return Table(headers, tuple(rows))
+
+
+def _time(interval: Mapping[str, float]) -> str:
+    return f"{short_time(interval['p50'])} (p95 {short_time(interval['p95'])})"
+
+
+def _memory(interval: Mapping[str, float]) -> str:
+    return f"{interval['p50']:.1f} GiB (p95 {interval['p95']:.1f})"
+
+
+def _verified(document: Mapping[str, Any]) -> tuple[Block, ...]:
+    marks = {"ok": "✓", "missing": "✗", "invalid": "✗", "unchecked": "?"}
+    items = []
+    for check in document["verified"]:
+        state = "" if check["status"] == "ok" else f" {check['status']}"
+        head = f"{check['kind'].title()} {check['name']}{state}"
+        place = f": {check['path']}" if check["path"] else ""
+        detail = f" ({check['detail']})" if check["detail"] else ""
+        command = check["fix"] if check["status"] != "ok" else ""
+        items.append(Item(f"{head}{place}{detail}", marks[check["status"]], command))
+    return tuple(items) or (Item("Nothing was checked.", "?"),)
+
+
+def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
+    trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
+    hours = document["totals"]["gpu_hours"]
+    blocks = [Fact(name, by_model(trained, value)) for name, value in _CONFIGURATION.items()] if trained else []
+    total = f"{hours['p50']:.1f} (p95 {hours['p95']:.1f})" if hours["p50"] is not None else "unknown"
+    return (*blocks, Fact("Total GPU hours", total))
+
+
+_CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "Recipe": lambda run: f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU')})",
+    "Epochs": lambda run: run["config"]["epochs"],
+    "Batch size": lambda run: run["config"]["batch_size"],
+    "Effective batch size": lambda run: (
+        run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * run["resources"]["gpus"]
+    ),
+    "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
+    "Max sequence length": lambda run: (
+        f"{run['config']['max_seq_len']}{', packed' * (run['config']['packed'] is True)}"
+    ),
+    "Wall time asked": lambda run: run["resources"]["time"],
+}
+
+
+def by_model(runs: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], Any]) -> str:
+    """A setting of all runs: `4` where they agree, else by model: `4 (1B), 2 (3B)`."""
+    models: dict[str, dict[str, None]] = {}
+    for run in runs:
+        models.setdefault(run["model"], {})[str(value(run))] = None
+    distinct = {tuple(values) for values in models.values()}
+    if len(distinct) == 1:
+        return ", ".join(distinct.pop())
+    return ", ".join(f"{'/'.join(values)} ({model})" for model, values in models.items())
+
+
+def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
+    trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
+    if not trained:
+        return (*_risks(document), Item("Nothing is trained; each evaluation's time is in plan.json."))
+    headers = ("Run Name", "Steps", "it/s", "Tokens/s", "Allocated", "Source", "Logs", "Extrapolated")
+    rows = tuple(_estimate_row(run) for run in trained)
+    sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
+    explained = [Item(f"{source}: {SOURCES.get(source, source)}.") for source in sources]
+    evidence = list(dict.fromkeys(line for run in trained for line in run["estimate"]["evidence"]))
+    shown = [Item(line) for line in evidence[:EVIDENCE_SHOWN]] or [Item("No earlier log was used.")]
+    if len(evidence) > EVIDENCE_SHOWN:
+        shown.append(Item(f"… and {len(evidence) - EVIDENCE_SHOWN} more in plan.json."))
+    return (*_risks(document), Table(headers, rows), *explained, *shown)
+
+
+def _estimate_row(run: Mapping[str, Any]) -> tuple[str, ...]:
+    estimate = run["estimate"]
+    return (
+        run["name"],
+        str(run["steps"]["total"]),
+        f"{estimate['it_per_s']:.3g}",
+        f"{estimate['tokens_per_s']:.0f}",
+        f"{estimate['allocated_gib']:.1f} GiB",
+        estimate["source"],
+        str(estimate["n_priors"]),
+        "yes" if estimate["extrapolated"] else "no",
+    )
+
+
+def _risks(document: Mapping[str, Any]) -> list[Block]:
+    return [
+        Item(
+            (f"{risk['run']}: " if risk["run"] else "")
+            + risk["what"]
+            + (f" @ {risk['where']}" if risk["where"] else ""),
+            "!",
+            risk["fix"],
+        )
+        for risk in document["risks"]
+    ]
+
+
+def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
+    place = shlex.quote(directory)
+    lines = (f"cd {place} && ./submit_all.sh", f"runplan submit {place}")
+    blocks: list[Block] = [Commands((f"{lines[0]}    # plain sbatch", f"{lines[1]}    # the same, one program"))]
+    lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]
+    fixes = tuple(dict.fromkeys(check["fix"] for check in lacking if check["fix"]))
+    if lacking:
+        head = Item("The runs are not ready. First get what is missing, then submit:", "!")
+        blocks = [head, *([Commands(fixes)] if fixes else []), *blocks]
+    return tuple(blocks)
+
+
+def table_rows(table: Table, limit: int | None) -> Sequence[tuple[str, ...]]:
+    """The rows to show: all of them, or the first `limit`."""
+    return table.rows if limit is None else table.rows[:limit]

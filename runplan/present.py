@@ -1,0 +1,123 @@
+"""What a group's directory holds already: our files, and signs that a run was submitted or ran."""
+
+# ruff: noqa: PTH - a thousand runs are ten thousand files: os calls cost a third of what pathlib does
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runplan.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LEDGER = "ledger.jsonl"
+OWN_FILES = (
+    "setup_finetune.yaml", "finetune*.yaml", "finetune*.slurm", "lora_finetune_*.py", "full_finetune_*.py",
+    "eval/*/eval.yaml", "eval/*/cell.slurm", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
+)  # fmt: skip
+"""What planning writes into a run; everything else there is its user's or a job's."""
+SUBMISSIONS = frozenset({"intent", "submitted"})
+
+_JOB_LOG = re.compile(r"slurm-.*\.out")
+
+
+@dataclass(frozen=True)
+class PresentRun:
+    """A run directory as it is."""
+
+    there: bool
+    is_link: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the planned files that are there, by path."""
+    own: tuple[str, ...] = ()
+    """All files there that planning wrote."""
+
+
+def is_own(path: str) -> bool:
+    """Whether a path relative to a run is one that planning writes."""
+    depth = path.count("/")
+    return any(pattern.count("/") == depth and fnmatchcase(path, pattern) for pattern in OWN_FILES)
+
+
+def read_run(group: Path, name: str, planned: Iterable[str]) -> PresentRun:
+    """A run of a group, as far as planning wrote it.
+
+    Raises:
+        StoreError: a file stands where the run's directory should be.
+    """
+    root = f"{group}/{name}"
+    if not os.path.lexists(root):
+        return PresentRun(there=False)
+    if not os.path.isdir(root):
+        raise StoreError(f"{root}: is a file, but a run is planned there; move it away or choose another group.name")
+    texts = {}
+    for path in planned:
+        try:
+            data = Path(f"{root}/{path}").read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            continue
+        texts[path] = data.decode("utf-8", "surrogateescape")
+    own = [*_files(root, ""), *_files(root, ".hydra/")]
+    for cell in _names(f"{root}/eval"):
+        own += _files(root, f"eval/{cell}/")
+    return PresentRun(there=True, is_link=os.path.islink(root), texts=texts, own=tuple(filter(is_own, own)))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _files(root: str, prefix: str) -> list[str]:
+    return [f"{prefix}{name}" for name in _names(f"{root}/{prefix}")]
+
+
+def started_runs(group: Path, names: Iterable[str]) -> set[str]:
+    """The runs that were submitted or left traces of having run: jobs, logs, artifacts, or a line in the ledger."""
+    submitted = submitted_paths(group)
+    return {name for name in names if name in submitted or _has_traces(f"{group}/{name}")}
+
+
+def submitted_paths(group: Path) -> set[str]:
+    """First parts of the paths in the group's ledger that were submitted, or were about to be."""
+    try:
+        lines = (group / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return set()
+    found = set()
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            # a line cut short by a crash; an intent is on disk before its job exists
+            continue
+        if isinstance(record, dict) and record.get("event") in SUBMISSIONS:
+            found.add(str(record.get("path", "")).split("/")[0])
+    return found
+
+
+def _has_traces(root: str) -> bool:
+    names = _names(root)
+    if _traces(root, names):
+        return True
+    return "eval" in names and any(
+        _traces(f"{root}/eval/{cell}", _names(f"{root}/eval/{cell}")) for cell in _names(f"{root}/eval")
+    )
+
+
+def _traces(folder: str, names: Iterable[str]) -> bool:
+    return any(
+        name in {"artifacts", "jobs.jsonl"}
+        or _JOB_LOG.fullmatch(name)
+        or (name == "logs" and bool(_names(f"{folder}/logs")))
+        for name in names
+    )

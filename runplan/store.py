@@ -1,0 +1,302 @@
+"""Writes a group: new runs appear whole, what is unchanged is not touched, what ran is kept.
+
+Everything is staged first (`staging.py`), so a full disk or a missing permission changes nothing; then runs are
+renamed into place, then README.md, plan.csv and submit_all.sh, and `plan.json` last. The lock is the one that
+submitting takes, on `ledger.jsonl`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runplan import staging
+from runplan.diff import GroupDiff, compare, merge, user_changes
+from runplan.document import document_csv, document_text
+from runplan.errors import StoreError
+from runplan.plan import SCHEMA
+from runplan.present import PresentRun, is_own, read_run, started_runs
+from runplan.summary import carry_results, readme_of
+from runplan.turn import group_lock
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from runplan.plan import Plan
+
+DOCUMENT = "plan.json"
+README = "README.md"
+TABLE = "plan.csv"
+CONFIG = ".hydra/config.yaml"
+HINTS = {
+    errno.ENOSPC: "the disk is full; free some space and plan again",
+    errno.EDQUOT: "your quota is used up; free some space and plan again",
+    errno.EACCES: "set site.output_root to a folder you may write",
+    errno.EPERM: "set site.output_root to a folder you may write",
+    errno.EROFS: "set site.output_root to a folder you may write",
+    errno.ENOTDIR: "a file stands where a folder should be; set site.output_root or group.name",
+    errno.EEXIST: "a file stands where a folder should be; set site.output_root or group.name",
+    errno.ENAMETOOLONG: "choose a shorter group.name or site.output_root",
+}
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What writing a group did."""
+
+    document: Mapping[str, Any]
+    """The plan document that the group now holds, runs that were kept included."""
+    diff: GroupDiff
+    written: tuple[str, ...] = ()
+    """Paths relative to the group of what was written: runs and single files."""
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What has to be written, by how it is written."""
+
+    document: Mapping[str, Any]
+    diff: GroupDiff
+    new_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    successors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Runs that are there, did not run, and change."""
+    present: Mapping[str, PresentRun] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Single files: those of the group, and those of runs that ran and are overwritten."""
+    stale: tuple[str, ...] = ()
+    """Our files in such runs that the new plan does not have."""
+
+
+def write_group(
+    plan: Plan, files: Mapping[str, str], *, overwrite: bool = False, templates: Environment | None = None
+) -> WriteResult:
+    """Write the files of a plan into its directory; nothing is written when nothing changed.
+
+    Args:
+        plan: says where.
+        files: every file by its path relative to the group.
+        overwrite: write over runs that were submitted or have results, and forget their old plan entries.
+        templates: for the README of a group in which runs are kept; ours by default.
+
+    Raises:
+        StoreError: the place cannot be written, another runplan is at work there, or a key that the user set
+            differs from that of a run that ran; nothing was changed then.
+    """
+    directory = Path(plan.directory)
+    new = not directory.exists()
+    try:
+        with _spoken(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            with group_lock(directory) as locked:
+                staging.recover(directory, may_remove=(lambda _pid: True) if locked else _is_dead)
+                changes = _find_changes(plan, files, overwrite, templates)
+                _carry_out(directory, changes)
+    except StoreError:
+        if new:
+            _remove_if_empty(directory)
+        raise
+    names = (*changes.new_runs, *changes.successors, *changes.files)
+    return WriteResult(changes.document, changes.diff, names)
+
+
+def compare_group(
+    plan: Plan, files: Mapping[str, str], *, overwrite: bool = False, templates: Environment | None = None
+) -> WriteResult:
+    """What `write_group` would say, for a preview; nothing is written and nothing is locked.
+
+    Raises:
+        StoreError: writing would be refused.
+    """
+    with _spoken(Path(plan.directory)):
+        changes = _find_changes(plan, files, overwrite, templates)
+    return WriteResult(changes.document, changes.diff)
+
+
+def read_document(directory: Path) -> dict[str, Any] | None:
+    """A group's `plan.json`; None when there is none.
+
+    Raises:
+        StoreError: it is not JSON, or of a schema that this version does not know.
+    """
+    path = directory / DOCUMENT
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{path}: not JSON ({error}); move it away and plan again") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise StoreError(f"{path}: schema {found!r}, this runplan knows {SCHEMA}; choose another group.name")
+    return document
+
+
+def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templates: Environment | None) -> _Changes:
+    directory = Path(plan.directory)
+    runs, group_files = _by_run(files)
+    if not directory.exists():
+        return _Changes(json.loads(files[DOCUMENT]), GroupDiff(), runs, files=group_files)
+    old = read_document(directory)
+    present = {name: read_run(directory, name, run) for name, run in runs.items()}
+    known = [run["name"] for run in old["runs"]] if old else []
+    ran = started_runs(directory, dict.fromkeys([*runs, *known]))
+    kept = {name for name in ran if not (overwrite and name in runs)}
+    _refuse_changed_keys(runs, present, kept)
+    document, group_files = _merged(plan, old, group_files, kept, templates)
+    changed = {name: _changed_paths(run, present[name]) for name, run in runs.items() if name not in kept}
+    touched = {name: paths for name, paths in changed.items() if paths and present[name].there}
+    insisted = [name for name in touched if name in ran or present[name].is_link]
+    single = {f"{name}/{path}": runs[name][path] for name in insisted for path in touched[name] if path in runs[name]}
+    stale = tuple(f"{name}/{path}" for name in insisted for path in touched[name] if path not in runs[name])
+    return _Changes(
+        document,
+        compare(old, document, touched, kept) if old else GroupDiff(),
+        {name: run for name, run in runs.items() if name not in kept and not present[name].there},
+        {name: runs[name] for name in touched if name not in insisted},
+        present,
+        single | _changed_group_files(directory, group_files),
+        stale,
+    )
+
+
+def _by_run(files: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    runs: dict[str, dict[str, str]] = {}
+    group: dict[str, str] = {}
+    for path, text in files.items():
+        run, slash, inside = path.partition("/")
+        if slash:
+            runs.setdefault(run, {})[inside] = text
+        else:
+            group[path] = text
+    return runs, group
+
+
+def _changed_paths(files: Mapping[str, str], present: PresentRun) -> list[str]:
+    """Paths of one run that differ from what is there: new, changed, or ours but no longer planned."""
+    if not present.there:
+        return []
+    changed = [path for path, text in files.items() if present.texts.get(path) != text]
+    return changed + [path for path in present.own if path not in files]
+
+
+def _merged(
+    plan: Plan, old: Mapping[str, Any] | None, files: dict[str, str], kept: set[str], templates: Environment | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The new document with the entries of runs that are kept, and the group's files that show it."""
+    document: dict[str, Any] = json.loads(files[DOCUMENT])
+    if old is None or not kept:
+        return document, files
+    document = merge(old, document, kept)
+    if templates is None:
+        from runplan.paths import TEMPLATES_DIR  # noqa: PLC0415 - only groups that ran need it
+        from runplan.render import environment  # noqa: PLC0415 - render imports every part
+
+        templates = environment(TEMPLATES_DIR)
+    shown = {README: readme_of(document, plan.directory, templates), TABLE: document_csv(document)}
+    return document, files | shown | {DOCUMENT: document_text(document)}
+
+
+def _changed_group_files(directory: Path, files: Mapping[str, str]) -> dict[str, str]:
+    changed = {}
+    for path, text in files.items():
+        try:
+            before = (directory / path).read_bytes().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            before = None
+        wanted = carry_results(before, text) if path == README and before is not None else text
+        if before != wanted:
+            changed[path] = wanted
+    return changed
+
+
+def _refuse_changed_keys(
+    runs: Mapping[str, Mapping[str, str]], present: Mapping[str, PresentRun], kept: set[str]
+) -> None:
+    problems = []
+    for name in runs:
+        if name not in kept:
+            continue
+        old, new = present[name].texts.get(CONFIG), runs[name].get(CONFIG)
+        if old is None or new is None or old == new:
+            continue
+        problems += [
+            f"  {name}: {change.key} was {json.dumps(change.old)}, is now {json.dumps(change.new)}"
+            for change in user_changes(_tree(old), _tree(new))
+        ]
+    if problems:
+        head = "runs that were submitted or have results would change, nothing was written"
+        fix = "  set these back, choose another group.name, or insist with overwrite=true"
+        raise StoreError("\n".join([head, *problems, fix]))
+
+
+def _tree(text: str) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - only when a run that ran is planned anew
+
+    try:
+        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except yaml.YAMLError:
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _carry_out(directory: Path, changes: _Changes) -> None:
+    """Stage everything, then put it into place: runs, files of the group, plan.json last."""
+    if not (changes.new_runs or changes.successors or changes.files or changes.stale):
+        return
+    try:
+        stage = staging.Staging(directory)
+        for name, files in changes.new_runs.items():
+            stage.add_run(name, files)
+        for name, files in changes.successors.items():
+            texts = changes.present[name].texts
+            unchanged = {path for path, text in files.items() if texts.get(path) == text}
+            stage.add_successor(name, files, unchanged, is_own)
+        for path, text in changes.files.items():
+            stage.add_file(path, text)
+        for name in (*changes.new_runs, *changes.successors):
+            stage.place_run(name)
+        for path in sorted(changes.files, key=lambda path: (path == DOCUMENT, "/" not in path)):
+            stage.place_file(path)
+        for path in changes.stale:
+            (directory / path).unlink(missing_ok=True)
+    finally:
+        staging.recover(directory, may_remove=lambda pid: pid == os.getpid())
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether a process of this machine is gone; where there is no lock, that is all we can tell."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return pid == os.getpid()
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """Take back a directory that we made in vain."""
+    try:
+        ledger = directory / "ledger.jsonl"
+        if ledger.stat().st_size == 0:
+            ledger.unlink()
+        directory.rmdir()
+    except OSError:
+        return
+
+
+@contextmanager
+def _spoken(directory: Path) -> Iterator[None]:
+    """Turn what the file system says into an error that says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or str(directory)
+        hint = HINTS.get(error.errno or 0, "see that the folder can be written and plan again")
+        raise StoreError(f"{place}: {error.strerror or error}; {hint}") from error
