@@ -1,0 +1,113 @@
+"""How a run ended, and the line that says so."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Ending(NamedTuple):
+    """A state of `PriorRun.state` and its reason."""
+
+    state: str
+    reason: str | None = None
+
+
+# In the order in which they explain each other: ranks that hang after an OOM are cancelled or run into the time limit,
+# and a killed job's traceback follows from the kill.
+_SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    (
+        "oom",
+        (
+            b"CUDA out of memory",
+            b"HIP out of memory",
+            b"XPU out of memory",
+            b"MPS backend out of memory",
+            b"CUDA error: out of memory",
+            b"HIP error: out of memory",
+            b"OutOfMemoryError",
+            b"CUBLAS_STATUS_ALLOC_FAILED",
+            b"cudaErrorMemoryAllocation",
+            b"Failed to CUDA calloc",
+        ),
+    ),
+    (
+        "host_oom",
+        (
+            b"oom_kill event",
+            b"oom-kill event",
+            b"Some of your processes may have been killed by the cgroup out-of-memory handler",
+            b": Out Of Memory",
+            b"OUT_OF_MEMORY",
+            b"Exceeded job memory limit",
+            b"DefaultCPUAllocator: can't allocate memory",
+            b"DefaultCPUAllocator: not enough memory",
+            b"memory limit, being killed",
+            b"MemoryError",
+        ),
+    ),
+    ("timeout", (b"DUE TO TIME LIMIT",)),
+    ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE")),
+    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure")),
+    ("cancelled", (b" CANCELLED AT ", b"KeyboardInterrupt")),
+    (
+        "failed",
+        (
+            b"Traceback (most recent call last)",
+            b"ChildFailedError",
+            b"Segmentation fault",
+            b"srun: error:",
+            b"slurmstepd: error:",
+            b"command not found",
+        ),
+    ),
+)
+# Words that others may print, too: they count where SLURM says them.
+_SLURM_SIGNS = frozenset(
+    (b"oom_kill event", b"oom-kill event", b": Out Of Memory", b"OUT_OF_MEMORY", b"Exceeded job memory limit")
+    + (b"DUE TO TIME LIMIT", b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"DUE TO NODE FAILURE", b" CANCELLED AT ")
+)
+_SLURM_WORDS = ("slurm", "srun:", "***", "error:")
+_KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
+_LAST_LINES = 512 * 1024
+_BEFORE_DRAW = 4096
+_EXCEPTION = re.compile(rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)",
+                        re.MULTILINE)
+
+
+def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
+    """How the text says a run ended: `unknown` when it says nothing; completion is the caller's to see.
+
+    Args:
+        data: the text of the last attempt.
+        last_draw: where the last progress bar stands in it; 0 without one. A fault that training went on after is no end.
+        finished: whether all steps were done and saved; faults before that did not end it.
+    """
+    start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - _LAST_LINES, 0)
+    text = data[start:]
+    for state, signs in _SIGNS:
+        for sign in signs:
+            at = text.find(sign)
+            while at >= 0:
+                reason = _reason(text, at, state)
+                if sign not in _SLURM_SIGNS or any(word in reason for word in _SLURM_WORDS):
+                    return Ending(state, reason)
+                at = text.find(sign, at + len(sign))
+    return Ending("unknown")
+
+
+def is_kill(state: str) -> bool:
+    """Whether the state says by itself that a job ran here, training or not."""
+    return state in _KILLED or state == "oom"
+
+
+def _reason(text: bytes, at: int, state: str) -> str:
+    """The line around a sign; of a traceback the exception's own line."""
+    if state == "failed":
+        found = list(_EXCEPTION.finditer(text, at))
+        at = found[-1].start() if found else at
+    start = max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
+    end = min((place for place in (text.find(b"\n", at), text.find(b"\r", at)) if place >= 0), default=len(text))
+    start = max(start, at - 300)
+    line = text[start : min(end, start + 600)].decode("utf-8", "replace")
+    return " ".join("".join(char if char.isprintable() else " " for char in line).split())

@@ -1,0 +1,152 @@
+"""Names of models and GPUs as logs write them, and what runplan calls them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+# Parameters in billions, tied embeddings once: numel of the published checkpoints, embeddings and norms included.
+_PARAMS_B: Mapping[str, float] = {
+    "llama2_7b": 6.738,
+    "llama2_13b": 13.016,
+    "llama2_70b": 68.977,
+    "code_llama2_7b": 6.738,
+    "code_llama2_13b": 13.016,
+    "code_llama2_70b": 68.977,
+    "llama3_8b": 8.030,
+    "llama3_70b": 70.554,
+    "llama3_1_8b": 8.030,
+    "llama3_1_70b": 70.554,
+    "llama3_1_405b": 405.853,
+    "llama3_2_1b": 1.236,
+    "llama3_2_3b": 3.213,
+    "llama3_2_vision_11b": 10.670,
+    "llama3_2_vision_90b": 88.593,
+    "llama3_3_70b": 70.554,
+    "mistral_7b": 7.242,
+    "gemma_2b": 2.506,
+    "gemma_7b": 8.538,
+    "gemma2_2b": 2.614,
+    "gemma2_9b": 9.242,
+    "gemma2_27b": 27.227,
+    "phi3_mini": 3.821,
+    "phi4_14b": 14.660,
+    "qwen2_0_5b": 0.494,
+    "qwen2_1_5b": 1.544,
+    "qwen2_7b": 7.616,
+    "qwen2_5_0_5b": 0.494,
+    "qwen2_5_1_5b": 1.544,
+    "qwen2_5_3b": 3.086,
+    "qwen2_5_7b": 7.616,
+    "qwen2_5_14b": 14.770,
+    "qwen2_5_32b": 32.764,
+    "qwen2_5_72b": 72.706,
+    "tinyllama_1_1b": 1.100,
+}
+
+_ORGANISATION = re.compile(r"^(?:meta|meta_llama|qwen|google|mistralai|microsoft|unsloth|nousresearch)_(?=\w)")
+_SUFFIX = re.compile(r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit)(?=_|$)")
+_BUILDER = re.compile(r"^(?:q?lora|dora)_")
+_HAS_SIZE = re.compile(r"\d\s*[bB](?![a-zA-Z0-9])")
+
+# Markers in a device name (as `nvidia-smi`, torch and SLURM's gres write it) → key of conf/resources, most telling first.
+_GPUS: tuple[tuple[str, str], ...] = (
+    (r"gh200", "gh200-96"),
+    (r"h200", "h200-141"),
+    (r"h100.{0,4}nvl|h100.*9[46] ?g", "h100-94"),
+    (r"h100.{0,4}pcie", "h100-pcie-80"),
+    (r"h100.*(?:80 ?g|hbm3|sxm)", "h100-80"),
+    (r"a100.*80 ?g|gpu80", "a100-80"),
+    (r"a100.*40 ?g|gpu40", "a100-40"),
+    (r"b200", "b200-180"),
+    (r"\ba40\b", "a40-48"),
+    (r"l40s", "l40s-48"),
+    (r"l40(?!s)", "l40-48"),
+    (r"a10g", "a10g-24"),
+    (r"\ba10(?![0-9g])", "a10-24"),
+    (r"\bl4\b", "l4-24"),
+    (r"v100.*32 ?g", "v100-32"),
+    (r"v100.*16 ?g", "v100-16"),
+    (r"\bt4\b|tesla t4", "t4-16"),
+    (r"rtx.?pro.?6000.*96|rtx.?pro.?6000", "rtx6000pro-96"),
+    (r"6000.?ada", "rtx6000ada-48"),
+    (r"a6000", "rtxa6000-48"),
+    (r"(?:rtx|geforce).*5090", "rtx5090-32"),
+    (r"(?:rtx|geforce).*4090|rtx4090", "rtx4090-24"),
+    (r"(?:rtx|geforce).*3090|rtx3090", "rtx3090-24"),
+)
+_GPU_KEYS = tuple((re.compile(pattern, re.IGNORECASE), key) for pattern, key in _GPUS)
+_KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
+_MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
+_MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
+
+
+def gpu_key(text: str) -> str:
+    """The key of `conf/resources` for a device name, or the text itself where that would be a guess.
+
+    `A100` alone stays `A100`: its memory is 40 or 80 GB. A MIG slice is not the whole device.
+
+    >>> gpu_key("NVIDIA A100-SXM4-80GB"), gpu_key("A100"), gpu_key("Tesla T4")
+    ('a100-80', 'A100', 't4-16')
+    """
+    text = " ".join(text.split())
+    if _KEY.fullmatch(text):
+        return text
+    if slice_ := _MIG.search(text):
+        card = _MIG_CARD.search(text)
+        return f"{card['card'].lower()}-mig-{slice_['size']}" if card else text
+    for pattern, key in _GPU_KEYS:
+        if pattern.search(text):
+            return key
+    return text
+
+
+def _canonical(name: str) -> str:
+    flat = re.sub(r"[^a-z0-9]+", "_", name.lower().rsplit("/", 1)[-1]).strip("_")
+    flat = re.sub(r"(?<=[a-z])_(?=\d+_)", "", flat) if flat.startswith(("llama_", "qwen_", "gemma_", "phi_")) else flat
+    flat = _ORGANISATION.sub("", flat)
+    flat = flat.replace("codellama_", "code_llama2_").replace("11b_vision", "vision_11b").replace("90b_vision", "vision_90b")
+    flat = _SUFFIX.sub("", _SUFFIX.sub("", _BUILDER.sub("", flat)))
+    return re.sub(r"^phi3_mini.*", "phi3_mini", flat)
+
+
+def params_b(name: str | None) -> float | None:
+    """Billions of parameters of a known model, by Hugging Face name or torchtune builder; None for others.
+
+    >>> params_b("Llama-3.2-1B-Instruct"), params_b("lora_qwen2_5_7b_instruct"), params_b("my-model-7B")
+    (1.236, 7.616, None)
+    """
+    if not name:
+        return None
+    flat = _canonical(name)
+    if flat in _PARAMS_B:
+        return _PARAMS_B[flat]
+    return _PARAMS_B.get(re.sub(r"^meta_?", "", flat).replace("llama_3", "llama3").replace("llama_2", "llama2"))
+
+
+def model_from_builder(component: str | None) -> str | None:
+    """`llama3_2_1b` of `torchtune.models.llama3_2.lora_llama3_2_1b`; None for builders without a size."""
+    if not component:
+        return None
+    name = _BUILDER.sub("", component.rsplit(".", 1)[-1])
+    return name if params_b(name) is not None or re.search(r"\d+b(?:_|$)", name) else None
+
+
+def model_from_path(path: str | None) -> str | None:
+    """The folder of a checkpoint where its name is that of a model: it says its size or is known."""
+    if not path:
+        return None
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return name if _HAS_SIZE.search(name) or params_b(name) is not None else None
+
+
+def model_from_config_name(name: str | None) -> str | None:
+    """`llama3_2_3b` of torchtune's shipped config `llama3_2/3B_lora_single_device`; None for files of the user's own.
+
+    >>> model_from_config_name("llama3_2/3B_lora_single_device"), model_from_config_name("mine.yaml")
+    ('llama3_2_3b', None)
+    """
+    match = re.fullmatch(r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", (name or "").removeprefix("recipes/configs/").removesuffix(".yaml"))
+    if not match:
+        return None
+    return f"{match[1]}_{match[2].lower().replace('.', '_')}"

@@ -1,0 +1,186 @@
+"""One log's text → the fields of its record. Pure: bytes in, plain values out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from runplan.priors import peaks, settings, trainers
+from runplan.priors.ending import ending, is_kill
+from runplan.priors.names import gpu_key, model_from_path, params_b
+from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
+
+Fields = dict[str, Any]
+"""Names of `PriorRun`'s fields → what the log says; `disk_log` besides: the name of the DiskLogger file it mentions."""
+
+_TUNE_SIGNS = (
+    b"with resolved config",
+    b"|Loss:",
+    b"torchtune.utils",
+    b" peak memory a",
+    b"Setting manual seed to local seed",
+    b"emory stats after model init",
+    b"tune run ",
+)
+_TUNE_PAUSES = (b"heckpoint", b"alidation")
+_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
+_STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
+_SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
+_DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
+_PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
+_SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
+_VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]v?)(\d+\.\d+\.\d+)")
+_DEVICE = re.compile(
+    rb"(?:NVIDIA (?:GeForce )?(?:RTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
+    rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
+)
+_TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
+_DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
+_HEAD = 1 << 16
+
+
+def parse_text(data: bytes, file_name: str = "") -> Fields | None:
+    """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
+    data = settings.last_attempt(data)
+    hugging_face = None
+    if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+        fields = _torchtune(data, file_name)
+    elif llama := trainers.llama_recipes_fields(data):
+        fields = llama
+        fields["peak_memory_gib"] = peaks.peak_memory(data)
+    elif hugging_face := trainers.hugging_face_name(data):
+        fields = _hugging_face(data, hugging_face)
+    else:
+        fields = {}
+    _add_ending(data, fields)
+    if not fields.get("trainer") and not is_kill(fields["state"]):
+        return None
+    fields.setdefault("gpu", gpu_in_text(data))
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def gpu_in_text(data: bytes) -> str | None:
+    """The GPU a log names as a device: in a line of its own, or in an `nvidia-smi` table with its memory."""
+    for piece in (data[:_HEAD], data[-_HEAD // 4 :] if len(data) > _HEAD else b""):
+        match = _DEVICE.search(piece)
+        if not match:
+            continue
+        text = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
+        memory = _TABLE_MEMORY.search(piece, match.end(), match.end() + 600)
+        if memory and not re.search(r"\d+ ?GB", text):
+            sized = gpu_key(f"{text} {round(int(memory[1]) / 1024)}GB")
+            return sized if sized != f"{text} {round(int(memory[1]) / 1024)}GB" else text
+        return gpu_key(text.removesuffix(" On").removesuffix(" Off"))
+    return None
+
+
+def _torchtune(data: bytes, file_name: str) -> Fields:
+    recipe, config = settings.printed_config(data)
+    first = data.find(b"|Loss:")
+    overrides, command = settings.command_line(data[: min(first if first >= 0 else _HEAD, _HEAD)])
+    fields: Fields = {"trainer": "torchtune", **command, **settings.torchtune_fields({**config, **overrides})}
+    fields["recipe"] = recipe or fields.get("recipe")
+    if fields["recipe"] and "single_device" in fields["recipe"]:
+        fields["num_gpus"] = 1
+    _add_head(data[:_HEAD], fields)
+    fields["init_memory_gib"] = peaks.init_memory(data)
+    fields["peak_memory_gib"] = peaks.peak_memory(data, file_name)
+    marks = pauses(data, first, _TUNE_PAUSES) if first >= 0 else pauses(data, 0, _TUNE_PAUSES[:1])
+    saved = [_SAVED.match(data, mark) for mark in marks]
+    fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
+    progress = tune_progress(data, marks)
+    if progress:
+        _add_progress(fields, progress)
+        fields["completed"] = _finished(data, progress, fields)
+    elif step := _STEP.search(data):
+        last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
+        fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
+    _count_optimizer_steps(data, fields)
+    return fields
+
+
+def _add_head(head: bytes, fields: Fields) -> None:
+    """What single lines of torchtune's start say."""
+    if (match := _PRECISION.search(head)) and not fields.get("dtype"):
+        fields["dtype"] = _DTYPES.get(match[1].decode())
+    if head.find(b"Hint: enable_activation_checkpointing is True") >= 0:
+        fields.setdefault("activation_checkpointing", True)
+    if match := _VERSION.search(head):
+        fields["trainer_version"] = match[1].decode()
+    if match := _DISK_LOG.search(head):
+        fields["disk_log"] = match[2].decode()
+    if not fields.get("model") and (match := _SAVED_TO.search(head)):
+        folders = [model_from_path(part) for part in match[1].decode("utf-8", "replace").split("/")]
+        fields["model"] = next((name for name in folders if params_b(name) is not None), None)
+    if not fields.get("params_b"):
+        fields["params_b"] = params_b(fields.get("model"))
+
+
+def _add_progress(fields: Fields, progress: Progress) -> None:
+    fields["steps_done"] = progress.steps_done
+    fields["first_step_s"] = progress.first_step_s
+    fields["wall_s"] = progress.wall_s
+    fields["s_per_step"] = progress.s_per_step
+    fields["last_at"] = progress.last_at
+    fields["steps_per_epoch"] = progress.steps_per_epoch
+    if epochs := fields.get("epochs"):
+        fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
+
+
+def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
+    """Whether the last step of the last epoch was done and saved."""
+    if progress.steps_done < progress.epochs_seen * progress.steps_per_epoch:
+        return False
+    tail = data[max(0, progress.last_at - 8192) :]
+    full = tail.find(b"100%|")
+    saved = any(tail.rfind(sign) > full for sign in _SAVED_SIGNS) if full >= 0 else False
+    begun = tail.rfind(b"Starting checkpoint save")
+    if begun > tail.rfind(b"heckpoint saved in") and begun > tail.rfind(b"Saving checkpoint took"):
+        return False
+    epochs = fields.get("epochs")
+    if epochs is None and saved:
+        fields["epochs"] = progress.epochs_seen if tail.find(b"final epoch") >= 0 else None
+        fields["steps_total"] = progress.steps_done if fields["epochs"] else None
+    return saved and (epochs is None or progress.epochs_seen >= epochs)
+
+
+def _count_optimizer_steps(data: bytes, fields: Fields) -> None:
+    """Speed in optimizer steps. Up to torchtune 0.1 the bar counted batches; later versions count optimizer steps."""
+    seconds = fields.get("s_per_step")
+    old = data.find(b"torchtune.utils.logging") >= 0 and data.find(b"Memory stats after") < 0
+    if old or data.find(b"Memory Stats after") >= 0 or data.find(b"gpu_resources:") >= 0:
+        each = fields.get("gradient_accumulation_steps")
+        if each is None:
+            seconds = None
+        else:
+            seconds = seconds * each if seconds else None
+            for key in ("steps_done", "steps_total"):
+                fields[key] = fields[key] // each if fields.get(key) and fields.get("last_at") else fields.get(key)
+    fields["s_per_step"] = seconds
+    fields["it_per_s"] = 1 / seconds if seconds else None
+
+
+def _hugging_face(data: bytes, name: str) -> Fields:
+    fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
+    fields["params_b"] = fields.get("params_b")
+    fields["init_memory_gib"] = peaks.init_memory(data)
+    fields["peak_memory_gib"] = peaks.peak_memory(data)
+    mean = fields.pop("mean_it_per_s", None)
+    progress = plain_progress(data, pauses(data, 0, _HF_PAUSES))
+    if progress:
+        known_wall = fields.get("wall_s")
+        _add_progress(fields, progress)
+        fields["wall_s"] = known_wall or progress.wall_s
+        fields["steps_total"] = fields.get("steps_total") or progress.steps_per_epoch
+    seconds = fields.get("s_per_step") or (1 / mean if mean else None)
+    fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
+    return fields
+
+
+def _add_ending(data: bytes, fields: Fields) -> None:
+    finished = bool(fields.pop("completed", False))
+    state, reason = ending(data, fields.pop("last_at", 0), finished=finished)
+    if finished and state == "unknown":
+        state = "completed"
+    fields["state"], fields["reason"] = state, reason

@@ -1,0 +1,89 @@
+"""GPU memory that a log reports: the block after model init, and the peaks of training.
+
+torchtune counted GB of 1e9 bytes up to 0.2 and GiB from 0.3 on (its get_memory_stats). The init block is printed before
+the first batch and is never the peak of training; `gpu_resources` of the first versions is what was allocated at that
+moment, not a peak.
+"""
+
+from __future__ import annotations
+
+import re
+
+from runplan.priors.record import MemoryGib
+from runplan.units import GB_PER_GIB, MIB_PER_GIB
+
+_INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
+_INIT_DICT = re.compile(rb"Memory Stats after model init:+\s*\{([^}]{0,300})\}")
+_PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
+_LIGER = re.compile(rb"total_peak_memory_(allocated|reserved)_MB'?: *([\d.]+)")
+_AXOLOTL = re.compile(rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
+                      rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB")
+_RECIPES = re.compile(rb"(?:Max CUDA memory (allocated|reserved) was|(Peak active) CUDA memory was) ([\d.]+) GB")
+_NAMES = {b"alloc": "allocated", b"allocated": "allocated", b"active": "active", b"reserved": "reserved",
+          b"Peak active": "active"}
+_LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
+_GIB_SINCE_S = 1_725_148_800
+"""1 September 2024: nightly builds counted GiB from the end of August, release 0.3 followed in September."""
+
+
+def init_memory(data: bytes) -> MemoryGib | None:
+    """What was held after loading the model, in GiB, from the last such block."""
+    found: dict[str, float] = {}
+    start = max(data.rfind(b" after model init"), 0)
+    for match in _INIT.finditer(data, start, start + 4096):
+        found.setdefault(_NAMES[match[1]], _gib(match[2], gigabytes=match[3] == b"GB"))
+    if not found and (block := _INIT_DICT.search(data, start)):
+        for kind, number in _PEAK.findall(block[1]):
+            found.setdefault(_NAMES[kind], _gib(number, gigabytes=True))
+    if not found and b"memory usage after" in data:
+        for match in _AXOLOTL.finditer(data):
+            allocated, cache = (match[1], match[2]) if match[1] else (match[3], match[4])
+            found = {"allocated": float(allocated), "reserved": round(float(allocated) + float(cache), 6)}
+    return MemoryGib(**found) if found else None
+
+
+def _gib(number: bytes, *, gigabytes: bool) -> float:
+    try:
+        value = float(number)
+    except ValueError:
+        return 0.0
+    return value * GB_PER_GIB if gigabytes else value
+
+
+def counts_gigabytes(data: bytes, file_name: str = "") -> bool:
+    """Whether `peak_memory_*` values of this log are GB of 1e9 bytes, as torchtune before 0.3 had them."""
+    block = _INIT.search(data)
+    if block:
+        return block[3] == b"GB"
+    if b"torchtune.utils._logging" in data:
+        return False
+    if b"torchtune.utils.logging" in data:
+        return True
+    named = _LOG_NAME.search(data) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
+    return named is not None and int(named[1]) < _GIB_SINCE_S
+
+
+def peak_memory(data: bytes, file_name: str = "") -> MemoryGib | None:
+    """The highest peaks that training logged, in GiB by kind; None when only the init block is there.
+
+    Each logged value is the peak since the one before, so the run's peak is the largest. A W&B summary repeats the last.
+    """
+    found: dict[str, float] = {}
+    if data.rfind(b"peak_memory_") >= 0:
+        gigabytes = counts_gigabytes(data, file_name)
+        init = _INIT_DICT.search(data)
+        for match in _PEAK.finditer(data):
+            if init and init.start() <= match.start() < init.end():
+                continue
+            kind = _NAMES[match[1]]
+            found[kind] = max(found.get(kind, 0.0), _gib(match[2], gigabytes=gigabytes))
+    if not found and data.rfind(b"_MB") >= 0:
+        for kind_, number in _LIGER.findall(data):
+            kind = _NAMES[kind_]
+            found[kind] = max(found.get(kind, 0.0), float(number) / MIB_PER_GIB)
+    if not found and data.rfind(b" CUDA memory ") >= 0:
+        for kind_, active, number in _RECIPES.findall(data):
+            kind = _NAMES[kind_ or active]
+            found[kind] = max(found.get(kind, 0.0), float(number))
+    found = {kind: value for kind, value in found.items() if value > 0}
+    return MemoryGib(**found) if found else None

@@ -1,0 +1,282 @@
+"""Steps, seconds and steady speed from the progress bars of a log.
+
+The rate a bar displays is a moving average that forgets slowly and swallows pauses, so speed comes from the elapsed
+times in `[mm:ss<`: steps over seconds between draws, without the first steps and without every stretch in which
+something else than training happened. Whole-second times are only refined by the displayed rates, never replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+_TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:([\d.]+)(it/s|s/it))?"
+_TUNE = re.compile(rb"(\d+)\|\d+\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
+_PLAIN = re.compile(rb"()\d+%\|[^|\r\n]{0,1200}\| *" + _TIMES)
+
+_PROBES = 16
+_PROBE_BYTES = 1600
+_WHOLE_BYTES = 2 << 20
+_MANY_PROBES = 1500
+_MAX_MARKS = 400
+_GROUP_S = 8
+_GROUP_STEPS = 8
+_WARM_STEPS = 5
+
+
+class Draw(NamedTuple):
+    """One drawing of a progress bar: where in the text, and what it said."""
+
+    at: int
+    epoch: int
+    done: int
+    total: int
+    elapsed_s: int
+    s_per_it: float | None
+
+
+class Progress(NamedTuple):
+    """What the bars of a run say together."""
+
+    s_per_step: float | None
+    first_step_s: float | None
+    wall_s: float | None
+    """Seconds during which the bars ran, saving included; None when an epoch's bar was not seen."""
+    epochs_seen: int
+    steps_done: int
+    steps_per_epoch: int
+    last_at: int
+    """Where the last draw stands in the text."""
+
+
+def _draws(pattern: re.Pattern[bytes], data: bytes, start: int, end: int) -> Iterator[Draw]:
+    for match in pattern.finditer(data, start, end):
+        epoch, done, total, hours, minutes, seconds, rate, unit = match.groups()
+        s_per_it = None
+        if rate and (value := _number(rate)):
+            s_per_it = value if unit == b"s/it" else 1 / value
+        elapsed = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+        yield Draw(match.start(), int(epoch or 1), int(done), int(total), elapsed, s_per_it)
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def pauses(data: bytes, start: int, words: Iterable[bytes]) -> list[int]:
+    """Where, from `start` on, the text speaks of something that interrupts training, at most a few hundred places."""
+    marks: list[int] = []
+    for word in words:
+        if data.rfind(word, start) < 0:
+            continue
+        at = data.find(word, start)
+        while at >= 0 and len(marks) < _MAX_MARKS * 4:
+            marks.append(at)
+            at = data.find(word, at + len(word))
+    return sorted(marks)
+
+
+def _sample(data: bytes, start: int, end: int, marks: Sequence[int], probes: int) -> list[Draw]:
+    """Draws at both ends, around every mark and at evenly spaced places in between, in the order of the text."""
+    found: dict[int, Draw] = {}
+
+    def take(at: int, until: int, limit: int | None) -> list[Draw]:
+        seen = list(islice(_draws(_TUNE, data, max(at, start), min(until, end)), limit))
+        found.update((draw.at, draw) for draw in seen)
+        return seen
+
+    take(start, start + 4 * _PROBE_BYTES, 12)
+    take(end - _PROBE_BYTES, end, None)
+    step = (end - start) / (probes + 1)
+    for i in range(1, probes + 1):
+        at = start + int(i * step)
+        take(at, at + _PROBE_BYTES, 4)
+    previous = -_PROBE_BYTES
+    for mark in marks:
+        if mark - previous > 300:
+            take(mark - 700, mark, None)
+        take(mark, mark + _PROBE_BYTES, 3)
+        previous = mark
+    return [found[at] for at in sorted(found)]
+
+
+def tune_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+    """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say; None without one.
+
+    Other bars (`Packing dataset: …`) carry no loss and are never seen here.
+
+    Args:
+        data: the text of one attempt.
+        marks: places of pauses, from `pauses`.
+    """
+    first = data.find(b"|Loss:")
+    if first < 0:
+        return None
+    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 700
+    whole = end - start <= 8 * _PROBE_BYTES or len(marks) > _MAX_MARKS
+    draws = _dense(data, start, end) if whole else _sample(data, start, end, marks, _PROBES)
+    if not draws:
+        return None
+    s_per_step, even = _steady(draws, marks)
+    if not even and not whole:
+        draws = _dense(data, start, end)
+        s_per_step, _ = _steady(draws, marks)
+    return _summary(draws, s_per_step)
+
+
+def _dense(data: bytes, start: int, end: int) -> list[Draw]:
+    if end - start <= _WHOLE_BYTES:
+        return list(_draws(_TUNE, data, start, end))
+    return _sample(data, start, end, (), _MANY_PROBES)
+
+
+def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+    """What bars without a description say (HF Trainer's training bar); None without one.
+
+    Of several such bars (evaluation has its own) the one that ran longest is training.
+    """
+    if data.find(b"%|") < 0:
+        return None
+    end = len(data)
+    start = max(0, data.find(b"%|") - 8)
+    pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
+    by_total: dict[int, list[Draw]] = {}
+    for piece in pieces:
+        for draw in _draws(_PLAIN, data, *piece):
+            if data[max(0, draw.at - 8) : draw.at].rstrip(b" ").endswith(b":"):
+                continue
+            by_total.setdefault(draw.total, []).append(draw)
+    if not by_total:
+        return None
+    draws = max(by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
+    return _summary(draws, _steady(draws, marks)[0])
+
+
+def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
+    walls: dict[int, int] = {}
+    for draw in draws:
+        walls[draw.epoch] = max(walls.get(draw.epoch, 0), draw.elapsed_s)
+    last = max(draws, key=lambda draw: (draw.epoch, draw.done))
+    unbroken = min(walls) == 1 and len(walls) == max(walls)
+    return Progress(
+        s_per_step=s_per_step,
+        first_step_s=_first_step_s(draws),
+        wall_s=float(sum(walls.values())) if unbroken else None,
+        epochs_seen=last.epoch,
+        steps_done=(last.epoch - 1) * last.total + last.done,
+        steps_per_epoch=last.total,
+        last_at=draws[-1].at,
+    )
+
+
+def _first_step_s(draws: Sequence[Draw]) -> float | None:
+    """Seconds of step 1: at one step the displayed rate is no average yet."""
+    first = next((draw for draw in draws if draw.epoch == 1 and draw.done == 1), None)
+    return first.s_per_it if first and first.s_per_it and first.s_per_it >= first.elapsed_s * 0.9 else None
+
+
+class _Stretch(NamedTuple):
+    steps: int
+    time_s: int
+
+    def __add__(self, other: object) -> _Stretch:
+        if not isinstance(other, _Stretch):
+            return NotImplemented
+        return _Stretch(self.steps + other.steps, self.time_s + other.time_s)
+
+
+def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
+    """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
+    epochs: dict[int, dict[int, Draw]] = {}
+    for draw in draws:
+        steps = epochs.setdefault(draw.epoch, {})
+        if draw.done not in steps or steps[draw.done].elapsed_s > draw.elapsed_s:
+            steps[draw.done] = draw
+    return {epoch: [steps[done] for done in sorted(steps)] for epoch, steps in epochs.items()}
+
+
+def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
+    skip = min(_WARM_STEPS, max(1, draws[-1].total // 5)) if first_epoch else 1
+    return [draw for draw in draws if draw.done >= skip]
+
+
+def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
+    """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
+    groups: list[_Stretch] = []
+    open_group = _Stretch(0, 0)
+    earliest = min(epochs)
+    for epoch, draws in epochs.items():
+        for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
+            if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+                continue
+            open_group += _Stretch(b.done - a.done, b.elapsed_s - a.elapsed_s)
+            if open_group.time_s >= _GROUP_S and open_group.steps >= _GROUP_STEPS:
+                groups.append(open_group)
+                open_group = _Stretch(0, 0)
+    if open_group.steps:
+        if groups and (open_group.time_s < _GROUP_S or open_group.steps < _GROUP_STEPS):
+            groups[-1] += open_group
+        else:
+            groups.append(open_group)
+    return groups
+
+
+def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
+    half, seen = sum(weight for _, weight in pairs) / 2, 0.0
+    for value, weight in sorted(pairs):
+        seen += weight
+        if seen >= half:
+            return value
+    return 0.0
+
+
+def _steady(draws: Sequence[Draw], marks: Sequence[int]) -> tuple[float | None, bool]:
+    """Seconds a step without first steps and pauses, and whether the stretches agree with each other."""
+    epochs = {epoch: some for epoch, some in _by_epoch(draws).items() if some}
+    groups = _stretches(epochs, marks)
+    shown = _shown(epochs)
+    if not groups:
+        return _single(draws), True
+    median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
+    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
+    even = all(group.time_s <= 1.12 * group.steps * median + 2 for group in groups)
+    steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
+    raw = time_s / steps
+    if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
+        return None, even
+    if time_s >= 60:
+        return raw, even
+    if len(shown) >= 10:
+        return min(max(sum(shown) / len(shown), (time_s - 1) / steps), (time_s + 1) / steps), even
+    return (raw if time_s >= 10 and steps >= 3 else None), even
+
+
+def _agree(steps: int, time_s: int, shown: float) -> bool:
+    """Whether seconds between draws and displayed rates can both be true of one steady speed."""
+    return (time_s - 1) / steps <= 1.5 * shown and shown <= 1.5 * (time_s + 1) / steps
+
+
+def _shown(epochs: dict[int, list[Draw]]) -> list[float]:
+    """Displayed seconds a step, once the moving average has forgotten the first steps."""
+    earliest = min(epochs) if epochs else 0
+    return [
+        draw.s_per_it
+        for epoch, draws in epochs.items()
+        for draw in draws
+        if draw.s_per_it and draw.done >= (min(20, draw.total // 2) if epoch == earliest else _WARM_STEPS)
+    ]
+
+
+def _single(draws: Sequence[Draw]) -> float | None:
+    """The mean over one draw of a long run, where the displayed rate confirms it: first steps no longer matter."""
+    draw = min(draws, key=lambda one: (one.epoch, one.done, one.elapsed_s))
+    if draw.elapsed_s < 300 or draw.done < 50 or not draw.s_per_it:
+        return None
+    mean = draw.elapsed_s / draw.done
+    return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None

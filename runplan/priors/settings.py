@@ -1,0 +1,240 @@
+"""What a run was asked to do: from the config a trainer prints, a sibling YAML file, or the command line in the log.
+
+A real YAML reader costs milliseconds a file and fails on damaged text; the few keys wanted here are plain, so lines are
+read as they come and what is not understood is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
+
+_LINE = re.compile(rb"^(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
+_CONFIG = b"with resolved config"
+_RECIPE = re.compile(rb"Running (\w+) with resolved config")
+_COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
+_OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
+
+_RECIPES = {
+    "LoRAFinetuneRecipeSingleDevice": "lora_finetune_single_device",
+    "LoRAFinetuneRecipeDistributed": "lora_finetune_distributed",
+    "FullFinetuneRecipeSingleDevice": "full_finetune_single_device",
+    "FullFinetuneRecipeDistributed": "full_finetune_distributed",
+    "LoRADPORecipeSingleDevice": "lora_dpo_single_device",
+    "LoRADPORecipeDistributed": "lora_dpo_distributed",
+    "FullDPORecipeDistributed": "full_dpo_distributed",
+    "KDRecipeSingleDevice": "knowledge_distillation_single_device",
+    "KDRecipeDistributed": "knowledge_distillation_distributed",
+    "QATRecipeDistributed": "qat_distributed",
+    "QATLoRAFinetuneRecipeDistributed": "qat_lora_finetune_distributed",
+}
+
+Flat = dict[str, Any]
+"""Dotted key → scalar or list of scalars."""
+
+
+def flat_yaml(text: bytes) -> Flat:
+    """Dotted keys and plain values of simple block YAML; lists of scalars included, anything else left out."""
+    values: Flat = {}
+    path: list[tuple[int, str]] = []
+    for match in _LINE.finditer(text):
+        indent, dash, key, raw = match.groups()
+        depth = len(indent)
+        if dash:
+            if path and path[-1][0] <= depth and isinstance(items := values.setdefault(_dotted(path), []), list):
+                items.append(_scalar(raw))
+            continue
+        while path and path[-1][0] >= depth:
+            path.pop()
+        path.append((depth, key.decode()))
+        value = _value(raw)
+        if value is not None:
+            values[_dotted(path)] = value
+    return values
+
+
+def _dotted(path: list[tuple[int, str]]) -> str:
+    return ".".join(key for _, key in path)
+
+
+def _value(raw: bytes) -> Any:
+    if raw.startswith(b"[") and raw.endswith(b"]"):
+        return [_scalar(item) for item in raw[1:-1].split(b",") if item.strip()]
+    return _scalar(raw)
+
+
+def _scalar(raw: bytes) -> Any:
+    """A YAML scalar; None for null and for nothing."""
+    text = raw.decode("utf-8", "replace").strip()
+    if text[:1] in {"'", '"'}:
+        end = text.find(text[0], 1)
+        return text[1:end] if end > 0 else text[1:]
+    text = text.split(" #", 1)[0].rstrip()
+    if text in {"", "null", "~", "None", "|", ">"} or text.startswith("#"):
+        return None
+    lowered = text.lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def last_attempt(data: bytes) -> bytes:
+    """The text from the last printed config on: a requeued or retried job appends to the same log."""
+    first = data.find(_CONFIG)
+    if first < 0 or data.find(_CONFIG, first + 64) < 0:
+        return data
+    last = data.rfind(_CONFIG)
+    return data[max(data.rfind(b"\n", 0, last), data.rfind(b"\r", 0, last)) + 1 :]
+
+
+def printed_config(data: bytes) -> tuple[str | None, Flat]:
+    """Recipe and flat config of the block that torchtune prints first; `(None, {})` without one."""
+    match = _RECIPE.search(data[: 1 << 18]) if data.find(_CONFIG) >= 0 else None
+    if not match:
+        return None, {}
+    name = match[1].decode()
+    start = match.end()
+    blank = data.find(b"\n\n", start, start + 16)
+    body = start if blank < 0 else blank + 2
+    end = _BLOCK_END.search(data, body, body + (1 << 16))
+    return _RECIPES.get(name, name), flat_yaml(data[body : end.start() if end else body + (1 << 14)])
+
+
+def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
+    """Overrides of a `tune run` line in the log, and the fields of the record that the line says."""
+    match = _COMMAND.search(data) if data.find(b"tune ") >= 0 else None
+    if not match:
+        return {}, {}
+    text = re.sub(rb"\\\r?\n", b" ", data[match.end() : match.end() + 4096])
+    line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
+    overrides = {key.decode(): _value(value) for key, value in _OVERRIDE.findall(line)}
+    options, recipe = _options(line.decode("utf-8", "replace").split())
+    fields: dict[str, Any] = {
+        "recipe": recipe,
+        "model": model_from_config_name(options.get("config")),
+        "num_gpus": _processes(options),
+    }
+    return overrides, {key: value for key, value in fields.items() if value is not None}
+
+
+def _options(words: list[str]) -> tuple[dict[str, str], str | None]:
+    """Options of a launch command, dashes as underscores, and its first plain word: the recipe."""
+    options: dict[str, str] = {}
+    recipe = None
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options[name.replace("-", "_")] = value if equals else next(rest, "")
+        elif recipe is None and "=" not in word:
+            recipe = word.rsplit("/", 1)[-1].removesuffix(".py")
+    return options, recipe
+
+
+def _processes(options: Mapping[str, str]) -> int | None:
+    each, nodes = options.get("nproc_per_node", ""), options.get("nnodes", "1")
+    return int(each) * int(nodes) if each.isdigit() and nodes.isdigit() else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _truth(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from torchtune's config; what it does not say is left out."""
+    component = _text(flat.get("model._component_"))
+    builder = model_from_builder(component)
+    by_path = model_from_path(_text(flat.get("checkpointer.checkpoint_dir")))
+    compiled = flat.get("compile")
+    seq_len = flat.get("tokenizer.max_seq_len", flat.get("dataset.max_seq_len"))
+    fields = {
+        "model": by_path or builder or (component.rsplit(".", 1)[-1] if component else None),
+        "params_b": params_b(builder) or params_b(by_path),
+        "lora_rank": _integer(flat.get("model.lora_rank")),
+        "lora_alpha": _float(flat.get("model.lora_alpha")),
+        "lora_targets": _targets(flat),
+        "batch_size": _integer(flat.get("batch_size")),
+        "gradient_accumulation_steps": _integer(flat.get("gradient_accumulation_steps")),
+        "max_seq_len": _integer(seq_len),
+        "packed": _truth(flat.get("dataset.packed")),
+        "dtype": _text(flat.get("dtype")),
+        "activation_checkpointing": _truth(flat.get("enable_activation_checkpointing")),
+        "compile": compiled if isinstance(compiled, bool) else None,
+        "dataset": _dataset(flat),
+        "epochs": _integer(flat.get("epochs")),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _targets(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Adapted modules; `mlp` and `output` as torchtune's switches name them."""
+    modules = flat.get("model.lora_attn_modules")
+    if not isinstance(modules, list):
+        return None
+    names = [str(name) for name in modules if name is not None]
+    names += ["mlp"] if flat.get("model.apply_lora_to_mlp") is True else []
+    names += ["output"] if flat.get("model.apply_lora_to_output") is True else []
+    return tuple(names)
+
+
+def _dataset(flat: Mapping[str, Any]) -> str | None:
+    """The data file where there is one, else the dataset's source or builder."""
+    files = flat.get("dataset.data_files")
+    source = _text(files) or (_text(files[0]) if isinstance(files, list) and files else None)
+    if source:
+        return source
+    component = _text(flat.get("dataset._component_"))
+    return _text(flat.get("dataset.source")) or (component.rsplit(".", 1)[-1] if component else None)
+
+
+def setup_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from a lab's flat `setup_finetune.yaml`."""
+    fields = {
+        "batch_size": _integer(flat.get("batch_size")),
+        "gradient_accumulation_steps": _integer(flat.get("gradient_accumulation_steps")),
+        "epochs": _integer(flat.get("epochs")),
+        "lora_rank": _integer(flat.get("lora_rank")),
+        "num_gpus": _integer(flat.get("gpus")),
+        "dataset": _text(flat.get("dataset_label")),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def plan_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from a run's `.hydra/config.yaml`, as far as it says them without being resolved."""
+    fields = {
+        "model": _text(flat.get("model.full_name")),
+        "params_b": _float(flat.get("model.params_b")),
+        "lora_rank": _integer(flat.get("lora.rank")),
+        "batch_size": _integer(flat.get("batch_size")),
+        "gradient_accumulation_steps": _integer(flat.get("gradient_accumulation_steps")),
+        "epochs": _integer(flat.get("epochs")),
+        "max_seq_len": _integer(flat.get("max_seq_len")),
+        "gpu": _text(flat.get("resources.gpu")),
+        "num_gpus": _integer(flat.get("resources.gpus")),
+        "dtype": _text(flat.get("dtype")),
+        "trainer": _text(flat.get("trainer.name")),
+        "trainer_version": _text(flat.get("trainer.version")),
+    }
+    return {key: value for key, value in fields.items() if value is not None and "${" not in str(value)}
