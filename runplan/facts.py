@@ -125,6 +125,14 @@ class Lengths:
     """False when the model's tokenizer was not there and tokens were guessed from characters."""
 
     @cached_property
+    def _hash(self) -> int:
+        return hash((self.counts, self.measured))
+
+    def __hash__(self) -> int:
+        # Histograms have thousands of entries and are looked up for every run of a sweep.
+        return self._hash
+
+    @cached_property
     def rows(self) -> int:
         """Rows in all."""
         return sum(rows for _, rows in self.counts)

@@ -70,11 +70,11 @@ def prior(gpu: Gpu) -> Constants:
     """Constants expected from public specifications alone (natural logarithms).
 
     Large products reach 65-70 % of an A100's bf16 peak and less of faster chips (55 % of an H100's: published
-    torchtune, NeMo and Megatron runs); elementwise kernels 75 % of the bandwidth; an eager layer of about 250 kernels
-    takes 1.8 ms to launch at some 7 µs a kernel.
+    torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth; an eager layer has 183 kernels, at
+    some 7 µs a launch 1.3 ms.
     """
-    share = min(0.75, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
-    return Constants(math.log(share), math.log(0.75), math.log(1.8e-3), math.log(8e-3))
+    share = min(0.8, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
+    return Constants(math.log(share), math.log(0.8), math.log(1.3e-3), math.log(8e-3))
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -83,8 +83,8 @@ def step_s(task: Task, constants: Constants) -> float:
         2 * task.architecture.num_hidden_layers * (len(task.adapter.attn_modules) + 3 * task.adapter.apply_to_mlp)
     )
     batches = task.accumulation * micro_batch_s(task, constants)
-    # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 250 launches a layer.
-    update = n_tensors * math.exp(constants.layer_s) / 125
+    # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 180 launches a layer.
+    update = n_tensors * math.exp(constants.layer_s) / 90
     return batches + update + math.exp(constants.host_s)
 
 
@@ -115,7 +115,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     traffic = done.bytes / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
     # Compiling fuses elementwise kernels: 1.27 times the speed in torchtune's README (v0.6.1, optimization flags).
-    return products + traffic * (0.5 if task.compile else 1.0)
+    return products + traffic * (0.4 if task.compile else 1.0)
 
 
 def peak_flops(gpu: Gpu, dtype: str) -> float:
@@ -169,33 +169,43 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     flop = 2 * (blocks + head) * (1 + backward) + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
     attention = 2 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
     element = memory.ELEMENT_BYTES[dtype]
-    layer, logits = _traffic(a, adapter, element)
-    moved = a.num_hidden_layers * layer * (1 + 2 * backward + again) + logits * (0.4 + 0.6 * backward)
+    layer = _layer_traffic(a, adapter, element)
+    logits = _head_traffic(a, element)
+    moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
+    # Weights are read once a pass however few the tokens are.
     weights = element * (blocks * (1 + backward + again) + head * (1 + backward))
     units = _layer_launches(adapter)
-    launches = (a.num_hidden_layers * units + 2.0) * (1 / 3 + 2 / 3 * backward + 0.4 * again)
+    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward)
     return _PerToken(float(flop), float(attention), moved, float(weights), launches)
 
 
-def _traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
-    """Bytes a token that the eager kernels of one layer's forward pass move, and those of head and loss.
+def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
+    """Bytes a token that one layer's elementwise kernels move, forward and backward.
 
-    Counted kernel by kernel: an fp32 RMSNorm reads and writes the residual stream ten times, RoPE its heads twelve
-    times, an adapter its output three times; log-softmax and its gradient ten times the logits.
+    Counted from the kernels of simulated steps (within 6 %): an fp32 RMSNorm of the residual stream takes 10 reads or
+    writes of 4 bytes, RoPE 12, an adapter 6 of its output and one of its input. Large products are not in here, their
+    traffic hides behind their arithmetic.
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
-    norms = 2 * (36 + 2 * e) * d
-    rope = (44 + 2 * e) * (q + kv)
-    heads = 4 * e * q
-    products = e * (2 * q + 2 * kv + 4 * d + 4 * f)
-    elementwise = 5 * e * f + 6 * e * d
-    outer = {"q_proj": q, "k_proj": kv, "v_proj": kv, "output_proj": d}
-    adapted = sum(width for name, width in outer.items() if name in adapter.attn_modules)
-    adapted += (2 * f + d) if adapter.apply_to_mlp else 0
-    return norms + rope + heads + products + elementwise + 6 * e * adapted, (32 + 4 * e) * a.vocab_size
+    stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
+    shapes = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
+    adapted = [shape for name, shape in shapes.items() if name in adapter.attn_modules]
+    adapted += [(d, f), (d, f), (f, d)] if adapter.apply_to_mlp else []
+    adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted)
+    return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters
 
 
-def _layer_launches(adapter: Adapter) -> float:
-    """Kernels of one layer, relative to one with LoRA on q, v, output and the MLP."""
+def _head_traffic(a: Architecture, e: int) -> tuple[float, float]:
+    """Bytes a token that the loss moves, forward and backward: upcast, log-softmax and its gradient."""
+    cast = 6 if e < 4 else 0
+    return (8.5 + cast) * a.vocab_size, (15.0 + cast) * a.vocab_size
+
+
+def _layer_launches(adapter: Adapter) -> tuple[float, float]:
+    """Kernels of one layer forward and backward, in units of a layer with LoRA on q, v, output and the MLP.
+
+    72 and 111 kernels, counted in simulated steps; one launched from Python takes about 1.4 times one of autograd's.
+    """
     adapted = len(adapter.attn_modules) + 3 * adapter.apply_to_mlp
-    return (60 + 8 * adapted) / 108.0
+    whole = 1.4 * 72 + 111
+    return 1.4 * (48 + 4 * adapted) / whole, (75 + 6 * adapted) / whole

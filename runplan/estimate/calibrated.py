@@ -1,0 +1,252 @@
+"""Batch, memory, speed and time of a run from physics, calibrated by the user's own logs (`estimator=calibrated`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from runplan.estimate import evidence, intervals, memory, overheads, steps
+from runplan.estimate.observation import Observation, observe
+from runplan.estimate.posterior import Posterior, fit
+from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
+from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
+from runplan.facts import Architecture, Lengths
+from runplan.priors.record import PriorRun
+
+COMPILED_ACTIVATIONS = 0.75
+"""Part of eager activations that a compiled model holds: between 0.56 (8B in torchtune's README) and 1 (an upper bound)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the logs taught, ready to be asked."""
+
+    priors: tuple[PriorRun, ...]
+    gpus: Mapping[str, Gpu]
+    models: Mapping[str, Architecture]
+    _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def overheads(self) -> overheads.Overheads:
+        """Start-up, first step, checkpoints and allocator, from all logs."""
+        seen = [found for run in self.priors if isinstance(found := self._observe(run, _NO_GPU), Observation)]
+        return overheads.learn_overheads(self.priors, seen, self.models)
+
+    def speed(self, gpu: Gpu, lengths: Lengths) -> Posterior:
+        """What the logs say about step times on a GPU type; logs that state no length are taken to have `lengths`."""
+        key = (gpu, lengths if self._guesses else None)
+        found = self._fits.get(key)
+        if found is None:
+            seen = [self._with_lengths(run, gpu, lengths) for run in self.priors]
+            found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
+        return found
+
+    @cached_property
+    def _guesses(self) -> bool:
+        """Whether any log leaves its rows' lengths open."""
+        seen = (self._observe(run, _NO_GPU) for run in self.priors)
+        return any(isinstance(item, Observation) and not item.tokens_known for item in seen)
+
+    def _observe(self, run: PriorRun, gpu: Gpu) -> Observation | str:
+        return observe(run, self.models, self.gpus, gpu)
+
+    def _with_lengths(self, run: PriorRun, gpu: Gpu, lengths: Lengths) -> Observation | None:
+        seen = self._observe(run, gpu)
+        if isinstance(seen, str):
+            return None
+        if seen.tokens_known:
+            return seen
+        if not lengths.rows:
+            return None
+        cut = lengths.cut(run.max_seq_len) if run.max_seq_len else lengths
+        tokens = steps.padded_length(cut, seen.task.batch)
+        return evidence.guessed(seen, tokens)
+
+
+_NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
+
+
+def calibrate(
+    priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mapping[str, Architecture]
+) -> Calibration:
+    """What the logs teach; cheap, the work is done when a GPU type is first asked about.
+
+    Args:
+        priors: earlier runs; those of unknown models or without a speed teach nothing and are left out.
+        gpus: GPU types by the names logs use.
+        models: architectures by the names logs use.
+    """
+    return Calibration(tuple(priors), dict(gpus), dict(models))
+
+
+def size(workload: Workload, calibration: Calibration) -> Sizing:
+    """Batch, memory, speed and time of a run. Always answers: batch 1 even where it does not fit.
+
+    The batch is the largest power of two, at most the effective batch, whose p95 of the process's peak on the longest
+    batch fits; accumulation fills the effective batch exactly. A user's batch alone means accumulation 1.
+    """
+    w = workload
+    largest = largest_batch(w, calibration)
+    batch, accumulation, notes = choose_batch(w, largest)
+    rows = steps.sequences(w.lengths, w.max_seq_len, w.packed)
+    counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch)
+    posterior = calibration.speed(w.gpu, w.lengths)
+    task = make_task(w, batch, accumulation)
+    log_step, spread = posterior.log_step_s(task)
+    step = math.exp(log_step)
+    times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
+    longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    said = evidence.of(w, task, posterior)
+    return Sizing(
+        batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        largest_batch_size=largest,
+        steps_per_epoch=counted.per_epoch,
+        steps_total=counted.total(w.epochs),
+        allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
+        peak_memory_gib=peak(w, calibration, batch, accumulation),
+        it_per_s=1 / step,
+        tokens_per_s=batch * accumulation * w.gpus * task.tokens / step,
+        time_s=intervals.total(list(times.values())),
+        source="priors" if posterior.used else "physics",
+        n_priors=len(posterior.used),
+        extrapolated=said.extrapolated,
+        evidence=(*said.lines, *notes),
+        parts_s={name: part.p50 for name, part in times.items()},
+    )
+
+
+def make_task(w: Workload, batch: int, accumulation: int) -> Task:
+    """One optimizer step of a workload."""
+    if w.packed or not w.lengths.rows:
+        tokens = float(w.max_seq_len)
+        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
+    else:
+        tokens = steps.padded_length(w.lengths, batch)
+        span = tokens / 2
+    return Task(
+        w.architecture,
+        w.adapter,
+        w.gpu,
+        w.gpus,
+        w.dtype,
+        w.activation_checkpointing,
+        w.compile,
+        w.packed,
+        batch,
+        tokens,
+        span,
+        accumulation,
+    )
+
+
+def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
+    """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
+    computed = memory.allocated_gib(w, batch, tokens, accumulation)
+    if w.compile:
+        fixed = memory.allocated_gib(w, 0, tokens, accumulation)
+        computed = fixed + COMPILED_ACTIVATIONS * (computed - fixed)
+    return computed * math.exp(calibration.overheads.allocated.log_factor)
+
+
+def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
+    """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
+    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    allocated = allocated_gib(w, calibration, batch, tokens, accumulation)
+    learnt = calibration.overheads
+    reserved = learnt.reserved[w.packed]
+    median = allocated * overheads.reserved_median(w, w.lengths) * math.exp(reserved.log_factor)
+    spread = math.hypot(reserved.sigma, learnt.allocated.sigma, 0.2 if w.compile else 0.0, 0.05 if w.gpus > 1 else 0.0)
+    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
+    above = median * math.expm1(intervals.Z95 * spread)
+    return Interval(median + context, median + context + math.hypot(above, 0.2))
+
+
+def largest_batch(w: Workload, calibration: Calibration) -> int:
+    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does."""
+    limit = w.gpu.memory_gib * w.utilization
+    accumulation = w.gradient_accumulation_steps or 1
+
+    def fits(batch: int) -> bool:
+        return peak(w, calibration, batch, accumulation).p95 <= limit
+
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high <= 2**16 and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def choose_batch(w: Workload, largest: int) -> tuple[int, int, tuple[str, ...]]:
+    """(batch, accumulation, what to say about it) from what the user set and the largest batch that fits."""
+    per_gpu = max(1, w.effective_batch_size // w.gpus)
+    if w.batch_size is not None:
+        return w.batch_size, w.gradient_accumulation_steps or 1, ()
+    if w.gradient_accumulation_steps is not None:
+        batch = max(1, per_gpu // w.gradient_accumulation_steps)
+        return batch, w.gradient_accumulation_steps, _inexact(w, batch, w.gradient_accumulation_steps)
+    batch = 1
+    while 2 * batch <= largest and per_gpu % (2 * batch) == 0:
+        batch *= 2
+    accumulation = per_gpu // batch
+    return batch, accumulation, _inexact(w, batch, accumulation)
+
+
+def _inexact(w: Workload, batch: int, accumulation: int) -> tuple[str, ...]:
+    reached = batch * accumulation * w.gpus
+    if reached == w.effective_batch_size:
+        return ()
+    return (f"effective batch is {reached} ({batch} × {accumulation} × {w.gpus} GPUs), not {w.effective_batch_size}",)
+
+
+def _times(
+    w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
+) -> dict[str, Interval]:
+    """Where the time goes, each part with its own error."""
+    learnt = calibration.overheads
+    constants = posterior.constants(w.gpu)
+    ratio = step.p50 / step_s(task, constants)
+    left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
+    batches_s = left_over * micro_batch_s(task, constants) * ratio
+    training = w.epochs * (counted.per_epoch * step.p50 + batches_s)
+    validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
+    wide = step.p95 / step.p50
+    rows = w.lengths.rows if w.packed else 0
+    kind = overheads.first_step_kind(w.packed, w.compile)
+    save = overheads.checkpoint_median_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
+    return {
+        "startup": learnt.startup.of(overheads.startup_median_s(w.architecture, w.dtype, rows)),
+        "first_step": learnt.first_step.of(overheads.FIRST_STEP_S[kind]),
+        "steps": Interval(training, training * wide),
+        "validation": Interval(validation, validation * wide),
+        "checkpoints": intervals.times(learnt.checkpoint.of(save), w.epochs),
+    }
+
+
+def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int) -> float:
+    """Seconds of validation in one epoch: forward passes over all validation rows, every so many steps."""
+    if w.validation_lengths is None or not w.validation_lengths.rows or not per_epoch:
+        return 0.0
+    every = w.run_val_every_n_steps or max(1, per_epoch // 10)
+    batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
+    tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), task.batch)
+    looked = Task(
+        task.architecture,
+        task.adapter,
+        task.gpu,
+        task.gpus,
+        task.dtype,
+        task.checkpointing,
+        task.compile,
+        packed=False,
+        batch=task.batch,
+        tokens=tokens,
+        span=tokens / 2,
+    )
+    return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

@@ -1,0 +1,94 @@
+"""Which logs stand behind an estimate, how similar they are, and whether it goes beyond them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from runplan.estimate.observation import Observation
+from runplan.estimate.posterior import Posterior
+from runplan.estimate.speed import Task
+from runplan.estimate.workload import Workload
+
+MOST_LINES = 5
+
+
+class Evidence(NamedTuple):
+    """What is said about an estimate."""
+
+    lines: tuple[str, ...]
+    extrapolated: bool
+
+
+def guessed(seen: Observation, tokens: float) -> Observation:
+    """The same log with a length it does not state; it then says little about long batches."""
+    return dataclasses.replace(seen, task=dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2))
+
+
+def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:
+    """The most similar logs, what was left out and why, and where the estimate leaves the range of the logs."""
+    ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
+    lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_LINES]]
+    lines += [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers[:MOST_LINES]]
+    if not posterior.used:
+        lines.append("no earlier log counts: physics and public specifications alone, wide intervals")
+        return Evidence(tuple(lines), extrapolated=True)
+    beyond = _beyond(w, task, posterior.used)
+    if beyond:
+        lines.append(f"extrapolates: {'; '.join(beyond)}")
+    return Evidence(tuple(lines), bool(beyond))
+
+
+def _described(seen: Observation) -> str:
+    task = seen.task
+    length = f"{task.tokens:.0f} tokens" if seen.tokens_known else f"length not stated, {task.tokens:.0f} tokens assumed"
+    steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
+    where = seen.run.gpu if seen.gpu_known else "GPU not stated"
+    return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s"
+
+
+def _similarity(task: Task, seen: Observation) -> str:
+    other = seen.task
+    same_model = task.architecture == other.architecture
+    if not seen.gpu_known:
+        return "weak: the GPU is not known"
+    if task.gpu.name != other.gpu.name:
+        return f"weak: another GPU than {task.gpu.name}"
+    if not same_model:
+        return "same GPU, another model"
+    return "very similar" if _distance(task, seen) < 0.7 else "same GPU and model, another batch or length"
+
+
+def _distance(task: Task, seen: Observation) -> float:
+    other = seen.task
+    far = abs(math.log(max(1.0, task.batch * task.tokens) / max(1.0, other.batch * other.tokens)))
+    far += abs(math.log(task.architecture.params / other.architecture.params))
+    far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
+    far += 4.0 * (task.gpu.name != other.gpu.name or not seen.gpu_known)
+    return far + 0.5 * (not seen.tokens_known)
+
+
+def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
+    """In what the run leaves the range of the logs on its own GPU type."""
+    same = [seen.task for seen in used if seen.gpu_known and seen.task.gpu.name == w.gpu.name]
+    if not same:
+        return [f"no log ran on {w.gpu.name}"]
+    said = []
+    sizes = [other.architecture.params / 1e9 for other in same]
+    params = w.architecture.params / 1e9
+    if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:
+        said.append(f"{params:.2f} B parameters, logs have {_range(sizes, '.2f')} B")
+    lengths = [other.tokens for other in same]
+    if not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
+        said.append(f"{task.tokens:.0f} tokens a sequence, logs have {_range(lengths, '.0f')}")
+    batches = [float(other.batch) for other in same]
+    if not min(batches) / 2 <= task.batch <= max(batches) * 2:
+        said.append(f"batch {task.batch}, logs have {_range(batches, '.0f')}")
+    return said
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,192 @@
+"""What one earlier log says about speed: its run as a `Task`, its time, and how far to trust it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runplan.estimate import memory
+from runplan.estimate.speed import Task, peak_flops, work
+from runplan.estimate.workload import Adapter, Gpu
+from runplan.facts import Architecture
+from runplan.priors.record import PriorRun
+
+CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
+"""Stands for a processor among the GPUs; its constants are rough, logs of CPU runs correct them."""
+DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
+NOISE = 0.035
+"""Relative noise of one log's steady speed (same run again on the same cluster)."""
+_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|eval|generat", re.IGNORECASE)
+_LAST_RESORT = 0.15
+"""Parameters of a model matched by size alone may differ by this much."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One log as a measurement of speed."""
+
+    run: PriorRun
+    task: Task
+    seconds: float
+    """Of one optimizer step."""
+    noise: float
+    """Standard deviation of the logarithm, beside what a guessed length adds."""
+    gpu_known: bool
+    tokens_known: bool
+    outlier: str = ""
+    """Why the log cannot be true; empty when nothing speaks against it."""
+
+
+def canonical(name: str) -> str:
+    """A model's name without what differs between a builder, a folder and a repository.
+
+    >>> canonical("torchtune.models.llama3_2.lora_llama3_2_1b") == canonical("meta-llama/Llama-3.2-1B-Instruct")
+    True
+    """
+    last = re.split(r"[/:]", name.strip().rstrip("/"))[-1]
+    last = last.rsplit("torchtune.models.", 1)[-1] if "torchtune.models." in last else last
+    last = last.rsplit(".", 1)[-1] if re.search(r"\.q?lora_|^[a-z0-9_]+\.[a-z0-9_]+$", last) else last
+    words = re.sub(r"^(q?lora_|meta-)", "", last.lower())
+    words = re.sub(r"[-_ ](instruct|base|chat|hf)\b|[-_]?(instruct|base)$", "", words)
+    return re.sub(r"[^a-z0-9]", "", words)
+
+
+def match_model(run: PriorRun, models: Mapping[str, Architecture]) -> tuple[Architecture, bool] | None:
+    """The architecture of a log's model and whether its name said so (else its size did); None when neither does."""
+    if run.model:
+        if run.model in models:
+            return models[run.model], True
+        wanted = canonical(run.model)
+        for name, found in models.items():
+            if canonical(name) == wanted:
+                return found, True
+    if run.params_b:
+        nearest = min(models.values(), key=lambda a: abs(math.log(a.params / 1e9 / run.params_b)), default=None)
+        if nearest and abs(math.log(nearest.params / 1e9 / run.params_b)) < _LAST_RESORT:
+            return nearest, False
+    return None
+
+
+def find_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
+    """The GPU type a log names, None when it names none that is known."""
+    if not name:
+        return None
+    if name in gpus:
+        return gpus[name]
+    return CPU if name.lower().startswith("cpu") else None
+
+
+def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
+    """Activation checkpointing in torchtune 0.6.1's own LoRA configs: from 3B on one GPU, from 70B on several."""
+    return architecture.params > (2.5e9 if gpus == 1 else 40e9)
+
+
+def observe(
+    run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu], assumed: Gpu
+) -> Observation | str:
+    """A log as a measurement, or the reason why it measures nothing about speed.
+
+    Args:
+        run: the log.
+        models: architectures by name.
+        gpus: GPU types by name.
+        assumed: GPU of a log that does not say (its noise then covers other types).
+    """
+    seconds = run.s_per_step or (1 / run.it_per_s if run.it_per_s else None)
+    if not seconds or not math.isfinite(seconds) or seconds <= 0 or not run.batch_size or run.batch_size < 1:
+        return "no speed or no batch size"
+    if run.recipe and _NOT_LORA.search(run.recipe):
+        return f"recipe {run.recipe} does not train adapters"
+    matched = match_model(run, models)
+    if matched is None:
+        return f"model {run.model or 'unknown'} is not known"
+    dtype = run.dtype or "bf16"
+    if dtype not in memory.ELEMENT_BYTES:
+        return f"number format {dtype} is not modelled"
+    gpu = find_gpu(run.gpu, gpus)
+    task, known = _task(run, matched[0], gpu or assumed, dtype, seconds)
+    unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
+    outlier = _contradiction(task, seconds) if gpu is not None and known else ""
+    return Observation(run, task, seconds, unsure, gpu is not None, known, outlier)
+
+
+def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool]:
+    batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
+    n_gpus = run.num_gpus or 1
+    checkpointing = run.activation_checkpointing
+    if checkpointing is None:
+        checkpointing = default_checkpointing(a, n_gpus)
+    packed = bool(run.packed)
+    adapter = _adapter(run)
+    tokens, known = 0.0, False
+    if packed and run.max_seq_len:
+        tokens, known = float(run.max_seq_len), True
+    elif run.tokens_per_s:
+        tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
+    else:
+        tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
+        known = tokens > 0
+    if run.max_seq_len:
+        tokens = min(tokens, float(run.max_seq_len))
+    # A pack holds many short rows that do not attend to each other.
+    span = tokens / 4 if packed else tokens / 2
+    task = Task(
+        a, adapter, gpu, n_gpus, dtype, checkpointing, bool(run.compile), packed, batch, tokens, span, accumulation, known
+    )
+    return task, known
+
+
+def _adapter(run: PriorRun) -> Adapter:
+    targets = run.lora_targets
+    if targets is None:
+        return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, DEFAULT_ADAPTER.attn_modules, apply_to_mlp=True)
+    attention = tuple(name for name in targets if name in {"q_proj", "k_proj", "v_proj", "output_proj"})
+    mlp = any(name in {"mlp", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"} for name in targets)
+    return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, attention, mlp)
+
+
+def _tokens_of_peak(
+    run: PriorRun, a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, gpu: str
+) -> float:
+    """Padded tokens a sequence that the log's peak of allocated memory tells, 0 when it tells nothing.
+
+    The peak is that of the longest batch; a batch is some four fifths of it on average.
+    """
+    block = run.peak_memory_gib
+    peak = (block.allocated or block.active) if block else None
+    if not peak:
+        return 0.0
+    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1)
+    parts = memory.footprint(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
+    rest = peak * 2**30 - parts.fixed
+    per_token = max(per for _, per in parts.moments)
+    longest = rest / per_token / (run.batch_size or 1)
+    return 0.8 * longest if longest >= 8 else 0.0
+
+
+def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
+    terms = [NOISE]
+    terms.append(0.0 if by_name else 0.10)
+    terms.append(0.0 if gpu_known else 0.50)
+    terms.append(0.0 if run.gradient_accumulation_steps else 0.10)
+    terms.append(0.0 if run.activation_checkpointing is not None else 0.06)
+    terms.append(0.0 if run.lora_targets is not None else 0.03)
+    terms.append(0.0 if (run.steps_done or 0) >= 20 else 0.08)
+    # Other frameworks run other kernels for the same model.
+    terms.append(0.0 if (run.trainer or "torchtune") == "torchtune" else 0.35)
+    return math.sqrt(sum(term * term for term in terms))
+
+
+def _contradiction(task: Task, seconds: float) -> str:
+    """Why a log cannot be true: more arithmetic than the GPU's peak allows."""
+    mode = (task.checkpointing, task.packed, False)
+    tokens = task.batch * task.tokens * task.accumulation
+    flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span).flop
+    share = flop / seconds / peak_flops(task.gpu, task.dtype)
+    if share > 1.0:
+        return f"{share:.0%} of the peak of {task.gpu.name}, more than a GPU can do"
+    if share < 2e-4 and task.gpu.name != "cpu":
+        return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
+    return ""

@@ -1,0 +1,160 @@
+"""Time and memory beside the steps: start-up, first step, checkpoints; allocator and CUDA context. Learnt from logs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from runplan.estimate import intervals, memory
+from runplan.estimate.observation import Observation, match_model
+from runplan.estimate.workload import Adapter, Interval, Workload
+from runplan.facts import Architecture, Lengths
+from runplan.priors.record import PriorRun
+
+GB = 1e9
+IMPORT_S = 12.0
+"""Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
+READ_GB_PER_S = 0.6
+"""Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
+WRITE_GB_PER_S = 0.08
+"""Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
+TOKENIZE_ROW_S = 0.0004
+FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0}
+"""Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A factor on a prior median, and how far it is trusted: log-normal."""
+
+    log_factor: float
+    sigma: float
+    n: int = 0
+
+    def of(self, median: float) -> Interval:
+        """The interval around a prior median."""
+        return intervals.from_median(median * math.exp(self.log_factor), self.sigma)
+
+
+def learn(ratios: Iterable[float], spread: float, noise: float) -> Learnt:
+    """What logs say about a factor: their median, shrunk to 1, robust to single wild values.
+
+    Args:
+        ratios: observed over expected, one a log.
+        spread: standard deviation of the logarithm before any log.
+        noise: standard deviation of the logarithm from one run to the next.
+    """
+    logs = [math.log(ratio) for ratio in ratios if ratio > 0 and math.isfinite(ratio)]
+    if not logs:
+        return Learnt(0.0, spread)
+    trust = len(logs) / (len(logs) + (noise / spread) ** 2)
+    left = spread * spread * (1 - trust)
+    return Learnt(trust * statistics.median(logs), math.sqrt(left + noise * noise), len(logs))
+
+
+@dataclass(frozen=True)
+class Overheads:
+    """Everything about a run that is not its steps."""
+
+    startup: Learnt
+    first_step: Learnt
+    checkpoint: Learnt
+    reserved: Mapping[bool, Learnt]
+    """Reserved over allocated memory, by packed."""
+    allocated: Learnt
+    """Measured over computed allocated memory."""
+
+
+def startup_median_s(architecture: Architecture, dtype: str, rows: int = 0) -> float:
+    """Import, reading the base model, tokenising rows where the dataset is packed up front; seconds."""
+    size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
+    return IMPORT_S + size / READ_GB_PER_S + rows * TOKENIZE_ROW_S
+
+
+def checkpoint_median_s(architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool) -> float:
+    """One save at the end of an epoch, seconds."""
+    bytes_each = memory.ELEMENT_BYTES[dtype]
+    size = memory.adapter_params(architecture, adapter) * bytes_each / GB
+    if not adapter_only:
+        size += architecture.params * bytes_each / GB
+    return 2.0 + size / WRITE_GB_PER_S
+
+
+def first_step_kind(packed: bool, compiled: bool) -> str:
+    """Which first step it is: what is compiled in it."""
+    if compiled:
+        return "compile"
+    return "packed" if packed else "eager"
+
+
+def learn_overheads(
+    runs: Iterable[PriorRun], observations: Iterable[Observation], models: Mapping[str, Architecture]
+) -> Overheads:
+    """What all logs say about start-up, first step, checkpoints and the allocator."""
+    startup, first, saves = [], [], []
+    reserved: dict[bool, list[float]] = {True: [], False: []}
+    for run in runs:
+        matched = match_model(run, models)
+        if matched is None:
+            continue
+        a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
+        if run.startup_s:
+            startup.append(run.startup_s / startup_median_s(a, dtype))
+        if run.first_step_s:
+            first.append(run.first_step_s / FIRST_STEP_S[first_step_kind(bool(run.packed), bool(run.compile))])
+        if run.checkpoint_s:
+            usual = checkpoint_median_s(a, Adapter(run.lora_rank or 8, (), apply_to_mlp=False), dtype, adapter_only=False)
+            saves.append(statistics.median(run.checkpoint_s) / usual)
+        ratio = _reserved_ratio(run)
+        if ratio:
+            reserved[bool(run.packed)].append(ratio)
+    return Overheads(
+        learn(startup, 0.45, 0.15),
+        learn(first, 0.6, 0.3),
+        learn(saves, 0.6, 0.15),
+        {
+            True: learn([ratio / RESERVED_PACKED for ratio in reserved[True]], 0.035, 0.02),
+            False: learn([ratio / RESERVED_MEAN for ratio in reserved[False]], 0.06, 0.04),
+        },
+        learn(_allocated_ratios(observations), 0.012, 0.02),
+    )
+
+
+RESERVED_PACKED = 1.04
+"""Fixed shapes: the caching allocator finds a fitting block again (PHYSICS of recorded rows: 1.04)."""
+RESERVED_MEAN = 1.10
+"""Batches of changing length: blocks fit worse (1.05 to 1.3 in recorded rows)."""
+
+
+def _reserved_ratio(run: PriorRun) -> float:
+    block = run.peak_memory_gib
+    below = (block.allocated or block.active) if block else None
+    if block is None or not block.reserved or not below or not 1.0 <= block.reserved / below < 2.5:
+        return 0.0
+    return block.reserved / below
+
+
+def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
+    """Measured over computed memory of the logs that leave nothing to guess: packed rows, eager."""
+    found = []
+    for seen in observations:
+        run, task = seen.run, seen.task
+        peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
+        if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
+            continue
+        mode = (task.checkpointing, True, task.accumulation > 1)
+        parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
+        ratio = peak * 2**30 / parts.peak_bytes(task.batch, run.max_seq_len)
+        if 0.9 < ratio < 1.1:
+            found.append(ratio)
+    return found
+
+
+def reserved_median(w: Workload, lengths: Lengths) -> float:
+    """Reserved over allocated memory before any log: more where lengths differ more."""
+    if w.packed or not lengths.rows:
+        return RESERVED_PACKED
+    uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
+    return RESERVED_PACKED + (RESERVED_MEAN - RESERVED_PACKED) * uneven

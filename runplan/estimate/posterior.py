@@ -1,0 +1,241 @@
+"""Speed learnt from logs: physics as the mean, its constants and its error as Gaussian unknowns.
+
+Logarithms of step times are linear in the logarithms of a GPU's constants, near enough. So one Gaussian model holds
+all logs: constants have a part that all GPUs share and a part of their own (a log of another GPU type tells about the
+first only), and runs of a like shape share what the physics gets wrong. Solved exactly (one Cholesky factor of at most
+`MOST` logs), relinearised a few times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runplan.estimate.observation import Observation
+from runplan.estimate.speed import SPREAD_OWN, SPREAD_SHARED, Constants, Task, prior, step_s
+from runplan.estimate.workload import Gpu
+
+MOST = 40
+"""Logs that enter one fit: the most telling of thousands, so that sizing a run stays below a millisecond."""
+SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
+"""What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
+GUESSED_TOKENS = 0.35
+"""Relative error of a length that a log does not state."""
+OUTLIER = 4.0
+"""Standard deviations from what all other logs say beyond which a log is left out, and named."""
+RUN = 0.03
+"""One run differs from the next on the same GPU by this much."""
+_ROUNDS = 3
+_STEP = 1e-4
+
+
+@dataclass
+class Posterior:
+    """What logs and physics together say about step times."""
+
+    used: list[Observation]
+    outliers: list[tuple[Observation, str]]
+    _shifts: dict[str, Constants] = field(default_factory=dict)
+    _rows: list[Constants] = field(default_factory=list)
+    _factor: list[list[float]] = field(default_factory=list)
+    _solved: list[float] = field(default_factory=list)
+    _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
+
+    def constants(self, gpu: Gpu) -> Constants:
+        """Median constants of a GPU type."""
+        start = prior(gpu)
+        shift = self._shifts.get(gpu.name)
+        if shift is None:
+            shift = self._shifts[gpu.name] = self._shift(gpu)
+        return Constants(*(a + b for a, b in zip(start, shift, strict=True)))
+
+    def _shift(self, gpu: Gpu) -> Constants:
+        moved = [0.0, 0.0, 0.0, 0.0]
+        for row, weight, seen in zip(self._rows, self._solved, self.used, strict=True):
+            for k, (shared, own) in enumerate(_spreads(gpu, seen.task.gpu)):
+                moved[k] += (shared + own) * row[k] * weight
+        return Constants(*moved)
+
+    def log_step_s(self, task: Task) -> tuple[float, float]:
+        """Mean and standard deviation of the logarithm of an optimizer step's seconds."""
+        found = self._cache.get(task)
+        if found is None:
+            found = self._cache[task] = self._predict(task)
+        return found
+
+    def _predict(self, task: Task) -> tuple[float, float]:
+        constants = self.constants(task.gpu)
+        mean = math.log(step_s(task, constants))
+        slope = _slope(task, constants)
+        cross = []
+        for row, seen, weight in zip(self._rows, self.used, self._solved, strict=True):
+            by_shape = _shape_covariance(task, seen.task)
+            cross.append(_linear_covariance(slope, task.gpu, row, seen.task.gpu) + by_shape)
+            mean += by_shape * weight
+        variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(task, task)
+        half = _forward(self._factor, cross)
+        variance = max(0.0, variance - sum(x * x for x in half))
+        return mean, math.sqrt(variance + RUN * RUN)
+
+
+def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
+    """The posterior of step times given logs; those that contradict physics or all others are left out and named.
+
+    Args:
+        observations: measurements, the most telling first.
+        target: GPU type that will be asked about; its own logs are kept before others.
+    """
+    bad = [(seen, seen.outlier) for seen in observations if seen.outlier]
+    good = [seen for seen in observations if not seen.outlier]
+    good.sort(key=lambda seen: (seen.task.gpu.name != target.name or not seen.gpu_known, not seen.tokens_known))
+    good = _merge(good)[:MOST]
+    posterior = _solve(good)
+    for _ in range(3):
+        worst = _worst(posterior)
+        if worst is None:
+            break
+        seen, why = worst
+        bad.append((seen, why))
+        good = [other for other in good if other is not seen]
+        posterior = _solve(good)
+    posterior.outliers = bad
+    return posterior
+
+
+def _merge(observations: Sequence[Observation]) -> list[Observation]:
+    """One observation a distinct task; the median of those that repeat it."""
+    groups: dict[tuple[Task, bool], list[Observation]] = {}
+    for seen in observations:
+        groups.setdefault((seen.task, seen.gpu_known), []).append(seen)
+    merged = []
+    for members in groups.values():
+        ranked = sorted(members, key=lambda seen: seen.seconds)
+        merged.append(ranked[len(ranked) // 2])
+    return merged
+
+
+def _solve(observations: list[Observation]) -> Posterior:
+    posterior = Posterior(observations, [])
+    if not observations:
+        return posterior
+    gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
+    shifts = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
+    for _ in range(_ROUNDS):
+        rows, rest = [], []
+        for seen in observations:
+            shift = shifts[seen.task.gpu.name]
+            at = Constants(*(a + b for a, b in zip(prior(seen.task.gpu), shift, strict=True)))
+            row = _slope(seen.task, at)
+            rows.append(row)
+            expected = math.log(step_s(seen.task, at))
+            rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
+        posterior = Posterior(observations, [], {}, rows, _cholesky(_covariance(observations, rows)))
+        posterior._solved = _backward(posterior._factor, _forward(posterior._factor, rest))  # noqa: SLF001 - same module
+        shifts = {name: posterior._shift(gpu) for name, gpu in gpus.items()}  # noqa: SLF001 - same module
+    posterior._shifts = dict(shifts)  # noqa: SLF001 - same module
+    return posterior
+
+
+def _covariance(observations: Sequence[Observation], rows: Sequence[Constants]) -> list[list[float]]:
+    n = len(observations)
+    matrix = [[0.0] * n for _ in range(n)]
+    for i, seen in enumerate(observations):
+        for j in range(i + 1):
+            other = observations[j]
+            value = _linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
+            matrix[i][j] = matrix[j][i] = value + _shape_covariance(seen.task, other.task)
+        guessed = 0.0 if seen.tokens_known else GUESSED_TOKENS * _token_elasticity(rows[i])
+        matrix[i][i] += seen.noise**2 + guessed**2
+    return matrix
+
+
+def _token_elasticity(row: Constants) -> float:
+    """How far a step's time follows its tokens: the part of it that the GPU's throughput decides."""
+    return min(1.0, -row.flops - row.bandwidth)
+
+
+def _spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
+    """Prior covariance of every constant between two GPU types: (shared, own)."""
+    same = 1.0 if a.name == b.name else 0.0
+    # Processors differ from GPUs and from each other far more than GPUs do.
+    wide = 6.0 if a.name == "cpu" and b.name == "cpu" else 1.0
+    alike = 0.0 if (a.name == "cpu") != (b.name == "cpu") else 1.0
+    return tuple(
+        (wide * alike * shared * shared, wide * same * own * own)
+        for shared, own in zip(SPREAD_SHARED, SPREAD_OWN, strict=True)
+    )
+
+
+def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gpu) -> float:
+    return sum(
+        a * b * (shared + own) for a, b, (shared, own) in zip(row, other, _spreads(gpu, other_gpu), strict=True)
+    )
+
+
+def _shape_covariance(a: Task, b: Task) -> float:
+    """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
+    distance = 0.0
+    if a is not b:
+        tokens = math.log(max(1.0, a.batch * a.tokens) / max(1.0, b.batch * b.tokens)) / 1.2
+        size = math.log(a.architecture.params / b.architecture.params) / 1.2
+        distance = tokens * tokens + size * size
+        distance += (a.checkpointing != b.checkpointing) + (a.packed != b.packed) + 4 * (a.compile != b.compile)
+        distance += (a.gpus != b.gpus) + 4 * (a.dtype != b.dtype)
+    alike = math.exp(-distance / 2)
+    own = SHAPE_OWN**2 if a.gpu.name == b.gpu.name else 0.0
+    return alike * (SHAPE_SHARED**2 + own)
+
+
+def _slope(task: Task, at: Constants) -> Constants:
+    """Derivatives of the logarithm of the step's time by the constants."""
+    here = math.log(step_s(task, at))
+    slopes = []
+    for k, value in enumerate(at):
+        moved = at._replace(**{at._fields[k]: value + _STEP})
+        slopes.append((math.log(step_s(task, moved)) - here) / _STEP)
+    return Constants(*slopes)
+
+
+def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
+    """The log that the others contradict most, when that is beyond chance."""
+    n = len(posterior.used)
+    if n < 3:
+        return None
+    found, most = None, OUTLIER
+    for i, seen in enumerate(posterior.used):
+        unit = [0.0] * n
+        unit[i] = 1.0
+        precision = sum(x * x for x in _forward(posterior._factor, unit))  # noqa: SLF001 - same module
+        deviation = posterior._solved[i] / math.sqrt(precision)  # noqa: SLF001 - same module
+        if abs(deviation) > most:
+            factor = math.exp(posterior._solved[i] / precision)  # noqa: SLF001 - same module
+            found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
+    return found
+
+
+def _cholesky(matrix: list[list[float]]) -> list[list[float]]:
+    n = len(matrix)
+    factor = [[0.0] * n for _ in range(n)]
+    for i in range(n):
+        for j in range(i + 1):
+            rest = matrix[i][j] - sum(factor[i][k] * factor[j][k] for k in range(j))
+            factor[i][j] = math.sqrt(max(rest, 1e-12)) if i == j else rest / factor[j][j]
+    return factor
+
+
+def _forward(factor: list[list[float]], right: Sequence[float]) -> list[float]:
+    solved: list[float] = []
+    for row, value in zip(factor, right, strict=True):
+        n = len(solved)
+        solved.append((value - sum(a * b for a, b in zip(row[:n], solved, strict=True))) / row[n])
+    return solved
+
+
+def _backward(factor: list[list[float]], right: Sequence[float]) -> list[float]:
+    n = len(right)
+    solved = [0.0] * n
+    for i in reversed(range(n)):
+        rest = right[i] - sum(factor[j][i] * solved[j] for j in range(i + 1, n))
+        solved[i] = rest / factor[i][i]
+    return solved
