@@ -17,12 +17,14 @@ from runplan.paths import TASKS_DIR
 
 Exists = Callable[[str], bool]
 
-_USUAL = ("input", "output", "messages", "text", "train", "validation", "test")
+ROLES = ("train", "validation", "test")
+_USUAL = ("input", "output", "messages", "text", *ROLES)
 
 
 def absolute(path: str, cwd: Path) -> Path:
     """A path as users write it (`~`, `$SCRATCH`, relative to `cwd`) as an absolute one."""
-    return Path(os.path.normpath(cwd / os.path.expanduser(os.path.expandvars(path))))
+    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's own raises for unknown users
+    return Path(os.path.normpath(cwd / expanded))
 
 
 def model_path(config: Config, cwd: Path) -> Path:
@@ -39,7 +41,7 @@ def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
     if not config.dataset.file:
         return ()
     tasks, data = absolute(config.site.tasks_dir, cwd), absolute(config.site.data_dir, cwd)
-    names = dict.fromkeys((config.dataset.name, config.evaluation.name))
+    names = dict.fromkeys([config.dataset.name, *([config.evaluation.name] if config.evaluation.enabled else [])])
     return (
         *(tasks / name / "input" / config.dataset.file for name in names),
         data / config.dataset.file,
@@ -71,13 +73,11 @@ def dataset_key(config: Config, cwd: Path, exists: Exists = os.path.exists) -> s
 
     One file can be read in several ways within a sweep (`dataset.train_split=small,large`), and each has its facts.
     """
-    dataset = config.dataset
-    names = (dataset.input_column, dataset.output_column, dataset.messages_column, dataset.text_column)
-    names += (dataset.train_split, dataset.validation_split, dataset.test_split)
-    path = dataset_path(config, cwd, exists)
-    settings = f" as {dataset.type.value} {', '.join(names)}" if names != _USUAL else f" as {dataset.type.value}"
-    usual = names == _USUAL and dataset.type.value == "instruct"
-    return f"{path or ''}{'' if usual else settings}"
+    dataset, path = config.dataset, dataset_path(config, cwd, exists)
+    names = [getattr(dataset, f"{name}_column") for name in ("input", "output", "messages", "text")]
+    names += [getattr(dataset, f"{role}_split") for role in ROLES]
+    usual = [dataset.type.value, *names] == ["instruct", *_USUAL]
+    return f"{path or ''}" if usual else f"{path or ''} as {dataset.type.value} {', '.join(names)}"
 
 
 def place_of(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Place:
@@ -94,7 +94,7 @@ def place_of(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Plac
             prompt=config.prompt,
             train_on_input=config.dataset.train_on_input,
         )
-        for role in ("train", "validation", "test")
+        for role in ROLES
     }
     return Place(model, dataset, None if script is None else str(script), lengths)
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from runplan import tiny, words
 from runplan.config import Config
-from runplan.errors import ConfigError, RunplanError
+from runplan.errors import ConfigError, StoreError
 from runplan.facts import DatasetFacts, Facts, Finding, LengthKey, Lengths, ModelFacts, Place, Status, TaskFacts
 from runplan.locate import absolute, dataset_path, dataset_paths, place_of
 from runplan.plan import Composed
@@ -28,6 +28,8 @@ from runplan.read.trainer import read_trainer
 
 GENERATORS = {"capitalization": words.create}
 """What makes a dataset, by `dataset.generator`."""
+
+WILL_BE_MADE = Finding(Status.missing, "will be made", "run the same without preview=true")
 
 
 def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None, *, may_create: bool = True) -> Facts:
@@ -100,37 +102,48 @@ class _Reader:
                 self.lengths[key] = self._lengths(key, config)
 
     def _model(self, path: Path, config: Config) -> ModelFacts:
-        made = config.model.create and not path.exists()
-        if made:
+        if config.model.create and not path.exists():
             if config.model.name != "tiny":
                 raise ConfigError(f"model.create=true makes model=tiny only, not {config.model.name}")
             shape = configured_architecture(config.model) or tiny.TINY
-            tiny.create(self._target(path), shape)
-        facts = read_model(self.stand_ins.get(str(path), path), config.model, self.cache)
-        return replace(facts, path=str(path), **self._unmade(path, facts.status, facts.findings))
+            self._make(path, lambda target: tiny.create(target, shape))
+        facts = read_model(self._real(str(path)), config.model, self.cache)
+        if str(path) not in self.stand_ins:
+            return facts
+        return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
 
     def _dataset(self, config: Config) -> DatasetFacts:
         path = dataset_path(config, self.cwd, self.exists)
         if path is None:
             missing = Finding(Status.missing, "neither dataset.path nor dataset.file is set", "set dataset.path")
             return DatasetFacts("", Status.missing, type=config.dataset.type.value, findings=(missing,))
-        make = GENERATORS.get(config.dataset.generator or "")
         if config.dataset.create and not path.exists() and str(path) not in self.stand_ins:
-            if make is None:
-                raise ConfigError(
-                    f"dataset.create=true cannot make {path}: dataset.generator is {config.dataset.generator}; "
-                    f"runplan makes {', '.join(GENERATORS)}"
-                )
-            listed = config.dataset.word_list
-            self._make_dataset(path, config, absolute(listed, self.cwd) if listed else None)
-        facts = read_dataset(self.stand_ins.get(str(path), path), config.dataset, self._fix(config), self.cache)
-        return replace(facts, path=str(path), **self._unmade(path, facts.status, facts.findings))
+            self._make_dataset(path, config)
+        facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
+        if str(path) not in self.stand_ins:
+            return facts
+        return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
 
-    def _make_dataset(self, path: Path, config: Config, word_list: Path | None) -> None:
+    def _make_dataset(self, path: Path, config: Config) -> None:
+        dataset = config.dataset
+        if dataset.generator not in GENERATORS:
+            raise ConfigError(
+                f"dataset.create=true cannot make {path}: dataset.generator is {dataset.generator}; "
+                f"runplan makes {', '.join(GENERATORS)}"
+            )
+        create = GENERATORS[dataset.generator]
+        word_list = absolute(dataset.word_list, self.cwd) if dataset.word_list else None
+        self._make(path, lambda target: create(target, dataset, word_list))
+
+    def _make(self, path: Path, create: Callable[[Path], None]) -> None:
+        """Make a thing in its place, or in a folder that goes away when nothing may be written."""
+        if not self.may_create:
+            folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
+            self.stand_ins[str(path)] = Path(folder) / path.name
         try:
-            GENERATORS[config.dataset.generator or ""](self._target(path), config.dataset, word_list)
-        except RunplanError:
-            if not path.exists():  # otherwise another plan made the same file in the meantime
+            create(self._real(str(path)))
+        except StoreError:
+            if not path.exists():  # otherwise another plan made the same in the meantime
                 raise
 
     def _fix(self, config: Config) -> str:
@@ -140,21 +153,6 @@ class _Reader:
         looked = dataset_paths(config, self.cwd)
         places = f"; looked for it at {', '.join(map(str, looked))}" if len(looked) > 1 else ""
         return f"set dataset.path to the file{places}"
-
-    def _target(self, path: Path) -> Path:
-        """Where to make a thing: in its place, or in a folder that goes away when nothing may be written."""
-        if self.may_create:
-            return path
-        folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
-        self.stand_ins[str(path)] = Path(folder) / path.name
-        return self.stand_ins[str(path)]
-
-    def _unmade(self, path: Path, status: Status, findings: Sequence[Finding]) -> dict[str, object]:
-        """Status and findings of a thing that only a preview made."""
-        if str(path) not in self.stand_ins or status is not Status.ok:
-            return {}
-        will = Finding(Status.missing, "will be made", "run the same without preview=true")
-        return {"status": Status.missing, "findings": (will, *findings)}
 
     def _lengths(self, key: LengthKey, config: Config) -> Lengths:
         model, dataset = self.models[key.model], self.datasets[key.dataset]

@@ -1,6 +1,6 @@
 """Capitalization: does the model answer a word with the same word and a capital, and nothing else?
 
-    inspect eval tasks/capitalization/inspect.py --model hf/local -M model_path=… -T data_path=/abs/words_8L_80P_10000.json
+    inspect eval tasks/capitalization/inspect.py --model hf/local -M model_path=… -T data_path=/data/words.json
 
 Greedy decoding with Hugging Face models is `-M do_sample=false`; a temperature of 0 is refused there.
 """
