@@ -11,9 +11,9 @@ from typing import Any
 
 from runplan.config import Dataset
 from runplan.facts import Finding, Status
+from runplan.locate import ROLES
 from runplan.read.weights import is_lfs_pointer
 
-ROLES = ("train", "validation", "test")
 LARGEST_BYTES = 2 * 2**30
 """Larger files are not read: as Python objects they take about ten times their size."""
 _OTHER_NAMES = {

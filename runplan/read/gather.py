@@ -1,0 +1,190 @@
+"""Every distinct model, dataset, task and tokenizer of a sweep, read once, into `Facts`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cache as memoized
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from runplan import tiny, words
+from runplan.config import Config
+from runplan.errors import ConfigError, StoreError
+from runplan.facts import DatasetFacts, Facts, Finding, LengthKey, Lengths, ModelFacts, Place, Status, TaskFacts
+from runplan.locate import absolute, dataset_path, dataset_paths, place_of
+from runplan.plan import Composed
+from runplan.read import lengths as token_lengths
+from runplan.read.cache import Cache
+from runplan.read.dataset import read_dataset, row_texts, settings
+from runplan.read.disk import read_disk
+from runplan.read.hf_config import configured_architecture
+from runplan.read.model import read_model
+from runplan.read.rows import read_rows
+from runplan.read.task import read_task
+from runplan.read.trainer import read_trainer
+
+GENERATORS = {"capitalization": words.create}
+"""What makes a dataset, by `dataset.generator`."""
+
+WILL_BE_MADE = Finding(Status.missing, "will be made", "run the same without preview=true")
+
+
+def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None, *, may_create: bool = True) -> Facts:
+    """Everything the runs of a sweep need to know about this machine; each distinct thing is read once.
+
+    What is missing and has `create=true` is made. With `may_create=False` (a preview) nothing is written, not even
+    what is remembered: such a thing is made in a temporary folder, read there, and comes back as missing.
+
+    Args:
+        composed: the sweep, at least one combination.
+        cwd: relative paths start here.
+        cache_dir: where answers about unchanged files are kept; None = nowhere.
+        may_create: False writes nothing.
+
+    Raises:
+        ConfigError: what is to be made is impossible as configured.
+        StoreError: it cannot be written.
+    """
+    with ExitStack() as stack:
+        reader = _Reader(cwd, Cache(cache_dir, write=may_create), may_create, stack)
+        for one in composed:
+            reader.read(one.config)
+        first = composed[0].config
+        return Facts(
+            models=reader.models,
+            datasets=reader.datasets,
+            lengths=reader.lengths,
+            tasks=reader.tasks,
+            trainer=read_trainer(first.trainer.name),
+            disk=read_disk(absolute(first.site.output_root, cwd)),
+            places=tuple(reader.places),
+        )
+
+
+@dataclass
+class _Reader:
+    """What was read so far."""
+
+    cwd: Path
+    cache: Cache
+    may_create: bool
+    stack: ExitStack
+    """Removes what was made for a preview."""
+    models: dict[str, ModelFacts] = field(default_factory=dict)
+    datasets: dict[str, DatasetFacts] = field(default_factory=dict)
+    lengths: dict[LengthKey, Lengths] = field(default_factory=dict)
+    tasks: dict[str, TaskFacts] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    stand_ins: dict[str, Path] = field(default_factory=dict)
+    """Path → where a preview made the thing instead."""
+    texts: dict[str, dict[str, list[tuple[str, ...]]]] = field(default_factory=dict)
+    """Dataset key → role → texts of its usable rows."""
+    counters: dict[str, Callable[[Sequence[str]], Sequence[int]] | None] = field(default_factory=dict)
+    exists: Callable[[str], bool] = field(default_factory=lambda: memoized(os.path.exists))
+
+    def read(self, config: Config) -> None:
+        """Read what this combination needs and no earlier one did."""
+        place = place_of(config, self.cwd, self.exists)
+        self.places.append(place)
+        if place.model not in self.models:
+            self.models[place.model] = self._model(Path(place.model), config)
+        if place.dataset not in self.datasets:
+            self.datasets[place.dataset] = self._dataset(config)
+        if place.script is not None and place.script not in self.tasks:
+            evaluation = config.evaluation
+            fix = f"write it, or set evaluation.script; it is looked for in {config.site.tasks_dir}/{evaluation.name}/"
+            self.tasks[place.script] = read_task(Path(place.script), evaluation.name, evaluation.tasks, fix)
+        for key in place.lengths.values():
+            if key not in self.lengths and key.split in self.datasets[place.dataset].splits:
+                self.lengths[key] = self._lengths(key, config)
+
+    def _model(self, path: Path, config: Config) -> ModelFacts:
+        if config.model.create and not path.exists():
+            if config.model.name != "tiny":
+                raise ConfigError(f"model.create=true makes model=tiny only, not {config.model.name}")
+            shape = configured_architecture(config.model) or tiny.TINY
+            self._make(path, lambda target: tiny.create(target, shape))
+        facts = read_model(self._real(str(path)), config.model, self.cache)
+        if str(path) not in self.stand_ins:
+            return facts
+        return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
+
+    def _dataset(self, config: Config) -> DatasetFacts:
+        path = dataset_path(config, self.cwd, self.exists)
+        if path is None:
+            missing = Finding(Status.missing, "neither dataset.path nor dataset.file is set", "set dataset.path")
+            return DatasetFacts("", Status.missing, type=config.dataset.type.value, findings=(missing,))
+        if config.dataset.create and not path.exists() and str(path) not in self.stand_ins:
+            self._make_dataset(path, config)
+        facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
+        if str(path) not in self.stand_ins:
+            return facts
+        return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
+
+    def _make_dataset(self, path: Path, config: Config) -> None:
+        dataset = config.dataset
+        if dataset.generator not in GENERATORS:
+            raise ConfigError(
+                f"dataset.create=true cannot make {path}: dataset.generator is {dataset.generator}; "
+                f"runplan makes {', '.join(GENERATORS)}"
+            )
+        create = GENERATORS[dataset.generator]
+        word_list = absolute(dataset.word_list, self.cwd) if dataset.word_list else None
+        self._make(path, lambda target: create(target, dataset, word_list))
+
+    def _make(self, path: Path, create: Callable[[Path], None]) -> None:
+        """Make a thing in its place, or in a folder that goes away when nothing may be written."""
+        if not self.may_create:
+            folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
+            self.stand_ins[str(path)] = Path(folder) / path.name
+        try:
+            create(self._real(str(path)))
+        except StoreError:
+            if not path.exists():  # otherwise another plan made the same in the meantime
+                raise
+
+    def _fix(self, config: Config) -> str:
+        """What to do about a dataset that is not there."""
+        if config.dataset.generator in GENERATORS:
+            return "add dataset.create=true, which makes it"
+        looked = dataset_paths(config, self.cwd)
+        places = f"; looked for it at {', '.join(map(str, looked))}" if len(looked) > 1 else ""
+        return f"set dataset.path to the file{places}"
+
+    def _lengths(self, key: LengthKey, config: Config) -> Lengths:
+        model, dataset = self.models[key.model], self.datasets[key.dataset]
+        names = [
+            name for name in (model.tokenizer, *(("vocab.json", "merges.txt") if model.vocab_json else ())) if name
+        ]
+        files = [self._real(dataset.path), *(self._real(model.path) / name for name in names)]
+        family = token_lengths.family_of(model.architecture)
+        question = [key.split, key.type, key.system_prompt, key.prompt, family, *settings(config.dataset)]
+        cache = Cache() if self.stand_ins.keys() & {dataset.path, model.path} else self.cache
+        kept = cache.remembered(
+            "lengths", question, files, lambda: token_lengths.as_json(self._measure(key, config, family))
+        )
+        return token_lengths.from_json(kept)
+
+    def _measure(self, key: LengthKey, config: Config, family: str) -> Lengths:
+        if key.dataset not in self.texts:
+            self.texts[key.dataset] = self._read_texts(key, config)
+        if key.model not in self.counters:
+            model = self.models[key.model]
+            self.counters[key.model] = token_lengths.counter(replace(model, path=str(self._real(model.path))))
+        rows, count = self.texts[key.dataset].get(key.split, []), self.counters[key.model]
+        return token_lengths.guess(rows, key) if count is None else token_lengths.measure(rows, key, family, count)
+
+    def _read_texts(self, key: LengthKey, config: Config) -> dict[str, list[tuple[str, ...]]]:
+        found = read_rows(self._real(self.datasets[key.dataset].path), config.dataset)
+        if isinstance(found, Finding):
+            return {}
+        return {
+            role: [texts for row in rows if not isinstance(texts := row_texts(row, config.dataset), str)]
+            for role, rows in found.splits.items()
+        }
+
+    def _real(self, path: str) -> Path:
+        return self.stand_ins.get(path, Path(path))

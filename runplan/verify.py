@@ -1,0 +1,223 @@
+"""What the runs need, thing by thing: there or not, whole or not, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runplan.config import Config, Dtype
+from runplan.errors import Problem
+from runplan.facts import Architecture, DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
+from runplan.paths import TASKS_DIR
+from runplan.plan import Check, Composed
+from runplan.units import GIB
+
+_BYTES = {Dtype.bf16: 2, Dtype.fp32: 4}
+
+
+def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...]:
+    """One row for every distinct model, dataset, evaluation, trainer and output disk, in the order of the sweep."""
+    pairs = list(zip(composed, facts.places, strict=True))
+    models = {place.model: one.config for one, place in reversed(pairs)}
+    datasets = {place.dataset: one.config for one, place in reversed(pairs)}
+    scripts = {place.script: one.config for one, place in reversed(pairs) if place.script is not None}
+    trainers = {(one.config.trainer.name, one.config.trainer.version): one.config for one, _ in reversed(pairs)}
+    return (
+        *(_model_check(facts.models[key], models[key]) for key in reversed(models)),
+        *(_dataset_check(key, facts, datasets[key]) for key in reversed(datasets)),
+        *(_task_check(facts.tasks[key], scripts[key]) for key in reversed(scripts)),
+        *(_trainer_check(facts, trainers[key]) for key in reversed(trainers)),
+        _disk_check(pairs, facts),
+    )
+
+
+def check_rows(composed: Sequence[Composed], facts: Facts) -> list[Problem]:
+    """What makes runs impossible because of the data, each said once, without the names of the runs."""
+    found = (
+        problem
+        for one, place in zip(composed, facts.places, strict=True)
+        for problem in check_run(one.config, facts, place)
+    )
+    return list(dict.fromkeys(found))
+
+
+def check_run(config: Config, facts: Facts, place: Place, run: str = "") -> list[Problem]:
+    """What makes one run impossible because of the data or the task; a thing that is missing does not.
+
+    Args:
+        config: of the run.
+        facts: of the sweep.
+        place: keys of the run's things in `facts`.
+        run: name of the run, which the problems then carry.
+    """
+    problems = list(_data_problems(config, facts.datasets[place.dataset]))
+    if place.script is not None:
+        problems += _task_problems(config, facts.tasks[place.script])
+        problems += _test_problems(config, facts.datasets[place.dataset], facts.tasks[place.script])
+    return [Problem(problem.what, problem.where, problem.fix, run) for problem in problems]
+
+
+def size_text(size_bytes: float) -> str:
+    """Bytes as people say them: `655 kB`, `12.3 MB`, `2.3 GiB`."""
+    if size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.0f} kB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < GIB else f"{size_bytes / GIB:.1f} GiB"
+
+
+def adapter_params(architecture: Architecture, config: Config) -> int:
+    """Parameters of the LoRA adapters: rank x (inputs + outputs) of every adapted projection."""
+    a, lora = architecture, config.lora
+    ends = {
+        "q_proj": a.hidden_size + a.query_size,
+        "k_proj": a.hidden_size + a.key_value_size,
+        "v_proj": a.hidden_size + a.key_value_size,
+        "output_proj": a.query_size + a.hidden_size,
+    }
+    layer = sum(ends.get(name, 0) for name in lora.attn_modules)
+    layer += 3 * (a.hidden_size + a.intermediate_size) if lora.apply_to_mlp else 0
+    head = a.hidden_size + a.vocab_size if lora.apply_to_output else 0
+    return lora.rank * (a.num_hidden_layers * layer + head)
+
+
+def checkpoint_bytes(config: Config, model: ModelFacts) -> int | None:
+    """Bytes that a run's checkpoints take in the end; None when the model's size is not known.
+
+    torchtune 0.6.1 saves at each epoch's end the adapters twice (its own format and PEFT's) and, unless
+    `trainer.save_adapter_weights_only`, the merged model; before the last epoch also adapters and AdamW's two moments
+    to resume from, which the next such save replaces.
+    """
+    if model.architecture is None:
+        return None
+    each = _BYTES[config.dtype or Dtype.bf16]
+    adapter = adapter_params(model.architecture, config) * each
+    merged = 0 if config.trainer.save_adapter_weights_only else model.architecture.params * each
+    return config.epochs * (merged + 2 * adapter) + (3 * adapter if config.epochs > 1 else 0)
+
+
+def _model_check(model: ModelFacts, config: Config) -> Check:
+    shards = len(model.shards)
+    fine = (
+        f"{shards} shard{'s' if shards != 1 else ''}, {size_text(model.size_bytes)}, {model.dtype or 'dtype unknown'}"
+    )
+    return _check("model", config.model.full_name, model.path, model.status, fine, model.findings)
+
+
+def _dataset_check(key: str, facts: Facts, config: Config) -> Check:
+    dataset = facts.datasets[key]
+    rows = " / ".join(f"{split.rows} {role}" for role, split in dataset.splits.items())
+    found = [lengths for asked, lengths in facts.lengths.items() if asked.dataset == key]
+    parts = [rows] if rows else []
+    if found:
+        about = "" if all(lengths.measured for lengths in found) else "about "
+        parts.append(f"longest {about}{max(lengths.longest for lengths in found)} tokens")
+    parts += [size_text(dataset.size_bytes)] if dataset.size_bytes else []
+    return _check("dataset", config.dataset.name, dataset.path, dataset.status, ", ".join(parts), dataset.findings)
+
+
+def _task_check(task: TaskFacts, config: Config) -> Check:
+    fine = f"task{'s' if len(task.tasks) > 1 else ''} {', '.join(task.tasks)}"
+    if task.path.startswith(f"{TASKS_DIR}/"):
+        fine += f"; runplan's own, since {config.site.tasks_dir}/{config.evaluation.name}/inspect.py is not there"
+    return _check("evaluation", config.evaluation.name, task.path, task.status, fine, task.findings)
+
+
+def _trainer_check(facts: Facts, config: Config) -> Check:
+    """A version that is seen here is the job's only where the job has no environment of its own."""
+    name, wanted, seen, site = config.trainer.name, config.trainer.version, facts.trainer.version, config.site
+    own = next((f"{key}={value}" for key, value in (("conda_env", site.conda_env), ("venv", site.venv)) if value), None)
+    if own is not None:
+        return Check("trainer", name, "", Status.unchecked, f"{wanted} is expected in the jobs' site.{own}")
+    if seen is None:
+        detail = f"{wanted} is expected, but not installed in this environment; jobs may have it in another"
+        return Check("trainer", name, "", Status.unchecked, detail, f"pip install {name}=={wanted}")
+    if seen != wanted:
+        detail = f"{seen} is installed here, trainer.version is {wanted}"
+        fix = f"pip install {name}=={wanted}, or set trainer.version={seen}"
+        return Check("trainer", name, "", Status.unchecked, detail, fix)
+    return Check("trainer", name, "", Status.ok, f"version {seen}")
+
+
+def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
+    """Forecast of all checkpoints. Free space is said only where it is too little: plans must repeat byte for byte."""
+    training = [(one.config, facts.models[place.model]) for one, place in pairs if one.config.train]
+    sizes = [checkpoint_bytes(config, model) for config, model in training]
+    known, free, path = [size for size in sizes if size is not None], facts.disk.free_bytes, facts.disk.path
+    total = sum(known)
+    runs = f"{len(known)} run{'s' if len(known) != 1 else ''}"
+    detail = f"checkpoints of {runs} need about {size_text(total)}" if known else "no checkpoints to write"
+    if len(known) < len(sizes):
+        detail += f"; {len(sizes) - len(known)} of unknown model size not counted"
+    if free is None:
+        return Check("disk", "output", path, Status.unchecked, f"{detail}; free space could not be seen")
+    if total <= free:
+        return Check("disk", "output", path, Status.ok, detail)
+    fix = "choose another site.output_root, or fewer epochs"
+    if any(not config.trainer.save_adapter_weights_only for config, _ in training):
+        fix += ", or trainer.save_adapter_weights_only=true"
+    return Check("disk", "output", path, Status.invalid, f"{detail}, {size_text(free)} are free", fix)
+
+
+def _check(kind: str, name: str, path: str, status: Status, fine: str, findings: Sequence[Finding]) -> Check:
+    """The row of a thing: what it is like and what is worth knowing, or what is wrong and how to mend it."""
+    bad = [finding for finding in findings if finding.status in {Status.missing, Status.invalid}]
+    notes = [finding.detail for finding in findings if finding not in bad]
+    will_be_made = any(finding.detail == "will be made" for finding in bad)
+    shown = [finding.detail for finding in bad] + (
+        [] if bad and not will_be_made else [part for part in (fine,) if part]
+    )
+    fixes = dict.fromkeys(finding.fix for finding in (bad or findings) if finding.fix)
+    return Check(kind, name, path, status, "; ".join([*shown, *([] if bad else notes)]), "; ".join(fixes))
+
+
+def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
+    if dataset.status in {Status.invalid, Status.unchecked}:
+        for finding in dataset.findings:
+            if finding.status is dataset.status:
+                yield Problem(f"{dataset.path} {finding.detail}", "dataset.path", finding.fix)
+        return
+    if not dataset.splits or not config.train:
+        return
+    keys = ", ".join(dataset.fields.values()) or "none, it is one list"
+    for role, wanted in (("train", True), ("validation", config.validation)):
+        key = getattr(config.dataset, f"{role}_split")
+        if wanted and role not in dataset.splits:
+            off = " or validation=false" if role == "validation" else ""
+            yield Problem(
+                f"{dataset.path} has no {role} split {key!r}; its splits are {keys}",
+                f"dataset.{role}_split",
+                f"name the split with dataset.{role}_split={off}",
+            )
+    asked = config.dataset.train_rows
+    if asked is not None and asked > dataset.rows("train"):
+        yield Problem(
+            f"{asked} training rows were asked for, {dataset.path} has {dataset.rows('train')}",
+            "dataset.train_rows",
+            f"use at most {dataset.rows('train')}",
+        )
+
+
+def _test_problems(config: Config, dataset: DatasetFacts, task: TaskFacts) -> Iterable[Problem]:
+    """Only a task that takes a split asks for the test rows; others bring their own data."""
+    takes_split = any("split" in names for names in task.parameters.values())
+    if takes_split and dataset.splits and "test" not in dataset.splits and "split" not in config.evaluation.args:
+        yield Problem(
+            f"{dataset.path} has no test split {config.dataset.test_split!r}, which {config.evaluation.name} evaluates",
+            "dataset.test_split",
+            "name it with dataset.test_split=, evaluate another with +evaluation.args.split=, or use evaluation=none",
+        )
+
+
+def _task_problems(config: Config, task: TaskFacts) -> Iterable[Problem]:
+    chosen = config.evaluation.tasks or (
+        [config.evaluation.name] if config.evaluation.name in task.tasks else task.tasks
+    )
+    for name in chosen:
+        takes = task.parameters.get(name)
+        if takes is None or "**" in takes:
+            continue
+        for argument in config.evaluation.args:
+            if argument not in takes:
+                yield Problem(
+                    f"task {name} of {task.path} takes no argument {argument!r}; it takes {', '.join(takes) or 'none'}",
+                    f"evaluation.args.{argument}",
+                    "correct evaluation.args",
+                )
