@@ -17,7 +17,7 @@ import torchtune
 from torch.utils.data import DistributedSampler
 from torchtune import config, training, utils
 
-log = utils.get_logger("INFO")
+log = utils.get_logger("DEBUG")  # the level the stock recipe sets; the logger is shared
 
 
 def _stock(name):

@@ -16,7 +16,7 @@ import torch
 import torchtune
 from torchtune import config, utils
 
-log = utils.get_logger("INFO")
+log = utils.get_logger("DEBUG")  # the level the stock recipe sets; the logger is shared
 
 
 def _stock(name):

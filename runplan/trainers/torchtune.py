@@ -35,9 +35,8 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     parts = {"config": run.config, "recipe": run.recipe, "header": _header(plan, run)} | sections(plan, run)
     files = {CONFIG_FILE: templates.get_template("torchtune/finetune.yaml.j2").render(parts)}
     if _has_prompt(run.config):
-        before, _, after = run.config.prompt.partition(PLAIN_PROMPT)
-        text = templates.get_template("torchtune/run_prompt.py.j2").render(before=repr(before), after=repr(after))
-        files[PROMPT_FILE] = text
+        prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
+        files[PROMPT_FILE] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
     if run.recipe.shipped:
         files[run.recipe.shipped] = _shipped(run.recipe.shipped)
     return files

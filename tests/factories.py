@@ -1,0 +1,152 @@
+"""Configurations and planned runs for tests: from the real conf/ files, without Hydra, every number overridable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from omegaconf import OmegaConf
+
+from runplan import yaml_text
+from runplan.config import Config
+from runplan.estimate.workload import Interval, Sizing
+from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
+from runplan.paths import CONF_DIR, TEMPLATES_DIR
+from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
+from runplan.recipe import choose_recipe
+from runplan.trainers.builders import complete_trainer_defaults
+
+# What planning fills in where conf/ has a mark.
+ESTIMATED = {
+    "batch_size": 4,
+    "gradient_accumulation_steps": 4,
+    "optimizer.num_warmup_steps": 10,
+    "trainer.run_val_every_n_steps": 10,
+}
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """One file of conf/ with the files of its own group that its defaults list names."""
+    data = yaml.safe_load((CONF_DIR / group / f"{name}.yaml").read_text()) or {}
+    merged: dict[str, Any] = {}
+    for parent in data.pop("defaults", ["_self_"]):
+        merged |= data if parent == "_self_" else option(group, parent)
+    return merged
+
+
+def make_config(**overrides: Any) -> Config:
+    """A typed configuration; `model="3B"` picks an option, `lora__rank=4` sets a key."""
+    tree = yaml.safe_load((CONF_DIR / "runplan.yaml").read_text())
+    groups = {k: v for item in tree.pop("defaults")[2:] for k, v in item.items() if not k.startswith("override")}
+    del tree["hydra"]
+    for group, name in groups.items():
+        tree[group] = option(group, overrides.pop(group, name))
+    tree["dataset"]["file"] = None
+    values = {key.replace("__", "."): value for key, value in overrides.items()}
+    merged = OmegaConf.merge(OmegaConf.structured(Config), _without_marks(tree))
+    alpha = {"lora.alpha": 2.0 * values.get("lora.rank", merged.lora.rank)}
+    texts = {key: value for key, value in values.items() if isinstance(value, str) and "$" in value}
+    for key, value in (ESTIMATED | alpha | values).items():
+        if key not in texts:
+            OmegaConf.update(merged, key, value)
+    config = OmegaConf.to_object(merged)
+    for key, value in texts.items():  # OmegaConf would take them for interpolations
+        *parents, last = key.split(".")
+        setattr(reduce(getattr, parents, config), last, value)
+    return config
+
+
+def _without_marks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_marks(item) for key, item in value.items()}
+    return None if isinstance(value, str) and value.startswith("${rp.") else value
+
+
+def make_architecture(config: Config) -> Architecture:
+    """The architecture that conf/model describes."""
+    names = Architecture.__dataclass_fields__
+    return Architecture(**{name: getattr(config.model, name) for name in names})
+
+
+def make_run(
+    config: Config | None = None,
+    *,
+    name: str = "1B_rank8",
+    model: ModelFacts | None = None,
+    dataset: DatasetFacts | None = None,
+    estimated: frozenset[str] = frozenset(ESTIMATED),
+) -> PlannedRun:
+    """A fine-tuned run, complete and sized; its recipe is chosen as planning chooses it."""
+    config = config or make_config()
+    if model is None:
+        folder = f"/models/{config.model.folder}"
+        model = ModelFacts(
+            folder, Status.ok, make_architecture(config), True, ("model.safetensors",), 2 * 10**9, "bf16"
+        )
+    if dataset is None:
+        splits = {role: Split(role, 800) for role in ("train", "validation", "test")}
+        kind = config.dataset.type.value
+        dataset = DatasetFacts("/data/words.json", Status.ok, 10**5, kind, splits, {role: role for role in splits})
+    config = complete_trainer_defaults(config, model.architecture)
+    recipe = choose_recipe(config)
+    assert not hasattr(recipe, "what"), recipe
+    composed = Composed(config, estimated, ("model=1B", "lora.rank=8"), {"lora.rank": 8}, {"model": "1B"}, {})
+    return PlannedRun(
+        name=name,
+        type=RunType.fine_tuned,
+        config=config,
+        composed=composed,
+        model=model,
+        dataset=dataset,
+        cells=(),
+        recipe=recipe,
+        sizing=make_sizing(config),
+        request=Request(name, 3600, 32, 4, config.resources.gpus),
+        gpu_hours=Interval(0.5, 1.0),
+        token="0123456789abcdef",
+    )
+
+
+def make_sizing(config: Config) -> Sizing:
+    """A plausible estimate."""
+    return Sizing(
+        batch_size=config.batch_size or 1,
+        gradient_accumulation_steps=config.gradient_accumulation_steps or 1,
+        largest_batch_size=16,
+        steps_per_epoch=50,
+        steps_total=50 * config.epochs,
+        allocated_gib=8.0,
+        peak_memory_gib=Interval(9.0, 10.0),
+        it_per_s=2.0,
+        tokens_per_s=8000.0,
+        time_s=Interval(600.0, 900.0),
+        source="physics",
+    )
+
+
+def make_plan(*runs: PlannedRun, group: str = "words") -> Plan:
+    """A group of runs."""
+    design = Design("single run", {})
+    return Plan(group, f"/groups/{group}", "model=1B", design, runs or (make_run(),), (), (), Interval(0.5, 1.0))
+
+
+def make_templates(folder: Path = TEMPLATES_DIR) -> jinja2.Environment:
+    """The templates as `render.environment` gives them."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["yaml"] = yaml_text.scalar
+    return made
+
+
+def with_facts(facts: DatasetFacts, **changes: Any) -> DatasetFacts:
+    """The same facts with some of them changed."""
+    return replace(facts, **changes)
