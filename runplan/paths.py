@@ -1,6 +1,10 @@
-"""Where runplan's own conf/ and templates/ are: in the package when installed, beside it in a checkout."""
+"""Where runplan's own conf/ and templates/ are, in the package when installed, beside it in a checkout; and the user's."""
 
+from __future__ import annotations
+
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -13,3 +17,27 @@ def _shipped(name: str) -> Path:
 CONF_DIR = _shipped("conf")
 TEMPLATES_DIR = _shipped("templates")
 RECIPES_DIR = _PACKAGE / "recipes"
+
+
+class UserConf(NamedTuple):
+    """A conf folder of the user's."""
+
+    path: Path
+    """Absolute."""
+    named: bool
+    """By `RUNPLAN_CONF`; else it is `./conf`."""
+
+
+def named_conf_dirs() -> tuple[Path, ...]:
+    """Folders of `RUNPLAN_CONF` (several are separated as in PATH), absolute, whether or not they exist."""
+    return tuple(Path(part).expanduser().absolute() for part in os.environ.get("RUNPLAN_CONF", "").split(os.pathsep) if part)
+
+
+def user_conf_dirs() -> tuple[UserConf, ...]:
+    """Existing conf folders of the user's, first wins: those of `RUNPLAN_CONF`, then `./conf`; never our own."""
+    found = [UserConf(path, named=True) for path in named_conf_dirs() if path.is_dir()]
+    here = Path("conf").absolute()
+    known = {CONF_DIR.resolve(), *(conf.path.resolve() for conf in found)}
+    if here.is_dir() and here.resolve() not in known:
+        found.append(UserConf(here, named=False))
+    return tuple(found)
