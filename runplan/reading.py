@@ -18,6 +18,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from runplan.config import Config
 from runplan.errors import Problem, RunplanError
+from runplan.references import may_change
 from runplan.resolvers import mark_of
 
 if TYPE_CHECKING:
@@ -168,9 +169,10 @@ def reread(before: Reading, changed: Iterable[str]) -> Reading:
     """As `read` of the same config after leaves of it were changed in place, at a fraction of the cost.
 
     Args:
-        changed: leaves, as in `before.leaves`; whatever refers to other keys is read again in any case.
+        changed: leaves, as in `before.leaves`; what refers to them is read again, too.
     """
-    again = dict.fromkeys([*changed, *before.referring])
+    touched = frozenset(changed)
+    again = [*touched, *(key for key in before.referring - touched if may_change(before.tree, key, touched))]
     walk = _Walk()
     tree = dict(before.tree)
     config = _fresh(before.config)
