@@ -1,7 +1,10 @@
-"""Where runplan's own conf/, templates/ and tasks/ are: in the package when installed, beside it in a checkout."""
+"""Where runplan's own conf/, templates/ and tasks/ are (in the package when installed, else beside it); and the user's."""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -17,10 +20,31 @@ TASKS_DIR = _shipped("tasks")
 RECIPES_DIR = _PACKAGE / "recipes"
 
 
+class UserConf(NamedTuple):
+    """A conf folder of the user's."""
+
+    path: Path
+    """Absolute."""
+    named: bool
+    """By `RUNPLAN_CONF`; else it is `./conf`."""
+
+
+def named_conf_dirs() -> tuple[Path, ...]:
+    """Folders of `RUNPLAN_CONF` (several are separated as in PATH), absolute, whether or not they exist."""
+    named = os.environ.get("RUNPLAN_CONF", "").split(os.pathsep)
+    return tuple(Path(part).expanduser().absolute() for part in named if part)
+
+
+def user_conf_dirs() -> tuple[UserConf, ...]:
+    """Existing conf folders of the user's, first wins: those of `RUNPLAN_CONF`, then `./conf`; never our own."""
+    found = [UserConf(path, named=True) for path in named_conf_dirs() if path.is_dir()]
+    here = Path("conf").absolute()
+    known = {CONF_DIR.resolve(), *(conf.path.resolve() for conf in found)}
+    if here.is_dir() and here.resolve() not in known:
+        found.append(UserConf(here, named=False))
+    return tuple(found)
+
+
 def conf_dirs() -> tuple[Path, ...]:
-    """Folders of configuration, the user's before ours: `$RUNPLAN_CONF`, `./conf`, then what runplan ships."""
-    own = os.environ.get("RUNPLAN_CONF")
-    users = [Path(own).expanduser()] if own else []
-    users.append(Path.cwd() / "conf")
-    found = [path.resolve() for path in users if path.is_dir()]
-    return (*dict.fromkeys(path for path in found if path != CONF_DIR), CONF_DIR)
+    """Folders of configuration in order of search: the user's, then what runplan ships."""
+    return (*(conf.path for conf in user_conf_dirs()), CONF_DIR)

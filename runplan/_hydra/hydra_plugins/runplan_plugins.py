@@ -1,0 +1,94 @@
+"""What Hydra finds of runplan: a sweeper that plans the whole sweep, and the user's conf folders on the search path.
+
+Hydra imports this file whenever any Hydra application of the environment starts: it imports nothing of weight,
+and acts only when runplan's own conf folder is the one being composed.
+"""
+
+# No `from __future__ import annotations`: Hydra runs the module before it is in sys.modules, where dataclass would look.
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+from runplan.paths import CONF_DIR, user_conf_dirs
+
+if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+
+@dataclass
+class RunplanSweeperConf:
+    """Keys of `hydra.sweeper`: as BasicSweeper's, without batches, for runs are planned together."""
+
+    _target_: str = "hydra_plugins.runplan_plugins.RunplanSweeper"
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="runplan", node=RunplanSweeperConf, provider="runplan")
+
+
+class RunplanSweeper(Sweeper):
+    """Composes every combination and hands all of them to the planner at once."""
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = dict(params or {})
+        self.hydra_context: "HydraContext | None" = None
+        self.config: "DictConfig | None" = None
+        self.launcher = None
+
+    def setup(self, *, hydra_context: "HydraContext", task_function: "TaskFunction", config: "DictConfig") -> None:
+        """Keep what `sweep` needs; no launcher is made, because nothing is run from here."""
+        del task_function
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plan the sweep; what comes back is the exit code."""
+        from runplan.sweep import plan_sweep  # noqa: PLC0415 - other Hydra applications must not pay for it
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return plan_sweep(self.hydra_context.config_loader, self.config, self.params, list(arguments))
+
+
+class WorkingFolderSource(FileConfigSource):
+    """`./conf`: adds to and overrides our groups, and never replaces what runplan composes."""
+
+    reserved = frozenset({"runplan", "schema"})
+
+    @staticmethod
+    def scheme() -> str:
+        """Name before `://` in a search path."""
+        return "runplan-here"
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether the folder offers this config; files of reserved names are not there."""
+        return config_path.removesuffix(".yaml") not in self.reserved and super().is_config(config_path)
+
+
+class RunplanConfSource(WorkingFolderSource):
+    """A folder of `RUNPLAN_CONF`: as `./conf`, and its `runplan.yaml` replaces ours because the user says so."""
+
+    reserved = frozenset({"schema"})
+
+    @staticmethod
+    def scheme() -> str:
+        """Name before `://` in a search path."""
+        return "runplan-conf"
+
+
+class RunplanSearchPath(SearchPathPlugin):
+    """Puts the user's conf folders before ours."""
+
+    def manipulate_search_path(self, search_path: "ConfigSearchPath") -> None:
+        """Prepend `$RUNPLAN_CONF`, then `./conf`, when our conf folder is the primary one."""
+        ours = str(CONF_DIR)
+        if not any(part.provider == "main" and part.path == ours for part in search_path.get_path()):
+            return
+        for folder in reversed(user_conf_dirs()):
+            scheme = RunplanConfSource.scheme() if folder.named else WorkingFolderSource.scheme()
+            search_path.prepend(provider="user", path=f"{scheme}://{folder.path}", anchor="main")

@@ -1,0 +1,159 @@
+"""Where combinations become runs: one bench a choice of groups, overrides laid on it one after the other."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runplan.compose import Base, Composer, apply
+from runplan.overrides import Axis, Combination, key_of, line_of
+from runplan.plan import Composed
+from runplan.reading import Reading, leaf_of, plain, read, reread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hydra.core.override_parser.types import Override
+
+    from runplan.errors import Problem
+
+
+class Bench:
+    """One choice of groups, on which combinations are laid one after the other.
+
+    Scalars go onto one config in place, because every combination sets the same keys; whatever adds, deletes or
+    sets more than a scalar gets a copy of its own.
+    """
+
+    def __init__(self, config: DictConfig, constant: Sequence[Override]) -> None:
+        """`config` is changed: it becomes the bench's own, with the `constant` overrides applied."""
+        apply(constant, config)
+        self._pristine = config
+        self._work = copy.deepcopy(config)
+        self._first: Reading | None = None
+
+    def lay(self, varying: Sequence[Override]) -> Reading:
+        """The config with these overrides on top, read.
+
+        Raises:
+            ConfigCompositionException: as Hydra raises it.
+        """
+        if not all(_scalar(override) for override in varying):
+            return self._apart(varying)
+        if self._first is None:
+            apply(varying, self._work)
+            self._first = read(self._work)
+            return self._first
+        leaves = [leaf_of(override.key_or_group, self._first.leaves) for override in varying]
+        if None in leaves:
+            return self._apart(varying)
+        apply(varying, self._work)
+        return reread(self._first, [leaf for leaf in leaves if leaf])
+
+    def _apart(self, varying: Sequence[Override]) -> Reading:
+        config = copy.deepcopy(self._pristine)
+        apply(varying, config)
+        return read(config)
+
+
+def _scalar(override: Override) -> bool:
+    return not (override.is_delete() or override.is_add() or isinstance(override.value(), (list, dict)))
+
+
+def _overlap(one: Override, other: Override) -> bool:
+    a, b = one.key_or_group, other.key_or_group
+    return a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")
+
+
+def at(tree: Any, key: str) -> Any:
+    """The value at a dotted key of plain data; None where there is none."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+class Workshop:
+    """The benches of a sweep whose combinations set the same keys."""
+
+    def __init__(self, composer: Composer, axes: Sequence[Axis], given: Base | None = None) -> None:
+        """`given`: Hydra's own composition with all constants, where no combination chooses other groups."""
+        self._composer = composer
+        self._axes = axes
+        self._given = given
+        self._benches: dict[tuple[str, ...], Bench] = {}
+        scalars = [axis for axis in axes if not composer.chooses_group(axis.levels[0][0])]
+        constant = [override for axis in scalars if not axis.swept for override in axis.levels[0]]
+        varying = [override for axis in scalars if axis.swept for override in axis.levels[0]]
+        self.ordered = any(_overlap(a, b) for a in constant for b in varying)
+        """Whether a constant says something about a swept key, so that all go on in order of the command line."""
+        self._constant = [] if self.ordered else constant
+        self._swept = [key for axis in axes if axis.swept for key in axis.keys]
+
+    def first(self) -> tuple[Base, dict[str, Any]]:
+        """The first choice of groups, and the plain config with the constants that say how to sweep."""
+        overrides = [override for axis in self._axes for override in axis.levels[0]]
+        base = self.base(overrides)
+        config = copy.deepcopy(base.config)
+        if self._given is None:
+            constants = [axis.levels[0][0] for axis in self._axes if not axis.swept]
+            apply([override for override in constants if not self._composer.chooses_group(override)], config)
+        return base, read(config).tree
+
+    def base(self, combination: Sequence[Override]) -> Base:
+        """The composed groups of a combination."""
+        if self._given is not None:
+            return self._given
+        return self._composer.base(override for override in combination if self._composer.chooses_group(override))
+
+    def compose(self, combination: Combination) -> tuple[Composed, list[Problem]]:
+        """One run, and what it lacks.
+
+        Raises:
+            ConfigCompositionException: as Hydra raises it, for a group option or value that does not exist.
+        """
+        groups = tuple(str(o.input_line) for o in combination if self._composer.chooses_group(o))
+        base = self.base(combination)
+        if groups not in self._benches:
+            self._benches[groups] = Bench(copy.deepcopy(base.config), [] if self._given else self._constant)
+        done = {id(override) for override in self._constant}
+        varying = [o for o in combination if id(o) not in done and not self._composer.chooses_group(o)]
+        reading = self._benches[groups].lay(varying)
+        composed = Composed(
+            config=reading.config,
+            estimated=reading.estimated,
+            overrides=tuple(line_of(override) for override in combination),
+            factors=self._factors(combination, base, reading),
+            choices=base.choices,
+            tree=reading.tree,
+        )
+        return composed, reading.problems
+
+    def _factors(self, combination: Combination, base: Base, reading: Reading) -> Mapping[str, Any]:
+        """Swept key → level, in order of the command line; also where pairing put keys together."""
+        levels: dict[str, Any] = {}
+        for override in combination:
+            key = key_of(override)
+            if self._composer.chooses_group(override):
+                levels[key] = base.choices.get(key, override.value())
+            else:
+                levels[key] = at(reading.tree, override.key_or_group)
+        return {key: levels[key] for key in self._swept if key in levels}
+
+
+def composed_of(config: DictConfig) -> Composed:
+    """A composed config as a run of its own; problems are left to planning."""
+    reading = read(config)
+    choices: Mapping[str, str | None] = {}
+    return Composed(reading.config, reading.estimated, (), {}, choices, reading.tree)
+
+
+def given_base(config: DictConfig, choices: Mapping[str, str | None]) -> Base:
+    """A composition by Hydra as a base: a copy without the `hydra` node."""
+    content: dict[str, Any] = config._content  # type: ignore[assignment]
+    hydra = content.pop("hydra")
+    try:
+        return Base(copy.deepcopy(config), dict(choices))
+    finally:
+        content["hydra"] = hydra

@@ -1,0 +1,83 @@
+"""Which combinations of a sweep are left out: `sweep.exclude`, and those that were named twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runplan.config import iter_keys
+from runplan.errors import ConfigError, Problem
+from runplan.overrides import Combination, key_of, same
+from runplan.suggest import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+WHERE = "sweep.exclude"
+
+
+def remaining(
+    found: Sequence[Combination], conditions: Sequence[Mapping[str, Any]], default: Callable[[str], Any]
+) -> tuple[list[Combination], list[str]]:
+    """Combinations that no condition names, and a note for each condition that names none.
+
+    Args:
+        found: combinations in order.
+        conditions: each names a level of one or more keys; it excludes where all of them hold.
+        default: value of a key that no combination sets.
+
+    Raises:
+        ConfigError: a condition is empty or names an unknown key, or nothing is left.
+    """
+    problems = [problem for condition in conditions for problem in _problems(condition, found)]
+    if problems:
+        raise ConfigError(problems)
+    used = [0] * len(conditions)
+    kept: list[Combination] = []
+    for combination in found:
+        levels = {key_of(override): override.value() for override in combination}
+        hits = [i for i, condition in enumerate(conditions) if _holds(condition, levels, default)]
+        for hit in hits:
+            used[hit] += 1
+        if not hits:
+            kept.append(combination)
+    if found and not kept:
+        raise ConfigError([Problem(f"all {len(found)} combinations are excluded", WHERE, "drop a condition")])
+    notes = [
+        f"{WHERE}: {_text(condition)} matches none of the {len(found)} combinations"
+        for condition, n in zip(conditions, used, strict=True)
+        if not n
+    ]
+    return kept, notes
+
+
+def _text(condition: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in condition.items()) + "}"
+
+
+def _problems(condition: Mapping[str, Any], found: Sequence[Combination]) -> Iterable[Problem]:
+    if not condition:
+        yield Problem("an empty condition would exclude everything", WHERE, "write [{model: 3B, lora.rank: 64}]")
+    swept = {key_of(override) for combination in found[:1] for override in combination}
+    known = [*swept, *iter_keys()]
+    for key in condition:
+        if key not in known:
+            fix = did_you_mean(key, known, f"keys on the command line: {listed(swept) or 'none'}")
+            yield Problem(f"{key} is no key", WHERE, fix)
+
+
+def _holds(condition: Mapping[str, Any], levels: Mapping[str, Any], default: Callable[[str], Any]) -> bool:
+    return all(same(levels[key] if key in levels else default(key), wanted) for key, wanted in condition.items())
+
+
+def distinct(found: Sequence[Combination]) -> tuple[list[Combination], list[str]]:
+    """Combinations without repetitions, in order, and a note when there were any."""
+    kept: dict[tuple[tuple[str, str], ...], Combination] = {}
+    for combination in found:
+        levels = tuple((override.get_key_element(), _level_text(override.value())) for override in combination)
+        kept.setdefault(levels, combination)
+    dropped = len(found) - len(kept)
+    return list(kept.values()), [f"{dropped} combinations were named twice and are planned once"] if dropped else []
+
+
+def _level_text(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""The `rp.*` resolvers: marks where runplan works a value out, and the few that only compute text.
+
+A mark is `${rp.<name>:}` in `conf/`. Planning never resolves marks: it finds them by `mark_of` and fills them in from
+the estimate. Only printing does (`--cfg job --resolve`), by planning that one config.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from runplan.plan import Composed
+
+PREFIX = "rp."
+
+MARKS: dict[str, str] = {
+    "rp.batch_size": "batch_size",
+    "rp.gradient_accumulation_steps": "gradient_accumulation_steps",
+    "rp.lora_alpha": "lora.alpha",
+    "rp.num_warmup_steps": "optimizer.num_warmup_steps",
+    "rp.cpus_per_task": "resources.cpus_per_task",
+    "rp.mem": "resources.mem",
+    "rp.time": "resources.time",
+    "rp.run_val_every_n_steps": "trainer.run_val_every_n_steps",
+}
+"""Resolver → the key of the plan's config whose value it stands for."""
+
+_MARK = re.compile(r"\$\{\s*(rp\.\w+)\s*:[^{}]*\}")
+
+
+def mark_of(text: object) -> str | None:
+    """The mark that a raw config value is, such as `rp.time`; None when it is anything else."""
+    if not isinstance(text, str):
+        return None
+    match = _MARK.fullmatch(text)
+    return match[1] if match and match[1] in MARKS else None
+
+
+def percent(fraction: float) -> int:
+    """A fraction in whole percent: 0.8 → 80, as dataset file names have it."""
+    return round(float(fraction) * 100)
+
+
+def register() -> None:
+    """Register all of `rp.*`; safe to call again."""
+    OmegaConf.register_new_resolver("rp.percent", percent, replace=True)
+    for name in MARKS:
+        OmegaConf.register_new_resolver(name, _estimated(name), replace=True)
+
+
+def _estimated(name: str) -> Any:
+    def resolve(*_: Any, _root_: DictConfig) -> Any:
+        from runplan.group import resolve_mark  # noqa: PLC0415 - planning is not needed to compose
+
+        return resolve_mark(MARKS[name], _last.composed(_root_))
+
+    return resolve
+
+
+class _Last:
+    """The config that is being printed, as it was before its first mark was replaced by a value.
+
+    `OmegaConf.resolve` writes each value into the tree it is walking; a batch size that is already written there
+    would look like one that the user set, and change the accumulation that is asked for next.
+    """
+
+    def __init__(self) -> None:
+        self._composed: Composed | None = None
+        self._root: DictConfig | None = None
+
+    def composed(self, root: DictConfig) -> Composed:
+        from runplan.compose import composed_of, fixed_values  # noqa: PLC0415 - compose imports this module
+
+        last = self._composed
+        if last is None or self._root is not root or fixed_values(root, last.estimated) != self._fixed:
+            self._root, self._composed = root, composed_of(root)
+            self._fixed = fixed_values(root, self._composed.estimated)
+        assert self._composed is not None
+        return self._composed
+
+
+_last = _Last()

@@ -1,0 +1,50 @@
+"""Which words a mistyped one may have meant. Pure."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CLOSE = 0.7
+"""Similarity (difflib's ratio) from which two words are taken for the same one, mistyped."""
+
+
+def _similarity(word: str, other: str) -> float:
+    word, other = word.lower(), other.lower()
+    if word == other:
+        return 1.0
+    matcher = SequenceMatcher(None, word, other)
+    # The two upper bounds are much cheaper than the ratio, and most words are far apart.
+    if matcher.real_quick_ratio() < CLOSE or matcher.quick_ratio() < CLOSE:
+        return 0.0
+    return matcher.ratio()
+
+
+def _key_similarity(key: str, other: str) -> float:
+    """As whole keys, or, a little less, as their last parts: `rank` means `lora.rank`, `lora.lr` `optimizer.lr`."""
+    return max(_similarity(key, other), 0.99 * _similarity(key.rpartition(".")[2], other.rpartition(".")[2]))
+
+
+def near(word: str, words: Iterable[str], most: int = 3) -> tuple[str, ...]:
+    """The words most like `word`, nearest first, at most `most`; empty when none is close.
+
+    Dotted keys are compared as a whole and by their last parts.
+    """
+    rated = [(_key_similarity(word, other), other) for other in dict.fromkeys(words)]
+    best = sorted((pair for pair in rated if pair[0] >= CLOSE), key=lambda pair: (-pair[0], pair[1]))
+    return tuple(other for _, other in best[:most])
+
+
+def did_you_mean(word: str, words: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean lora.rank?`, or `otherwise` when nothing is close."""
+    found = near(word, words)
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def listed(words: Iterable[str], most: int = 30) -> str:
+    """Words in order, with commas; a long list is cut with its length said."""
+    every = sorted(words)
+    return ", ".join(every[:most]) + (f", … ({len(every)} in all)" if len(every) > most else "")

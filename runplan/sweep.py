@@ -1,0 +1,129 @@
+"""From override lines to every run of the sweep, composed and typed; all that is wrong is said at once."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from runplan import complaints
+from runplan.bench import Workshop, at, given_base
+from runplan.compose import Base, Composer, ours
+from runplan.errors import ConfigError, Problem
+from runplan.exclusion import distinct, remaining
+from runplan.overrides import Axis, axes, combinations, paired, parse
+from runplan.plan import Composed
+from runplan.ranges import check_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.types import Override
+
+TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
+"""What Hydra raises for a user's mistake; some of it by assert."""
+
+_ABOUT_THIS_CALL = ("preview", "overwrite", "submit")
+"""Keys that do not change the plan, and stay out of the line that makes it again."""
+
+
+@dataclass
+class Sweep:
+    """Every run of a sweep, in Hydra's order."""
+
+    composed: list[Composed]
+    notes: list[str] = field(default_factory=list)
+    """What the user should know, but need not change."""
+
+
+def compose_sweep(
+    loader: ConfigLoaderImpl, config: DictConfig, params: Mapping[str, str], arguments: Sequence[str]
+) -> Sweep:
+    """Every run that override lines name.
+
+    Args:
+        loader: Hydra's, with the search path.
+        config: what Hydra composed from the lines that are not swept, with its `hydra` node.
+        params: `hydra.sweeper.params`: more lines, in front; a line of `arguments` replaces that of the same key.
+        arguments: override lines without those of Hydra's own keys.
+
+    Raises:
+        ConfigError: everything that is wrong with any of the combinations.
+    """
+    composer = Composer(loader, list(config.hydra.overrides.hydra))
+    overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
+    _make_hydra_known(config)
+    found = Sweep([])
+    for branch in _branches(composer, overrides, loader):
+        given = _given(composer, config, branch, n_params=len(params))
+        part = _compose_branch(Workshop(composer, branch, given))
+        found.composed += part.composed
+        found.notes += part.notes
+    return found
+
+
+def _make_hydra_known(config: DictConfig) -> None:
+    """Let `${hydra:runtime.cwd}` and its kin resolve, as they do in a Hydra job."""
+    HydraConfig.instance().set_config(config)
+
+
+def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], n_params: int) -> Base | None:
+    """Hydra's composition as a base, if all runs share its groups and its constants may go on first."""
+    groups_vary = any(axis.swept and composer.chooses_group(axis.levels[0][0]) for axis in branch)
+    if n_params or groups_vary or Workshop(composer, branch).ordered:
+        return None
+    return given_base(config, ours(config.hydra.runtime.choices))
+
+
+def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigLoaderImpl) -> Iterator[list[Axis]]:
+    """All axes; one set for each swept experiment file that brings sweep parameters of its own."""
+    every = axes(overrides)
+    groups = [override for axis in every for override in axis.levels[0] if composer.chooses_group(override)]
+    swept = [axis for axis in every if axis.swept and any(composer.is_global(level[0]) for level in axis.levels)]
+    named = {axis.levels[0][0].get_key_element() for axis in swept}
+    fixed = [override for override in groups if override.get_key_element() not in named]
+    choices = list(itertools.product(*(axis.levels for axis in swept))) if swept else []
+    pinned = [[override for level in choice for override in level] for choice in choices]
+    params = [composer.base([*fixed, *pins]).params for pins in pinned]
+    if not any(params):
+        yield every
+        return
+    for pins, given in zip(pinned, params, strict=True):
+        lines = parse([f"{key}={value}" for key, value in given.items()], loader)
+        yield axes([*lines, *overrides], pins)
+
+
+def _compose_branch(workshop: Workshop) -> Sweep:
+    with complaints.translated():
+        base, tree = workshop.first()
+    refuse_hydra_groups(base.hydra_groups)
+    crossed = combinations(paired(workshop.axes, at(tree, "sweep.zip")))
+
+    def default(key: str) -> Any:
+        return base.choices[key] if key in base.choices else at(tree, key)
+
+    kept, notes = remaining(crossed, at(tree, "sweep.exclude"), default)
+    kept, more = distinct(kept)
+    problems: dict[str, Problem] = {}
+    found = Sweep([], notes + more)
+    for combination in kept:
+        try:
+            composed, missing = workshop.compose(combination)
+        except TRANSLATED as error:
+            new: Sequence[Problem] = complaints.problems_of(error)
+        else:
+            found.composed.append(composed)
+            new = missing or check_ranges(composed.config)
+        problems |= {str(problem): problem for problem in new}
+    if problems:
+        raise ConfigError(list(problems.values()))
+    return found
