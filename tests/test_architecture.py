@@ -70,7 +70,8 @@ OUTSIDE_CALLS = {
     *("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "rmdir", "unlink", "touch", "rename"),
     *("exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "stat", "samefile", "symlink_to", "getenv", "print"),
 }
-OUTSIDE_ALLOWED = {"paths": {"is_dir"}}  # the package's own folders: inside it, or beside it in a checkout
+# The package's own files: folders inside it or beside it in a checkout, the recipes it ships.
+OUTSIDE_ALLOWED = {"paths": {"is_dir"}, "trainers.torchtune": {"read_text"}}
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40  # without the docstring
