@@ -21,18 +21,20 @@ EDGES = {
     "app": "Hydra's entry point",
     "catalogue": "reads conf/",
     "cli": "the verbs",
+    "compose": "calls Hydra's composition",
     "group": "reads, plans, writes",
     "locate": "finds models, datasets, tasks",
-    "paths": "finds conf/ and templates/",
     "priors.command": "the verb `priors`",
     "priors.index": "remembers what was read",
     "priors.scan": "finds and reads logs",
     "read": "reads models, datasets, tasks, disk, trainer",
+    "reading": "from Hydra's configuration to ours",
     "resolvers": "marks in conf/",
     "slurm": "asks SLURM",
     "store": "writes groups",
     "sweep": "composes",
     "tiny": "makes a model folder",
+    "words": "makes a dataset",
 }
 
 # Programs of their own: copied into runs, executed and imported by the trainer alone.
@@ -44,11 +46,13 @@ THIRD_PARTY = {
     "app": {"hydra", "omegaconf"},
     "catalogue": {"yaml"},
     "cli": {"hydra", "omegaconf"},
+    "compose": {"hydra", "omegaconf"},
     "config": {"omegaconf"},
     "group": {"jinja2"},
     "jobs": {"jinja2"},
     "priors.command": {"rich"},
     "read": {"tokenizers", "yaml"},
+    "reading": {"omegaconf"},
     "render": {"jinja2"},
     "resolvers": {"omegaconf"},
     "summary": {"jinja2", "rich"},
@@ -66,6 +70,8 @@ OUTSIDE_CALLS = {
     *("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "rmdir", "unlink", "touch", "rename"),
     *("exists", "is_file", "is_dir", "iterdir", "glob", "rglob", "stat", "samefile", "symlink_to", "getenv", "print"),
 }
+# The package's own files: folders inside it or beside it in a checkout, the recipes it ships.
+OUTSIDE_ALLOWED = {"paths": {"is_dir"}, "trainers.torchtune": {"read_text"}}
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40  # without the docstring
@@ -144,7 +150,8 @@ def test_the_core_imports_no_edge_and_reaches_nothing_outside(name):
     assert not roots(names) & OUTSIDE_MODULES
     calls = (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
     called = {(ast.unparse(call.func).split(".")[-1], call.lineno) for call in calls}
-    assert not {(what, line) for what, line in called if what in OUTSIDE_CALLS}
+    forbidden = OUTSIDE_CALLS - OUTSIDE_ALLOWED.get(name, set())
+    assert not {(what, line) for what, line in called if what in forbidden}
 
 
 @pytest.mark.parametrize("name", OURS)
