@@ -1,0 +1,69 @@
+"""What an evaluation cell evaluates and how Inspect is asked to do it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runplan.plan import Cell, PlannedRun
+
+
+def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:
+    """The facts of a cell, as `eval.yaml` has them.
+
+    `model_path` is relative to the run where a saved epoch is evaluated, `base_model_path` is where training started.
+    `weights` says what is loaded: `base`, `merged` (a whole model) or `adapter` (on top of the base model).
+    """
+    config = run.config
+    if cell.epoch is None:
+        model_path, weights = run.model.path, "base"
+    else:
+        model_path = f"artifacts/epoch_{cell.epoch}"
+        weights = "adapter" if config.trainer.save_adapter_weights_only else "merged"
+    return {
+        "task": cell.task,
+        "task_script": cell.script,
+        "function": cell.function,
+        "epoch": cell.epoch,
+        "model": run.config.model.full_name,
+        "model_path": model_path,
+        "weights": weights,
+        "base_model_path": run.model.path,
+        "args": dict(cell.args),
+        "limit": config.evaluation.limit,
+        "temperature": config.evaluation.temperature,
+        "max_tokens": config.evaluation.max_tokens,
+        "batch_size": config.evaluation.batch_size,
+        "seed": config.seed,
+        "system_prompt": config.system_prompt,
+        "prompt": config.prompt,
+        "dataset": run.dataset.path if run.dataset is not None else None,
+    }
+
+
+def model_arguments(facts: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of Inspect's Hugging Face provider, but for `model_path`, which the job adds.
+
+    The chat template already begins with the begin-of-text token; the tokenizer must not add a second one.
+    Greedy decoding is `do_sample: false`: a temperature of 0 is refused by transformers.
+    """
+    arguments: dict[str, Any] = {"tokenizer_call_args": {"add_special_tokens": False}}
+    if facts["temperature"] == 0:
+        arguments["do_sample"] = False
+    return arguments
+
+
+def inspect_options(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Options of `inspect eval` that hold for this cell; paths and arguments are added by the job.
+
+    The provider generates as many samples together as there are connections. A system prompt that the task takes as
+    an argument is not given twice.
+    """
+    values = {
+        "--limit": facts["limit"],
+        "--max-tokens": facts["max_tokens"],
+        "--max-connections": facts["batch_size"],
+        "--temperature": facts["temperature"] or None,
+        "--seed": facts["seed"],
+        "--system-message": None if "system_prompt" in facts["args"] else facts["system_prompt"] or None,
+    }
+    return tuple(f"{key}={value}" for key, value in values.items() if value is not None)
