@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runplan import locate
-from runplan.cells import plan_cells
+from runplan.evaluations import plan_cells
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
 from runplan.errors import PlanError, Problem

@@ -1,0 +1,112 @@
+"""Evaluation cells: one per (task function, saved epoch) of a fine-tuned run, one per task function of a base model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runplan import locate
+from runplan.config import EvaluateEpochs
+from runplan.estimate.evaluation import cell_time
+from runplan.facts import Status
+from runplan.plan import Cell
+from runplan.requests import evaluation_request
+from runplan.units import GIB
+from runplan.workloads import gpu_of, lengths_of
+
+if TYPE_CHECKING:
+    from runplan.config import Config
+    from runplan.estimate.calibrated import Calibration
+    from runplan.facts import Facts, TaskFacts
+    from runplan.plan import PlannedRun
+
+HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
+
+
+def evaluated_epochs(config: Config, *, tuned: bool) -> tuple[int | None, ...]:
+    """Saved epochs that get a cell, counted from 0; (None,) for a model as it is."""
+    if not tuned:
+        return (None,)
+    if config.evaluation.epochs is EvaluateEpochs.last:
+        return (config.epochs - 1,)
+    return tuple(range(config.epochs))
+
+
+def task_functions(config: Config, task: TaskFacts | None) -> tuple[str, ...]:
+    """Names of the `@task` functions to run: those asked for, else the one named like the task, else the first."""
+    if config.evaluation.tasks:
+        return tuple(config.evaluation.tasks)
+    if task is None or not task.tasks or config.evaluation.name in task.tasks:
+        return (config.evaluation.name,)
+    return task.tasks[:1]
+
+
+def task_labels(config: Config, functions: tuple[str, ...]) -> tuple[str, ...]:
+    """What cells are called: the evaluation's name, or the functions' when there are several."""
+    return (config.evaluation.name,) if len(functions) == 1 else functions
+
+
+def task_arguments(config: Config, task: TaskFacts | None, function: str, dataset: str) -> dict[str, Any]:
+    """Arguments for a task function: what the user gave, and of our own those its signature takes."""
+    parameters = task.parameters.get(function, ()) if task else ()
+    offered = {
+        "dataset_path": dataset,
+        "data_path": dataset,
+        "split": config.dataset.test_split,
+        "system_prompt": config.system_prompt,
+        "prompt": config.prompt,
+        "limit": None,
+    }
+    ours = {key: value for key, value in offered.items() if key in parameters and value is not None}
+    return ours | dict(config.evaluation.args)
+
+
+def plan_cells(
+    run: PlannedRun, facts: Facts, cwd: str, calibration: Calibration, limit_s: int | None, *, tuned: bool
+) -> tuple[Cell, ...]:
+    """The evaluation cells of one run; none when evaluation is off.
+
+    Args:
+        run: the run, its config complete.
+        facts: what was read from this machine.
+        cwd: folder that relative paths are relative to.
+        calibration: what earlier runs taught.
+        limit_s: the partition's time limit, in seconds.
+        tuned: whether saved epochs are evaluated, or the model as it is.
+    """
+    config = run.config
+    if not config.evaluation.enabled:
+        return ()
+    script = locate.task_path(config, cwd)
+    task = facts.tasks.get(script)
+    known = task if task and task.status is Status.ok else None
+    dataset = locate.dataset_path(config, cwd)
+    lengths = lengths_of(facts, config, dataset, run.model.path, "test")
+    samples = config.evaluation.limit or (lengths.rows if lengths else None)
+    if run.model.architecture is None:
+        raise AssertionError("cells are planned for known architectures only")
+    time_s = cell_time(
+        run.model.architecture,
+        gpu_of(config.resources),
+        lengths.first(config.evaluation.limit) if lengths else None,
+        config.evaluation.max_tokens,
+        config.evaluation.batch_size,
+        calibration,
+    )
+    weights_gib = run.model.architecture.params * 2 / GIB
+    request = evaluation_request(config, run.name, time_s.p95, HOST_MEMORY_BASE_GIB + 2 * weights_gib, limit_s)
+    functions = task_functions(config, known)
+    return tuple(
+        Cell(
+            task=label,
+            function=function,
+            script=script,
+            epoch=epoch,
+            dir=f"eval/{label}" if epoch is None else f"eval/{label}_epoch{epoch}",
+            time_s=time_s,
+            request=request,
+            samples=samples,
+            args=task_arguments(config, known, function, dataset),
+        )
+        for function, label in zip(functions, task_labels(config, functions), strict=True)
+        for epoch in evaluated_epochs(config, tuned=tuned)
+    )

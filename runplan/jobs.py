@@ -1,0 +1,172 @@
+"""The job scripts of a plan: one to train a run, one an evaluation cell, one that submits them all. Pure.
+
+Every job writes a line to `jobs.jsonl` in its own directory before it does anything else, and another when it ends::
+
+    {"event": "started", "token": "…", "job_id": "123", "kind": "train|cell", "cell": null|"eval/…", "time": "…Z"}
+    {"event": "ended", "token": "…", "job_id": "123", "kind": …, "cell": …, "exit_code": 0, "seconds": 60, "time": "…Z"}
+
+`job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
+submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file::
+
+    {"event": "intent", "token": "…", "job_id": null, "path": "1B_rank4/finetune.slurm", "time": "…Z"}
+    {"event": "submitted", "token": "…", "job_id": "123", "path": "1B_rank4/finetune.slurm", "time": "…Z"}
+
+An intent is on disk before `sbatch` is called. An intent without `submitted` is looked up by its token: in the job's
+own `jobs.jsonl`, in `squeue` (the comment is `runplan:<token>`), in `sacct` where there is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from runplan.cells import cell_facts, inspect_options, model_arguments
+from runplan.errors import ConfigError, Problem, RenderError
+from runplan.facts import Status
+from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
+from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["cell_token", "job_files", "sbatch_options", "submit_all", "submitit_parameters"]
+
+TRAIN = "finetune.slurm"
+CELL = "cell.slurm"
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NEEDED = ("model", "dataset", "evaluation")
+
+
+def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, str]:
+    """The job scripts of a run and what its evaluations are, by path relative to the run.
+
+    Raises:
+        RenderError: the run's token is empty or not made of letters, digits, `_`, `.` and `-`.
+        ConfigError: a request cannot be written as `#SBATCH` lines.
+    """
+    files = {}
+    if run.recipe is not None and run.request is not None:
+        job = _job(plan, run, run.request, run.token) | {"recipe": _recipe(run.recipe), "gpus": run.request.gpus}
+        files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
+    for cell in run.cells:
+        facts = cell_facts(run, cell)
+        files[f"{cell.dir}/eval.yaml"] = templates.get_template("inspect/eval.yaml.j2").render(
+            about=one_line(_about(plan, run)), facts=facts
+        )
+        files[f"{cell.dir}/{CELL}"] = templates.get_template("inspect/cell.slurm.j2").render(
+            _job(plan, run, cell.request, cell_token(run, cell), cell)
+            | {
+                "facts": facts,
+                "options": inspect_options(facts),
+                "settings": json.dumps({"model": model_arguments(facts), "task": facts["args"]}, sort_keys=True),
+                "to_run": "/".join([".."] * len(PurePosixPath(cell.dir).parts)),
+            }
+        )
+    return files
+
+
+def submit_all(plan: Plan, templates: Environment) -> str:
+    """The script that submits a group with plain `sbatch`; running it again submits only what is not yet submitted."""
+    jobs: list[dict[str, str]] = []
+    for run in plan.runs:
+        trains = run.recipe is not None and run.request is not None
+        if trains:
+            jobs.append(_entry(run.name, TRAIN, run.token))
+        jobs += [
+            _entry(f"{run.name}/{cell.dir}", CELL, cell_token(run, cell))
+            | ({"after": run.token, "after_dir": run.name} if trains and cell.epoch is not None else {})
+            for cell in run.cells
+        ]
+    return templates.get_template("group/submit_all.sh.j2").render(
+        group=one_line(plan.group),
+        command=one_line(plan.command),
+        jobs=jobs,
+        needs=_needs(plan),
+        invalid=[check for check in plan.checks if check.status is Status.invalid and check.kind in _NEEDED],
+        unsafe_in_output=UNSAFE_IN_OUTPUT,
+    )
+
+
+def cell_token(run: PlannedRun, cell: Cell) -> str:
+    """What identifies a cell's jobs, from the run's token and the cell's directory; plain characters only."""
+    digest = hashlib.sha256(f"{run.token}\0{cell.dir}".encode(errors="surrogatepass")).hexdigest()
+    return f"{run.token}-{digest[:8]}"
+
+
+def one_line(text: str) -> str:
+    r"""Text that fits behind `#` in a script: line breaks and their like appear as `\n`."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _about(plan: Plan, run: PlannedRun) -> str:
+    overrides = " ".join(run.composed.overrides)
+    return f"Group {plan.group}, run {run.name}" + (f": {overrides}" if overrides else "")
+
+
+def _job(plan: Plan, run: PlannedRun, request: Request, token: str, cell: Cell | None = None) -> dict[str, Any]:
+    if not _TOKEN.fullmatch(token):
+        raise RenderError(f"{run.name}: {token!r} cannot identify a job; tokens are letters, digits, `_`, `.` and `-`")
+    directory = "/".join([plan.directory, run.name, *([cell.dir] if cell else [])])
+    for name in run.config.site.env:
+        if not _VARIABLE.fullmatch(name):
+            raise ConfigError(
+                [Problem(f"{name!r} cannot name an environment variable", "site.env", "rename it", run.name)]
+            )
+    hostile = any(char in directory for char in UNSAFE_IN_OUTPUT)
+    label = {"token": token, "kind": "cell" if cell else "train", "cell": cell.dir if cell else None}
+    site = run.config.site
+    return {
+        "about": one_line(_about(plan, run)),
+        "directives": directives(request, token, "/dev/null" if hostile else OUTPUT),
+        "script": CELL if cell else TRAIN,
+        "token": token,
+        "directory": directory,
+        "label": json.dumps(label)[1:-1],
+        "site": site,
+        "threads": max(1, request.cpus_per_task // max(1, request.gpus)),
+    }
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """What `tune run` is called with; a user's file needs its folder on the path, as torchtune imports its stem."""
+    if recipe.shipped is not None:
+        return {"name": PurePosixPath(recipe.shipped).name, "folder": None, "distributed": recipe.distributed}
+    path = PurePosixPath(recipe.name)
+    if recipe.custom and path.is_absolute():
+        return {"name": path.name, "folder": str(path.parent), "distributed": recipe.distributed}
+    return {"name": recipe.name, "folder": None, "distributed": recipe.distributed}
+
+
+def _entry(directory: str, script: str, token: str) -> dict[str, str]:
+    return {
+        "dir": directory,
+        "script": script,
+        "token": token,
+        "json": json.dumps(f"{directory}/{script}"),
+        "after": "",
+        "after_dir": "",
+    }
+
+
+def _needs(plan: Plan) -> list[dict[str, str]]:
+    """Files without which the jobs cannot run, each once, with the command that gets it where the plan knows one."""
+    fixes = {(check.kind, check.path): check for check in plan.checks if check.status is not Status.ok}
+    needs: dict[str, dict[str, str]] = {}
+
+    def need(kind: str, path: str, files: tuple[str, ...]) -> None:
+        check = fixes.get((kind, path), Check(kind, path, path, Status.unchecked, ""))
+        for file in files:
+            needs.setdefault(file, {"file": file, "kind": kind, "name": check.name, "fix": check.fix})
+
+    for run in plan.runs:
+        shards = tuple(f"{run.model.path}/{name}" for name in run.model.shards)
+        need("model", run.model.path, (f"{run.model.path}/config.json", *shards))
+        if run.recipe is not None and run.dataset is not None:
+            need("dataset", run.dataset.path, (run.dataset.path,))
+        for cell in run.cells:
+            need("evaluation", cell.script, (cell.script,))
+    return list(needs.values())
