@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runplan import locate
 from runplan.config import EvaluateEpochs
 from runplan.estimate.evaluation import cell_time
-from runplan.facts import Status
+from runplan.facts import Lengths, Status
 from runplan.plan import Cell
 from runplan.requests import evaluation_request
 from runplan.units import GIB
-from runplan.workloads import gpu_of, lengths_of
+from runplan.workloads import gpu_of
 
 if TYPE_CHECKING:
     from runplan.config import Config
     from runplan.estimate.calibrated import Calibration
-    from runplan.facts import Facts, TaskFacts
+    from runplan.facts import TaskFacts
     from runplan.plan import PlannedRun
 
+UNKNOWN_SAMPLES = 1000
+"""Samples that are counted when nothing says how many a task has."""
 HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
 
 
@@ -61,45 +62,48 @@ def task_arguments(config: Config, task: TaskFacts | None, function: str, datase
 
 
 def plan_cells(
-    run: PlannedRun, facts: Facts, cwd: str, calibration: Calibration, limit_s: int | None, *, tuned: bool
+    run: PlannedRun,
+    task: TaskFacts,
+    lengths: Lengths | None,
+    calibration: Calibration,
+    limit_s: int | None,
+    *,
+    tuned: bool,
 ) -> tuple[Cell, ...]:
-    """The evaluation cells of one run; none when evaluation is off.
+    """The evaluation cells of one run.
 
     Args:
         run: the run, its config complete.
-        facts: what was read from this machine.
-        cwd: folder that relative paths are relative to.
+        task: its Inspect file.
+        lengths: tokens of the test rows; None when they are not known, then the dearest case counts.
         calibration: what earlier runs taught.
         limit_s: the partition's time limit, in seconds.
         tuned: whether saved epochs are evaluated, or the model as it is.
     """
-    config = run.config
-    if not config.evaluation.enabled:
-        return ()
-    script = locate.task_path(config, cwd)
-    task = facts.tasks.get(script)
-    known = task if task and task.status is Status.ok else None
-    dataset = locate.dataset_path(config, cwd)
-    lengths = lengths_of(facts, config, dataset, run.model.path, "test")
-    samples = config.evaluation.limit or (lengths.rows if lengths else None)
-    if run.model.architecture is None:
-        raise AssertionError("cells are planned for known architectures only")
+    config, architecture = run.config, run.model.architecture
+    if architecture is None:
+        raise ValueError(f"{run.name} has no architecture")
+    known = task if task.status is Status.ok else None
+    dataset = run.dataset.path if run.dataset else ""
+    limit = config.evaluation.limit
+    samples = min(limit or lengths.rows, lengths.rows) if lengths else limit
+    tokens = lengths.first(limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
     time_s = cell_time(
-        run.model.architecture,
+        architecture,
         gpu_of(config.resources),
-        lengths.first(config.evaluation.limit) if lengths else None,
+        tokens,
         config.evaluation.max_tokens,
         config.evaluation.batch_size,
         calibration,
     )
-    weights_gib = run.model.architecture.params * 2 / GIB
+    weights_gib = architecture.params * 2 / GIB
     request = evaluation_request(config, run.name, time_s.p95, HOST_MEMORY_BASE_GIB + 2 * weights_gib, limit_s)
     functions = task_functions(config, known)
     return tuple(
         Cell(
             task=label,
             function=function,
-            script=script,
+            script=task.path,
             epoch=epoch,
             dir=f"eval/{label}" if epoch is None else f"eval/{label}_epoch{epoch}",
             time_s=time_s,

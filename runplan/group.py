@@ -79,7 +79,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     facts = gather_facts(composed, cwd, cache_dir(), may_create=may_create)
     default_paths = frozenset({"outputs", config.site.output_root})
     read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
-    world = World(facts, read_cluster(), read.runs, gpus(conf_dirs()), models(conf_dirs()), str(cwd))
+    world = World(facts, read_cluster(), read.runs, gpus(conf_dirs()), models(conf_dirs()))
     return world, tuple(read.warnings)
 
 
@@ -109,8 +109,8 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
-    root = locate.absolute(config.site.output_root, str(Path.cwd()))
-    return GroupPlace(name, Path(root) / name, command)
+    root = locate.absolute(config.site.output_root, Path.cwd())
+    return GroupPlace(name, root / name, command)
 
 
 def _show(plan: Plan) -> int:

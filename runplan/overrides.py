@@ -167,8 +167,15 @@ def combinations(found: Sequence[Axis]) -> list[Combination]:
     """
     total = math.prod(len(axis.levels) for axis in found)
     if total > MOST_LEVELS:
-        raise ConfigError([Problem(f"the sweep has {total} combinations, at most {MOST_LEVELS} are planned at once",
-                                   listed(key for axis in found if axis.swept for key in axis.keys), "sweep in parts")])
+        raise ConfigError(
+            [
+                Problem(
+                    f"the sweep has {total} combinations, at most {MOST_LEVELS} are planned at once",
+                    listed(key for axis in found if axis.swept for key in axis.keys),
+                    "sweep in parts",
+                )
+            ]
+        )
     return [
         tuple(itertools.chain.from_iterable(levels)) for levels in itertools.product(*(axis.levels for axis in found))
     ]

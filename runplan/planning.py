@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runplan import locate
 from runplan.evaluations import plan_cells
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
@@ -18,7 +17,7 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.facts import Architecture, Facts, ModelFacts
+from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import check_budget, check_effective_batch
 from runplan.naming import control_key, control_names, run_names
@@ -26,12 +25,12 @@ from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, RunTyp
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
-from runplan.summary import design_type
-from runplan.trainers.torchtune import complete_trainer_defaults
+from runplan.design import design_type
+from runplan.trainers.builders import builder_problems, complete_trainer_defaults, setting_problems
 from runplan.units import HOUR_S, parse_slurm_time
-from runplan.verify import check_data, check_things
+from runplan.verify import check_run, check_things
 from runplan.verify_cluster import check_cluster
-from runplan.workloads import Sized, decide_packing, fill_sizes, lengths_of, make_workload
+from runplan.workloads import Sized, decide_packing, fill_sizes, make_workload
 
 TOKEN_CHARACTERS = 12
 
@@ -45,8 +44,6 @@ class World:
     priors: Sequence[PriorRun]
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
-    cwd: str
-    """Folder that relative paths are relative to."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,13 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     Raises:
         PlanError: at least one run is impossible; carries the problems of all runs.
     """
+    world = replace(world, facts=_with_trainers_view(composed, world.facts))
     calibration = calibrated.calibrate(world.priors, world.gpus, world.models)
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
-    planned = [planner.plan_run(item, name) for item, name in zip(composed, names, strict=True)]
-    planned += planner.plan_controls(composed, names)
+    places = world.facts.places
+    planned = [planner.plan_run(*each) for each in zip(composed, names, places, strict=True)]
+    planned += planner.plan_controls(composed, names, places)
     runs = tuple(item.run for item in planned if item.run is not None)
     checks, problems = _verify(composed, runs, world)
     problems = [problem for item in planned for problem in item.problems] + problems
@@ -96,6 +95,20 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
         risks=tuple(risks),
         gpu_hours=hours,
     )
+
+
+def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
+    """Facts in which each model carries what the trainer's builder thinks of it."""
+    configs = {place.model: item.config for item, place in zip(composed, facts.places, strict=True)}
+    models = dict(facts.models)
+    for path, config in configs.items():
+        model = models[path]
+        found = builder_problems(model.architecture, config) if model.architecture else ()
+        if found:
+            invalid = model.status is Status.ok and any(finding.status is Status.invalid for finding in found)
+            status = Status.invalid if invalid else model.status
+            models[path] = replace(model, status=status, findings=(*model.findings, *found))
+    return replace(facts, models=models)
 
 
 def _verify(
@@ -139,22 +152,23 @@ class _Planner:
         self.world = world
         self.calibration = calibration
 
-    def plan_run(self, composed: Composed, name: str) -> _Planned:
+    def plan_run(self, composed: Composed, name: str, place: Place) -> _Planned:
         """One combination of the sweep: trained and evaluated, or (`train=false`) only evaluated."""
         config = composed.config
-        model = self.world.facts.models[locate.model_path(config, self.world.cwd)]
+        model = self.world.facts.models[place.model]
         if model.architecture is None:
             return _Planned(None, (_unknown_architecture(model, name),))
         if not config.train:
-            return _Planned(self._evaluated(composed, name, model, RunType.eval_only))
+            return _Planned(self._evaluated(composed, name, place, RunType.eval_only))
         recipe = choose_recipe(config)
-        sized = self._size(composed, model, model.architecture, name)
-        problems = [replace(found, run=name) for found in (recipe, sized) if isinstance(found, Problem)]
-        problems += [replace(found, run=name) for found in check_data(composed, self.world.facts)]
+        sized = self._size(config, model.architecture, place)
+        found = [recipe, sized, *setting_problems(config, model.architecture)]
+        problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)]
+        problems += check_run(config, self.world.facts, place, name)
         if isinstance(sized, Problem) or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))
-        limit_s = self._limit_s(sized.config.resources.partition, config.resources.time_limit)
-        partition = f"partition {sized.config.resources.partition or '(default)'}"
+        limit_s = self._limit_s(config)
+        partition = f"partition {config.resources.partition or '(default)'}"
         impossible, risks = judge(
             sized,
             (
@@ -168,85 +182,92 @@ class _Planner:
         problems += [replace(problem, run=name) for problem in impossible]
         if problems:
             return _Planned(None, tuple(problems))
-        fill_request(sized.config, sized.sizing.time_s.p95, host_memory_gib(sized.workload), limit_s)
-        run = self._trained(composed, name, model, sized)
+        fill_request(sized.config, sized.sizing.time_s.p95, _host_memory_gib(sized), limit_s)
+        run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         return _Planned(replace(run, recipe=recipe), risks=tuple(replace(risk, run=name) for risk in risks))
 
-    def plan_controls(self, composed: Sequence[Composed], names: Sequence[str]) -> list[_Planned]:
+    def plan_controls(
+        self, composed: Sequence[Composed], names: Sequence[str], places: Sequence[Place]
+    ) -> list[_Planned]:
         """Each distinct (base model × evaluation) once, whatever else varies."""
-        wanted: dict[object, Composed] = {}
-        for item in composed:
+        wanted: dict[object, tuple[Composed, Place]] = {}
+        for item, place in zip(composed, places, strict=True):
             if item.config.controls and item.config.train and item.config.evaluation.enabled:
-                wanted.setdefault(control_key(item), item)
-        controls = list(wanted.values())
-        planned = []
-        for item, name in zip(controls, control_names(controls, taken=names), strict=True):
-            model = self.world.facts.models[locate.model_path(item.config, self.world.cwd)]
-            if model.architecture is not None:  # else its fine-tuned runs have said so
-                planned.append(_Planned(self._evaluated(item, name, model, RunType.control)))
-        return planned
+                wanted.setdefault(control_key(item), (item, place))
+        control_of = control_names([item for item, _ in wanted.values()], taken=names)
+        return [
+            _Planned(self._evaluated(item, name, place, RunType.control))
+            for (item, place), name in zip(wanted.values(), control_of, strict=True)
+            if self.world.facts.models[place.model].architecture is not None  # else its fine-tuned runs have said so
+        ]
 
-    def _size(self, composed: Composed, model: ModelFacts, architecture: Architecture, name: str) -> Sized | Problem:
-        config = complete_trainer_defaults(composed.config, architecture)
-        dataset = locate.dataset_path(config, self.world.cwd)
-        train = lengths_of(self.world.facts, config, dataset, model.path, "train")
+    def _size(self, config: Config, architecture: Architecture, place: Place) -> Sized | Problem:
+        config = complete_trainer_defaults(config, architecture)
+        train = self._lengths(place, "train")
         if train is None:
-            return Problem(
-                f"dataset {dataset} is not there or has no training rows, so steps, batch and time are unknown",
-                "dataset.path",
-                "see `Resources Verified` for where it was looked for, or set dataset.path=FILE",
-                name,
-            )
-        validation = lengths_of(self.world.facts, config, dataset, model.path, "validation")
-        workload, reason = decide_packing(config, make_workload(config, architecture, train, validation))
-        sizing = self._sizing(config, workload)
+            dataset = self.world.facts.datasets[place.dataset]
+            detail = "; ".join(finding.detail for finding in dataset.findings)
+            fix = next((finding.fix for finding in dataset.findings if finding.fix), "set dataset.path")
+            return Problem(f"dataset {dataset.path}: {detail or 'no training rows'}", "dataset", fix)
+        workload = make_workload(config, architecture, train, self._lengths(place, "validation"))
+        workload, reason = decide_packing(config, workload)
+        by_rules = config.estimator.name is EstimatorName.rules
+        sizing = rules.size(workload, self.world.priors) if by_rules else calibrated.size(workload, self.calibration)
         if isinstance(sizing, Problem):
             return sizing
         return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
 
-    def _sizing(self, config: Config, workload: Workload) -> Sizing | Problem:
-        if config.estimator.name is EstimatorName.rules:
-            return rules.size(workload, self.world.priors)
-        return calibrated.size(workload, self.calibration)
+    def _lengths(self, place: Place, role: str) -> Lengths | None:
+        return self.world.facts.lengths.get(place.lengths[role])
 
-    def _limit_s(self, partition: str | None, configured: str | None) -> int | None:
+    def _limit_s(self, config: Config) -> int | None:
         """The shorter of what SLURM says about the partition and what the config says, in seconds."""
-        known = self.world.cluster.partition(partition) if self.world.cluster else None
-        limits = [known.time_limit_s if known else None, parse_slurm_time(configured) if configured else None]
+        asked, cluster = config.resources, self.world.cluster
+        known = cluster.partition(asked.partition) if cluster else None
+        limits = [
+            known.time_limit_s if known else None,
+            parse_slurm_time(asked.time_limit) if asked.time_limit else None,
+        ]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def _trained(self, composed: Composed, name: str, model: ModelFacts, sized: Sized) -> PlannedRun:
-        config = sized.config
-        run = self._bare(composed, name, model, RunType.fine_tuned, config)
-        run = replace(
-            run, sizing=sized.sizing, request=training_request(config, name), packed_reason=sized.packed_reason
-        )
-        run = replace(run, cells=self._cells(run, tuned=True))
-        hours = [Interval(*(part * config.resources.gpus / HOUR_S for part in sized.sizing.time_s))]
-        return replace(run, gpu_hours=total(hours + [_hours(cell.time_s) for cell in run.cells]))
+    def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:
+        resources = run.config.resources
+        request = training_request(run.config, run.name)
+        run = replace(run, sizing=sized.sizing, request=request, packed_reason=sized.packed_reason)
+        run = replace(run, cells=self._cells(run, place, tuned=True))
+        training = Interval(*(part * resources.gpus / HOUR_S for part in sized.sizing.time_s))
+        return replace(run, gpu_hours=total([training, *(_hours(cell.time_s) for cell in run.cells)]))
 
-    def _evaluated(self, composed: Composed, name: str, model: ModelFacts, kind: RunType) -> PlannedRun:
-        config = complete_trainer_defaults(composed.config, model.architecture)
-        run = self._bare(composed, name, model, kind, config)
-        run = replace(run, cells=self._cells(run, tuned=False))
+    def _evaluated(self, composed: Composed, name: str, place: Place, kind: RunType) -> PlannedRun:
+        run = self._bare(composed, name, place, kind, composed.config)
+        run = replace(run, cells=self._cells(run, place, tuned=False))
         return replace(run, gpu_hours=total([_hours(cell.time_s) for cell in run.cells]))
 
-    def _bare(self, composed: Composed, name: str, model: ModelFacts, kind: RunType, config: Config) -> PlannedRun:
+    def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()
         return PlannedRun(
             name=name,
             type=kind,
             config=config,
             composed=composed,
-            model=model,
-            dataset=self.world.facts.datasets.get(locate.dataset_path(composed.config, self.world.cwd)),
+            model=self.world.facts.models[place.model],
+            dataset=self.world.facts.datasets[place.dataset],
             cells=(),
             token=hashlib.sha256(identity).hexdigest()[:TOKEN_CHARACTERS],
         )
 
-    def _cells(self, run: PlannedRun, *, tuned: bool) -> tuple[Cell, ...]:
-        limit_s = self._limit_s(run.config.resources.partition, run.config.resources.time_limit)
-        return plan_cells(run, self.world.facts, self.world.cwd, self.calibration, limit_s, tuned=tuned)
+    def _cells(self, run: PlannedRun, place: Place, *, tuned: bool) -> tuple[Cell, ...]:
+        if place.script is None:
+            return ()
+        task, lengths = self.world.facts.tasks[place.script], self._lengths(place, "test")
+        return plan_cells(run, task, lengths, self.calibration, self._limit_s(run.config), tuned=tuned)
+
+
+def _host_memory_gib(sized: Sized) -> float:
+    workload = sized.workload
+    return host_memory_gib(
+        workload.architecture, workload.adapter, workload.dtype, workload.save_adapter_weights_only, workload.gpus
+    )
 
 
 def _hours(time_s: Interval) -> Interval:

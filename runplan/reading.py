@@ -55,8 +55,10 @@ class _Walk:
 @functools.cache
 def _declared(cls: type) -> tuple[tuple[str, bool], ...]:
     """Fields of a schema class, and whether each has to be given a value."""
-    return tuple((item.name, item.default == _MISSING or item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT)
-                 for item in fields(cls))
+    return tuple(
+        (item.name, item.default == _MISSING or item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT)
+        for item in fields(cls)
+    )
 
 
 def plain(node: Any) -> Any:

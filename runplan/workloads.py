@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from runplan.config import Config, Dtype
 from runplan.estimate.steps import choose_packed
 from runplan.estimate.workload import Adapter, Gpu, Sizing, Workload
-from runplan.facts import Architecture, LengthKey, Lengths
+from runplan.facts import Architecture, Lengths
 
 if TYPE_CHECKING:
     from runplan.config import Resources
-    from runplan.facts import Facts
 
 WARMUP_PART = 0.1
 WARMUP_MOST = 100  # torchtune's own default for fine-tuning (recipes/configs/llama3_2/1B_lora_single_device.yaml)
@@ -39,19 +38,6 @@ def gpu_of(resources: Resources) -> Gpu:
         resources.bf16_tflops,
         resources.fp32_tflops,
         resources.supports_bf16,
-    )
-
-
-def length_key(config: Config, dataset: str, model: str, split: str) -> LengthKey:
-    """What decides how long the rows of one split are under this config; paths are absolute."""
-    return LengthKey(
-        dataset,
-        model,
-        config.dataset.type.value,
-        split,
-        config.system_prompt,
-        config.prompt,
-        config.dataset.train_on_input,
     )
 
 
@@ -105,11 +91,6 @@ def _step_rows(workload: Workload) -> int:
     if workload.batch_size is None:
         return workload.effective_batch_size
     return workload.batch_size * (workload.gradient_accumulation_steps or 1) * workload.gpus
-
-
-def lengths_of(facts: Facts, config: Config, dataset: str, model: str, split: str) -> Lengths | None:
-    """The measured lengths of a split, None when the split is not there."""
-    return facts.lengths.get(length_key(config, dataset, model, split))
 
 
 def copy_config(config: Config) -> Config:

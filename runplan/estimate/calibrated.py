@@ -68,9 +68,7 @@ class Calibration:
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
 
 
-def calibrate(
-    priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mapping[str, Architecture]
-) -> Calibration:
+def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mapping[str, Architecture]) -> Calibration:
     """What the logs teach; cheap, the work is done when a GPU type is first asked about.
 
     Args:

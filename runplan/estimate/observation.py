@@ -133,7 +133,19 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     # A pack holds many short rows that do not attend to each other.
     span = tokens / 4 if packed else tokens / 2
     task = Task(
-        a, adapter, gpu, n_gpus, dtype, checkpointing, bool(run.compile), packed, batch, tokens, span, accumulation, known
+        a,
+        adapter,
+        gpu,
+        n_gpus,
+        dtype,
+        checkpointing,
+        bool(run.compile),
+        packed,
+        batch,
+        tokens,
+        span,
+        accumulation,
+        known,
     )
     return task, known
 

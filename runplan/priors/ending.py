@@ -71,8 +71,9 @@ _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _LAST_LINES = 512 * 1024
 _BEFORE_DRAW = 4096
-_EXCEPTION = re.compile(rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)",
-                        re.MULTILINE)
+_EXCEPTION = re.compile(
+    rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
+)
 
 
 def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:

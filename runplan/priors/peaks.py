@@ -16,11 +16,18 @@ _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|G
 _INIT_DICT = re.compile(rb"Memory Stats after model init:+\s*\{([^}]{0,300})\}")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
 _LIGER = re.compile(rb"total_peak_memory_(allocated|reserved)_MB'?: *([\d.]+)")
-_AXOLOTL = re.compile(rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
-                      rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB")
+_AXOLOTL = re.compile(
+    rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
+    rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB"
+)
 _RECIPES = re.compile(rb"(?:Max CUDA memory (allocated|reserved) was|(Peak active) CUDA memory was) ([\d.]+) GB")
-_NAMES = {b"alloc": "allocated", b"allocated": "allocated", b"active": "active", b"reserved": "reserved",
-          b"Peak active": "active"}
+_NAMES = {
+    b"alloc": "allocated",
+    b"allocated": "allocated",
+    b"active": "active",
+    b"reserved": "reserved",
+    b"Peak active": "active",
+}
 _LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
 _GIB_SINCE_S = 1_725_148_800
 """1 September 2024: nightly builds counted GiB from the end of August, release 0.3 followed in September."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 
-_LINE = re.compile(rb"^(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_LINE = re.compile(
+    rb"^(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE
+)
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
 _RECIPE = re.compile(rb"Running (\w+) with resolved config")

@@ -240,7 +240,9 @@ def setting_problems(config: Config, architecture: Architecture) -> tuple[Proble
         what = f"no schedule is called {config.optimizer.lr_scheduler!r}"
         problems.append(Problem(what, "optimizer.lr_scheduler", f"use one of {', '.join(SCHEDULERS)}"))
     if "{input}" not in config.prompt:
-        problems.append(Problem("the prompt has no {input}: every row would be the same", "prompt", "put {input} in it"))
+        problems.append(
+            Problem("the prompt has no {input}: every row would be the same", "prompt", "put {input} in it")
+        )
     longest = architecture.max_position_embeddings
     if config.max_seq_len > longest:
         what = f"sequences of {config.max_seq_len} tokens, the model takes {longest}"
