@@ -117,12 +117,14 @@ class _Reader:
         if path is None:
             missing = Finding(Status.missing, "neither dataset.path nor dataset.file is set", "set dataset.path")
             return DatasetFacts("", Status.missing, type=config.dataset.type.value, findings=(missing,))
-        if config.dataset.create and not path.exists() and str(path) not in self.stand_ins:
+        makes = config.dataset.create or config.dataset.generator in GENERATORS
+        if makes and not path.exists() and str(path) not in self.stand_ins:
             self._make_dataset(path, config)
         facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
         if str(path) not in self.stand_ins:
             return facts
-        return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
+        absent = WILL_BE_MADE if config.dataset.create else Finding(Status.missing, "not there", self._fix(config))
+        return replace(facts, path=str(path), status=Status.missing, findings=(absent, *facts.findings))
 
     def _make_dataset(self, path: Path, config: Config) -> None:
         dataset = config.dataset
@@ -133,11 +135,11 @@ class _Reader:
             )
         create = GENERATORS[dataset.generator]
         word_list = absolute(dataset.word_list, self.cwd) if dataset.word_list else None
-        self._make(path, lambda target: create(target, dataset, word_list))
+        self._make(path, lambda target: create(target, dataset, word_list), keep=dataset.create)
 
-    def _make(self, path: Path, create: Callable[[Path], None]) -> None:
-        """Make a thing in its place, or in a folder that goes away when nothing may be written."""
-        if not self.may_create:
+    def _make(self, path: Path, create: Callable[[Path], None], *, keep: bool = True) -> None:
+        """Make a thing in its place; in a folder that goes away when nothing may be written or nobody asked for it."""
+        if not (keep and self.may_create):
             folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
             self.stand_ins[str(path)] = Path(folder) / path.name
         try:
