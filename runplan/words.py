@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import threading
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -122,10 +123,13 @@ def create(path: Path, dataset: Dataset, word_list: Path | None = None) -> None:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
         os.link(temporary, path)  # unlike a rename, a link refuses to replace
     except FileExistsError:
         raise StoreError(f"{path} is there already and is not written over; move it away to make it again") from None
