@@ -80,7 +80,7 @@ class Workshop:
     def __init__(self, composer: Composer, axes: Sequence[Axis], given: Base | None = None) -> None:
         """`given`: Hydra's own composition with all constants, where no combination chooses other groups."""
         self._composer = composer
-        self._axes = axes
+        self.axes = axes
         self._given = given
         self._benches: dict[tuple[str, ...], Bench] = {}
         scalars = [axis for axis in axes if not composer.chooses_group(axis.levels[0][0])]
@@ -93,11 +93,11 @@ class Workshop:
 
     def first(self) -> tuple[Base, dict[str, Any]]:
         """The first choice of groups, and the plain config with the constants that say how to sweep."""
-        overrides = [override for axis in self._axes for override in axis.levels[0]]
+        overrides = [override for axis in self.axes for override in axis.levels[0]]
         base = self.base(overrides)
         config = copy.deepcopy(base.config)
         if self._given is None:
-            constants = [axis.levels[0][0] for axis in self._axes if not axis.swept]
+            constants = [axis.levels[0][0] for axis in self.axes if not axis.swept]
             apply([override for override in constants if not self._composer.chooses_group(override)], config)
         return base, read(config).tree
 

@@ -17,6 +17,8 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.default_element import GroupDefault
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from runplan.errors import ConfigError, Problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -37,8 +39,6 @@ class Base:
     """Config group → chosen option; Hydra's own groups left out."""
     params: dict[str, str] = field(default_factory=dict)
     """`hydra.sweeper.params` of the files it is made of."""
-    hydra_groups: dict[str, str] = field(default_factory=dict)
-    """Choices of Hydra's own groups that its files ask for, such as `hydra/launcher`."""
 
 
 def _is_hydra(default: InputDefault) -> bool:
@@ -125,6 +125,13 @@ class Composer:
         """Whether an override chooses from a config group; by the rule of Hydra's defaults list."""
         return not isinstance(override.value(), dict) and self._files.group_exists(override.key_or_group)
 
+    def is_global(self, override: Override) -> bool:
+        """Whether a group override names a file that is written for the whole config, as experiments are."""
+        if not self.chooses_group(override):
+            return False
+        found = self._files.load_config(f"{override.key_or_group}/{override.value()}")
+        return found is not None and (found.header or {}).get("package") == "_global_"
+
     def base(self, overrides: Iterable[Override]) -> Base:
         """The composition of group overrides, made once; callers copy before they change it.
 
@@ -155,7 +162,25 @@ class Composer:
             groups |= self._files.hydra_groups.get(path, {})
             given = OmegaConf.select(self._files.hydra.get(path, OmegaConf.create()), "sweeper.params")
             params |= {str(key): str(value) for key, value in (given or {}).items()}
-        return Base(config, ours(found.overrides.known_choices), params, groups)
+        refuse_hydra_groups(groups)
+        return Base(config, ours(found.overrides.known_choices), params)
+
+
+def refuse_hydra_groups(choices: Mapping[str, Any]) -> None:
+    """Say no to another launcher or sweeper.
+
+    Raises:
+        ConfigError: `choices` holds one.
+    """
+    problems: list[Problem] = []
+    if choices.get("hydra/launcher", "basic") != "basic":
+        what = f"hydra/launcher={choices['hydra/launcher']} is not used: runplan writes first, then submits the group"
+        problems.append(Problem(what, "hydra/launcher", "choose submit=sbatch, submit=submitit or submit=local instead"))
+    if choices.get("hydra/sweeper", "runplan") != "runplan":
+        what = f"hydra/sweeper={choices['hydra/sweeper']} cannot replace runplan's, which plans the sweep as a whole"
+        problems.append(Problem(what, "hydra/sweeper", "drop it; choices, ranges, glob and sweep.zip are understood"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def ours(choices: Mapping[str, Any]) -> dict[str, str | None]:

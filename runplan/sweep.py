@@ -8,15 +8,12 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from runplan import complaints
 from runplan.bench import Workshop, at, given_base
-from runplan.compose import Base, Composer, ours
+from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, remaining
 from runplan.overrides import Axis, axes, combinations, paired, parse
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.types import Override
-
-TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
-"""What Hydra raises for a user's mistake; some of it by assert."""
 
 _ABOUT_THIS_CALL = ("preview", "overwrite", "submit")
 """Keys that do not change the plan, and stay out of the line that makes it again."""
@@ -105,7 +99,6 @@ def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigL
 def _compose_branch(workshop: Workshop) -> Sweep:
     with complaints.translated():
         base, tree = workshop.first()
-    refuse_hydra_groups(base.hydra_groups)
     crossed = combinations(paired(workshop.axes, at(tree, "sweep.zip")))
 
     def default(key: str) -> Any:
@@ -118,7 +111,7 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     for combination in kept:
         try:
             composed, missing = workshop.compose(combination)
-        except TRANSLATED as error:
+        except (ConfigError, *complaints.TRANSLATED) as error:
             new: Sequence[Problem] = complaints.problems_of(error)
         else:
             found.composed.append(composed)
@@ -127,3 +120,35 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     if problems:
         raise ConfigError(list(problems.values()))
     return found
+
+
+def plan_sweep(
+    loader: ConfigLoaderImpl, config: DictConfig, params: Mapping[str, str], arguments: Sequence[str]
+) -> int:
+    """Compose a sweep and plan it; what comes back is the exit code.
+
+    Raises:
+        RunplanError: as composing and planning raise it.
+    """
+    refuse_hydra_groups(config.hydra.runtime.choices)
+    sweep = compose_sweep(loader, config, params, arguments)
+    for note in sweep.notes:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
+    from runplan.group import plan_group  # noqa: PLC0415 - heavy, and not needed when composing fails
+
+    return plan_group(sweep.composed, command_line(loader, config, arguments), experiment_of(sweep.composed))
+
+
+def experiment_of(composed: Sequence[Composed]) -> str | None:
+    """The experiment file that all runs share; None when there is none, or several."""
+    names = {run.choices.get("experiment") for run in composed}
+    return names.pop() if len(names) == 1 else None
+
+
+def command_line(loader: ConfigLoaderImpl, config: DictConfig, arguments: Sequence[str]) -> str:
+    """The overrides that make this plan again, quoted for a shell, with the config folder they need."""
+    kept = [line for line in arguments if line.partition("=")[0].lstrip("+") not in _ABOUT_THIS_CALL]
+    hydra = [line for line in config.hydra.overrides.hydra if not line.startswith("hydra.mode=")]
+    folders = [part.path for part in loader.get_search_path().get_path() if part.provider == "command-line"]
+    options = [f"--config-dir={str(folder).removeprefix('file://')}" for folder in folders]
+    return shlex.join([*options, *kept, *hydra])

@@ -1,0 +1,7 @@
+"""`python -m runplan` is `runplan`."""
+
+import sys
+
+from runplan.cli import main
+
+sys.exit(main())

@@ -1,0 +1,117 @@
+"""The edge to Hydra's application: schema and resolvers in, one composition, then our sweeper.
+
+Planning calls Hydra's multirun directly, because `hydra.main` composes once more to find out the mode; everything
+else that Hydra's own command line can do goes through `hydra.main`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from runplan import resolvers
+from runplan.check_command import check_command
+from runplan.complaints import translated
+from runplan.compose import CONFIG_NAME
+from runplan.config import Config
+from runplan.errors import ConfigError, Problem
+from runplan.paths import CONF_DIR, named_conf_dirs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hydra.core.config_search_path import ConfigSearchPath
+    from omegaconf import DictConfig
+
+VERSION_BASE = "1.3"
+
+
+def prepare() -> None:
+    """Store the schema and register the resolvers; safe to call again.
+
+    Raises:
+        ConfigError: `RUNPLAN_CONF` names a folder that does not exist.
+    """
+    ConfigStore.instance().store(name="schema", node=Config, provider="runplan")
+    resolvers.register()
+    missing = [path for path in named_conf_dirs() if not path.is_dir()]
+    if missing:
+        raise ConfigError([Problem(f"there is no folder {path}", "RUNPLAN_CONF", "create it or unset") for path in missing])
+
+
+def _search_path(config_dir: Path | None) -> ConfigSearchPath:
+    search_path = create_config_search_path(str(CONF_DIR))
+    if config_dir is not None:
+        if not config_dir.is_dir():
+            raise ConfigError([Problem(f"there is no folder {config_dir}", "--config-dir", "name an existing folder")])
+        schema = SearchPathQuery(provider="schema")
+        search_path.prepend(provider="command-line", path=f"file://{config_dir.absolute()}", anchor=schema)
+    return search_path
+
+
+@contextmanager
+def started(config_dir: Path | None = None) -> Iterator[Hydra]:
+    """Hydra with our schema and search path, cleared at the end.
+
+    Raises:
+        ConfigError: a folder of the user's does not exist.
+    """
+    prepare()
+    version.setbase(VERSION_BASE)
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(CONFIG_NAME, _search_path(config_dir))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """Plan the sweep that override lines name; what comes back is the exit code.
+
+    Raises:
+        RunplanError: what is wrong with the command line, the config files or the plan.
+    """
+    with started(config_dir) as made:
+        check_command(overrides, made.config_loader)
+        with translated():
+            code = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
+    return int(code or 0)
+
+
+def _task(_: DictConfig) -> None:
+    raise ConfigError([Problem("runplan plans a sweep as a whole; Hydra's own runs are not used", "hydra.mode", "drop it")])
+
+
+def hydra_command(argv: Sequence[str]) -> int:
+    """Hand a command line to Hydra itself: `--cfg`, `--info`, `--hydra-help`, `-sc`; returns its exit code.
+
+    Raises:
+        RunplanError: what is wrong with the command line or the config files.
+    """
+    prepare()
+    before_argv, before_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [sys.argv[0], *argv]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it thinks of the error and exits with 1
+    try:
+        with translated():
+            hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base=VERSION_BASE)(_task)()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    finally:
+        sys.argv = before_argv
+        if before_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before_error
+    return 0

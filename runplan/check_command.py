@@ -1,0 +1,122 @@
+"""What is wrong with the override lines themselves, all at once and before anything is composed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from runplan.complaints import option_advice, problems_of, unknown_key
+from runplan.compose import apply, refuse_hydra_groups
+from runplan.config import iter_keys
+from runplan.errors import ConfigError, Problem
+from runplan.overrides import Axis, axes, key_of, parse
+from runplan.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.types import Override
+
+OPEN = ("evaluation.args.", "site.env.")
+"""Keys below these are the user's own."""
+
+
+def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
+    """Check grammar, keys, options and types of override lines.
+
+    Raises:
+        ConfigError: everything that is wrong with them.
+    """
+    readable: list[Override] = []
+    problems: list[Problem] = []
+    for line in lines:
+        try:
+            readable += parse([line], loader)
+        except ConfigError as error:
+            problems += error.problems
+    problems += _hydra_problems(readable)
+    ours = [override for override in readable if not override.is_hydra_override()]
+    check = _Checker(loader)
+    for override in ours:
+        try:
+            (axis,) = axes([override])
+        except ConfigError as error:
+            problems += check.name(override) or error.problems
+            continue
+        problems += check.name(override) or check.levels(axis)
+    if problems:
+        raise ConfigError(list({str(problem): problem for problem in problems}.values()))
+
+
+def _hydra_problems(overrides: Iterable[Override]) -> Iterator[Problem]:
+    for override in overrides:
+        if not override.is_hydra_override():
+            continue
+        if override.is_sweep_override():
+            yield Problem(f"{override.input_line}: Hydra's own keys cannot be swept", key_of(override), "name one value")
+            continue
+        try:
+            refuse_hydra_groups({key_of(override).replace("hydra.", "hydra/", 1).split(".")[0]: override.value()})
+        except ConfigError as error:
+            yield from error.problems
+
+
+class _Checker:
+    """Groups, options and the typed schema that lines are held against."""
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self._loader = loader
+        self._keys = tuple(iter_keys())
+        self._groups = [name for name in loader.list_groups("") if name != "hydra"]
+        schema = ConfigStore.instance().load("schema.yaml").node
+        assert isinstance(schema, DictConfig)
+        OmegaConf.set_struct(schema, True)
+        self._schema = schema
+
+    def _is_group(self, override: Override) -> bool:
+        return override.key_or_group in self._groups or self._loader.repository.group_exists(override.key_or_group)
+
+    def name(self, override: Override) -> list[Problem]:
+        """Whether the key or group is there."""
+        key = override.key_or_group
+        if key in self._keys or self._is_group(override) or key.startswith(OPEN):
+            return []
+        known = [*self._keys, *self._groups]
+        near = did_you_mean(key, known)
+        return [Problem(f"there is no key {key}", key, near)] if near else [unknown_key(key)]
+
+    def levels(self, axis: Axis) -> list[Problem]:
+        """Whether every level fits."""
+        found: list[Problem] = []
+        for (override,) in axis.levels:
+            if override.is_delete():
+                continue
+            if self._is_group(override) and not isinstance(override.value(), dict):
+                found += self._option(override)
+            else:
+                found += self._value(override)
+        return found
+
+    def _option(self, override: Override) -> list[Problem]:
+        group, chosen = override.key_or_group, override.value()
+        options = chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
+        known = self._loader.repository.get_group_options(group, ObjectType.CONFIG)
+        return [
+            Problem(f"{group} has no option {option!r}", group, option_advice(str(option), known))
+            for option in options
+            if not self._loader.repository.config_exists(f"{group}/{option}")
+        ]
+
+    def _value(self, override: Override) -> list[Problem]:
+        config = copy.deepcopy(self._schema) if isinstance(override.value(), dict) else self._schema
+        try:
+            apply([override], config)
+        except HydraException as error:
+            return list(problems_of(error))
+        return []

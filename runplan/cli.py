@@ -1,0 +1,124 @@
+"""The command line: verbs, our own short help, and everything else to planning or to Hydra."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runplan.errors import ConfigError, Problem, RunplanError
+from runplan.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+
+def _priors(argv: Sequence[str]) -> int:
+    from runplan.priors.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return int(command(list(argv)))
+
+
+VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
+}
+"""Word → what it does, and the line of the help that says so."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's); what comes back is the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except RunplanError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        _say(f"runplan: {error}" if "\n" not in str(error) else f"runplan:\n{error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python's own flush at exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - the user's screen is the place
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in VERBS:
+        return VERBS[words[0]][0](words[1:])
+    if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
+        fix = did_you_mean(words[0], VERBS, f"verbs: {', '.join(VERBS)}; a key is set with {words[0]}=VALUE")
+        raise ConfigError([Problem(f"{words[0]!r} is no verb and no override", words[0], fix)])
+    if "--help" in words or "-h" in words:
+        from runplan.help_text import help_text  # noqa: PLC0415 - reads folders
+
+        print(help_text(VERBS))  # noqa: T201
+        return 0
+    if "--version" in words:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - rarely asked
+
+        try:
+            print(f"runplan {version('runplan')}")  # noqa: T201
+        except PackageNotFoundError:
+            print("runplan (not installed)")  # noqa: T201
+        return 0
+    return _hydra(words)
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own options, with overrides anywhere between them.
+
+    Raises:
+        ConfigError: an option that Hydra does not have, or a value it does not take.
+    """
+    from hydra._internal.utils import get_args_parser  # noqa: PLC0415 - help must not wait for Hydra
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise ConfigError([Problem(message, "command line", "runplan --help shows what there is")])
+
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    found, rest = parser.parse_known_args(list(words))
+    options = [option for action in parser._actions for option in action.option_strings]
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        raise ConfigError(
+            [
+                Problem(f"there is no option {word}", word, did_you_mean(word, options, "runplan --help lists them"))
+                for word in unknown
+            ]
+        )
+    found.overrides = [*found.overrides, *rest]
+    return found
+
+
+def _hydra(words: list[str]) -> int:
+    from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
+
+    found = _arguments(words)
+    shows = found.cfg or found.info or found.hydra_help or found.shell_completion
+    if shows or found.config_path or found.config_name or found.experimental_rerun:
+        return app.hydra_command(_shown(found))
+    # -r and -m are both a group here; one run is a group of one.
+    overrides = [line for line in found.overrides if not line.startswith("hydra.mode=")]
+    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None)
+
+
+def _shown(found: argparse.Namespace) -> list[str]:
+    """A command line that shows something: without -m, which Hydra would refuse beside it."""
+    values = {"--cfg": found.cfg, "--info": found.info, "--package": found.package, "--config-dir": found.config_dir,
+              "--config-path": found.config_path, "--config-name": found.config_name,
+              "--experimental-rerun": found.experimental_rerun}
+    flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help, "--shell-completion": found.shell_completion}
+    words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    return [*words, *(flag for flag, given in flags.items() if given), *found.overrides]

@@ -1,0 +1,130 @@
+"""What Hydra, OmegaConf and YAML complain about, said in runplan's way: what, where, what to do."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from runplan.config import iter_keys
+from runplan.errors import ConfigError, Problem, RunplanError
+from runplan.suggest import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError, OSError)
+"""What Hydra raises for a user's mistake, some of it by assert."""
+
+QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
+
+_FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
+_UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
+_IN_FILE = re.compile(r"^In '([^']+)':")
+_NOT_IN_DEFAULTS = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
+_CONVERTED = re.compile(r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL)
+_MERGED_LINE = re.compile(r"Error merging override (.*)", re.DOTALL)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what Hydra complains about as a `ConfigError`."""
+    try:
+        yield
+    except RunplanError:
+        raise
+    except TRANSLATED as error:
+        raise ConfigError(problems_of(error)) from error
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return found
+
+
+def problems_of(error: BaseException) -> tuple[Problem, ...]:
+    """The problems behind an exception; one of ours that it wraps is passed on."""
+    chain = _chain(error)
+    for cause in chain:
+        if isinstance(cause, ConfigError):
+            return cause.problems
+        if isinstance(cause, yaml.YAMLError):
+            return (_broken_yaml(cause),)
+        if isinstance(cause, MissingConfigException):
+            return (_missing_file(cause),)
+    text = "\n".join(str(cause) for cause in chain)
+    return (_by_text(text),)
+
+
+def _broken_yaml(error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or "unreadable"
+    place = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return Problem(f"broken YAML: {reason}", place, "mend the line, or quote its text")
+
+
+def _missing_file(error: MissingConfigException) -> Problem:
+    group, _, option = str(error.missing_cfg_file or "").rpartition("/")
+    options = [str(name) for name in error.options or ()]
+    if group == "hydra/launcher":
+        what = f"hydra/launcher={option} is not used: runplan writes first, then submits the group"
+        return Problem(what, group, "choose submit=sbatch, submit=submitit or submit=local instead")
+    where = _IN_FILE.match(str(error))
+    named = f" (named in {where[1]})" if where and where[1] != "runplan" else ""
+    if not group:
+        return Problem(f"there is no config {option!r}{named}", option, "look for it with --info searchpath")
+    if not options:
+        return Problem(f"there is no {group}/{option}{named}", group, "look for it with --info searchpath")
+    return Problem(f"{group} has no option {option!r}{named}", group, option_advice(option, options))
+
+
+def option_advice(option: str, options: list[str]) -> str:
+    """Near options of a group, or all."""
+    return did_you_mean(option, options, f"options: {listed(options)}")
+
+
+def unknown_key(key: str, where: str = "") -> Problem:
+    """A key that the schema does not have."""
+    fix = did_you_mean(key, iter_keys(), "`runplan --cfg job` lists all keys")
+    return Problem(f"there is no key {key}", where or key, fix)
+
+
+def wrong_value(key: str, text: str, where: str = "") -> Problem:
+    """A value that does not fit its key, from OmegaConf's words."""
+    match = _CONVERTED.search(text)
+    line = text.splitlines()[0] if text else "the value does not fit"
+    if match:
+        line = f"{key}: {match[1]!r} is no {_KINDS.get(match[3].splitlines()[0], match[3].splitlines()[0])}"
+    elif key and not line.startswith(key):
+        line = f"{key}: {line}"
+    fix = QUOTING if "dict" in line or "list" in line.lower() else ""
+    return Problem(line, where or key, fix)
+
+
+_KINDS = {"Integer": "whole number", "Float": "number", "Boolean": "true or false"}
+
+
+def _by_text(text: str) -> Problem:
+    inside = _IN_FILE.search(text)
+    file = f"{inside[1]}.yaml" if inside and inside[1] != "runplan" else ""
+    full_key = _FULL_KEY.search(text)
+    unknown = _UNKNOWN.search(text)
+    if unknown and not unknown[1].startswith("hydra"):
+        return unknown_key(full_key[1] if full_key else unknown[1], file)
+    group = _NOT_IN_DEFAULTS.search(text)
+    if group:
+        return Problem(f"{group[1]} is not among the defaults", group[1], f"add it: +{group[1]}=…")
+    if full_key:
+        said = text[: text.index(full_key[0])].rstrip().splitlines()
+        reason = next((line for line in reversed(said) if line.strip()), "the value does not fit")
+        return wrong_value(full_key[1], reason, file)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return Problem(lines[0] if lines else "the configuration cannot be composed", file, " ".join(lines[1:3]))

@@ -1,0 +1,59 @@
+"""What `runplan --help` prints: usage, examples, verbs, and the options of every config group. Composes nothing."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from runplan.paths import CONF_DIR, user_conf_dirs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_HEAD = """\
+runplan plans, sizes, checks and writes a group of fine-tuning runs.
+
+Usage
+  runplan [-m] KEY=VALUE[,VALUE…] …     plan every combination and write the group
+"""
+
+_EXAMPLES = """\
+Examples
+  runplan model=1B,3B lora.rank=4,64                 four fine-tuned runs and two controls
+  runplan model=1B optimizer.lr=1e-5,3e-4 seed=1,2   two learning rates, twice each
+  runplan model=3B lora.rank=8 preview=true          print the summary, write nothing
+  runplan +experiment=NAME submit=sbatch             a kept sweep, submitted when written
+
+Options
+  --cfg job [--resolve]    print the config instead of planning
+  --config-dir DIR         one more folder of config groups
+  --info searchpath        where configs come from
+  --hydra-help             Hydra's own options; completion: eval "$(runplan -sc install=bash)"
+  --version
+"""
+
+
+def groups() -> dict[str, list[str]]:
+    """Config group → its options, from our conf folder and the user's."""
+    found: dict[str, set[str]] = {}
+    for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs())):
+        for group in _subfolders(folder):
+            options = (file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml"))
+            found.setdefault(group.name, set()).update(options)
+    return {name: sorted(options) for name, options in sorted(found.items()) if options}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def help_text(verbs: Mapping[str, tuple[object, str]]) -> str:
+    """The whole help."""
+    lines = [_HEAD.rstrip(), *(f"  runplan {verb:<30}{text}" for verb, (_, text) in verbs.items()), "", _EXAMPLES]
+    lines.append("Config groups (GROUP=OPTION)")
+    for name, options in groups().items():
+        text = textwrap.fill(", ".join(options), 100, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
+        lines.append(text)
+    lines.append("\nKeys: runplan --cfg job prints all; lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …")
+    return "\n".join(lines)
