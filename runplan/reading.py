@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf import Node, Container, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from runplan.config import Config
@@ -96,6 +96,8 @@ def _unresolved(error: OmegaConfBaseException, where: str) -> Problem:
 def _leaf(parent: DictConfig, key: str, node: Any, where: str, walk: _Walk) -> tuple[Any, Any]:
     """Plain and final value of one leaf."""
     raw = node._value()
+    if isinstance(raw, Node):  # a union (`packed`) holds a node, not a value
+        raw = raw._value()
     walk.leaves[where] = (parent, key)
     if isinstance(node, Container):
         if "${" in str(raw):
