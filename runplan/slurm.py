@@ -1,0 +1,130 @@
+"""The one place that asks SLURM what it is and what it would take. An edge: it runs commands, each with a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runplan.cluster import (
+    SINFO_FORMAT,
+    Associations,
+    Cluster,
+    merge_partitions,
+    parse_associations,
+    parse_config,
+    parse_partitions,
+    parse_sinfo,
+)
+from runplan.plan import Request
+from runplan.sbatch import sbatch_options, value_problems
+
+_NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "communication connection failure")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said; `failure` says why there is no answer."""
+
+    text: str
+    failure: str = ""
+
+
+def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
+    """What SLURM says about itself, asked with four commands at once; None when there is no `sbatch` on PATH.
+
+    A command that hangs, fails or is not there is named in `Cluster.slow`; what it would have said stays unknown.
+
+    Args:
+        timeout_s: seconds after which all commands are given up.
+    """
+    if shutil.which("sbatch") is None:
+        return None
+    user = f"user={getpass.getuser()}"
+    answers = _ask(
+        {
+            "sinfo": ["sinfo", "-a", "-h", "-e", "-o", SINFO_FORMAT],
+            "scontrol show partition": ["scontrol", "-a", "-o", "show", "partition"],
+            "scontrol show config": ["scontrol", "show", "config"],
+            "sacctmgr": ["sacctmgr", "-n", "-P", "show", "assoc", user, "format=account,partition,qos,maxsubmit"],
+        },
+        timeout_s,
+    )
+    settings = parse_config(answers["scontrol show config"].text)
+    accounted = settings.get("AccountingStorageType", "").endswith("slurmdbd")
+    if settings and not accounted:  # sacctmgr then fails by design, which is no news
+        answers["sacctmgr"] = Answer("")
+    associations = parse_associations(answers["sacctmgr"].text) if accounted else Associations(None, None, None)
+    largest = settings.get("MaxArraySize", "")
+    return Cluster(
+        name=settings.get("ClusterName", ""),
+        partitions=merge_partitions(
+            parse_partitions(answers["scontrol show partition"].text), parse_sinfo(answers["sinfo"].text)
+        ),
+        accounts=associations.accounts,
+        qos=associations.qos,
+        max_submit_jobs=associations.max_submit_jobs,
+        max_array_size=int(largest) if largest.isdigit() else None,
+        slow=tuple(f"{name}: {answer.failure}" for name, answer in answers.items() if answer.failure),
+    )
+
+
+def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, str]:
+    """Whether SLURM would take a request, by `sbatch --test-only`, and what it said.
+
+    None: it did not answer, or there is no `sbatch` on PATH. Nothing is submitted.
+    """
+    if value_problems(request):
+        return None, "not asked: the request cannot be written"
+    command = ["sbatch", "--test-only", *sbatch_options(request, output="/dev/null")]
+    answer = _ask({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
+    if not answer.failure:
+        return True, answer.text
+    unknown = not answer.text or any(phrase in answer.failure.lower() for phrase in _NOT_ASKED)
+    return (None if unknown else False), answer.failure
+
+
+def _ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
+    """The answers to commands that run side by side, with one deadline for all."""
+    deadline = time.monotonic() + timeout_s
+    started = {name: _start(command) for name, command in commands.items()}
+    return {
+        name: _finish(process, script, deadline, timeout_s) if isinstance(process, subprocess.Popen) else process
+        for name, process in started.items()
+    }
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=os.environ | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Answer("", error.strerror or str(error))
+
+
+def _finish(process: subprocess.Popen[str], script: str, deadline: float, timeout_s: float) -> Answer:
+    try:
+        out, err = process.communicate(script, timeout=max(0.01, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return Answer("", f"no answer in {timeout_s:g} s")
+    if process.returncode == 0:
+        return Answer(out)
+    said = [line.strip() for line in (err + out).splitlines() if line.strip()]
+    return Answer(err + out, said[-1] if said else f"exit code {process.returncode}")

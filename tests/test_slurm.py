@@ -1,0 +1,98 @@
+"""SLURM is asked with a limit: what hangs, fails or is not there is named, and the rest is known."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runplan.plan import Request
+from runplan.slurm import read_cluster, would_take
+from tests.job_plans import fake_program
+
+RECORDED = Path(__file__).parent / "data" / "slurm"
+REQUEST = Request("r", 600, 1, 1, 1, partition="gpu", constraint="a&b")
+
+
+@pytest.fixture
+def bin_dir(tmp_path, monkeypatch):
+    """A PATH on which SLURM answers with recorded texts."""
+    folder = tmp_path / "bin"
+    fake_program(folder, "sbatch", 'printf "%s\\n" "$@"')
+    fake_program(folder, "sinfo", f"cat '{RECORDED}/sinfo.txt'")
+    fake_program(
+        folder,
+        "scontrol",
+        f"case \"$*\" in *partition*) cat '{RECORDED}/partitions.txt' ;; *) cat '{RECORDED}/config.txt' ;; esac",
+    )
+    fake_program(folder, "sacctmgr", f"cat '{RECORDED}/associations.txt'")
+    for name in ("cat", "sleep"):
+        (folder / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(folder))  # a real SLURM of this machine must not answer instead
+    return folder
+
+
+def test_all_answers_together(bin_dir):
+    cluster = read_cluster()
+    assert cluster is not None
+    assert (cluster.name, cluster.accounts, cluster.qos) == ("sim", ("lab", "root"), ("normal",))
+    assert (cluster.max_array_size, cluster.slow) == (1001, ())
+    main = cluster.partition(None)
+    assert main is not None
+    assert (main.name, main.gpus_per_node, main.time_limit_s) == ("main", 8, 86400)
+
+
+def test_no_sbatch_no_cluster(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_cluster() is None
+    assert would_take(REQUEST)[0] is None
+
+
+def test_a_command_that_hangs_costs_the_limit_once(bin_dir):
+    fake_program(bin_dir, "sinfo", "sleep 60")
+    fake_program(bin_dir, "sacctmgr", "sleep 60 & sleep 60")
+    start = time.monotonic()
+    cluster = read_cluster(timeout_s=0.5)
+    assert time.monotonic() - start < 5
+    assert cluster is not None
+    assert cluster.slow == ("sinfo: no answer in 0.5 s", "sacctmgr: no answer in 0.5 s")
+    assert [partition.name for partition in cluster.partitions] == ["main", "short"]
+    assert cluster.accounts is None
+
+
+def test_a_command_that_fails_or_is_not_there(bin_dir):
+    fake_program(bin_dir, "sinfo", "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 1")
+    (bin_dir / "sacctmgr").unlink()
+    cluster = read_cluster()
+    assert cluster is not None
+    assert "sinfo: slurm_load_partitions: Unable to contact slurm controller" in cluster.slow
+    assert any(line.startswith("sacctmgr: No such file") for line in cluster.slow)
+
+
+def test_a_cluster_without_accounting_is_no_failure(bin_dir):
+    fake_program(bin_dir, "sacctmgr", "echo 'You are not running a supported accounting_storage plugin' >&2; exit 1")
+    config = "echo 'AccountingStorageType = accounting_storage/none'; echo 'ClusterName = c'"
+    fake_program(bin_dir, "scontrol", config)
+    cluster = read_cluster()
+    assert cluster is not None
+    assert (cluster.accounts, cluster.slow) == (None, ())
+
+
+def test_would_take_passes_the_request_as_it_is(bin_dir):
+    ok, text = would_take(REQUEST)
+    assert ok is True
+    assert text.splitlines()[0] == "--test-only"
+    assert {"--partition=gpu", "--constraint=a&b", "--gres=gpu:1", "--time=00:10:00"} <= set(text.splitlines())
+
+
+def test_a_refusal_is_told_from_silence(bin_dir):
+    fake_program(bin_dir, "sbatch", "echo 'allocation failure: Invalid feature specification' >&2; exit 1")
+    assert would_take(REQUEST) == (False, "allocation failure: Invalid feature specification")
+    fake_program(bin_dir, "sbatch", "echo 'allocation failure: Unable to contact slurm controller' >&2; exit 1")
+    assert would_take(REQUEST)[0] is None
+    assert would_take(replace(REQUEST, qos="a\nb"))[0] is None
+    fake_program(bin_dir, "sbatch", "sleep 60")
+    assert would_take(REQUEST, timeout_s=0.3) == (None, "no answer in 0.3 s")
