@@ -49,7 +49,7 @@ _SUFFIX = re.compile(r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|rew
 _BUILDER = re.compile(r"^(?:q?lora|dora)_")
 _HAS_SIZE = re.compile(r"\d\s*[bB](?![a-zA-Z0-9])")
 
-# Markers in a device name (as `nvidia-smi`, torch and SLURM's gres write it) → key of conf/resources, most telling first.
+# Markers in a device name (of `nvidia-smi`, torch, SLURM's gres) → key of conf/resources, most telling first.
 _GPUS: tuple[tuple[str, str], ...] = (
     (r"gh200", "gh200-96"),
     (r"h200", "h200-141"),
@@ -105,7 +105,11 @@ def _canonical(name: str) -> str:
     flat = re.sub(r"[^a-z0-9]+", "_", name.lower().rsplit("/", 1)[-1]).strip("_")
     flat = re.sub(r"(?<=[a-z])_(?=\d+_)", "", flat) if flat.startswith(("llama_", "qwen_", "gemma_", "phi_")) else flat
     flat = _ORGANISATION.sub("", flat)
-    flat = flat.replace("codellama_", "code_llama2_").replace("11b_vision", "vision_11b").replace("90b_vision", "vision_90b")
+    flat = (
+        flat.replace("codellama_", "code_llama2_")
+        .replace("11b_vision", "vision_11b")
+        .replace("90b_vision", "vision_90b")
+    )
     flat = _SUFFIX.sub("", _SUFFIX.sub("", _BUILDER.sub("", flat)))
     return re.sub(r"^phi3_mini.*", "phi3_mini", flat)
 
@@ -146,7 +150,9 @@ def model_from_config_name(name: str | None) -> str | None:
     >>> model_from_config_name("llama3_2/3B_lora_single_device"), model_from_config_name("mine.yaml")
     ('llama3_2_3b', None)
     """
-    match = re.fullmatch(r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", (name or "").removeprefix("recipes/configs/").removesuffix(".yaml"))
+    match = re.fullmatch(
+        r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", (name or "").removeprefix("recipes/configs/").removesuffix(".yaml")
+    )
     if not match:
         return None
     return f"{match[1]}_{match[2].lower().replace('.', '_')}"
