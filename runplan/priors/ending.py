@@ -64,8 +64,10 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 )
 # Words that others may print, too: they count where SLURM says them.
 _SLURM_SIGNS = frozenset(
-    (b"oom_kill event", b"oom-kill event", b": Out Of Memory", b"OUT_OF_MEMORY", b"Exceeded job memory limit")
-    + (b"DUE TO TIME LIMIT", b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"DUE TO NODE FAILURE", b" CANCELLED AT ")
+    {
+        *(b"oom_kill event", b"oom-kill event", b": Out Of Memory", b"OUT_OF_MEMORY", b"Exceeded job memory limit"),
+        *(b"DUE TO TIME LIMIT", b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"DUE TO NODE FAILURE", b" CANCELLED AT "),
+    }
 )
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
@@ -81,7 +83,7 @@ def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
 
     Args:
         data: the text of the last attempt.
-        last_draw: where the last progress bar stands in it; 0 without one. A fault that training went on after is no end.
+        last_draw: where the last progress bar stands in it; 0 without one.
         finished: whether all steps were done and saved; faults before that did not end it.
     """
     start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - _LAST_LINES, 0)

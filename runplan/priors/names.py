@@ -49,7 +49,7 @@ _SUFFIX = re.compile(r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|rew
 _BUILDER = re.compile(r"^(?:q?lora|dora)_")
 _HAS_SIZE = re.compile(r"\d\s*[bB](?![a-zA-Z0-9])")
 
-# Markers in a device name (as `nvidia-smi`, torch and SLURM's gres write it) → key of conf/resources, most telling first.
+# Markers in a device name (of `nvidia-smi`, torch, SLURM's gres) → key of conf/resources, most telling first.
 _GPUS: tuple[tuple[str, str], ...] = (
     (r"gh200", "gh200-96"),
     (r"h200", "h200-141"),

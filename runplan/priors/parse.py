@@ -56,7 +56,8 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     _add_ending(data, fields)
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
-    fields.setdefault("gpu", gpu_in_text(data))
+    if "gpu" not in fields:
+        fields["gpu"] = gpu_in_text(data)
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -79,13 +80,19 @@ def _torchtune(data: bytes, file_name: str) -> Fields:
     recipe, config = settings.printed_config(data)
     first = data.find(b"|Loss:")
     overrides, command = settings.command_line(data[: min(first if first >= 0 else _HEAD, _HEAD)])
-    fields: Fields = {"trainer": "torchtune", **command, **settings.torchtune_fields({**config, **overrides})}
+    flat = {**config, **overrides}
+    fields: Fields = {"trainer": "torchtune", **command, **settings.torchtune_fields(flat)}
     fields["recipe"] = recipe or fields.get("recipe")
     if fields["recipe"] and "single_device" in fields["recipe"]:
         fields["num_gpus"] = 1
+    device = flat.get("device")
+    if isinstance(device, str) and not device.startswith("cuda"):
+        fields["gpu"] = fields["device"] = device
+        fields["num_gpus"] = 0 if device == "cpu" else fields.get("num_gpus")
     _add_head(data[:_HEAD], fields)
     fields["init_memory_gib"] = peaks.init_memory(data)
-    fields["peak_memory_gib"] = peaks.peak_memory(data, file_name)
+    fields["gigabytes"] = peaks.counts_gigabytes(data, file_name)
+    fields["peak_memory_gib"] = peaks.peak_memory(data, gigabytes=fields["gigabytes"])
     marks = pauses(data, first, _TUNE_PAUSES) if first >= 0 else pauses(data, 0, _TUNE_PAUSES[:1])
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")

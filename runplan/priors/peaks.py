@@ -57,33 +57,42 @@ def _gib(number: bytes, *, gigabytes: bool) -> float:
     return value * GB_PER_GIB if gigabytes else value
 
 
-def counts_gigabytes(data: bytes, file_name: str = "") -> bool:
-    """Whether `peak_memory_*` values of this log are GB of 1e9 bytes, as torchtune before 0.3 had them."""
-    block = _INIT.search(data)
+def counts_gigabytes(data: bytes, file_name: str = "") -> bool | None:
+    """Whether `peak_memory_*` values are GB of 1e9 bytes, as in torchtune before 0.3; None: the log does not tell.
+
+    Told by the unit of the init block, by the logger's name (`utils.logging` became `utils._logging` in 0.3), or by the
+    time in the name of the DiskLogger file.
+    """
+    at = data.find(b" peak memory a")
+    block = _INIT.search(data, at, at + 4096) if at >= 0 else None
     if block:
         return block[3] == b"GB"
-    if b"torchtune.utils._logging" in data:
+    head = data[: 1 << 16]
+    if b"torchtune.utils._logging" in head:
         return False
-    if b"torchtune.utils.logging" in data:
+    if b"torchtune.utils.logging" in head:
         return True
-    named = _LOG_NAME.search(data) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
-    return named is not None and int(named[1]) < _GIB_SINCE_S
+    named = _LOG_NAME.search(head) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
+    return int(named[1]) < _GIB_SINCE_S if named else None
 
 
-def peak_memory(data: bytes, file_name: str = "") -> MemoryGib | None:
+def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | None:
     """The highest peaks that training logged, in GiB by kind; None when only the init block is there.
 
-    Each logged value is the peak since the one before, so the run's peak is the largest. A W&B summary repeats the last.
+    Each logged value is the peak since the one before, so the run's peak is the largest; a W&B summary repeats the last.
+
+    Args:
+        data: the text of the log.
+        gigabytes: what `counts_gigabytes` says of it; unknown means GiB, as all versions since September 2024 have it.
     """
     found: dict[str, float] = {}
     if data.rfind(b"peak_memory_") >= 0:
-        gigabytes = counts_gigabytes(data, file_name)
         init = _INIT_DICT.search(data)
         for match in _PEAK.finditer(data):
             if init and init.start() <= match.start() < init.end():
                 continue
             kind = _NAMES[match[1]]
-            found[kind] = max(found.get(kind, 0.0), _gib(match[2], gigabytes=gigabytes))
+            found[kind] = max(found.get(kind, 0.0), _gib(match[2], gigabytes=bool(gigabytes)))
     if not found and data.rfind(b"_MB") >= 0:
         for kind_, number in _LIGER.findall(data):
             kind = _NAMES[kind_]

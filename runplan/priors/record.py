@@ -59,5 +59,11 @@ class PriorRun:
     """completed, oom (GPU), host_oom, timeout, cancelled, node_fail, preempted, failed, running, unknown."""
     reason: str | None = None
     """The line that says why it ended."""
+    process_peak_gib: float | None = None
+    """Highest memory in use on one GPU as `nvidia-smi` sampled it beside the run (gpu_metrics.csv)."""
+    max_rss_gib: float | None = None
+    """Most host memory of one task, as SLURM accounted it."""
+    outlier: str | None = None
+    """Why this record contradicts physics and must not be averaged in; None when it does not."""
     modified_s: float = field(default=0.0, compare=False)
     """When the log was last written (seconds since the epoch); `newest` means this."""

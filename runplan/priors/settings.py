@@ -35,6 +35,9 @@ _RECIPES = {
     "QATLoRAFinetuneRecipeDistributed": "qat_lora_finetune_distributed",
 }
 
+# Folders that say which stage of training a checkpoint is, not which model.
+_STAGE = re.compile(r"(?:epoch|step|checkpoint|ckpt)[-_]?\d*|original|model|output|artifacts|\.*|", re.IGNORECASE)
+
 Flat = dict[str, Any]
 """Dotted key → scalar or list of scalars."""
 
@@ -171,7 +174,7 @@ def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
     compiled = flat.get("compile")
     seq_len = flat.get("tokenizer.max_seq_len", flat.get("dataset.max_seq_len"))
     fields = {
-        "model": by_path or builder or (component.rsplit(".", 1)[-1] if component else None),
+        "model": by_path or builder or _folder(flat) or (component.rsplit(".", 1)[-1] if component else None),
         "params_b": params_b(builder) or params_b(by_path),
         "lora_rank": _integer(flat.get("model.lora_rank")),
         "lora_alpha": _float(flat.get("model.lora_alpha")),
@@ -187,6 +190,12 @@ def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": _integer(flat.get("epochs")),
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _folder(flat: Mapping[str, Any]) -> str | None:
+    """The checkpoint's folder, for a model whose builder takes its sizes from the config."""
+    name = (_text(flat.get("checkpointer.checkpoint_dir")) or "").rstrip("/").rsplit("/", 1)[-1]
+    return None if _STAGE.fullmatch(name) else name
 
 
 def _targets(flat: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -1,0 +1,83 @@
+"""What SLURM's accounting knows of finished jobs: state, elapsed time, host memory, GPU."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from runplan.priors.names import gpu_key
+from runplan.units import parse_memory_gib
+
+_TIMEOUT_S = 20
+_FORMAT = "JobID,State,ElapsedRaw,MaxRSS,AllocTRES"
+_JOB_NAME = re.compile(r"(?:slurm|finetune|job|train)[-_.](\d+(?:_\d+)?)\.(?:out|err|log)")
+_TRES_GPU = re.compile(r"gres/gpu(?::([\w.-]+))?=(\d+)")
+_STATES = {
+    "COMPLETED": "completed",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "timeout",
+    "OUT_OF_MEMORY": "host_oom",
+    "NODE_FAIL": "node_fail",
+    "BOOT_FAIL": "node_fail",
+    "PREEMPTED": "preempted",
+    "RUNNING": "running",
+    "DEADLINE": "timeout",
+}
+
+
+def job_id(file_name: str) -> str | None:
+    """The job number in a log's name, as `slurm-%j.out` and `slurm-%A_%a.out` have it.
+
+    >>> job_id("slurm-123_4.out"), job_id("train.log")
+    ('123_4', None)
+    """
+    match = _JOB_NAME.fullmatch(file_name)
+    return match[1] if match else None
+
+
+def read_accounting(jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Fields of each job that `sacct` knows, from one call; empty without accounting or when it hangs."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    command = ["sacct", "--noheader", "--parsable2", f"--format={_FORMAT}", "--jobs", ",".join(jobs)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return parse_sacct(done.stdout.decode("utf-8", "replace")) if done.returncode == 0 else {}
+
+
+def parse_sacct(text: str) -> dict[str, dict[str, Any]]:
+    """Job → fields: `state`, `elapsed_s`, `gpu` and `num_gpus` of the job's line, `max_rss_gib` of its steps."""
+    jobs: dict[str, dict[str, Any]] = {}
+    for line in text.splitlines():
+        cells = line.split("|")
+        if len(cells) != len(_FORMAT.split(",")):
+            continue
+        name, state, elapsed, rss, tres = cells
+        job, _, step = name.partition(".")
+        fields = jobs.setdefault(job, {})
+        if (memory := _memory_gib(rss)) is not None:
+            fields["max_rss_gib"] = max(memory, fields.get("max_rss_gib", 0.0))
+        if step:
+            continue
+        if (known := _STATES.get(state.split(" ")[0])) is not None:
+            fields["state"] = known
+        if elapsed.isdigit():
+            fields["elapsed_s"] = float(elapsed)
+        for gpu, count in _TRES_GPU.findall(tres):
+            fields["num_gpus"] = int(count)
+            if gpu:
+                fields["gpu"] = gpu_key(gpu)
+    return jobs
+
+
+def _memory_gib(text: str) -> float | None:
+    try:
+        return parse_memory_gib(text if text[-1:].isalpha() else f"{float(text) / 1024:.3f}K") if text else None
+    except ValueError:
+        return None

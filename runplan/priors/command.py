@@ -1,0 +1,147 @@
+"""`runplan priors [DIR…] [--json] [--refresh] [--gpu NAME]`: what was learnt from each log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runplan.errors import RunplanError
+from runplan.priors.read import PriorsRead, read_priors
+from runplan.priors.record import MemoryGib, PriorRun
+from runplan.units import short_time
+
+JSON_KEYS = (
+    "path", "trainer", "trainer_version", "recipe", "model", "params_b", "lora_rank", "lora_alpha", "lora_targets",
+    "batch_size", "gradient_accumulation_steps", "max_seq_len", "packed", "dtype", "activation_checkpointing", "compile",
+    "gpu", "num_gpus", "dataset", "epochs", "steps_done", "steps_total", "it_per_s", "s_per_step", "tokens_per_s",
+    "startup_s", "first_step_s", "checkpoint_s", "wall_s", "peak_memory_gib", "init_memory_gib", "state", "reason",
+)  # fmt: skip
+"""Keys of a record in the order they are printed: DESIGN's contract; a key may be added, never renamed."""
+
+_DEFAULT = "outputs"
+
+
+def default_cache_dir() -> Path:
+    """The user's cache directory for runplan: `$XDG_CACHE_HOME/runplan`, else `~/.cache/runplan`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if base.startswith("/") else Path.home() / ".cache") / "runplan"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read logs and print what each says; 0 when done, 2 when a folder does not exist or an option is wrong."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 2
+    paths = options.paths or [_DEFAULT]
+    try:
+        read = read_priors(
+            paths,
+            options.gpu,
+            default_cache_dir(),
+            Path.cwd(),
+            refresh=options.refresh,
+            optional=frozenset() if options.paths else frozenset({_DEFAULT}),
+        )
+    except RunplanError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the program's error channel
+        return error.exit_code
+    for warning in read.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - same
+    try:
+        if options.json:
+            sys.stdout.writelines(json_text(read.runs))
+        else:
+            print_table(read)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `runplan priors | head` has read enough; nothing more may be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="runplan priors",
+        description="Reads the logs of earlier runs and prints what was learnt from each.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="DIR", help=f"folders, files or globs (default: {_DEFAULT})")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, one record a log; unknown is null")
+    parser.add_argument("--refresh", action="store_true", help="read every log again, changed or not")
+    parser.add_argument("--gpu", metavar="NAME", help="GPU type of logs that do not say theirs, such as a100-80")
+    return parser
+
+
+def json_text(runs: Sequence[PriorRun]) -> Iterator[str]:
+    """The JSON list of records in pieces, one record a line."""
+    yield "["
+    for i, run in enumerate(runs):
+        yield ",\n " if i else "\n "
+        yield json.dumps(json_record(run), ensure_ascii=False, default=_plain)
+    yield "\n]\n"
+
+
+def json_record(run: PriorRun) -> dict[str, Any]:
+    """One record with the keys of the contract, in their order."""
+    values = vars(run)
+    return {key: values[key] for key in JSON_KEYS}
+
+
+def _plain(value: object) -> dict[str, float | None]:
+    if isinstance(value, MemoryGib):
+        return {"allocated": value.allocated, "active": value.active, "reserved": value.reserved}
+    raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _peak(memory: MemoryGib | None) -> str:
+    if memory is None:
+        return "-"
+    kinds = (("reserved", memory.reserved), ("active", memory.active), ("allocated", memory.allocated))
+    return next((f"{value:.1f} {kind}" for kind, value in kinds if value is not None), "-")
+
+
+def _row(run: PriorRun, root: str) -> tuple[str, ...]:
+    path = os.path.relpath(run.path, root) if run.path.startswith(root) else run.path
+    steps = f"{_text(run.steps_done)}/{_text(run.steps_total)}"
+    batch = f"{_text(run.batch_size)}×{_text(run.gradient_accumulation_steps)}"
+    return (
+        path, run.model or "-", _text(run.lora_rank), batch, _text(run.max_seq_len), run.gpu or "-", steps,
+        _number(run.it_per_s, 3), _peak(run.peak_memory_gib), short_time(run.wall_s) if run.wall_s else "-", run.state,
+    )  # fmt: skip
+
+
+def _text(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def print_table(read: PriorsRead) -> None:
+    """Print the records as a table, then how many files were looked into."""
+    from rich.console import Console  # noqa: PLC0415 - heavy, and not needed for --json
+    from rich.table import Table  # noqa: PLC0415 - same
+    from rich.text import Text  # noqa: PLC0415 - same
+
+    console = Console(highlight=False, soft_wrap=False)
+    if read.runs:
+        table = Table(title="Earlier runs", box=None, pad_edge=False)
+        for name in ("log", "model", "rank", "batch", "seq", "gpu", "steps", "it/s", "peak GiB", "wall", "state"):
+            right = name in {"rank", "batch", "seq", "steps", "it/s", "wall"}
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        root = str(Path.cwd())
+        for run in read.runs:
+            table.add_row(*(Text(cell) for cell in _row(run, root)))
+        console.print(table)
+    states = Counter(run.state for run in read.runs)
+    summary = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    console.print(
+        Text(f"searched {read.searched} files: {len(read.runs)} training logs{f' ({summary})' if summary else ''}")
+    )

@@ -1,0 +1,73 @@
+"""One record a run: the numbers of a DiskLogger file go to the log of the run that wrote it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from runplan.priors.files import LogFile
+from runplan.units import GB_PER_GIB
+
+Fields = dict[str, Any]
+
+
+def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple[LogFile, Fields]]:
+    """The training logs among what was found; a DiskLogger file whose run has a log of its own is merged into that."""
+    logs = [(log, said) for log, said in found if said]
+    disk = [(log, said) for log, said in logs if log.name.endswith(".txt")]
+    if not disk:
+        return logs
+    owners: dict[str, list[tuple[LogFile, Fields]]] = {}
+    by_folder: dict[str, list[tuple[LogFile, Fields]]] = {}
+    for log, said in logs:
+        if log.name.endswith(".txt"):
+            continue
+        by_folder.setdefault(log.folder, []).append((log, said))
+        if name := said.get("disk_log"):
+            owners.setdefault(name, []).append((log, said))
+    merged: dict[str, Fields] = {}
+    gone: set[str] = set()
+    for log, said in disk:
+        if (owner := _owner(log, owners, by_folder)) is not None:
+            base = merged.get(owner[0].path, owner[1])
+            merged[owner[0].path] = _merge(base, said)
+            gone.add(log.path)
+    return [(log, merged.get(log.path, said)) for log, said in logs if log.path not in gone]
+
+
+def _owner(
+    log: LogFile,
+    owners: dict[str, list[tuple[LogFile, Fields]]],
+    by_folder: dict[str, list[tuple[LogFile, Fields]]],
+) -> tuple[LogFile, Fields] | None:
+    """The log that names this file and lies nearest above it; else the only log of the run directory it is in."""
+    named = [one for one in owners.get(log.name, []) if log.path.startswith(one[0].folder + "/")]
+    if named:
+        return max(named, key=lambda one: len(one[0].folder))
+    folder = log.folder
+    for _ in range(3):
+        folder = os.path.dirname(folder)  # noqa: PTH120 - as in files.LogFile.folder
+        around = by_folder.get(folder, [])
+        if around:
+            return around[0] if len(around) == 1 and not around[0][1].get("disk_log") else None
+    return None
+
+
+def _merge(run: Fields, disk: Fields) -> Fields:
+    """A run's fields with the higher peaks, and with what only the DiskLogger file says."""
+    whole = {**disk, **{key: value for key, value in run.items() if value is not None}}
+    mine, theirs = run.get("peak_memory_gib"), disk.get("peak_memory_gib")
+    if theirs and run.get("gigabytes") is not None and disk.get("gigabytes") is not None:
+        factor = (GB_PER_GIB if run["gigabytes"] else 1.0) / (GB_PER_GIB if disk["gigabytes"] else 1.0)
+        theirs = [value * factor if value is not None else None for value in theirs]
+    if mine and theirs:
+        theirs = [max(filter(None, pair), default=None) for pair in zip(mine, theirs, strict=True)]
+    if theirs or mine:
+        whole["peak_memory_gib"] = theirs or mine
+    for key in ("state", "reason", "disk_log"):
+        if key in run:
+            whole[key] = run[key]
+    if len(run.get("checkpoint_s") or ()) == 0:
+        whole["checkpoint_s"] = disk.get("checkpoint_s") or ()
+    return whole

@@ -1,0 +1,235 @@
+"""Every earlier run that a set of folders, files and globs holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from runplan.errors import ConfigError, Problem
+from runplan.priors.accounting import job_id, read_accounting
+from runplan.priors.files import LogFile, find_logs, is_pattern, read_text
+from runplan.priors.index import Index
+from runplan.priors.join import join_disk_logs
+from runplan.priors.parse import parse_text
+from runplan.priors.record import MemoryGib, PriorRun
+from runplan.priors.siblings import sibling_fields
+
+_PARALLEL_FROM = 300
+_MAX_PROCESSES = 8
+_FRESH_S = 120
+_ASK_AGAIN_S = 7 * 86400
+_NAMES = frozenset(item.name for item in fields(PriorRun))
+_MEMORY = ("peak_memory_gib", "init_memory_gib")
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PriorsRead:
+    """Earlier runs, oldest path first as searched."""
+
+    runs: tuple[PriorRun, ...]
+    searched: int
+    """Files looked into."""
+    warnings: tuple[str, ...] = ()
+
+
+def read_priors(
+    paths: Sequence[str],
+    gpu: str | None,
+    cache_dir: Path,
+    cwd: Path,
+    *,
+    refresh: bool = False,
+    optional: Collection[str] = frozenset(),
+) -> PriorsRead:
+    """All earlier runs that logs tell of, one record a log; what is no training log is searched but no run.
+
+    Args:
+        paths: folders (searched recursively), files or globs; relative ones start at `cwd`.
+        gpu: the GPU of logs that do not say theirs; None leaves it unknown.
+        cache_dir: the user's cache directory; nothing is ever written among the logs.
+        cwd: folder that relative paths start from.
+        refresh: read every log again, whatever the index says.
+        optional: those of `paths` that need not exist.
+
+    Raises:
+        ConfigError: a folder or file does not exist; all of them are named.
+    """
+    warnings = _check(paths, cwd, optional)
+    found: dict[str, tuple[LogFile, Fields | None]] = {}
+    for path in paths:
+        search = str(cwd / Path(path).expanduser())
+        index = Index(cache_dir, search)
+        if not refresh:
+            index.load()
+        logs = find_logs([search])
+        found.update((log.path, (log, said)) for log, said in _fields(logs, index))
+        index.save()
+    if not any(said for _, said in found.values()):
+        warnings += [f"no training log in {_count(len(found), 'file')} of priors.paths={list(paths)}"] if paths else []
+    runs = tuple(_run(log, said, gpu) for log, said in join_disk_logs(found.values()))
+    return PriorsRead(runs, len(found), tuple(warnings))
+
+
+def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[str]:
+    """Warnings about paths that need not exist and do not; all others that do not are one error."""
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    for path in paths:
+        whole = cwd / Path(path).expanduser()
+        if whole.exists():
+            continue
+        if is_pattern(path) or path in optional:
+            warnings.append(f"priors.paths: nothing at {whole}")
+        else:
+            problems.append(
+                Problem(
+                    f"{whole} does not exist",
+                    "priors.paths",
+                    "name a folder of earlier logs, or priors.paths=[] for none",
+                )
+            )
+    if problems:
+        raise ConfigError(problems)
+    return warnings
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields | None]]:
+    """What each log says, from the index or from the log; both in the order of `logs`."""
+    known: dict[str, Fields | None] = {}
+    unread: list[LogFile] = []
+    for log in logs:
+        hit, said = index.get(log)
+        if hit:
+            known[log.path] = said
+        else:
+            unread.append(log)
+    fresh = dict(zip((log.path for log in unread), _read_all(unread), strict=True))
+    _add_accounting(logs, {**known, **fresh})
+    for log in unread:
+        index.put(log, fresh[log.path])
+    return [(log, known[log.path] if log.path in known else fresh[log.path]) for log in logs]
+
+
+def read_log(log: LogFile) -> Fields | None:
+    """What one log and the files beside it say, ready for JSON; None when it is no training log or cannot be read."""
+    try:
+        text = read_text(log.path, log.size)
+    except OSError:
+        return None
+    said = parse_text(text, log.name)
+    if said is None:
+        return None
+    for name in _MEMORY:
+        if isinstance(memory := said.get(name), MemoryGib):
+            said[name] = [memory.allocated, memory.active, memory.reserved]
+    beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings])
+    gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
+    said = {**beside, **said}
+    if gpu:
+        said["gpu"] = gpu
+    if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
+        said["steps_total"] = said["steps_per_epoch"] * said["epochs"]
+    return said
+
+
+def better_gpu(*names: str | None) -> str | None:
+    """The first name; where it leaves the memory open (`a100`), a later one that agrees and says it."""
+    said = [name for name in names if name]
+    for name in said[1:]:
+        if "-" not in said[0] and name.lower().startswith(f"{said[0].lower()}-"):
+            return name
+    return said[0] if said else None
+
+
+def _read_all(logs: Sequence[LogFile]) -> Iterable[Fields | None]:
+    """Every log read, on several processes where it pays and where forking is safe."""
+    processes = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    alone = processes < 2 or sys.platform != "linux" or threading.active_count() > 1
+    if len(logs) < _PARALLEL_FROM or alone:
+        return [read_log(log) for log in logs]
+    from multiprocessing import get_context  # noqa: PLC0415 - 15 ms that most calls save
+
+    try:
+        with get_context("fork").Pool(processes) as pool:
+            return pool.map(read_log, logs, chunksize=max(1, min(64, len(logs) // (processes * 4))))
+    except OSError:
+        return [read_log(log) for log in logs]
+
+
+def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> None:
+    """Ask `sacct` once about the jobs it was not asked about yet, and about recent ones whose end is not known."""
+    now = time.time()
+    jobs: dict[str, Fields] = {}
+    for log in logs:
+        one = said[log.path]
+        if one is None or (job := job_id(log.name)) is None:
+            continue
+        asked = one.get("accounting", "no")
+        if asked == "no" or (asked == "open" and now - log.modified_ns / 1e9 < _ASK_AGAIN_S):
+            jobs[job] = one
+    answers = read_accounting(list(jobs))
+    for job, one in jobs.items():
+        answer = answers.get(job)
+        closed = answer is not None and answer.get("state") not in {None, "running"}
+        one["accounting"] = "done" if closed else "open"
+        if answer:
+            one["job"] = answer
+
+
+def _run(log: LogFile, said: Fields, gpu: str | None) -> PriorRun:
+    job = said.get("job") or {}
+    values = {key: value for key, value in said.items() if key in _NAMES}
+    for name in _MEMORY:
+        if name in values:
+            values[name] = MemoryGib(*values[name])
+    for name in ("lora_targets", "checkpoint_s"):
+        if name in values:
+            values[name] = tuple(values[name])
+    run = PriorRun(path=log.path, modified_s=log.modified_ns / 1e9, **values)
+    if job:
+        run = _with_accounting(run, job)
+    if run.gpu is None and gpu is not None:
+        run = replace(run, gpu=gpu)
+    if run.state == "unknown" and run.steps_done and time.time() - run.modified_s < _FRESH_S:
+        run = replace(run, state="running")
+    return _with_tokens(run)
+
+
+def _with_accounting(run: PriorRun, job: Fields) -> PriorRun:
+    """The record with what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
+    changes: Fields = {"max_rss_gib": job.get("max_rss_gib"), "num_gpus": run.num_gpus or job.get("num_gpus")}
+    state = job.get("state")
+    if state and run.state != "oom" and not (state == "failed" and run.state not in {"unknown", "completed"}):
+        changes["state"] = state
+        changes["reason"] = run.reason if state == run.state else f"sacct: {state}"
+    if gpu := better_gpu(job.get("gpu"), run.gpu):
+        changes["gpu"] = gpu
+    elapsed = job.get("elapsed_s")
+    if elapsed:
+        changes["wall_s"] = elapsed
+        if changes.get("state", run.state) == "completed" and run.wall_s and elapsed >= run.wall_s:
+            changes["startup_s"] = elapsed - run.wall_s
+    return replace(run, **changes)
+
+
+def _with_tokens(run: PriorRun) -> PriorRun:
+    """Tokens a second with padding, where every sequence is known to be full."""
+    parts = (run.batch_size, run.gradient_accumulation_steps, run.max_seq_len, run.num_gpus)
+    if run.tokens_per_s is not None or not run.s_per_step or not run.packed or None in parts:
+        return run
+    tokens = 1
+    for part in parts:
+        tokens *= part or 1
+    return replace(run, tokens_per_s=tokens / run.s_per_step)

@@ -1,0 +1,108 @@
+"""What the files beside a log add: the config it ran with, the request of its job script, its GPU samples."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from runplan.priors import settings
+from runplan.priors.names import gpu_key
+
+_BYTES = 1 << 20
+_SBATCH = re.compile(rb"^#SBATCH[ \t]+([^\r\n]*)", re.MULTILINE)
+_TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d+))?")
+_COUNTED = re.compile(
+    r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)|gpu:(?P<plain>\d+)\b"
+)
+_CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
+_GPU_WORD = re.compile(r"[a-z]*\d{2,4}[a-z]*(?:[-_]?\d+ ?gb?)?|t4|l4", re.IGNORECASE)
+_MODELS = re.compile(r"gpu[48]0|[avhb]\d{2,3}|l40s?|l4|t4|rtx|gh200|a6000|mi\d{3}", re.IGNORECASE)
+
+
+def sibling_fields(folder: str, names: Iterable[str]) -> dict[str, Any]:
+    """Fields of a record that the files beside a log say; the trainer's own config counts most.
+
+    Files that cannot be read or understood say nothing.
+    """
+    fields: dict[str, Any] = {}
+    for name, parse in _PARSERS.items():
+        if name not in names:
+            continue
+        for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
+            fields.setdefault(key, value)
+    return fields
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as in files.LogFile.folder
+            return file.read(_BYTES)
+    except OSError:
+        return b""
+
+
+def script_fields(text: bytes) -> dict[str, Any]:
+    """GPU and count that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+
+    >>> script_fields(b"#SBATCH --gres=gpu:a100_80gb:2")
+    {'gpu': 'a100-80', 'num_gpus': 2}
+    """
+    fields: dict[str, Any] = {}
+    for line in (match.decode("utf-8", "replace") for match in _SBATCH.findall(text)):
+        if constraint := _CONSTRAINT.search(line):
+            if (gpu := gpu_of_words(constraint["text"])) is not None:
+                fields.setdefault("gpu", gpu)
+            continue
+        if typed := _TYPED.search(line):
+            fields["gpu"] = gpu_key(
+                typed["type"].replace("_", " ").replace(" ", "-", 1) if "gb" in typed["type"] else typed["type"]
+            )
+            fields["num_gpus"] = int(typed["count"] or 1)
+        elif counted := _COUNTED.search(line):
+            fields["num_gpus"] = int(counted["count"] or counted["plain"])
+            if counted["type"]:
+                fields["gpu"] = gpu_key(counted["type"])
+    return fields
+
+
+def gpu_of_words(text: str) -> str | None:
+    """The GPU that node features such as `gpu80` or `a100&nvlink` mean; None when none is one, or several are."""
+    keys = {gpu_key(word) for word in re.split(r"[&|,*()\[\]]+", text) if _MODELS.match(word)}
+    return keys.pop() if len(keys) == 1 else None
+
+
+def metrics_fields(text: bytes) -> dict[str, Any]:
+    """GPU name and highest memory in use, in GiB, of an `nvidia-smi --format=csv` recording."""
+    lines = text.decode("utf-8", "replace").splitlines()
+    if not lines:
+        return {}
+    header = [column.strip().split(" ")[0] for column in lines[0].split(",")]
+    fields: dict[str, Any] = {}
+    highest = 0.0
+    for line in lines[1:]:
+        row = [cell.strip() for cell in line.split(",")]
+        if len(row) != len(header):
+            continue
+        cells = dict(zip(header, row, strict=True))
+        if name := cells.get("name"):
+            fields.setdefault("gpu", gpu_key(name))
+        used = re.match(r"(\d+(?:\.\d+)?)", cells.get("memory.used", ""))
+        highest = max(highest, float(used[1]) if used else 0.0)
+    if highest:
+        fields["process_peak_gib"] = highest / 1024
+    return fields
+
+
+def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
+    return lambda text: understand(settings.flat_yaml(text))
+
+
+_PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
+    "finetune.yaml": _yaml(settings.torchtune_fields),
+    "finetune.slurm": script_fields,
+    "setup_finetune.yaml": _yaml(settings.setup_fields),
+    ".hydra/config.yaml": _yaml(settings.plan_fields),
+    "gpu_metrics.csv": metrics_fields,
+}
