@@ -92,7 +92,9 @@ def gpus(conf_dirs: Iterable[Path]) -> dict[str, Gpu]:
     """
     found: dict[str, Gpu] = {}
     for option, keys in _group(conf_dirs, "resources"):
-        numbers = [keys.get(key) for key in ("gpu_memory_gib", "memory_bandwidth_gb_per_s", "bf16_tflops", "fp32_tflops")]
+        numbers = [
+            keys.get(key) for key in ("gpu_memory_gib", "memory_bandwidth_gb_per_s", "bf16_tflops", "fp32_tflops")
+        ]
         if not all(isinstance(number, int | float) for number in numbers):
             continue
         name = keys["gpu"] if _known(keys.get("gpu")) else option

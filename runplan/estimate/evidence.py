@@ -43,7 +43,9 @@ def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:
 
 def _described(seen: Observation) -> str:
     task = seen.task
-    length = f"{task.tokens:.0f} tokens" if seen.tokens_known else f"length not stated, {task.tokens:.0f} tokens assumed"
+    length = (
+        f"{task.tokens:.0f} tokens" if seen.tokens_known else f"length not stated, {task.tokens:.0f} tokens assumed"
+    )
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
     return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s"

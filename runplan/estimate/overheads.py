@@ -105,7 +105,9 @@ def learn_overheads(
         if run.first_step_s:
             first.append(run.first_step_s / FIRST_STEP_S[first_step_kind(bool(run.packed), bool(run.compile))])
         if run.checkpoint_s:
-            usual = checkpoint_median_s(a, Adapter(run.lora_rank or 8, (), apply_to_mlp=False), dtype, adapter_only=False)
+            usual = checkpoint_median_s(
+                a, Adapter(run.lora_rank or 8, (), apply_to_mlp=False), dtype, adapter_only=False
+            )
             saves.append(statistics.median(run.checkpoint_s) / usual)
         ratio = _reserved_ratio(run)
         if ratio:

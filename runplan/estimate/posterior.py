@@ -168,9 +168,7 @@ def _spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
 
 
 def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gpu) -> float:
-    return sum(
-        a * b * (shared + own) for a, b, (shared, own) in zip(row, other, _spreads(gpu, other_gpu), strict=True)
-    )
+    return sum(a * b * (shared + own) for a, b, (shared, own) in zip(row, other, _spreads(gpu, other_gpu), strict=True))
 
 
 def _shape_covariance(a: Task, b: Task) -> float:
