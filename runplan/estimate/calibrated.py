@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from runplan.estimate import evidence, intervals, memory, overheads, steps
@@ -16,7 +16,7 @@ from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 
 COMPILED_ACTIVATIONS = 0.75
-"""Part of eager activations that a compiled model holds: between 0.56 (8B in torchtune's README) and 1 (an upper bound)."""
+"""Part of eager activations that a compiled model holds: 0.56 (8B in torchtune's README) to 1 (an upper bound)."""
 
 
 @dataclass(frozen=True)
@@ -31,36 +31,36 @@ class Calibration:
     @cached_property
     def overheads(self) -> overheads.Overheads:
         """Start-up, first step, checkpoints and allocator, from all logs."""
-        seen = [found for run in self.priors if isinstance(found := self._observe(run, _NO_GPU), Observation)]
-        return overheads.learn_overheads(self.priors, seen, self.models)
+        return overheads.learn_overheads(self.priors, self._seen, self.models)
 
     def speed(self, gpu: Gpu, lengths: Lengths) -> Posterior:
         """What the logs say about step times on a GPU type; logs that state no length are taken to have `lengths`."""
         key = (gpu, lengths if self._guesses else None)
         found = self._fits.get(key)
         if found is None:
-            seen = [self._with_lengths(run, gpu, lengths) for run in self.priors]
+            seen = [self._with_lengths(item, gpu, lengths) for item in self._seen]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
 
     @cached_property
     def _guesses(self) -> bool:
         """Whether any log leaves its rows' lengths open."""
-        seen = (self._observe(run, _NO_GPU) for run in self.priors)
-        return any(isinstance(item, Observation) and not item.tokens_known for item in seen)
+        return any(not item.tokens_known for item in self._seen)
 
-    def _observe(self, run: PriorRun, gpu: Gpu) -> Observation | str:
-        return observe(run, self.models, self.gpus, gpu)
+    @cached_property
+    def _seen(self) -> tuple[Observation, ...]:
+        """All logs that measure speed; the GPU of those that name none is still open."""
+        found = (observe(run, self.models, self.gpus, _NO_GPU) for run in self.priors)
+        return tuple(item for item in found if isinstance(item, Observation))
 
-    def _with_lengths(self, run: PriorRun, gpu: Gpu, lengths: Lengths) -> Observation | None:
-        seen = self._observe(run, gpu)
-        if isinstance(seen, str):
-            return None
+    def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths) -> Observation | None:
+        if not seen.gpu_known:
+            seen = replace(seen, task=replace(seen.task, gpu=gpu))
         if seen.tokens_known:
             return seen
         if not lengths.rows:
             return None
-        cut = lengths.cut(run.max_seq_len) if run.max_seq_len else lengths
+        cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.task.batch)
         return evidence.guessed(seen, tokens)
 
@@ -200,7 +200,7 @@ def _inexact(w: Workload, batch: int, accumulation: int) -> tuple[str, ...]:
     reached = batch * accumulation * w.gpus
     if reached == w.effective_batch_size:
         return ()
-    return (f"effective batch is {reached} ({batch} × {accumulation} × {w.gpus} GPUs), not {w.effective_batch_size}",)
+    return (f"effective batch is {reached} ({batch} x {accumulation} x {w.gpus} GPUs), not {w.effective_batch_size}",)
 
 
 def _times(

@@ -47,21 +47,22 @@ class Footprint:
         return self.fixed + moment + self.per_position * tokens + self.per_pair * batch * tokens * tokens
 
 
+def adapted_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of the adapted linear layers of one block."""
+    a = architecture
+    d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
+    attention = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
+    shapes = [shape for name, shape in attention.items() if name in adapter.attn_modules]
+    return (*shapes, *(((d, f), (d, f), (f, d)) if adapter.apply_to_mlp else ()))
+
+
 def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
-    """Trainable parameters of the adapters: rank × (in + out) of every adapted layer, and DoRA's magnitudes."""
+    """Trainable parameters of the adapters: rank x (in + out) of every adapted layer, and DoRA's magnitudes."""
     a, r = architecture, adapter.rank
-    shapes = [shape for name, shape in _attention_shapes(a).items() if name in adapter.attn_modules]
-    if adapter.apply_to_mlp:
-        d, f = a.hidden_size, a.intermediate_size
-        shapes += [(d, f), (d, f), (f, d)]
+    shapes = adapted_shapes(a, adapter)
     per_layer = sum(r * (inner + outer) + (outer if adapter.use_dora else 0) for inner, outer in shapes)
     output = r * (a.hidden_size + a.vocab_size) if adapter.apply_to_output else 0
     return a.num_hidden_layers * per_layer + output
-
-
-def _attention_shapes(a: Architecture) -> dict[str, tuple[int, int]]:
-    d, q, kv = a.hidden_size, a.query_size, a.key_value_size
-    return {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
 
 
 def rope_bytes(architecture: Architecture) -> int:
@@ -83,17 +84,16 @@ def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf1
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     """Bytes a token that one block keeps because of its adapters: inputs of A and of B, dropped inputs and masks."""
-    d, f, r = a.hidden_size, a.intermediate_size, adapter.rank
-    inner = {name: shape[0] for name, shape in _attention_shapes(a).items() if name in adapter.attn_modules}
-    mlp = (d, d, f) if adapter.apply_to_mlp else ()
-    total = e * r * (len(inner) + len(mlp))
+    d, f = a.hidden_size, a.intermediate_size
+    shapes = adapted_shapes(a, adapter)
+    total = float(e * adapter.rank * len(shapes))
+    if adapter.use_dora:
+        total += 2 * e * sum(outer for _, outer in shapes)  # the outputs of the frozen layer and of the adapter
     if adapter.dropout > 0:
-        return total + sum((e + 1) * width for width in (*inner.values(), *mlp))
-    if set(inner) & {"q_proj", "k_proj", "v_proj"}:
+        return total + (e + 1) * sum(inner for inner, _ in shapes)
+    if set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
         total += e * d
-    if mlp:
-        total += e * (d + f)
-    return total
+    return total + (e * (d + f) if adapter.apply_to_mlp else 0)
 
 
 def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
@@ -148,14 +148,23 @@ def footprint(
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks))
     root, block = _unsharded_bytes(a, adapter, e, gpus)
-    moments = [(0.0, forward), (root + block, backward)]
-    if checkpointing:
-        moments.append((block + root, layers * e * d + kept + _block_backward_bytes(a, adapter, e)))
+    held = layers * e * d + kept if checkpointing else layers * kept
+    inside = held + _block_backward_bytes(a, adapter, e)
+    # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
+    moments = tuple(
+        (extra, per_token + 24)
+        for extra, per_token in (
+            (_identity_bytes(a, adapter, e), blocks),
+            (0.0, forward),
+            (root + block, backward),
+            (root + block, inside),
+        )
+    )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
     per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
     dense = packed and gpu.startswith(_NO_FLEX_ATTENTION)
     masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
-    return Footprint(fixed, tuple(moments), per_position, masks)
+    return Footprint(fixed, moments, per_position, masks)
 
 
 def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
@@ -165,6 +174,13 @@ def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tu
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
     return float(root), 2.0 * e * (a.layer_params + adapters)
+
+
+def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes of the identity that DoRA sends through its adapter to get the product's weight, and of what comes out."""
+    if not adapter.use_dora:
+        return 0.0
+    return max((e * inner * (inner + 2 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -182,7 +198,7 @@ def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
 
 
 def _workspace_bytes(gpu: str) -> float:
-    return WORKSPACE_MIB.get(gpu.split("-")[0], WORKSPACE_DEFAULT_MIB) * 2**20
+    return WORKSPACE_MIB.get(gpu.split("-", 1)[0], WORKSPACE_DEFAULT_MIB) * 2**20
 
 
 def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int = 1) -> float:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from runplan.estimate import memory
 from runplan.estimate.speed import Task, peak_flops, work
@@ -39,8 +40,9 @@ class Observation:
     """Why the log cannot be true; empty when nothing speaks against it."""
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
-    """A model's name without what differs between a builder, a folder and a repository.
+    """A model's name without what differs between a builder, a folder and a repository: `llama321b`.
 
     >>> canonical("torchtune.models.llama3_2.lora_llama3_2_1b") == canonical("meta-llama/Llama-3.2-1B-Instruct")
     True
@@ -62,11 +64,13 @@ def match_model(run: PriorRun, models: Mapping[str, Architecture]) -> tuple[Arch
         for name, found in models.items():
             if canonical(name) == wanted:
                 return found, True
-    if run.params_b:
-        nearest = min(models.values(), key=lambda a: abs(math.log(a.params / 1e9 / run.params_b)), default=None)
-        if nearest and abs(math.log(nearest.params / 1e9 / run.params_b)) < _LAST_RESORT:
-            return nearest, False
-    return None
+    if run.params_b is None or run.params_b <= 0:
+        return None
+    billions = run.params_b
+    nearest = min(models.values(), key=lambda a: abs(math.log(a.params / 1e9 / billions)), default=None)
+    if nearest is None or abs(math.log(nearest.params / 1e9 / billions)) >= _LAST_RESORT:
+        return None
+    return nearest, False
 
 
 def find_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:

@@ -128,13 +128,15 @@ def _sized(w: Workload, model: str, prior: PriorRun, prior_model: str) -> Sizing
 
 def _evidence(prior: PriorRun, prior_model: str, model: str, line: tuple[float, bool]) -> tuple[str, ...]:
     said = [
-        f"{prior.path}: {prior_model}, batch {prior.batch_size}, {_speed(prior):.2f} it/s, first memory line "
-        f"{line[0]:.2f} GiB; hand rules, p95 = {P95_OVER_P50} × p50"
+        (
+            f"{prior.path}: {prior_model}, batch {prior.batch_size}, {_speed(prior):.2f} it/s, first memory line "
+            f"{line[0]:.2f} GiB; hand rules, p95 = {P95_OVER_P50} x p50"
+        )
     ]
     if model != prior_model:
         slower = SLOWER_THAN_1B[model] / SLOWER_THAN_1B[prior_model]
         larger = MEMORY_OF_1B[model] / MEMORY_OF_1B[prior_model]
-        said.append(f"{model} taken as {slower:.3g}× slower and {larger:.3g}× larger than {prior_model}")
+        said.append(f"{model} taken as {slower:.3g}x slower and {larger:.3g}x larger than {prior_model}")
     if line[1]:
         said.append(
             "that memory line is 'Memory stats after model init' (weights only), which the hand method reads as the "

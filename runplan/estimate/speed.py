@@ -167,7 +167,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     backward = 0 if forward_only else 1
     # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
     flop = 2 * (blocks + head) * (1 + backward) + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
-    attention = 2 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
+    attention = 4 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
     element = memory.ELEMENT_BYTES[dtype]
     layer = _layer_traffic(a, adapter, element)
     logits = _head_traffic(a, element)
@@ -188,10 +188,7 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
     stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
-    shapes = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
-    adapted = [shape for name, shape in shapes.items() if name in adapter.attn_modules]
-    adapted += [(d, f), (d, f), (f, d)] if adapter.apply_to_mlp else []
-    adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted)
+    adapters = sum(e * inner + 6 * e * outer for inner, outer in memory.adapted_shapes(a, adapter))
     return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters
 
 
