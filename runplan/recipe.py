@@ -116,6 +116,9 @@ def _custom(config: Config, custom: str) -> Recipe | Problem:
         file = Path(custom).expanduser().absolute()
         if not file.is_file():
             return Problem(f"the recipe {custom} is not there ({file})", "recipe.custom", "correct the path")
+        if file.suffix != ".py" or "." in file.stem:
+            what = f"torchtune imports a recipe by its file name, and {file.name} is no module's name"
+            return Problem(what, "recipe.custom", "rename it to something like my_recipe.py")
         name = str(file)
     note = ""
     if config.validation:

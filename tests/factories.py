@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
 from runplan.paths import CONF_DIR, TEMPLATES_DIR
 from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.recipe import choose_recipe
-from runplan.trainers.builders import complete_trainer_defaults
+from runplan.trainers.settings import complete_trainer_defaults
 
 # What planning fills in where conf/ has a mark.
 ESTIMATED = {
@@ -29,9 +28,15 @@ ESTIMATED = {
 }
 
 
+@cache
+def conf_file(name: str) -> dict[str, Any]:
+    """A file of conf/ as plain data; not to be changed."""
+    return yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+
+
 def option(group: str, name: str) -> dict[str, Any]:
-    """One file of conf/ with the files of its own group that its defaults list names."""
-    data = yaml.safe_load((CONF_DIR / group / f"{name}.yaml").read_text()) or {}
+    """One option of a group, with those of the same group that its defaults list names."""
+    data = dict(conf_file(f"{group}/{name}"))
     merged: dict[str, Any] = {}
     for parent in data.pop("defaults", ["_self_"]):
         merged |= data if parent == "_self_" else option(group, parent)
@@ -40,7 +45,7 @@ def option(group: str, name: str) -> dict[str, Any]:
 
 def make_config(**overrides: Any) -> Config:
     """A typed configuration; `model="3B"` picks an option, `lora__rank=4` sets a key."""
-    tree = yaml.safe_load((CONF_DIR / "runplan.yaml").read_text())
+    tree = dict(conf_file("runplan"))
     groups = {k: v for item in tree.pop("defaults")[2:] for k, v in item.items() if not k.startswith("override")}
     del tree["hydra"]
     for group, name in groups.items():
@@ -84,9 +89,8 @@ def make_run(
     config = config or make_config()
     if model is None:
         folder = f"/models/{config.model.folder}"
-        model = ModelFacts(
-            folder, Status.ok, make_architecture(config), True, ("model.safetensors",), 2 * 10**9, "bf16"
-        )
+        architecture, shards = make_architecture(config), ("model.safetensors",)
+        model = ModelFacts(folder, Status.ok, architecture, from_disk=True, shards=shards, size_bytes=2 * 10**9)
     if dataset is None:
         splits = {role: Split(role, 800) for role in ("train", "validation", "test")}
         kind = config.dataset.type.value
@@ -134,6 +138,7 @@ def make_plan(*runs: PlannedRun, group: str = "words") -> Plan:
     return Plan(group, f"/groups/{group}", "model=1B", design, runs or (make_run(),), (), (), Interval(0.5, 1.0))
 
 
+@cache
 def make_templates(folder: Path = TEMPLATES_DIR) -> jinja2.Environment:
     """The templates as `render.environment` gives them."""
     made = jinja2.Environment(
@@ -145,8 +150,3 @@ def make_templates(folder: Path = TEMPLATES_DIR) -> jinja2.Environment:
     )
     made.filters["yaml"] = yaml_text.scalar
     return made
-
-
-def with_facts(facts: DatasetFacts, **changes: Any) -> DatasetFacts:
-    """The same facts with some of them changed."""
-    return replace(facts, **changes)

@@ -6,17 +6,14 @@ take any dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-from runplan.config import Config, Dtype, Model
-from runplan.errors import Problem
+from runplan.config import Config, Model
 from runplan.facts import Architecture, Finding, Status
 
 LLAMA = frozenset({"llama2", "llama3", "llama3_1", "llama3_2", "llama3_3"})
 FAMILIES = LLAMA | {"qwen2_5"}
-ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "output_proj")
-SCHEDULERS = ("cosine", "none")
 
 
 @dataclass(frozen=True)
@@ -222,55 +219,3 @@ def _disagreements(architecture: Architecture, described: Model) -> list[Finding
 
 def _invalid(detail: str, fix: str) -> Finding:
     return Finding(Status.invalid, detail, fix)
-
-
-def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:
-    """Settings that torchtune would refuse, or would fail on after the job has waited in the queue."""
-    lora, problems = config.lora, []
-    unknown = [name for name in lora.attn_modules if name not in ATTENTION_MODULES]
-    if unknown or not lora.attn_modules:
-        said = ", ".join(unknown) if unknown else "nothing"
-        problems.append(
-            Problem(f"adapters on {said}", "lora.attn_modules", f"use any of {', '.join(ATTENTION_MODULES)}")
-        )
-    if lora.apply_to_output and architecture.tie_word_embeddings:
-        what = "adapters on the output head, which this model shares with its embeddings"
-        problems.append(Problem(what, "lora.apply_to_output", "use lora.apply_to_output=false"))
-    if config.optimizer.lr_scheduler not in SCHEDULERS:
-        what = f"no schedule is called {config.optimizer.lr_scheduler!r}"
-        problems.append(Problem(what, "optimizer.lr_scheduler", f"use one of {', '.join(SCHEDULERS)}"))
-    if "{input}" not in config.prompt:
-        problems.append(
-            Problem("the prompt has no {input}: every row would be the same", "prompt", "put {input} in it")
-        )
-    longest = architecture.max_position_embeddings
-    if config.max_seq_len > longest:
-        what = f"sequences of {config.max_seq_len} tokens, the model takes {longest}"
-        problems.append(Problem(what, "max_seq_len", f"use max_seq_len={longest} or less"))
-    complete = complete_trainer_defaults(config, architecture)
-    if config.trainer.activation_offloading and not (
-        complete.activation_checkpointing and config.trainer.device == "cuda"
-    ):
-        what = "activation offloading works only with activation checkpointing and on CUDA"
-        problems.append(Problem(what, "trainer.activation_offloading", "set activation_checkpointing=true"))
-    return tuple(problems)
-
-
-def complete_trainer_defaults(config: Config, architecture: Architecture) -> Config:
-    """The configuration with what the user left open (checkpointing, compile, dtype) as torchtune ships it.
-
-    Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
-    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off). Where
-    bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
-    """
-    many = config.resources.gpus > 1
-    checkpointing = architecture.params > (50e9 if many else 2e9)
-    bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
-    return replace(
-        config,
-        activation_checkpointing=checkpointing
-        if config.activation_checkpointing is None
-        else config.activation_checkpointing,
-        compile=False if config.compile is None else config.compile,
-        dtype=(Dtype.bf16 if bf16 else Dtype.fp32) if config.dtype is None else config.dtype,
-    )

@@ -1,4 +1,4 @@
-"""torchtune 0.6.1's side of a run: the complete finetune.yaml, the files it needs beside it, and the command.
+"""torchtune 0.6.1's side of a run: the complete finetune.yaml and the files it needs beside it.
 
 Paths inside the run (artifacts, logs, the dataset cache) are relative to the run directory, where the job starts, so
 that a group can be moved; models and data are absolute.
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, ModelFacts
 from runplan.paths import RECIPES_DIR
-from runplan.plan import Plan, PlannedRun, Recipe
-from runplan.trainers.builders import LLAMA, builder, checkpoint_type
+from runplan.plan import Plan, PlannedRun
+from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
+from runplan.trainers.settings import complete_trainer_defaults, setting_problems
 
 if TYPE_CHECKING:
     import jinja2
+
+__all__ = ["builder_problems", "complete_trainer_defaults", "sections", "setting_problems", "training_files"]
 
 CONFIG_FILE = "finetune.yaml"
 PROMPT_FILE = "run_prompt.py"
@@ -45,21 +48,6 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
 @cache
 def _shipped(name: str) -> str:
     return (RECIPES_DIR / name).read_text(encoding="utf-8")
-
-
-def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
-    """The command that trains, to be started in the run directory.
-
-    `tune run` takes a recipe of its own by name and a file only as a module below the current directory, so that a
-    user's file elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
-    """
-    config = ("--config", CONFIG_FILE)
-    if recipe.custom and recipe.name.endswith(".py"):
-        if recipe.distributed:
-            return ("torchrun", "--standalone", "--nproc_per_node", str(gpus), recipe.name, *config)
-        return ("python", recipe.name, *config)
-    workers = ("--nproc_per_node", str(gpus)) if recipe.distributed else ()
-    return ("tune", "run", *workers, recipe.shipped or recipe.name, *config)
 
 
 def sections(plan: Plan, run: PlannedRun) -> dict[str, Any]:

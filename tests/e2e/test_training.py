@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from factories import make_config, make_plan, make_run, make_templates
+
 from runplan.facts import DatasetFacts, ModelFacts, Split, Status
 from runplan.recipe import choose_recipe
-from runplan.trainers.torchtune import launch_command, training_files
+from runplan.trainers.torchtune import training_files
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 
@@ -49,7 +49,13 @@ def make_tiny_model(folder, **changes):
         (folder / name).write_bytes(content)
     shards = tuple(sorted(path.name for path in folder.glob("*.safetensors")))
     return ModelFacts(
-        str(folder), Status.ok, architecture, True, shards, 1, "bf16", "tokenizer.json", "original/tokenizer.model"
+        str(folder),
+        Status.ok,
+        architecture,
+        from_disk=True,
+        shards=shards,
+        tokenizer="tokenizer.json",
+        tiktoken="original/tokenizer.model",
     )
 
 
@@ -205,7 +211,7 @@ def test_constant_learning_rate(model, dataset, tmp_path, monkeypatch):
 def test_tune_runs_the_shipped_recipe(model, dataset, tmp_path):
     run = planned(model, dataset)
     write(run, tmp_path)
-    done = start(launch_command(run.recipe, 1), tmp_path)
+    done = start(("tune", "run", run.recipe.shipped, "--config", "finetune.yaml"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"Validation loss: \d+\.\d+ \| step 2 \| 4 batches", done.stderr)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == sorted(

@@ -1,0 +1,71 @@
+"""What torchtune does where the user says nothing, and what it would refuse of what the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from runplan.config import Config, Dtype
+from runplan.errors import Problem
+from runplan.facts import Architecture
+
+ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "output_proj")
+SCHEDULERS = ("cosine", "none")
+
+
+def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:
+    """Settings that torchtune would refuse, or would fail on after the job has waited in the queue."""
+    return (*_adapters(config, architecture), *_texts(config), *_training(config, architecture))
+
+
+def _adapters(config: Config, architecture: Architecture) -> Iterator[Problem]:
+    lora = config.lora
+    unknown = [name for name in lora.attn_modules if name not in ATTENTION_MODULES]
+    if unknown or not lora.attn_modules:
+        what = f"adapters on {', '.join(unknown) or 'no attention projection'}, which torchtune cannot make"
+        yield Problem(what, "lora.attn_modules", f"use any of {', '.join(ATTENTION_MODULES)}")
+    if lora.apply_to_output and architecture.tie_word_embeddings:
+        what = "adapters on the output head, which this model shares with its embeddings"
+        yield Problem(what, "lora.apply_to_output", "use lora.apply_to_output=false")
+
+
+def _texts(config: Config) -> Iterator[Problem]:
+    if "{input}" not in config.prompt:
+        yield Problem("the prompt has no {input}: every row would be the same", "prompt", "put {input} in it")
+    if config.system_prompt == "???":
+        what = "torchtune reads the system prompt ??? as a value that was forgotten"
+        yield Problem(what, "system_prompt", "add a word or a space to it")
+
+
+def _training(config: Config, architecture: Architecture) -> Iterator[Problem]:
+    if config.optimizer.lr_scheduler not in SCHEDULERS:
+        what = f"no schedule is called {config.optimizer.lr_scheduler!r}"
+        yield Problem(what, "optimizer.lr_scheduler", f"use one of {', '.join(SCHEDULERS)}")
+    longest = architecture.max_position_embeddings
+    if config.max_seq_len > longest:
+        what = f"sequences of {config.max_seq_len} tokens, the model takes {longest}"
+        yield Problem(what, "max_seq_len", f"use max_seq_len={longest} or less")
+    recomputes = complete_trainer_defaults(config, architecture).activation_checkpointing
+    if config.trainer.activation_offloading and not (recomputes and config.trainer.device == "cuda"):
+        what = "activation offloading works only with activation checkpointing and on CUDA"
+        yield Problem(what, "trainer.activation_offloading", "set activation_checkpointing=true, trainer.device=cuda")
+
+
+def complete_trainer_defaults(config: Config, architecture: Architecture) -> Config:
+    """The configuration with what the user left open (checkpointing, compile, dtype) as torchtune ships it.
+
+    Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
+    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off). Where
+    bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
+    """
+    many = config.resources.gpus > 1
+    checkpointing = architecture.params > (50e9 if many else 2e9)
+    bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
+    return replace(
+        config,
+        activation_checkpointing=checkpointing
+        if config.activation_checkpointing is None
+        else config.activation_checkpointing,
+        compile=False if config.compile is None else config.compile,
+        dtype=(Dtype.bf16 if bf16 else Dtype.fp32) if config.dtype is None else config.dtype,
+    )
