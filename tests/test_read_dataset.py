@@ -122,8 +122,10 @@ def test_garbage_never_raises(tmp_path, content):
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["train", "test", "input", "output", "messages", "role", "content"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["train", "test", "input", "output", "messages", "role", "content"]), inner)
+    ),
     max_leaves=12,
 )
 

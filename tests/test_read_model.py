@@ -184,7 +184,14 @@ def test_llama_3_2_1b_agrees_with_conf_and_counts_its_parameters():
         ({"rope_scaling": None, "rope_theta": 10000.0, "vocab_size": 32000}, "llama2"),
         ({"rope_scaling": None, "rope_theta": None}, "llama2"),
         ({"model_type": "qwen2"}, "qwen2_5"),
-        ({"rope_scaling": None, "rope_theta": None, "rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 32.0}}, "llama3_2"),
+        (
+            {
+                "rope_scaling": None,
+                "rope_theta": None,
+                "rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 32.0},
+            },
+            "llama3_2",
+        ),
     ],
 )
 def test_the_family_follows_from_vocabulary_and_rope(changes, family):
@@ -252,7 +259,9 @@ def test_an_index_that_disagrees_with_the_shards(folder):
     assert "disagree about 1 tensors, such as lm_head.weight" in details(read_model(folder, HF))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', '{"weight_map": {}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', '{"weight_map": {}}']
+)
 def test_a_bad_index_is_named(folder, text):
     (folder / "model.safetensors.index.json").write_text(text)
     facts = read_model(folder, HF)
@@ -316,7 +325,9 @@ def test_garbage_in_place_of_a_shard_is_an_error_of_ours(tmp_path, content):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "original/tokenizer.model"]), st.binary())
+@given(
+    st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "original/tokenizer.model"]), st.binary()
+)
 def test_garbage_in_any_file_never_raises(folder, name, content):
     (folder / name).write_bytes(content)
     read_model(folder, HF)

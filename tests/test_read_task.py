@@ -114,15 +114,16 @@ def test_inspect_runs_the_capitalization_task_case_sensitively(tmp_path):
     import json
 
     from inspect_ai import eval as inspect_eval
-    from inspect_ai.model import ModelOutput, get_model
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
     data = tmp_path / "words.json"
     pairs = [("apple", "Apple"), ("berry", "Berry"), ("cherry", "Cherry")]
     data.write_text(json.dumps({"test": [{"input": word, "output": answer} for word, answer in pairs]}))
     answers = ["Apple", "berry", "It is Cherry"]
-    model = get_model(
-        "mockllm/model", custom_outputs=[ModelOutput.from_content("mockllm/model", answer) for answer in answers]
-    )
+    outputs = [ModelOutput.from_content("mockllm/model", answer) for answer in answers]
+    for output in outputs:
+        output.usage = ModelUsage()  # otherwise the mock counts tokens with a tokenizer that it downloads
+    model = get_model("mockllm/model", custom_outputs=outputs)
     (log,) = inspect_eval(
         f"{TASKS_DIR}/capitalization/inspect.py@capitalization",
         model=model,
@@ -132,6 +133,6 @@ def test_inspect_runs_the_capitalization_task_case_sensitively(tmp_path):
         max_samples=1,
         display="none",
     )
-    assert log.status == "success"
+    assert log.status == "success", log.error
     assert log.results.scores[0].metrics["accuracy"].value == pytest.approx(1 / 3)
     assert [message.text for message in log.samples[0].messages[:2]] == ["Be brief.", "Word: apple"]

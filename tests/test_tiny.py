@@ -6,7 +6,14 @@ from runplan.errors import StoreError
 from runplan.facts import Architecture, Status
 from runplan.read.model import read_model
 
-TEXTS = ["hello", " Hello  world\n\n", "naïve Ünïcode 漢字 🙂", "it's 12345 o'clock", "<|eot_id|>", "tab\tand\r\nlines  "]
+TEXTS = [
+    "hello",
+    " Hello  world\n\n",
+    "naïve Ünïcode 漢字 🙂",
+    "it's 12345 o'clock",
+    "<|eot_id|>",
+    "tab\tand\r\nlines  ",
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +122,9 @@ def test_transformers_loads_it_and_renders_the_chat_format(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.num_parameters() == tiny.TINY.params
-    text = tokenizer.apply_chat_template([{"role": "user", "content": " hi "}], add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": " hi "}], add_generation_prompt=True, tokenize=False
+    )
     assert text == (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
