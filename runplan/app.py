@@ -22,7 +22,6 @@ from hydra.core.global_hydra import GlobalHydra
 from runplan import resolvers
 from runplan.check_command import check_command
 from runplan.complaints import translated
-from runplan.compose import CONFIG_NAME
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
 from runplan.paths import CONF_DIR, named_conf_dirs
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import DictConfig
 
+    from runplan.sweep import Sweep
+
+CONFIG_NAME = "runplan"
 VERSION_BASE = "1.3"
 
 
@@ -85,8 +87,12 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
     with started(config_dir) as made:
         check_command(overrides, made.config_loader)
         with translated():
-            code = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
-    return int(code or 0)
+            sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
+    for note in sweep.notes:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
+    from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
+
+    return plan_group(sweep.composed, sweep.command, sweep.experiment)
 
 
 def _task(_: DictConfig) -> None:

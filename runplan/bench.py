@@ -123,7 +123,7 @@ class Workshop:
         composed = Composed(
             config=reading.config,
             estimated=reading.estimated,
-            overrides=tuple(line_of(override) for override in combination),
+            overrides=tuple(line_of(o) for o in combination if not o.key_or_group.startswith("sweep")),
             factors=self._factors(combination, base, reading),
             choices=base.choices,
             tree=reading.tree,

@@ -10,6 +10,7 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from runplan.check_files import OPEN
 from runplan.complaints import option_advice, problems_of, unknown_key
 from runplan.compose import apply, refuse_hydra_groups
 from runplan.config import iter_keys
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.types import Override
-
-OPEN = ("evaluation.args.", "site.env.")
-"""Keys below these are the user's own."""
 
 
 def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
@@ -85,7 +83,7 @@ class _Checker:
     def name(self, override: Override) -> list[Problem]:
         """Whether the key or group is there."""
         key = override.key_or_group
-        if key in self._keys or self._is_group(override) or key.startswith(OPEN):
+        if key in self._keys or self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
             return []
         known = [*self._keys, *self._groups]
         near = did_you_mean(key, known)

@@ -10,6 +10,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
+from runplan.check_files import file_problems
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.suggest import did_you_mean, listed
@@ -27,7 +28,7 @@ _UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
 _IN_FILE = re.compile(r"^In '([^']+)':")
 _NOT_IN_DEFAULTS = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 _CONVERTED = re.compile(r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL)
-_MERGED_LINE = re.compile(r"Error merging override (.*)", re.DOTALL)
+_SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)' requires --multirun")
 
 
 @contextmanager
@@ -61,7 +62,8 @@ def problems_of(error: BaseException) -> tuple[Problem, ...]:
         if isinstance(cause, MissingConfigException):
             return (_missing_file(cause),)
     text = "\n".join(str(cause) for cause in chain)
-    return (_by_text(text),)
+    inside = _IN_FILE.search(text)
+    return tuple(file_problems(inside[1])) if inside and file_problems(inside[1]) else (_by_text(text),)
 
 
 def _broken_yaml(error: yaml.YAMLError) -> Problem:
@@ -87,7 +89,8 @@ def _missing_file(error: MissingConfigException) -> Problem:
 
 
 def option_advice(option: str, options: list[str]) -> str:
-    """Near options of a group, or all."""
+    """Near options of a group, or all; files such as `_request.yaml` are parts of others."""
+    options = [name for name in options if not name.startswith("_")]
     return did_you_mean(option, options, f"options: {listed(options)}")
 
 
@@ -119,6 +122,11 @@ def _by_text(text: str) -> Problem:
     unknown = _UNKNOWN.search(text)
     if unknown and not unknown[1].startswith("hydra"):
         return unknown_key(full_key[1] if full_key else unknown[1], file)
+    several = _SEVERAL.search(text)
+    if several:
+        line = next(part for part in several.groups() if part)
+        fix = "name one value, or write a list as key=[a,b]"
+        return Problem(f"{line} names several values, and only planning takes a sweep", line.partition("=")[0], fix)
     group = _NOT_IN_DEFAULTS.search(text)
     if group:
         return Problem(f"{group[1]} is not among the defaults", group[1], f"add it: +{group[1]}=…")

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from hydra.plugins.config_source import ConfigResult, ConfigSource
 
-CONFIG_NAME = "runplan"
-
-
 @dataclass
 class Base:
     """A composed choice of groups; scalar overrides are not applied yet."""
@@ -48,8 +45,9 @@ def _is_hydra(default: InputDefault) -> bool:
 class _ReadOnce(IConfigRepository):
     """A repository that reads each file once and takes what concerns Hydra itself out of it."""
 
-    def __init__(self, inner: CachingConfigRepository) -> None:
+    def __init__(self, inner: CachingConfigRepository, primary: str) -> None:
         self._inner = inner
+        self._primary = primary
         self._found: dict[str, ConfigResult | None] = {}
         self._groups: dict[str, bool] = {}
         self.hydra: dict[str, DictConfig] = {}
@@ -66,7 +64,7 @@ class _ReadOnce(IConfigRepository):
             return found
         found = copy.copy(found)
         found.config = copy.deepcopy(found.config)
-        if config_path == CONFIG_NAME or (found.header or {}).get("package") == "_global_":
+        if config_path == self._primary or (found.header or {}).get("package") == "_global_":
             with open_dict(found.config):
                 node = found.config.pop("hydra", None)
             if isinstance(node, DictConfig):
@@ -114,11 +112,12 @@ class _ReadOnce(IConfigRepository):
 class Composer:
     """Composes choices of groups over one search path; each distinct choice once."""
 
-    def __init__(self, loader: ConfigLoaderImpl, hydra_lines: Sequence[str] = ()) -> None:
-        """`hydra_lines`: overrides of Hydra's own keys; `hydra.searchpath` is among them."""
+    def __init__(self, loader: ConfigLoaderImpl, primary: str, hydra_lines: Sequence[str] = ()) -> None:
+        """`primary`: name of the config; `hydra_lines`: overrides of Hydra's own keys, such as `hydra.searchpath`."""
         self._loader = loader
-        _, inner = loader._parse_overrides_and_create_caching_repo(CONFIG_NAME, list(hydra_lines))
-        self._files = _ReadOnce(inner)
+        self._primary = primary
+        _, inner = loader._parse_overrides_and_create_caching_repo(primary, list(hydra_lines))
+        self._files = _ReadOnce(inner, primary)
         self._bases: dict[tuple[str, ...], Base] = {}
 
     def chooses_group(self, override: Override) -> bool:
@@ -148,7 +147,7 @@ class Composer:
         repository = CachingConfigRepository(self._files)
         found = create_defaults_list(
             repo=repository,
-            config_name=CONFIG_NAME,
+            config_name=self._primary,
             overrides_list=overrides,
             prepend_hydra=False,
             skip_missing=False,

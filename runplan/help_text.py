@@ -39,7 +39,8 @@ def groups() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs())):
         for group in _subfolders(folder):
-            options = (file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml"))
+            files = (file for file in group.rglob("*.yaml") if not file.name.startswith("_"))
+            options = (file.relative_to(group).as_posix().removesuffix(".yaml") for file in files)
             found.setdefault(group.name, set()).update(options)
     return {name: sorted(options) for name, options in sorted(found.items()) if options}
 

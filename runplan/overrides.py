@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
+from runplan.complaints import QUOTING
 from runplan.errors import ConfigError, Problem
 from runplan.suggest import did_you_mean, listed
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hydra.core.config_loader import ConfigLoader
-
-QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
 
 MOST_LEVELS = 100_000
 """More levels of a key, or combinations in all, are taken for a mistake; SLURM's queues hold fewer."""
@@ -106,6 +105,9 @@ def _level_lines(override: Override, problems: list[Problem]) -> list[str]:
         return []
     try:
         levels = list(itertools.islice(override.sweep_string_iterator(), MOST_LEVELS + 1))
+        if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            # Files such as resources/_request.yaml are parts of others, no options.
+            levels = [level for level in levels if not level.startswith("_")]
     except (HydraException, ValueError) as error:
         problems.append(Problem(f"{override.input_line}: {error}", key, "mend the range"))
         return []
@@ -133,7 +135,9 @@ def paired(found: Sequence[Axis], zips: Sequence[Sequence[str]]) -> list[Axis]:
     ]
     if problems:
         raise ConfigError(problems)
-    merged = {key: _zipped([by_key[other] for other in keys]) for keys in zips for key in keys}
+    merged: dict[str, Axis] = {}
+    for keys in zips:
+        merged |= dict.fromkeys(keys, _zipped([by_key[key] for key in keys]))
     result = [merged.get(axis.keys[0], axis) if axis.swept else axis for axis in found]
     return list({id(axis): axis for axis in result}.values())
 

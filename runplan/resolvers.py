@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from runplan.plan import Composed
 
 PREFIX = "rp."
@@ -72,14 +74,29 @@ class _Last:
         self._root: DictConfig | None = None
 
     def composed(self, root: DictConfig) -> Composed:
-        from runplan.compose import composed_of, fixed_values  # noqa: PLC0415 - compose imports this module
+        from runplan.bench import composed_of  # noqa: PLC0415 - it imports this module
 
+        now = composed_of(root)
         last = self._composed
-        if last is None or self._root is not root or fixed_values(root, last.estimated) != self._fixed:
-            self._root, self._composed = root, composed_of(root)
-            self._fixed = fixed_values(root, self._composed.estimated)
-        assert self._composed is not None
-        return self._composed
+        if last is None or self._root is not root or not _unchanged(last, now):
+            self._root, self._composed = root, now
+            return now
+        return last
+
+
+def _unchanged(last: Composed, now: Composed) -> bool:
+    """Whether two readings of a config differ only in keys that were marks in the first."""
+    before, after = dict(leaves(last.tree)), dict(leaves(now.tree))
+    return all(after.get(key) == value for key, value in before.items() if mark_of(value) is None and "${" not in str(value))
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in nested mappings that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 _last = _Last()

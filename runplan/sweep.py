@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,16 @@ class Sweep:
     """Every run of a sweep, in Hydra's order."""
 
     composed: list[Composed]
+    command: str = ""
+    """The overrides that make this plan again."""
     notes: list[str] = field(default_factory=list)
     """What the user should know, but need not change."""
+
+    @property
+    def experiment(self) -> str | None:
+        """The experiment file that all runs share; None when there is none, or several."""
+        names = {run.choices.get("experiment") for run in self.composed}
+        return names.pop() if len(names) == 1 else None
 
 
 def compose_sweep(
@@ -53,12 +60,13 @@ def compose_sweep(
     Raises:
         ConfigError: everything that is wrong with any of the combinations.
     """
-    composer = Composer(loader, list(config.hydra.overrides.hydra))
+    refuse_hydra_groups(config.hydra.runtime.choices)
+    composer = Composer(loader, str(config.hydra.job.config_name), list(config.hydra.overrides.hydra))
     overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     _make_hydra_known(config)
-    found = Sweep([])
+    found = Sweep([], command_line(loader, config, arguments))
     for branch in _branches(composer, overrides, loader):
-        given = _given(composer, config, branch, n_params=len(params))
+        given = _given(composer, config, branch, frozenset(arguments))
         part = _compose_branch(Workshop(composer, branch, given))
         found.composed += part.composed
         found.notes += part.notes
@@ -70,10 +78,11 @@ def _make_hydra_known(config: DictConfig) -> None:
     HydraConfig.instance().set_config(config)
 
 
-def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], n_params: int) -> Base | None:
+def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], lines: frozenset[str]) -> Base | None:
     """Hydra's composition as a base, if all runs share its groups and its constants may go on first."""
     groups_vary = any(axis.swept and composer.chooses_group(axis.levels[0][0]) for axis in branch)
-    if n_params or groups_vary or Workshop(composer, branch).ordered:
+    constants = {axis.levels[0][0].input_line for axis in branch if not axis.swept}
+    if groups_vary or not constants <= lines or Workshop(composer, branch).ordered:
         return None
     return given_base(config, ours(config.hydra.runtime.choices))
 
@@ -107,7 +116,7 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     kept, notes = remaining(crossed, at(tree, "sweep.exclude"), default)
     kept, more = distinct(kept)
     problems: dict[str, Problem] = {}
-    found = Sweep([], notes + more)
+    found = Sweep([], notes=notes + more)
     for combination in kept:
         try:
             composed, missing = workshop.compose(combination)
@@ -120,29 +129,6 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     if problems:
         raise ConfigError(list(problems.values()))
     return found
-
-
-def plan_sweep(
-    loader: ConfigLoaderImpl, config: DictConfig, params: Mapping[str, str], arguments: Sequence[str]
-) -> int:
-    """Compose a sweep and plan it; what comes back is the exit code.
-
-    Raises:
-        RunplanError: as composing and planning raise it.
-    """
-    refuse_hydra_groups(config.hydra.runtime.choices)
-    sweep = compose_sweep(loader, config, params, arguments)
-    for note in sweep.notes:
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
-    from runplan.group import plan_group  # noqa: PLC0415 - heavy, and not needed when composing fails
-
-    return plan_group(sweep.composed, command_line(loader, config, arguments), experiment_of(sweep.composed))
-
-
-def experiment_of(composed: Sequence[Composed]) -> str | None:
-    """The experiment file that all runs share; None when there is none, or several."""
-    names = {run.choices.get("experiment") for run in composed}
-    return names.pop() if len(names) == 1 else None
 
 
 def command_line(loader: ConfigLoaderImpl, config: DictConfig, arguments: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="runplan", node=Runplan
 
 
 class RunplanSweeper(Sweeper):
-    """Composes every combination and hands all of them to the planner at once."""
+    """Composes every combination and hands all of them back at once; planning is not a job of Hydra's."""
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = dict(params or {})
@@ -47,12 +47,12 @@ class RunplanSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plan the sweep; what comes back is the exit code."""
-        from runplan.sweep import plan_sweep  # noqa: PLC0415 - other Hydra applications must not pay for it
+        """Every run of the sweep as a `runplan.sweep.Sweep`; the caller plans them."""
+        from runplan.sweep import compose_sweep  # noqa: PLC0415 - other Hydra applications must not pay for it
 
         assert self.hydra_context is not None
         assert self.config is not None
-        return plan_sweep(self.hydra_context.config_loader, self.config, self.params, list(arguments))
+        return compose_sweep(self.hydra_context.config_loader, self.config, self.params, list(arguments))
 
 
 class WorkingFolderSource(FileConfigSource):

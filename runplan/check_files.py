@@ -1,0 +1,77 @@
+"""Everything that is wrong with one config file of the user's, with line numbers; Hydra stops at the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runplan.config import Config, iter_keys
+from runplan.errors import Problem
+from runplan.paths import CONF_DIR, user_conf_dirs
+from runplan.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OPEN = ("evaluation.args", "site.env")
+"""Keys below these are the user's own."""
+
+_NOT_KEYS = ("defaults", "hydra")
+_GLOBAL = "# @package _global_"
+
+
+def find(name: str) -> Path | None:
+    """The file of a config such as `lora/mine`; the user's come first."""
+    folders = [*(conf.path for conf in user_conf_dirs()), CONF_DIR]
+    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def file_problems(name: str) -> list[Problem]:
+    """Unknown keys and values of the wrong type in a config such as `lora/mine`; empty when it cannot be found."""
+    path = find(name)
+    if path is None:
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    prefix = "" if text.startswith(_GLOBAL) or "/" not in name else name.rpartition("/")[0].replace("/", ".") + "."
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError):
+        return []
+    known = frozenset(iter_keys())
+    return [
+        problem
+        for key, line, value in _entries(root, values, prefix, known)
+        if (problem := _problem(key, value, known, f"{path}, line {line}"))
+    ]
+
+
+def _entries(node: Any, values: Any, prefix: str, known: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
+    """Key, line and value of every leaf of a YAML mapping; mappings under known groups are entered."""
+    if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
+        return
+    for name, inner in node.value:
+        key = f"{prefix}{name.value}"
+        if key in _NOT_KEYS or name.value not in values:
+            continue
+        value = values[name.value]
+        if isinstance(value, dict) and key in known and key not in OPEN:
+            yield from _entries(inner, value, f"{key}.", known)
+        else:
+            yield key, name.start_mark.line + 1, value
+
+
+def _problem(key: str, value: Any, known: frozenset[str], where: str) -> Problem | None:
+    if key not in known:
+        return Problem(f"there is no key {key}", where, did_you_mean(key, known, "`runplan --cfg job` lists all keys"))
+    if value == MISSING:
+        return None
+    try:
+        OmegaConf.update(OmegaConf.structured(Config), key, value, merge=True)
+    except OmegaConfBaseException as error:
+        return Problem(f"{key}: {str(error).splitlines()[0]}", where)
+    return None
