@@ -260,8 +260,12 @@ def _risks(document: Mapping[str, Any]) -> list[Block]:
 
 def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
     place = shlex.quote(directory)
-    lines = (f"cd {place} && ./submit_all.sh", f"runplan submit {place}")
-    blocks: list[Block] = [Commands((f"{lines[0]}    # plain sbatch", f"{lines[1]}    # the same, one program"))]
+    every = (f"{place}/submit_all.sh", 'squeue -u "$USER"')
+    one = next((run["dir"] for run in document["runs"] if run["type"] == "fine-tuned"), None)
+    blocks: list[Block] = [Item("Everything, safe to run again, and how it is doing:"), Commands(every)]
+    if one is not None:
+        alone = f"cd {shlex.quote(f'{directory}/{one}')} && sbatch finetune.slurm"
+        blocks += [Item("One run alone:"), Commands((alone,))]
     lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]
     fixes = tuple(dict.fromkeys(check["fix"] for check in lacking if check["fix"]))
     if lacking:

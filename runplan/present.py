@@ -1,7 +1,5 @@
 """What a group's directory holds already: our files, and signs that a run was submitted or ran."""
 
-# ruff: noqa: PTH - a thousand runs are ten thousand files: os calls cost a third of what pathlib does
-
 from __future__ import annotations
 
 import json

@@ -7,8 +7,6 @@ A process killed at any point leaves every run as it was, as it shall be, or (be
 where `recover` brings it back. Files in a run that are not ours move along as hard links, so they exist throughout.
 """
 
-# ruff: noqa: PTH - a thousand runs are ten thousand files: os calls cost a third of what pathlib does
-
 from __future__ import annotations
 
 import os

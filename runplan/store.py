@@ -55,6 +55,8 @@ class WriteResult:
     diff: GroupDiff
     written: tuple[str, ...] = ()
     """Paths relative to the group of what was written: runs and single files."""
+    preview: bool = False
+    """Whether this only says what writing would do."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def compare_group(
     """
     with _spoken(Path(plan.directory)):
         changes = _find_changes(plan, files, overwrite, templates)
-    return WriteResult(changes.document, changes.diff)
+    return WriteResult(changes.document, changes.diff, preview=True)
 
 
 def read_document(directory: Path) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ RESULTS_END = "<!-- /runplan:results -->"
 TITLE = "Run Plan Summary"
 ROWS_SHOWN = 60
 PIPED_WIDTH = 10_000
-PLAIN = str.maketrans({"✓": "ok", "✗": "MISSING", TIMES: "x", "…": "...", "≤": "<=", "→": "->"})
+PLAIN = str.maketrans({"✓": "ok", "✗": "MISSING", TIMES: "x", "…": "...", "≤": "<=", "→": "->", "·": "-"})
 
 _SPECIAL = re.compile(r"([\\`*|<>\[\]])")
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -179,10 +179,12 @@ def _print_table(console: Console, table: Table) -> None:
 
 
 def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> None:
-    if result is None:
-        console.print(f"\nPreview: nothing was written. Without preview=true it goes to {visible(plan.directory)}")
+    if result is not None:
+        _print_diff(console, result.diff)
+    if result is None or result.preview:
+        text = f"Preview: nothing was written. Without preview=true it goes to {visible(plan.directory)}"
+        console.print(f"\n{text}", soft_wrap=True)
         return
-    _print_diff(console, result.diff)
     state = "Written to" if result.written else "Nothing changed in"
     console.print(f"\n{state} {visible(plan.directory)}", soft_wrap=True)
 
