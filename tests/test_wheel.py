@@ -49,7 +49,8 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 
 def shipped(folder: str) -> set[str]:
-    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()}
+    files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(ROOT)) for path in files}
 
 
 def names(wheel: Path) -> set[str]:
@@ -58,7 +59,9 @@ def names(wheel: Path) -> set[str]:
 
 def test_the_wheel_carries_conf_templates_and_the_plugin(wheel):
     inside = names(wheel)
-    assert shipped("conf") | shipped("templates") <= {name.removeprefix("runplan/") for name in inside}
+    assert shipped("conf") | shipped("templates") | shipped("tasks") <= {
+        name.removeprefix("runplan/") for name in inside
+    }
     assert {"runplan/py.typed", "runplan/conf/runplan.yaml", "hydra_plugins/runplan_plugins.py"} <= inside
     top = {name.split("/")[0] for name in inside}
     assert top <= {"runplan", "hydra_plugins", "runplan-0.1.0.dist-info"}
@@ -93,5 +96,6 @@ def test_plans_in_an_empty_folder(installed, tmp_path, program):
         *("1B_rank4", "1B_rank64", "3B_rank4", "3B_rank64", "1B_base", "3B_base"),
     }
     missing = {row["name"]: row["fix"] for row in plan["verified"] if row["status"] == "missing"}
+    assert len(missing) == 2, "the two models"
     assert all(missing.values()), "what is missing comes with the command that gets it"
     assert (tmp_path / "outputs/first/3B_rank64/finetune.slurm").is_file()
