@@ -71,7 +71,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     """Everything planning needs to know, and what should be said about how it was read."""
     from runplan.catalogue import gpus, models  # noqa: PLC0415 - start-up time
     from runplan.planning import World  # noqa: PLC0415
-    from runplan.priors import read_priors  # noqa: PLC0415
+    from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
     from runplan.slurm import read_cluster  # noqa: PLC0415
 

@@ -26,7 +26,8 @@ from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
 from runplan.design import design_type
-from runplan.trainers.builders import builder_problems, complete_trainer_defaults, setting_problems
+from runplan.trainers.builders import builder_problems
+from runplan.trainers.settings import complete_trainer_defaults, setting_problems
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
 from runplan.verify_cluster import check_cluster
