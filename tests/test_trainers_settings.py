@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from factories import make_architecture, make_config, make_plan, make_run, make_templates
+
 from runplan.config import Dtype
 from runplan.paths import CONF_DIR
 from runplan.trainers.settings import complete_trainer_defaults, setting_problems
