@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import cache, reduce
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from omegaconf import OmegaConf
 
-from runplan import yaml_text
 from runplan.config import Config
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
 from runplan.paths import CONF_DIR, TEMPLATES_DIR
 from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.recipe import choose_recipe
+from runplan.render import environment
 from runplan.trainers.settings import complete_trainer_defaults
 
 # What planning fills in where conf/ has a mark.
@@ -138,15 +136,6 @@ def make_plan(*runs: PlannedRun, group: str = "words") -> Plan:
     return Plan(group, f"/groups/{group}", "model=1B", design, runs or (make_run(),), (), (), Interval(0.5, 1.0))
 
 
-@cache
-def make_templates(folder: Path = TEMPLATES_DIR) -> jinja2.Environment:
-    """The templates as `render.environment` gives them."""
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["yaml"] = yaml_text.scalar
-    return made
+def make_templates() -> Any:
+    """The templates as planning uses them."""
+    return environment(TEMPLATES_DIR)

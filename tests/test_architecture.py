@@ -79,6 +79,7 @@ OUTSIDE_CALLS = {
 OUTSIDE_ALLOWED = {
     "locate": {"exists"},  # the function it is given
     "paths": {"is_dir"},  # the package's own folders: inside it, or beside it in a checkout
+    "recipe": {"is_file"},  # whether the user's own recipe is there
     "trainers.torchtune": {"read_text"},  # the recipes that the package ships
 }
 

@@ -63,8 +63,8 @@ def test_a_model_that_claims_nothing_cannot_disagree():
 @pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore")
 def test_fixed_builders_make_what_the_table_says():
-    import torch  # noqa: PLC0415
-    from torchtune.config._utils import _get_component_from_path  # noqa: PLC0415
+    import torch
+    from torchtune.config._utils import _get_component_from_path
 
     for _, component, shape in FIXED:
         architecture = Architecture(family="", **shape)

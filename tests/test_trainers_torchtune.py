@@ -144,7 +144,7 @@ class TestText:
 
     @given(st.text(st.sampled_from("ab[]*?/ {}!'"), min_size=1))
     def test_a_path_is_no_pattern(self, name):
-        from fnmatch import fnmatchcase  # noqa: PLC0415
+        from fnmatch import fnmatchcase
 
         run = replace(RUN, dataset=replace(RUN.dataset, path=f"/{name}"))
         config = yaml.safe_load(training_files(make_plan(run), run, make_templates())["finetune.yaml"])
@@ -172,7 +172,7 @@ def keys_read(source):
 class TestAgainstTorchtune:
     @pytest.mark.parametrize("model", MODELS)
     def test_every_configuration_passes_its_validation(self, model):
-        from torchtune import config  # noqa: PLC0415 - optional
+        from torchtune import config
 
         for kind in DatasetType:
             for gpus in (1, 4):
@@ -181,7 +181,7 @@ class TestAgainstTorchtune:
                     config.validate(OmegaConf.create(text["finetune.yaml"]))
 
     def test_its_validation_catches_an_argument_that_is_not_there(self):
-        from torchtune import config  # noqa: PLC0415
+        from torchtune import config
 
         text = files()["finetune.yaml"].replace("lora_rank:", "lora_rnak:")
         with pytest.raises(config._errors.ConfigError):

@@ -14,13 +14,10 @@ from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, ModelFacts
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Plan, PlannedRun
-from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
-from runplan.trainers.settings import complete_trainer_defaults, setting_problems
+from runplan.trainers.builders import LLAMA, builder, checkpoint_type
 
 if TYPE_CHECKING:
     import jinja2
-
-__all__ = ["builder_problems", "complete_trainer_defaults", "sections", "setting_problems", "training_files"]
 
 CONFIG_FILE = "finetune.yaml"
 PROMPT_FILE = "run_prompt.py"

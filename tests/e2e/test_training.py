@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 
 def make_tiny_model(folder, **changes):
-    from runplan.tiny import TINY, tiny_files  # noqa: PLC0415 - heavy only where it is used
+    from runplan.tiny import TINY, tiny_files
 
     architecture = replace(TINY, **changes)
     for name, content in tiny_files(architecture).items():
@@ -97,8 +97,8 @@ def write(run, folder):
 
 def train(run, folder, monkeypatch):
     """Run the recipe in this process, as `tune run` would; returns what it logged, by step."""
-    import torchtune  # noqa: PLC0415 - optional
-    from torchtune.config._utils import _merge_yaml_and_cli_args  # noqa: PLC0415
+    import torchtune
+    from torchtune.config._utils import _merge_yaml_and_cli_args
 
     write(run, folder)
     monkeypatch.chdir(folder)
@@ -107,9 +107,9 @@ def train(run, folder, monkeypatch):
     stock = Path(torchtune.__file__).parent.parent / "recipes" / f"{run.recipe.name}.py"
     module = load(folder / run.recipe.shipped if run.recipe.shipped else stock)
     name = "LoRAFinetuneValRecipeSingleDevice" if run.recipe.shipped else "LoRAFinetuneRecipeSingleDevice"
-    from argparse import Namespace  # noqa: PLC0415
+    from argparse import Namespace
 
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from omegaconf import OmegaConf
 
     cfg = _merge_yaml_and_cli_args(Namespace(**OmegaConf.to_container(OmegaConf.load("finetune.yaml"))), [])
     torchtune.config.log_config(recipe_name=name, cfg=cfg)
@@ -187,8 +187,8 @@ def test_hostile_prompts_reach_the_tokens(model, dataset, tmp_path, monkeypatch)
     prompt = 'Word: {input} "${y}" \\ é\n"""'
     run = planned(model, dataset, system_prompt=HOSTILE, prompt=prompt, max_seq_len=512)
     train(run, tmp_path, monkeypatch)
-    from omegaconf import OmegaConf  # noqa: PLC0415
-    from torchtune import config  # noqa: PLC0415
+    from omegaconf import OmegaConf
+    from torchtune import config
 
     cfg = OmegaConf.load("finetune.yaml")
     tokenizer = config.instantiate(cfg.tokenizer)
@@ -256,9 +256,9 @@ def test_distributed_validates(model, dataset, tmp_path):
 
 def make_tiny_qwen(folder):
     """Qwen2.5's shape and tokenizer files with 256 bytes and five special tokens."""
-    import torch  # noqa: PLC0415 - optional
-    from safetensors.torch import save_file  # noqa: PLC0415
-    from torchtune.models.qwen2._tokenizer import bytes_to_unicode  # noqa: PLC0415
+    import torch
+    from safetensors.torch import save_file
+    from torchtune.models.qwen2._tokenizer import bytes_to_unicode
 
     shape = Architecture(
         "qwen2_5", 64, 2, 4, 2, 16, 96, 512, 256, 1e6, None, 1e-6, tie_word_embeddings=True, attention_bias=True
