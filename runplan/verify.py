@@ -19,15 +19,22 @@ _BYTES = {Dtype.bf16: 2, Dtype.fp32: 4}
 def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...]:
     """One row for every distinct model, dataset, evaluation, trainer and output disk, in the order of the sweep."""
     pairs = list(zip(composed, facts.places, strict=True))
-    models = {place.model: one.config for one, place in reversed(pairs)}
-    datasets = {place.dataset: one.config for one, place in reversed(pairs)}
-    scripts = {place.script: one.config for one, place in reversed(pairs) if place.script is not None}
-    trainers = {(one.config.trainer.name, one.config.trainer.version): one.config for one, _ in reversed(pairs)}
+    models: dict[str, Config] = {}
+    datasets: dict[str, Config] = {}
+    scripts: dict[str, Config] = {}
+    trainers: dict[tuple[str, str], Config] = {}
+    for one, place in pairs:
+        config = one.config
+        models.setdefault(place.model, config)
+        datasets.setdefault(place.dataset, config)
+        trainers.setdefault((config.trainer.name, config.trainer.version), config)
+        if place.script is not None:
+            scripts.setdefault(place.script, config)
     return (
-        *(_model_check(facts.models[key], models[key]) for key in reversed(models)),
-        *(_dataset_check(key, facts, datasets[key]) for key in reversed(datasets)),
-        *(_task_check(facts.tasks[key], scripts[key]) for key in reversed(scripts)),
-        *(_trainer_check(facts, trainers[key]) for key in reversed(trainers)),
+        *(_model_check(facts.models[key], config) for key, config in models.items()),
+        *(_dataset_check(key, facts, config) for key, config in datasets.items()),
+        *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
+        *(_trainer_check(facts, config) for config in trainers.values()),
         _disk_check(pairs, facts),
     )
 
