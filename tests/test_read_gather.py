@@ -103,6 +103,24 @@ def test_changed_data_is_counted_again(cwd, tmp_path):
     assert after.lengths[key].rows == before.lengths[key].rows + 1
 
 
+def test_what_is_only_imagined_is_remembered_too(cwd, tmp_path, monkeypatch):
+    config = a_config(dataset__path="other.json")
+    cold = gather_facts(composed(config), cwd, tmp_path / "cache")
+    kept = everything_in(tmp_path / "cache")
+    monkeypatch.setattr(lengths, "measure", lambda *_: pytest.fail("measured again"))
+    warm = gather_facts(composed(config), cwd, tmp_path / "cache")
+    assert warm.lengths == cold.lengths
+    assert everything_in(tmp_path / "cache") == kept
+
+
+def test_a_changed_file_does_not_make_the_cache_grow(cwd, tmp_path):
+    gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    kept = everything_in(tmp_path / "cache")
+    (cwd / "words.json").write_text((cwd / "words.json").read_text() + " ")
+    gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    assert everything_in(tmp_path / "cache") == kept
+
+
 # --- making what is missing
 
 
