@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
-from runplan.facts import Architecture, DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
+from runplan.estimate.memory import adapter_params
+from runplan.estimate.workload import Adapter
+from runplan.facts import DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
 from runplan.paths import TASKS_DIR
 from runplan.plan import Check, Composed
 from runplan.units import GIB
@@ -17,27 +19,24 @@ _BYTES = {Dtype.bf16: 2, Dtype.fp32: 4}
 def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...]:
     """One row for every distinct model, dataset, evaluation, trainer and output disk, in the order of the sweep."""
     pairs = list(zip(composed, facts.places, strict=True))
-    models = {place.model: one.config for one, place in reversed(pairs)}
-    datasets = {place.dataset: one.config for one, place in reversed(pairs)}
-    scripts = {place.script: one.config for one, place in reversed(pairs) if place.script is not None}
-    trainers = {(one.config.trainer.name, one.config.trainer.version): one.config for one, _ in reversed(pairs)}
+    models: dict[str, Config] = {}
+    datasets: dict[str, Config] = {}
+    scripts: dict[str, Config] = {}
+    trainers: dict[tuple[str, str], Config] = {}
+    for one, place in pairs:
+        config = one.config
+        models.setdefault(place.model, config)
+        datasets.setdefault(place.dataset, config)
+        trainers.setdefault((config.trainer.name, config.trainer.version), config)
+        if place.script is not None:
+            scripts.setdefault(place.script, config)
     return (
-        *(_model_check(facts.models[key], models[key]) for key in reversed(models)),
-        *(_dataset_check(key, facts, datasets[key]) for key in reversed(datasets)),
-        *(_task_check(facts.tasks[key], scripts[key]) for key in reversed(scripts)),
-        *(_trainer_check(facts, trainers[key]) for key in reversed(trainers)),
+        *(_model_check(facts.models[key], config) for key, config in models.items()),
+        *(_dataset_check(key, facts, config) for key, config in datasets.items()),
+        *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
+        *(_trainer_check(facts, config) for config in trainers.values()),
         _disk_check(pairs, facts),
     )
-
-
-def check_rows(composed: Sequence[Composed], facts: Facts) -> list[Problem]:
-    """What makes runs impossible because of the data, each said once, without the names of the runs."""
-    found = (
-        problem
-        for one, place in zip(composed, facts.places, strict=True)
-        for problem in check_run(one.config, facts, place)
-    )
-    return list(dict.fromkeys(found))
 
 
 def check_run(config: Config, facts: Facts, place: Place, run: str = "") -> list[Problem]:
@@ -63,21 +62,6 @@ def size_text(size_bytes: float) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes < GIB else f"{size_bytes / GIB:.1f} GiB"
 
 
-def adapter_params(architecture: Architecture, config: Config) -> int:
-    """Parameters of the LoRA adapters: rank x (inputs + outputs) of every adapted projection."""
-    a, lora = architecture, config.lora
-    ends = {
-        "q_proj": a.hidden_size + a.query_size,
-        "k_proj": a.hidden_size + a.key_value_size,
-        "v_proj": a.hidden_size + a.key_value_size,
-        "output_proj": a.query_size + a.hidden_size,
-    }
-    layer = sum(ends.get(name, 0) for name in lora.attn_modules)
-    layer += 3 * (a.hidden_size + a.intermediate_size) if lora.apply_to_mlp else 0
-    head = a.hidden_size + a.vocab_size if lora.apply_to_output else 0
-    return lora.rank * (a.num_hidden_layers * layer + head)
-
-
 def checkpoint_bytes(config: Config, model: ModelFacts) -> int | None:
     """Bytes that a run's checkpoints take in the end; None when the model's size is not known.
 
@@ -88,17 +72,18 @@ def checkpoint_bytes(config: Config, model: ModelFacts) -> int | None:
     if model.architecture is None:
         return None
     each = _BYTES[config.dtype or Dtype.bf16]
-    adapter = adapter_params(model.architecture, config) * each
+    lora = config.lora
+    kind = Adapter(lora.rank, tuple(lora.attn_modules), lora.apply_to_mlp, lora.apply_to_output, lora.use_dora)
+    adapter = adapter_params(model.architecture, kind) * each
     merged = 0 if config.trainer.save_adapter_weights_only else model.architecture.params * each
     return config.epochs * (merged + 2 * adapter) + (3 * adapter if config.epochs > 1 else 0)
 
 
 def _model_check(model: ModelFacts, config: Config) -> Check:
-    shards = len(model.shards)
-    fine = (
-        f"{shards} shard{'s' if shards != 1 else ''}, {size_text(model.size_bytes)}, {model.dtype or 'dtype unknown'}"
-    )
-    return _check("model", config.model.full_name, model.path, model.status, fine, model.findings)
+    n = len(model.shards)
+    fine = f"{n} shard{'s' if n != 1 else ''}, {size_text(model.size_bytes)}, {model.dtype or 'dtype unknown'}"
+    whole = model.params is not None or model.status in {Status.ok, Status.unchecked}
+    return _check("model", config.model.full_name, model.path, model.status, fine if whole else "", model.findings)
 
 
 def _dataset_check(key: str, facts: Facts, config: Config) -> Check:
@@ -110,12 +95,13 @@ def _dataset_check(key: str, facts: Facts, config: Config) -> Check:
         about = "" if all(lengths.measured for lengths in found) else "about "
         parts.append(f"longest {about}{max(lengths.longest for lengths in found)} tokens")
     parts += [size_text(dataset.size_bytes)] if dataset.size_bytes else []
-    return _check("dataset", config.dataset.name, dataset.path, dataset.status, ", ".join(parts), dataset.findings)
+    fine = "" if dataset.status is Status.invalid else ", ".join(parts)
+    return _check("dataset", config.dataset.name, dataset.path, dataset.status, fine, dataset.findings)
 
 
 def _task_check(task: TaskFacts, config: Config) -> Check:
-    fine = f"task{'s' if len(task.tasks) > 1 else ''} {', '.join(task.tasks)}"
-    if task.path.startswith(f"{TASKS_DIR}/"):
+    fine = f"task{'s' if len(task.tasks) > 1 else ''} {', '.join(task.tasks)}" if task.status is Status.ok else ""
+    if fine and task.path.startswith(f"{TASKS_DIR}/"):
         fine += f"; runplan's own, since {config.site.tasks_dir}/{config.evaluation.name}/inspect.py is not there"
     return _check("evaluation", config.evaluation.name, task.path, task.status, fine, task.findings)
 
@@ -157,15 +143,11 @@ def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
 
 
 def _check(kind: str, name: str, path: str, status: Status, fine: str, findings: Sequence[Finding]) -> Check:
-    """The row of a thing: what it is like and what is worth knowing, or what is wrong and how to mend it."""
+    """The row of a thing: what is wrong, what it is like, what is worth knowing; and how to mend what is wrong."""
     bad = [finding for finding in findings if finding.status in {Status.missing, Status.invalid}]
-    notes = [finding.detail for finding in findings if finding not in bad]
-    will_be_made = any(finding.detail == "will be made" for finding in bad)
-    shown = [finding.detail for finding in bad] + (
-        [] if bad and not will_be_made else [part for part in (fine,) if part]
-    )
-    fixes = dict.fromkeys(finding.fix for finding in (bad or findings) if finding.fix)
-    return Check(kind, name, path, status, "; ".join([*shown, *([] if bad else notes)]), "; ".join(fixes))
+    notes = [] if bad else [finding.detail for finding in findings]
+    detail = "; ".join(part for part in (*(finding.detail for finding in bad), fine, *notes) if part)
+    return Check(kind, name, path, status, detail, "; ".join(dict.fromkeys(each.fix for each in bad if each.fix)))
 
 
 def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:

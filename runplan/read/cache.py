@@ -1,11 +1,13 @@
 """Answers that are kept between calls: what was learnt from files that have not changed since.
 
-One JSON file an answer, named by what was asked and by size and time of every file that was read. A kept answer that
-cannot be read is asked for again; nothing here can make a plan fail. Safe with several processes: write, then rename.
+One JSON file an answer, named by the question and the files it is about; inside stand size and time of every file that
+was read, so that the answer about a changed file takes the place of the old one. A kept answer that cannot be read is
+asked for again; nothing here can make a plan fail. Safe with several processes: write, then rename.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -33,6 +35,8 @@ class Cache:
 
     folder: Path | None = None
     write: bool = True
+    identity: Callable[[str | os.PathLike[str]], list[Any]] = file_identity
+    """What tells that a file is still the same, as JSON values, its path first."""
 
     def remembered(
         self, kind: str, question: Sequence[Any], files: Sequence[str | os.PathLike[str]], answer: Callable[[], Any]
@@ -40,8 +44,10 @@ class Cache:
         """The kept answer to `question` about `files`, or `answer()`, which is then kept. Answers are JSON values."""
         if self.folder is None:
             return answer()
-        asked = json.dumps([_FORMAT, kind, list(question), [file_identity(path) for path in files]])
-        kept = self.folder / f"{kind}-{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+        identities = [self.identity(path) for path in files]
+        asked = json.dumps([_FORMAT, kind, list(question), identities])
+        name = json.dumps([kind, list(question), [identity[0] for identity in identities]])
+        kept = self.folder / f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
         found = _read(kept, asked)
         if found is not None:
             return found[0]
@@ -68,4 +74,5 @@ def _keep(kept: Path, asked: str, fresh: Any) -> None:
         temporary.write_text(json.dumps({"asked": asked, "answer": fresh}), encoding="utf-8")
         temporary.replace(kept)
     except OSError:  # a full or read-only disk costs time at the next call, nothing else
-        temporary.unlink(missing_ok=True) if temporary.exists() else None
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache as memoized
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 from runplan import tiny, words
 from runplan.config import Config
@@ -17,7 +19,7 @@ from runplan.facts import DatasetFacts, Facts, Finding, LengthKey, Lengths, Mode
 from runplan.locate import absolute, dataset_path, dataset_paths, place_of
 from runplan.plan import Composed
 from runplan.read import lengths as token_lengths
-from runplan.read.cache import Cache
+from runplan.read.cache import Cache, file_identity
 from runplan.read.dataset import read_dataset, row_texts, settings
 from runplan.read.disk import read_disk
 from runplan.read.hf_config import configured_architecture
@@ -49,7 +51,7 @@ def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None
         StoreError: it cannot be written.
     """
     with ExitStack() as stack:
-        reader = _Reader(cwd, Cache(cache_dir, write=may_create), may_create, stack)
+        reader = _Reader(cwd, cache_dir, may_create, stack)
         for one in composed:
             reader.read(one.config)
         first = composed[0].config
@@ -69,7 +71,7 @@ class _Reader:
     """What was read so far."""
 
     cwd: Path
-    cache: Cache
+    cache_dir: Path | None
     may_create: bool
     stack: ExitStack
     """Removes what was made for a preview."""
@@ -84,6 +86,11 @@ class _Reader:
     """Dataset key → role → texts of its usable rows."""
     counters: dict[str, Callable[[Sequence[str]], Sequence[int]] | None] = field(default_factory=dict)
     exists: Callable[[str], bool] = field(default_factory=lambda: memoized(os.path.exists))
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Answers kept between calls; a preview only looks."""
+        return Cache(self.cache_dir, self.may_create, self._identity)
 
     def read(self, config: Config) -> None:
         """Read what this combination needs and no earlier one did."""
@@ -140,6 +147,8 @@ class _Reader:
     def _make(self, path: Path, create: Callable[[Path], None], *, keep: bool = True) -> None:
         """Make a thing in its place; in a folder that goes away when nothing may be written or nobody asked for it."""
         if not (keep and self.may_create):
+            from tempfile import TemporaryDirectory  # noqa: PLC0415 - start-up time
+
             folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
             self.stand_ins[str(path)] = Path(folder) / path.name
         try:
@@ -164,8 +173,7 @@ class _Reader:
         files = [self._real(dataset.path), *(self._real(model.path) / name for name in names)]
         family = token_lengths.family_of(model.architecture)
         question = [key.split, key.type, key.system_prompt, key.prompt, family, *settings(config.dataset)]
-        cache = Cache() if self.stand_ins.keys() & {dataset.path, model.path} else self.cache
-        kept = cache.remembered(
+        kept = self.cache.remembered(
             "lengths", question, files, lambda: token_lengths.as_json(self._measure(key, config, family))
         )
         return token_lengths.from_json(kept)
@@ -190,3 +198,11 @@ class _Reader:
 
     def _real(self, path: str) -> Path:
         return self.stand_ins.get(path, Path(path))
+
+    def _identity(self, path: str | os.PathLike[str]) -> list[Any]:
+        """What tells that a file is the same; of a stand-in its place and content, since it is made anew each time."""
+        for place, stand_in in self.stand_ins.items():
+            if Path(path).is_relative_to(stand_in) and Path(path).is_file():
+                relative = Path(path).relative_to(stand_in)
+                return [str(Path(place) / relative), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
+        return file_identity(path)

@@ -1,0 +1,225 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+from factories import make_config
+
+from runplan import tiny, words
+from runplan.errors import ConfigError
+from runplan.facts import Status
+from runplan.plan import Composed
+from runplan.read import gather, lengths
+from runplan.read.disk import read_disk
+from runplan.read.gather import gather_facts
+from runplan.read.trainer import read_trainer
+
+
+def a_config(**changes):
+    values = {"dataset__n_words": 100, "dataset__path": "words.json", "model": "tiny"}
+    return make_config(**(values | changes))
+
+
+def composed(*configs):
+    return [Composed(config, frozenset(), (), {}, {}, {}) for config in configs]
+
+
+def everything_in(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def cwd(tmp_path):
+    """A folder with the tiny model and data in it."""
+    folder = tmp_path / "work dir"
+    tiny.create(folder / "models" / "Tiny-Llama-3.2")
+    words.create(folder / "words.json", a_config().dataset)
+    return folder
+
+
+def test_everything_a_run_needs_is_found(cwd):
+    facts = gather_facts(composed(a_config()), cwd, None)
+    (place,) = facts.places
+    assert facts.models[place.model].status is Status.ok
+    assert facts.datasets[place.dataset].rows("train") == 80
+    assert facts.tasks[place.script].tasks == ("capitalization",)
+    assert {key.split for key in facts.lengths} == {"train", "validation", "test"}
+    train = facts.lengths[place.lengths["train"]]
+    assert (train.rows, train.measured, train.longest) == (80, True, 1 + 17 + 22 + 1)
+    assert facts.disk.free_bytes > 0
+
+
+def test_each_thing_is_read_once_over_a_sweep(cwd, monkeypatch):
+    read = []
+    for name in ("read_model", "read_dataset", "read_task", "read_rows"):
+        real = getattr(gather, name)
+        monkeypatch.setattr(gather, name, lambda *a, _real=real, _name=name: (read.append(_name), _real(*a))[1])
+    facts = gather_facts(composed(*(a_config(lora__rank=rank) for rank in range(1, 51))), cwd, None)
+    assert sorted(read) == ["read_dataset", "read_model", "read_rows", "read_task"]
+    assert len(facts.places) == 50
+
+
+def test_a_thousand_runs_cost_little_each(cwd):
+    some = composed(*(a_config() for _ in range(2))) * 500
+    gather_facts(some[:1], cwd, None)  # imports
+    start = time.process_time()
+    gather_facts(some, cwd, None)
+    assert (time.process_time() - start) / 1000 < 0.001
+
+
+def test_prompts_have_lengths_of_their_own(cwd):
+    facts = gather_facts(composed(a_config(), a_config(prompt="Word: {input}")), cwd, None)
+    plain, longer = (facts.lengths[place.lengths["train"]] for place in facts.places)
+    assert longer.longest == plain.longest + len("Word: ")
+
+
+def test_without_the_model_lengths_are_guessed(cwd):
+    facts = gather_facts(composed(a_config(model="1B")), cwd, None)
+    (place,) = facts.places
+    assert facts.models[place.model].status is Status.missing
+    assert facts.models[place.model].architecture.hidden_size == 2048
+    assert not facts.lengths[place.lengths["train"]].measured
+
+
+def test_warm_answers_equal_cold_ones_and_need_no_tokenizer(cwd, tmp_path, monkeypatch):
+    cold = gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+
+    def refuse(*_):
+        raise AssertionError("read again")
+
+    for module, name in ((gather, "read_rows"), (lengths, "counter"), (lengths, "measure")):
+        monkeypatch.setattr(module, name, refuse)
+    warm = gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    assert (warm.models, warm.datasets, warm.lengths) == (cold.models, cold.datasets, cold.lengths)
+
+
+def test_changed_data_is_counted_again(cwd, tmp_path):
+    before = gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    document = json.loads((cwd / "words.json").read_text())
+    document["train"].append({"input": "x" * 100, "output": "X"})
+    (cwd / "words.json").write_text(json.dumps(document))
+    after = gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    key = before.places[0].lengths["train"]
+    assert after.lengths[key].rows == before.lengths[key].rows + 1
+
+
+def test_what_is_only_imagined_is_remembered_too(cwd, tmp_path, monkeypatch):
+    config = a_config(dataset__path="other.json")
+    cold = gather_facts(composed(config), cwd, tmp_path / "cache")
+    kept = everything_in(tmp_path / "cache")
+    monkeypatch.setattr(lengths, "measure", lambda *_: pytest.fail("measured again"))
+    warm = gather_facts(composed(config), cwd, tmp_path / "cache")
+    assert warm.lengths == cold.lengths
+    assert everything_in(tmp_path / "cache") == kept
+
+
+def test_a_changed_file_does_not_make_the_cache_grow(cwd, tmp_path):
+    gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    kept = everything_in(tmp_path / "cache")
+    (cwd / "words.json").write_text((cwd / "words.json").read_text() + " ")
+    gather_facts(composed(a_config()), cwd, tmp_path / "cache")
+    assert everything_in(tmp_path / "cache") == kept
+
+
+# --- making what is missing
+
+
+def test_what_is_missing_and_wanted_is_made(tmp_path):
+    config = a_config(dataset__create=True, dataset__path=None, dataset__file="w.json")
+    facts = gather_facts(composed(config), tmp_path, None)
+    assert (tmp_path / "models/Tiny-Llama-3.2/config.json").is_file()
+    assert (tmp_path / "tasks/capitalization/input/w.json").is_file()
+    (place,) = facts.places
+    assert facts.models[place.model].status is Status.ok
+    assert facts.datasets[place.dataset].status is Status.ok
+
+
+def test_a_preview_writes_nothing_and_knows_the_same(tmp_path):
+    work, cache = tmp_path / "work", tmp_path / "cache"
+    work.mkdir()
+    config = a_config(dataset__create=True)
+    before = everything_in(tmp_path)
+    preview = gather_facts(composed(config), work, cache, may_create=False)
+    assert everything_in(tmp_path) == before
+    real = gather_facts(composed(config), work, cache)
+    assert preview.lengths == real.lengths
+    assert preview.places == real.places
+    for key, facts in real.datasets.items():
+        assert preview.datasets[key].splits == facts.splits
+        assert preview.datasets[key].path == facts.path
+        assert preview.datasets[key].status is Status.missing
+        assert preview.datasets[key].findings[0].detail == "will be made"
+    for key, facts in real.models.items():
+        assert preview.models[key].architecture == facts.architecture
+        assert preview.models[key].size_bytes == facts.size_bytes
+        assert preview.models[key].findings[0].detail == "will be made"
+
+
+def test_a_preview_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    gather_facts(composed(a_config(dataset__create=True)), tmp_path, None, may_create=False)
+    assert everything_in(tmp_path / "tmp") == []
+
+
+def test_data_that_nobody_asked_to_make_stays_missing_with_the_word_that_makes_it(cwd):
+    facts = gather_facts(composed(a_config(dataset__path="other.json")), cwd, None)
+    found = facts.datasets[facts.places[0].dataset]
+    assert found.status is Status.missing
+    assert "dataset.create=true" in found.findings[0].fix
+    assert not (cwd / "other.json").exists()
+
+
+def test_data_that_nothing_can_make_is_refused(cwd):
+    config = a_config(dataset__path="other.json", dataset__create=True, dataset__generator=None)
+    with pytest.raises(ConfigError, match=r"cannot make .*other.json.*runplan makes capitalization"):
+        gather_facts(composed(config), cwd, None)
+
+
+def test_data_that_nothing_can_make_says_where_it_was_looked_for(cwd):
+    config = a_config(dataset__path=None, dataset__file="mine.json", dataset__generator=None)
+    facts = gather_facts(composed(config), cwd, None)
+    found = facts.datasets[facts.places[0].dataset]
+    assert "tasks/capitalization/input/mine.json" in found.findings[0].fix
+    assert "data/mine.json" in found.findings[0].fix
+
+
+def test_only_the_tiny_model_can_be_made(cwd):
+    with pytest.raises(ConfigError, match="makes model=tiny only, not 1B"):
+        gather_facts(composed(a_config(model="1B", model__create=True)), cwd, None)
+
+
+def test_a_word_list_may_be_relative(cwd):
+    (cwd / "list.txt").write_text("\n".join(f"{a}{b}pple" for a in "abcdefghijkl" for b in "abcdefghijkl"))
+    config = a_config(
+        dataset__path="o.json", dataset__create=True, dataset__word_list="list.txt", dataset__word_length=6
+    )
+    gather_facts(composed(config), cwd, None)
+    assert json.loads((cwd / "o.json").read_text())["train"][0]["input"].endswith("pple")
+
+
+def test_two_ways_to_read_one_file(cwd):
+    facts = gather_facts(composed(a_config(), a_config(dataset__train_split="test")), cwd, None)
+    first, second = (facts.datasets[place.dataset] for place in facts.places)
+    assert (first.rows("train"), second.rows("train")) == (80, 10)
+    assert first.path == second.path
+
+
+# --- disk and trainer
+
+
+def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path):
+    assert read_disk(tmp_path / "not" / "yet").free_bytes > 0
+
+
+def test_a_disk_that_cannot_be_seen_is_unknown(monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.disk_usage", refuse)
+    assert read_disk(Path("/x/y")).free_bytes is None
+
+
+def test_an_installed_distribution_has_a_version_and_another_has_none():
+    assert read_trainer("pytest").version
+    assert read_trainer("no-such-trainer").version is None
