@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-_TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:([\d.]+)(it/s|s/it))?"
+_TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
 _TUNE = re.compile(rb"(\d+)\|\d+\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
 _PLAIN = re.compile(rb"()\d+%\|[^|\r\n]{0,1200}\| *" + _TIMES)
 
 _PROBES = 16
-_PROBE_BYTES = 1600
+_PROBE_BYTES = 1000
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
 _MAX_MARKS = 400
@@ -55,30 +55,22 @@ class Progress(NamedTuple):
 def _draws(pattern: re.Pattern[bytes], data: bytes, start: int, end: int) -> Iterator[Draw]:
     for match in pattern.finditer(data, start, end):
         epoch, done, total, hours, minutes, seconds, rate, unit = match.groups()
-        s_per_it = None
-        if rate and (value := _number(rate)):
-            s_per_it = value if unit == b"s/it" else 1 / value
-        elapsed = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+        value = float(rate) if rate else 0.0
+        s_per_it = (value if unit == b"s/it" else 1 / value) if value else None
+        elapsed = int(minutes) * 60 + int(seconds)
+        if hours:
+            elapsed += int(hours) * 3600
         yield Draw(match.start(), int(epoch or 1), int(done), int(total), elapsed, s_per_it)
-
-
-def _number(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 def pauses(data: bytes, start: int, words: Iterable[bytes]) -> list[int]:
     """Where, from `start` on, the text speaks of something that interrupts training, at most a few hundred places."""
     marks: list[int] = []
     for word in words:
-        if data.rfind(word, start) < 0:
-            continue
-        at = data.find(word, start)
+        at = data.rfind(word, start)
         while at >= 0 and len(marks) < _MAX_MARKS * 4:
             marks.append(at)
-            at = data.find(word, at + len(word))
+            at = data.rfind(word, start, at)
     return sorted(marks)
 
 
@@ -91,16 +83,16 @@ def _sample(data: bytes, start: int, end: int, marks: Sequence[int], probes: int
         found.update((draw.at, draw) for draw in seen)
         return seen
 
-    take(start, start + 4 * _PROBE_BYTES, 12)
+    take(start, start + 4 * _PROBE_BYTES, 6)
     take(end - _PROBE_BYTES, end, None)
     step = (end - start) / (probes + 1)
     for i in range(1, probes + 1):
         at = start + int(i * step)
-        take(at, at + _PROBE_BYTES, 4)
+        take(at, at + _PROBE_BYTES, 1)
     previous = -_PROBE_BYTES
     for mark in marks:
         if mark - previous > 300:
-            take(mark - 700, mark, None)
+            take(mark - 450, mark, None)
         take(mark, mark + _PROBE_BYTES, 3)
         previous = mark
     return [found[at] for at in sorted(found)]
@@ -118,7 +110,7 @@ def tune_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     first = data.find(b"|Loss:")
     if first < 0:
         return None
-    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 700
+    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 300
     whole = end - start <= 8 * _PROBE_BYTES or len(marks) > _MAX_MARKS
     draws = _dense(data, start, end) if whole else _sample(data, start, end, marks, _PROBES)
     if not draws:
@@ -185,11 +177,6 @@ class _Stretch(NamedTuple):
     steps: int
     time_s: int
 
-    def __add__(self, other: object) -> _Stretch:
-        if not isinstance(other, _Stretch):
-            return NotImplemented
-        return _Stretch(self.steps + other.steps, self.time_s + other.time_s)
-
 
 def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
     """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
@@ -209,21 +196,22 @@ def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
 def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
     """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
     groups: list[_Stretch] = []
-    open_group = _Stretch(0, 0)
+    steps = time_s = 0
     earliest = min(epochs)
     for epoch, draws in epochs.items():
         for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
             if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
                 continue
-            open_group += _Stretch(b.done - a.done, b.elapsed_s - a.elapsed_s)
-            if open_group.time_s >= _GROUP_S and open_group.steps >= _GROUP_STEPS:
-                groups.append(open_group)
-                open_group = _Stretch(0, 0)
-    if open_group.steps:
-        if groups and (open_group.time_s < _GROUP_S or open_group.steps < _GROUP_STEPS):
-            groups[-1] += open_group
-        else:
-            groups.append(open_group)
+            steps += b.done - a.done
+            time_s += b.elapsed_s - a.elapsed_s
+            if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
+                groups.append(_Stretch(steps, time_s))
+                steps = time_s = 0
+    if steps:
+        if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
+            last = groups.pop()
+            steps, time_s = steps + last.steps, time_s + last.time_s
+        groups.append(_Stretch(steps, time_s))
     return groups
 
 
@@ -245,7 +233,7 @@ def _steady(draws: Sequence[Draw], marks: Sequence[int]) -> tuple[float | None, 
         return _single(draws), True
     median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
     kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
-    even = all(group.time_s <= 1.12 * group.steps * median + 2 for group in groups)
+    even = all(group.time_s <= 1.08 * group.steps * median + 2 for group in groups)
     steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
     raw = time_s / steps
     if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
