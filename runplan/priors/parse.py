@@ -22,7 +22,6 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_TUNE_PAUSES = (b"heckpoint", b"alidation")
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
@@ -100,10 +99,9 @@ def _torchtune(data: bytes, file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else data
     fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
-    marks = pauses(data, max(first, 0), _TUNE_PAUSES if fields.get("validates") or not config else _TUNE_PAUSES[:1])
+    progress, marks = tune_progress(data, everywhere=not config or bool(fields.get("pauses")))
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
-    progress = tune_progress(data, marks)
     if progress:
         _add_progress(fields, progress)
         fields["tail"] = data[max(progress.last_at, len(data) - _HEAD) :]
@@ -182,7 +180,7 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, 0, _HF_PAUSES))
+    progress = plain_progress(data, pauses(data, _HF_PAUSES))
     if progress:
         known_wall = fields.get("wall_s")
         _add_progress(fields, progress)

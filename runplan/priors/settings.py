@@ -175,7 +175,7 @@ def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
     logger = _text(flat.get("metric_logger._component_"))
     fields = {
         "metric_logger": logger.rsplit(".", 1)[-1] if logger else None,
-        "validates": "dataset_val._component_" in flat or "run_val_every_n_steps" in flat or None,
+        "pauses": "run_val_every_n_steps" in flat or "save_every_n_steps" in flat or None,
         "model": by_path or builder or _folder(flat) or (component.rsplit(".", 1)[-1] if component else None),
         "params_b": params_b(builder) or params_b(by_path),
         "lora_rank": _integer(flat.get("model.lora_rank")),
