@@ -22,7 +22,6 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_TUNE_PAUSES = (b"heckpoint", b"alidation")
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
@@ -35,6 +34,7 @@ _DEVICE = re.compile(
     rb"(?:NVIDIA (?:GeForce )?(?:RTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
     rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
 )
+_BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
@@ -48,7 +48,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
         fields = _torchtune(data, file_name)
     elif llama := trainers.llama_recipes_fields(data):
         fields = llama
-        fields["peak_memory_gib"] = peaks.peak_memory(data)
+        fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
         fields = _hugging_face(data, hugging_face)
     else:
@@ -57,29 +57,31 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     if "gpu" not in fields:
-        fields["gpu"] = gpu_in_text(data)
+        fields["gpu"] = gpu_in_text(fields.pop("head", data[:_HEAD])) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
+    fields.pop("head", None)
+    fields.pop("tail", None)
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def gpu_in_text(data: bytes) -> str | None:
-    """The GPU a log names as a device: in a line of its own, or in an `nvidia-smi` table with its memory."""
-    for piece in (data[:_HEAD], data[-_HEAD // 4 :] if len(data) > _HEAD else b""):
-        match = _DEVICE.search(piece)
-        if not match:
-            continue
-        text = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
-        memory = _TABLE_MEMORY.search(piece, match.end(), match.end() + 600)
-        if memory and not re.search(r"\d+ ?GB", text):
-            sized = gpu_key(f"{text} {round(int(memory[1]) / 1024)}GB")
-            return sized if sized != f"{text} {round(int(memory[1]) / 1024)}GB" else text
-        return gpu_key(text.removesuffix(" On").removesuffix(" Off"))
-    return None
+def gpu_in_text(text: bytes) -> str | None:
+    """The GPU a text names as a device: in a line of its own, or in an `nvidia-smi` table with its memory."""
+    places = [at for brand in _BRANDS if (at := text.find(brand)) >= 0]
+    match = _DEVICE.search(text, max(0, min(places) - 8)) if places else None
+    if not match:
+        return None
+    name = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
+    memory = _TABLE_MEMORY.search(text, match.end(), match.end() + 600)
+    if memory and not re.search(r"\d+ ?GB", name):
+        sized = f"{name} {round(int(memory[1]) / 1024)}GB"
+        return gpu_key(sized) if gpu_key(sized) != sized else name
+    return gpu_key(name.removesuffix(" On").removesuffix(" Off"))
 
 
 def _torchtune(data: bytes, file_name: str) -> Fields:
-    recipe, config = settings.printed_config(data)
     first = data.find(b"|Loss:")
-    overrides, command = settings.command_line(data[: min(first if first >= 0 else _HEAD, _HEAD)])
+    head = data[: min(first if first >= 0 else _HEAD, _HEAD)]
+    recipe, config = settings.printed_config(head)
+    overrides, command = settings.command_line(head)
     flat = {**config, **overrides}
     fields: Fields = {"trainer": "torchtune", **command, **settings.torchtune_fields(flat)}
     fields["recipe"] = recipe or fields.get("recipe")
@@ -89,21 +91,25 @@ def _torchtune(data: bytes, file_name: str) -> Fields:
     if isinstance(device, str) and not device.startswith("cuda"):
         fields["gpu"] = fields["device"] = device
         fields["num_gpus"] = 0 if device == "cpu" else fields.get("num_gpus")
-    _add_head(data[:_HEAD], fields)
-    fields["init_memory_gib"] = peaks.init_memory(data)
-    fields["gigabytes"] = peaks.counts_gigabytes(data, file_name)
-    fields["peak_memory_gib"] = peaks.peak_memory(data, gigabytes=fields["gigabytes"])
-    marks = pauses(data, first, _TUNE_PAUSES) if first >= 0 else pauses(data, 0, _TUNE_PAUSES[:1])
+    fields["head"] = head
+    _add_head(head, fields)
+    fields["init_memory_gib"] = peaks.init_memory(head)
+    fields["gigabytes"] = peaks.counts_gigabytes(head, file_name)
+    # These loggers write their numbers elsewhere, but for W&B's summary at the end.
+    elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
+    spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else data
+    fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
+    progress, marks = tune_progress(data, everywhere=not config or bool(fields.get("pauses")))
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
-    progress = tune_progress(data, marks)
     if progress:
         _add_progress(fields, progress)
+        fields["tail"] = data[max(progress.last_at, len(data) - _HEAD) :]
         fields["completed"] = _finished(data, progress, fields)
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
-    _count_optimizer_steps(data, fields)
+    _count_optimizer_steps(head, fields)
     return fields
 
 
@@ -152,11 +158,11 @@ def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
     return saved and (epochs is None or progress.epochs_seen >= epochs)
 
 
-def _count_optimizer_steps(data: bytes, fields: Fields) -> None:
+def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
     """Speed in optimizer steps. Up to torchtune 0.1 the bar counted batches; later versions count optimizer steps."""
     seconds = fields.get("s_per_step")
-    old = data.find(b"torchtune.utils.logging") >= 0 and data.find(b"Memory stats after") < 0
-    if old or data.find(b"Memory Stats after") >= 0 or data.find(b"gpu_resources:") >= 0:
+    old = head.find(b"torchtune.utils.logging") >= 0 and head.find(b"Memory stats after") < 0
+    if old or head.find(b"Memory Stats after") >= 0 or head.find(b"gpu_resources:") >= 0:
         each = fields.get("gradient_accumulation_steps")
         if each is None:
             seconds = None
@@ -172,9 +178,9 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
     fields["params_b"] = fields.get("params_b")
     fields["init_memory_gib"] = peaks.init_memory(data)
-    fields["peak_memory_gib"] = peaks.peak_memory(data)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, 0, _HF_PAUSES))
+    progress = plain_progress(data, pauses(data, _HF_PAUSES))
     if progress:
         known_wall = fields.get("wall_s")
         _add_progress(fields, progress)

@@ -67,12 +67,11 @@ def counts_gigabytes(data: bytes, file_name: str = "") -> bool | None:
     block = _INIT.search(data, at, at + 4096) if at >= 0 else None
     if block:
         return block[3] == b"GB"
-    head = data[: 1 << 16]
-    if b"torchtune.utils._logging" in head:
+    if b"torchtune.utils._logging" in data:
         return False
-    if b"torchtune.utils.logging" in head:
+    if b"torchtune.utils.logging" in data:
         return True
-    named = _LOG_NAME.search(head) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
+    named = _LOG_NAME.search(data) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
     return int(named[1]) < _GIB_SINCE_S if named else None
 
 
@@ -93,13 +92,20 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
                 continue
             kind = _NAMES[match[1]]
             found[kind] = max(found.get(kind, 0.0), _gib(match[2], gigabytes=bool(gigabytes)))
-    if not found and data.rfind(b"_MB") >= 0:
+    found = {kind: value for kind, value in found.items() if value > 0}
+    return MemoryGib(**found) if found else None
+
+
+def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:
+    """The highest peaks that a callback of HF Trainer or llama-recipes' summary says, in GiB by kind."""
+    found: dict[str, float] = {}
+    if data.rfind(b"_MB") >= 0:
         for kind_, number in _LIGER.findall(data):
             kind = _NAMES[kind_]
-            found[kind] = max(found.get(kind, 0.0), float(number) / MIB_PER_GIB)
-    if not found and data.rfind(b" CUDA memory ") >= 0:
+            found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False) / MIB_PER_GIB)
+    if data.rfind(b" CUDA memory ") >= 0:
         for kind_, active, number in _RECIPES.findall(data):
             kind = _NAMES[kind_ or active]
-            found[kind] = max(found.get(kind, 0.0), float(number))
+            found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False))
     found = {kind: value for kind, value in found.items() if value > 0}
     return MemoryGib(**found) if found else None

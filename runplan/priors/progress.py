@@ -8,17 +8,19 @@ something else than training happened. Whole-second times are only refined by th
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-_TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:([\d.]+)(it/s|s/it))?"
+_TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
 _TUNE = re.compile(rb"(\d+)\|\d+\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
 _PLAIN = re.compile(rb"()\d+%\|[^|\r\n]{0,1200}\| *" + _TIMES)
 
+TUNE_PAUSES = (b"heckpoint", b"alidation")
 _PROBES = 16
-_PROBE_BYTES = 1600
+_PROBE_BYTES = 1000
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
 _MAX_MARKS = 400
@@ -53,87 +55,106 @@ class Progress(NamedTuple):
 
 
 def _draws(pattern: re.Pattern[bytes], data: bytes, start: int, end: int) -> Iterator[Draw]:
-    for match in pattern.finditer(data, start, end):
-        epoch, done, total, hours, minutes, seconds, rate, unit = match.groups()
-        s_per_it = None
-        if rate and (value := _number(rate)):
-            s_per_it = value if unit == b"s/it" else 1 / value
-        elapsed = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-        yield Draw(match.start(), int(epoch or 1), int(done), int(total), elapsed, s_per_it)
+    return map(_draw, pattern.finditer(data, start, end))
 
 
-def _number(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+def _draw(match: re.Match[bytes]) -> Draw:
+    epoch, done, total, hours, minutes, seconds, rate, unit = match.groups()
+    value = float(rate) if rate else 0.0
+    s_per_it = (value if unit == b"s/it" else 1 / value) if value else None
+    elapsed = int(minutes) * 60 + int(seconds)
+    if hours:
+        elapsed += int(hours) * 3600
+    return Draw(match.start(), int(epoch or 1), int(done), int(total), elapsed, s_per_it)
 
 
-def pauses(data: bytes, start: int, words: Iterable[bytes]) -> list[int]:
-    """Where, from `start` on, the text speaks of something that interrupts training, at most a few hundred places."""
+def pauses(data: bytes, words: Iterable[bytes], spans: Iterable[tuple[int, int]] = ((0, sys.maxsize),)) -> list[int]:
+    """Where, within spans, the text speaks of something that interrupts training, at most some hundred places."""
     marks: list[int] = []
-    for word in words:
-        if data.rfind(word, start) < 0:
-            continue
-        at = data.find(word, start)
-        while at >= 0 and len(marks) < _MAX_MARKS * 4:
-            marks.append(at)
-            at = data.find(word, at + len(word))
+    for start, end in spans:
+        for word in words:
+            at = data.rfind(word, start, end)  # from the end: twice as fast as find where there is nothing
+            while at >= 0 and len(marks) < _MAX_MARKS * 4:
+                marks.append(at)
+                at = data.rfind(word, start, at)
     return sorted(marks)
 
 
-def _sample(data: bytes, start: int, end: int, marks: Sequence[int], probes: int) -> list[Draw]:
-    """Draws at both ends, around every mark and at evenly spaced places in between, in the order of the text."""
-    found: dict[int, Draw] = {}
+def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
+    """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
+    draws = list(islice(_draws(_TUNE, data, start, min(end, start + 6 * _PROBE_BYTES)), _WARM_STEPS + 1))
+    step = max(1, (end - start) // (probes + 1))
+    for at in range(start + step, end - _PROBE_BYTES, step):
+        if match := _TUNE.search(data, at, at + _PROBE_BYTES):
+            draws.append(_draw(match))
+    draws.extend(_draws(_TUNE, data, max(start, end - _PROBE_BYTES), end))
+    return _ordered(draws)
 
-    def take(at: int, until: int, limit: int | None) -> list[Draw]:
-        seen = list(islice(_draws(_TUNE, data, max(at, start), min(until, end)), limit))
-        found.update((draw.at, draw) for draw in seen)
-        return seen
 
-    take(start, start + 4 * _PROBE_BYTES, 12)
-    take(end - _PROBE_BYTES, end, None)
-    step = (end - start) / (probes + 1)
-    for i in range(1, probes + 1):
-        at = start + int(i * step)
-        take(at, at + _PROBE_BYTES, 4)
+def _ends(draws: Sequence[Draw], start: int, end: int) -> list[tuple[int, int]]:
+    """Where epochs end: from the last draw of an unfinished epoch to the first of the next, or to the end.
+
+    A bar is drawn again, full, after the checkpoint was saved; hence a full bar does not open a span.
+    """
+    spans: list[tuple[int, int]] = []
+    inner, epoch = start, draws[0].epoch if draws else 1
+    for draw in draws:
+        if draw.epoch > epoch:
+            spans.append((inner, draw.at))
+            epoch = draw.epoch
+        if draw.done < draw.total:
+            inner = draw.at
+    return [*spans, (inner, end)]
+
+
+def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
+    """The draws just before and after each mark."""
+    draws: list[Draw] = []
     previous = -_PROBE_BYTES
     for mark in marks:
         if mark - previous > 300:
-            take(mark - 700, mark, None)
-        take(mark, mark + _PROBE_BYTES, 3)
+            draws.extend(_draws(_TUNE, data, max(0, mark - 450), mark))
+        draws.extend(islice(_draws(_TUNE, data, mark, mark + _PROBE_BYTES), 3))
         previous = mark
-    return [found[at] for at in sorted(found)]
+    return draws
 
 
-def tune_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
-    """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say; None without one.
+def _ordered(draws: Iterable[Draw]) -> list[Draw]:
+    return sorted({draw.at: draw for draw in draws}.values())
 
-    Other bars (`Packing dataset: …`) carry no loss and are never seen here.
+
+def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, list[int]]:
+    """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
+
+    Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at, more
+    where an epoch ends, and all when those few do not agree on one speed.
 
     Args:
         data: the text of one attempt.
-        marks: places of pauses, from `pauses`.
+        everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
     """
     first = data.find(b"|Loss:")
     if first < 0:
-        return None
-    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 700
-    whole = end - start <= 8 * _PROBE_BYTES or len(marks) > _MAX_MARKS
-    draws = _dense(data, start, end) if whole else _sample(data, start, end, marks, _PROBES)
-    if not draws:
-        return None
-    s_per_step, even = _steady(draws, marks)
-    if not even and not whole:
+        return None, pauses(data, TUNE_PAUSES)
+    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 300
+    even = False
+    if end - start > 8 * _PROBE_BYTES:
+        draws = _probed(data, start, end, _PROBES)
+        marks = pauses(data, TUNE_PAUSES, [(start, len(data))] if everywhere else _ends(draws, start, len(data)))
+        if len(marks) <= _MAX_MARKS:
+            draws = _ordered([*draws, *_around(data, marks)])
+            s_per_step, even = _steady(draws, marks)
+    if not even:
+        marks = pauses(data, TUNE_PAUSES, [(start, len(data))])
         draws = _dense(data, start, end)
         s_per_step, _ = _steady(draws, marks)
-    return _summary(draws, s_per_step)
+    return (_summary(draws, s_per_step) if draws else None), marks
 
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     if end - start <= _WHOLE_BYTES:
         return list(_draws(_TUNE, data, start, end))
-    return _sample(data, start, end, (), _MANY_PROBES)
+    return _probed(data, start, end, _MANY_PROBES)
 
 
 def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
@@ -185,11 +206,6 @@ class _Stretch(NamedTuple):
     steps: int
     time_s: int
 
-    def __add__(self, other: object) -> _Stretch:
-        if not isinstance(other, _Stretch):
-            return NotImplemented
-        return _Stretch(self.steps + other.steps, self.time_s + other.time_s)
-
 
 def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
     """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
@@ -209,21 +225,22 @@ def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
 def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
     """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
     groups: list[_Stretch] = []
-    open_group = _Stretch(0, 0)
+    steps = time_s = 0
     earliest = min(epochs)
     for epoch, draws in epochs.items():
         for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
             if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
                 continue
-            open_group += _Stretch(b.done - a.done, b.elapsed_s - a.elapsed_s)
-            if open_group.time_s >= _GROUP_S and open_group.steps >= _GROUP_STEPS:
-                groups.append(open_group)
-                open_group = _Stretch(0, 0)
-    if open_group.steps:
-        if groups and (open_group.time_s < _GROUP_S or open_group.steps < _GROUP_STEPS):
-            groups[-1] += open_group
-        else:
-            groups.append(open_group)
+            steps += b.done - a.done
+            time_s += b.elapsed_s - a.elapsed_s
+            if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
+                groups.append(_Stretch(steps, time_s))
+                steps = time_s = 0
+    if steps:
+        if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
+            last = groups.pop()
+            steps, time_s = steps + last.steps, time_s + last.time_s
+        groups.append(_Stretch(steps, time_s))
     return groups
 
 
@@ -238,14 +255,16 @@ def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _steady(draws: Sequence[Draw], marks: Sequence[int]) -> tuple[float | None, bool]:
     """Seconds a step without first steps and pauses, and whether the stretches agree with each other."""
-    epochs = {epoch: some for epoch, some in _by_epoch(draws).items() if some}
+    if not draws:
+        return None, False
+    epochs = _by_epoch(draws)
     groups = _stretches(epochs, marks)
     shown = _shown(epochs)
     if not groups:
-        return _single(draws), True
+        return _single(draws), False
     median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
     kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
-    even = all(group.time_s <= 1.12 * group.steps * median + 2 for group in groups)
+    even = all(group.time_s <= 1.08 * group.steps * median + 2 for group in groups)
     steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
     raw = time_s / steps
     if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
