@@ -173,6 +173,8 @@ def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gp
 
 def _shape_covariance(a: Task, b: Task) -> float:
     """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
+    if (a.gpu.name == "cpu") != (b.gpu.name == "cpu"):
+        return 0.0
     distance = 0.0
     if a is not b:
         tokens = math.log(max(1.0, a.batch * a.tokens) / max(1.0, b.batch * b.tokens)) / 1.2
