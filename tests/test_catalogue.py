@@ -1,8 +1,10 @@
+import os
+
 import pytest
-from tests.estimate_cases import LLAMA_1B, LLAMA_3B
 
 from runplan import catalogue
 from runplan.paths import CONF_DIR
+from tests.estimate_cases import LLAMA_1B, LLAMA_3B
 
 
 @pytest.fixture
@@ -55,8 +57,6 @@ def test_open_or_broken_files_are_left_out(conf):
 
 
 def test_an_edited_file_is_read_again(conf):
-    import os
-
     path = conf / "resources" / "mine.yaml"
     text = "gpu: mine\ngpu_memory_gib: {}\nmemory_bandwidth_gb_per_s: 900\nbf16_tflops: 100\nfp32_tflops: 10\n"
     path.write_text(text.format(10))

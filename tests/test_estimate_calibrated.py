@@ -116,14 +116,23 @@ def test_without_rows_there_are_no_steps_but_an_answer():
 
 
 def test_one_log_is_followed_and_narrows_all_parts():
-    learnt = calibrated.calibrate([LOG], GPUS, MODELS)
-    before, after = calibrated.size(workload(), NOTHING), calibrated.size(workload(), learnt)
+    learnt = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    planned = workload(dataset="/data/words.json")
+    before, after = calibrated.size(planned, NOTHING), calibrated.size(planned, learnt)
     assert after.it_per_s == pytest.approx(2.5, rel=0.08)
     assert after.time_s.p95 / after.time_s.p50 < 1.3 < before.time_s.p95 / before.time_s.p50
     assert after.parts_s["startup"] == pytest.approx(30.0, rel=0.1)
     assert after.parts_s["checkpoints"] == pytest.approx(61.0, rel=0.1)
     assert (after.source, after.n_priors, after.extrapolated) == ("priors", 1, False)
     assert after.evidence[0].startswith("logs/slurm-1.out: Llama-3.2-1B-Instruct, a100-80, batch 16")
+
+
+def test_a_log_of_perhaps_other_lengths_is_followed_half_way():
+    planned = workload(dataset="/data/words.json")
+    before = calibrated.size(planned, NOTHING).it_per_s
+    same = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    after = calibrated.size(planned, calibrated.calibrate([LOG], GPUS, MODELS)).it_per_s
+    assert calibrated.size(planned, same).it_per_s < after < before
 
 
 def test_leaving_the_range_of_the_logs_is_said():

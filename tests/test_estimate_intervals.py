@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -38,8 +39,6 @@ def test_independent_errors_cancel_and_common_ones_do_not():
 
 
 def test_sums_agree_with_drawn_numbers():
-    import random
-
     rng = random.Random(1)
     spreads = [(100.0, 0.3), (50.0, 0.6), (20.0, 0.2)]
     drawn = sorted(sum(m * math.exp(s * rng.gauss(0, 1)) for m, s in spreads) for _ in range(20000))

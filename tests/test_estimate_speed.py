@@ -2,11 +2,12 @@ import dataclasses
 import math
 
 import pytest
-from tests.estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.estimate.memory import adapter_params
 from runplan.estimate.speed import Task, gpu_s, peak_flops, prior, step_s, work
+from tests.estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
 
 TASK = Task(
     LLAMA_1B,
@@ -60,8 +61,6 @@ def test_no_estimate_beats_the_peak_of_the_gpu(gpu, model):
 
 def test_flop_of_a_token_by_hand():
     # Forward and backward through frozen weights 4N, attention 4 L q span (1 + 2.5), adapters 6A.
-    from runplan.estimate.memory import adapter_params
-
     flop = work(LLAMA_1B, ADAPTER, "bf16", (False, False, False), 1.0, 1024.0).flop
     by_hand = 4 * LLAMA_1B.matmul_params + 3.5 * 4 * 16 * 2048 * 1024 + 6 * adapter_params(LLAMA_1B, ADAPTER)
     assert flop == pytest.approx(by_hand, rel=1e-3)
