@@ -33,12 +33,16 @@ class Calibration:
         """Start-up, first step, checkpoints and allocator, from all logs."""
         return overheads.learn_overheads(self.priors, self._seen, self.models)
 
-    def speed(self, gpu: Gpu, lengths: Lengths) -> Posterior:
-        """What the logs say about step times on a GPU type; logs that state no length are taken to have `lengths`."""
-        key = (gpu, lengths if self._guesses else None)
+    def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
+        """What the logs say about step times on a GPU type.
+
+        Logs that do not tell how long their batches are, are taken to have `lengths`: those of `dataset` nearly for
+        sure, others perhaps.
+        """
+        key = (gpu, (lengths, dataset) if self._guesses else None)
         found = self._fits.get(key)
         if found is None:
-            seen = [self._with_lengths(item, gpu, lengths) for item in self._seen]
+            seen = [self._with_lengths(item, gpu, lengths, dataset) for item in self._seen]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
 
@@ -53,7 +57,7 @@ class Calibration:
         found = (observe(run, self.models, self.gpus, _NO_GPU) for run in self.priors)
         return tuple(item for item in found if isinstance(item, Observation))
 
-    def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths) -> Observation | None:
+    def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
             seen = replace(seen, task=replace(seen.task, gpu=gpu))
         if seen.tokens_known:
@@ -62,7 +66,7 @@ class Calibration:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.task.batch)
-        return evidence.guessed(seen, tokens)
+        return evidence.guessed(seen, tokens, dataset)
 
 
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
@@ -90,7 +94,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     batch, accumulation, notes = choose_batch(w, largest)
     rows = steps.sequences(w.lengths, w.max_seq_len, w.packed)
     counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch)
-    posterior = calibration.speed(w.gpu, w.lengths)
+    posterior = calibration.speed(w.gpu, w.lengths, w.dataset)
     task = make_task(w, batch, accumulation)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 from runplan.estimate.observation import Observation
@@ -22,9 +23,19 @@ class Evidence(NamedTuple):
     extrapolated: bool
 
 
-def guessed(seen: Observation, tokens: float) -> Observation:
-    """The same log with a length it does not state; it then says little about long batches."""
-    return dataclasses.replace(seen, task=dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2))
+SAME_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25
+"""Relative error of a length taken from the planned dataset: the log names the same one, or perhaps ran on another."""
+
+
+def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
+    """The same log with a length it does not state: that of the planned dataset, trusted if the log names the same."""
+    same = bool(dataset) and bool(seen.run.dataset) and _stem(dataset) == _stem(seen.run.dataset or "")
+    task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
+    return dataclasses.replace(seen, task=task, tokens_sigma=SAME_DATASET_SIGMA if same else OTHER_DATASET_SIGMA)
+
+
+def _stem(dataset: str) -> str:
+    return PurePath(dataset).stem.lower()
 
 
 def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:

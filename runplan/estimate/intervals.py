@@ -36,9 +36,11 @@ def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> In
     Mean and variance of the sum are exact for pairwise `correlation`; its shape is taken as log-normal again
     (Fenton 1960, "The sum of log-normal probability distributions"). The p95 never exceeds the sum of the p95s.
     """
-    parts = [part for part in intervals if part.p95 > 0]
+    certain = math.fsum(part.p50 for part in intervals if sigma(part) == 0)
+    parts = [part for part in intervals if sigma(part) > 0]
     if len(parts) < 2:
-        return parts[0] if parts else Interval(0.0, 0.0)
+        rest = parts[0] if parts else Interval(0.0, 0.0)
+        return Interval(certain + rest.p50, certain + rest.p95)
     means, deviations = [], []
     for part in parts:
         spread = sigma(part)
@@ -50,4 +52,4 @@ def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> In
     spread = math.sqrt(math.log1p(variance / (mean * mean)))
     p50 = mean * math.exp(-spread * spread / 2)
     p95 = min(p50 * math.exp(Z95 * spread), math.fsum(part.p95 for part in parts))
-    return Interval(min(p50, p95), p95)
+    return Interval(certain + min(p50, p95), certain + p95)

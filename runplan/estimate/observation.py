@@ -20,6 +20,7 @@ DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=T
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|eval|generat", re.IGNORECASE)
+TOKENS_OF_PEAK_SIGMA = 0.2
 _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""
 
@@ -36,6 +37,9 @@ class Observation:
     """Standard deviation of the logarithm, beside what a guessed length adds."""
     gpu_known: bool
     tokens_known: bool
+    """False when the log does not tell how long its batches are."""
+    tokens_sigma: float = 0.0
+    """Relative error of the length of its batches."""
     outlier: str = ""
     """Why the log cannot be true; empty when nothing speaks against it."""
 
@@ -110,13 +114,13 @@ def observe(
     if dtype not in memory.ELEMENT_BYTES:
         return f"number format {dtype} is not modelled"
     gpu = find_gpu(run.gpu, gpus)
-    task, known = _task(run, matched[0], gpu or assumed, dtype, seconds)
+    task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
     unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
-    outlier = _contradiction(task, seconds) if gpu is not None and known else ""
-    return Observation(run, task, seconds, unsure, gpu is not None, known, outlier)
+    outlier = _contradiction(task, seconds) if gpu is not None and known and not tokens_sigma else ""
+    return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, outlier)
 
 
-def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool]:
+def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
     batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
     n_gpus = run.num_gpus or 1
     checkpointing = run.activation_checkpointing
@@ -124,14 +128,14 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         checkpointing = default_checkpointing(a, n_gpus)
     packed = bool(run.packed)
     adapter = _adapter(run)
-    tokens, known = 0.0, False
+    tokens, known, sigma = 0.0, False, 0.0
     if packed and run.max_seq_len:
         tokens, known = float(run.max_seq_len), True
     elif run.tokens_per_s:
         tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
     else:
         tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
-        known = tokens > 0
+        known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
     if run.max_seq_len:
         tokens = min(tokens, float(run.max_seq_len))
     # A pack holds many short rows that do not attend to each other.
@@ -151,7 +155,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         accumulation,
         known,
     )
-    return task, known
+    return task, known, sigma
 
 
 def _adapter(run: PriorRun) -> Adapter:

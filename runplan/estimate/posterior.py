@@ -20,8 +20,6 @@ MOST = 40
 """Logs that enter one fit: the most telling of thousands, so that sizing a run stays below a millisecond."""
 SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
-GUESSED_TOKENS = 0.35
-"""Relative error of a length that a log does not state."""
 OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
@@ -88,7 +86,7 @@ def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
     """
     bad = [(seen, seen.outlier) for seen in observations if seen.outlier]
     good = [seen for seen in observations if not seen.outlier]
-    good.sort(key=lambda seen: (seen.task.gpu.name != target.name or not seen.gpu_known, not seen.tokens_known))
+    good.sort(key=lambda seen: (seen.task.gpu.name != target.name or not seen.gpu_known, seen.tokens_sigma))
     good = _merge(good)[:MOST]
     posterior = _solve(good)
     for _ in range(3):
@@ -145,7 +143,7 @@ def _covariance(observations: Sequence[Observation], rows: Sequence[Constants]) 
             other = observations[j]
             value = _linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
             matrix[i][j] = matrix[j][i] = value + _shape_covariance(seen.task, other.task)
-        guessed = 0.0 if seen.tokens_known else GUESSED_TOKENS * _token_elasticity(rows[i])
+        guessed = seen.tokens_sigma * _token_elasticity(rows[i])
         matrix[i][i] += seen.noise**2 + guessed**2
     return matrix
 
@@ -173,6 +171,8 @@ def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gp
 
 def _shape_covariance(a: Task, b: Task) -> float:
     """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
+    if (a.gpu.name == "cpu") != (b.gpu.name == "cpu"):
+        return 0.0
     distance = 0.0
     if a is not b:
         tokens = math.log(max(1.0, a.batch * a.tokens) / max(1.0, b.batch * b.tokens)) / 1.2

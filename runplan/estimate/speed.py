@@ -66,14 +66,20 @@ class Work(NamedTuple):
     """In units of one layer with four adapters, forward and backward, no checkpointing."""
 
 
+MATRIX_SHARE = {"rtx4090": 0.92, "rtx3090": 0.9, "rtx5090": 0.85, "t4": 0.5, "l4": 0.5, "a10": 0.55, "cpu": 0.5}
+"""Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
+above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), 70 to 150 W cards below."""
+
+
 def prior(gpu: Gpu) -> Constants:
     """Constants expected from public specifications alone (natural logarithms).
 
     Large products reach 65-70 % of an A100's bf16 peak and less of faster chips (55 % of an H100's: published
     torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth; an eager layer has 183 kernels, at
-    some 7 µs a launch 1.3 ms.
+    some 7 us a launch 1.3 ms.
     """
-    share = min(0.8, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
+    usual = min(0.8, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
+    share = MATRIX_SHARE.get(gpu.name.split("-", 1)[0], usual)
     return Constants(math.log(share), math.log(0.8), math.log(1.3e-3), math.log(8e-3))
 
 

@@ -78,6 +78,8 @@ class Workload:
     """Part of the GPU's memory that may be filled."""
     model_name: str = ""
     """Short name of the model, for evidence and for the hand rules."""
+    dataset: str = ""
+    """Path or name of the dataset; unpacked logs of the same one are taken to have its lengths."""
 
 
 @dataclass(frozen=True)

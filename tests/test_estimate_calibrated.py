@@ -1,0 +1,201 @@
+import dataclasses
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runplan.estimate import calibrated
+from runplan.estimate.workload import Adapter, Interval
+from runplan.facts import Lengths
+from runplan.priors.record import MemoryGib, PriorRun
+from tests.estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, ROWS, workload
+
+NOTHING = calibrated.calibrate([], GPUS, MODELS)
+LOG = PriorRun(
+    "logs/slurm-1.out",
+    trainer="torchtune",
+    model="Llama-3.2-1B-Instruct",
+    lora_rank=8,
+    lora_targets=("q_proj", "v_proj", "output_proj", "mlp"),
+    batch_size=16,
+    gradient_accumulation_steps=1,
+    max_seq_len=2048,
+    packed=False,
+    dtype="bf16",
+    activation_checkpointing=False,
+    compile=False,
+    gpu="a100-80",
+    num_gpus=1,
+    steps_done=500,
+    s_per_step=0.4,
+    startup_s=30.0,
+    first_step_s=4.0,
+    checkpoint_s=(60.0, 62.0),
+)
+LENGTHS = st.dictionaries(st.integers(8, 2048), st.integers(1, 2000), min_size=1, max_size=8).map(
+    lambda counts: Lengths(tuple(sorted(counts.items())))
+)
+WORKLOADS = st.builds(
+    workload,
+    architecture=st.sampled_from([LLAMA_1B, LLAMA_3B, LLAMA_8B]),
+    adapter=st.builds(Adapter, st.sampled_from([4, 8, 64]), st.just(("q_proj", "v_proj")), st.booleans()),
+    gpu=st.sampled_from([A100, H100, dataclasses.replace(A100, name="l4-24", memory_gib=22.0)]),
+    gpus=st.sampled_from([1, 2, 4]),
+    lengths=LENGTHS,
+    packed=st.booleans(),
+    activation_checkpointing=st.booleans(),
+    effective_batch_size=st.sampled_from([1, 4, 12, 16, 32, 128]),
+    epochs=st.integers(1, 4),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORKLOADS)
+def test_the_chosen_batch_fits_and_twice_it_does_not_or_passes_the_effective_batch(w):
+    plan = calibrated.size(w, NOTHING)
+    limit = w.gpu.memory_gib
+    batch, accumulation = plan.batch_size, plan.gradient_accumulation_steps
+    assert batch & (batch - 1) == 0
+    assert batch * accumulation * w.gpus == w.effective_batch_size or plan.evidence[-1].startswith("effective batch is")
+    if plan.largest_batch_size:
+        assert plan.peak_memory_gib.p95 <= limit
+        assert calibrated.peak(w, NOTHING, plan.largest_batch_size + 1, 2).p95 > limit
+        per_gpu = max(1, w.effective_batch_size // w.gpus)
+        assert per_gpu % (2 * batch) or calibrated.peak(w, NOTHING, 2 * batch, 1).p95 > limit
+    else:
+        assert batch == 1
+        assert plan.peak_memory_gib.p95 > limit
+
+
+@settings(max_examples=40, deadline=None)
+@given(WORKLOADS)
+def test_intervals_are_ordered_and_time_is_the_sum_of_its_parts(w):
+    plan = calibrated.size(w, NOTHING)
+    for interval in (plan.time_s, plan.peak_memory_gib):
+        assert 0 < interval.p50 <= interval.p95
+    assert 0 < plan.allocated_gib < plan.peak_memory_gib.p50
+    assert plan.time_s.p50 == pytest.approx(sum(plan.parts_s.values()), rel=0.25)
+    assert plan.steps_total == plan.steps_per_epoch * w.epochs
+    assert plan.source == "physics"
+    assert plan.extrapolated
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5))
+def test_time_grows_with_epochs(fewer, more):
+    one = calibrated.size(workload(epochs=fewer), NOTHING)
+    two = calibrated.size(workload(epochs=fewer + more), NOTHING)
+    assert one.time_s.p50 < two.time_s.p50
+    assert one.steps_total < two.steps_total
+
+
+def test_what_the_user_sets_is_kept():
+    alone = calibrated.size(workload(batch_size=3), NOTHING)
+    assert (alone.batch_size, alone.gradient_accumulation_steps) == (3, 1)
+    both = calibrated.size(workload(batch_size=3, gradient_accumulation_steps=5), NOTHING)
+    assert (both.batch_size, both.gradient_accumulation_steps) == (3, 5)
+    accumulation = calibrated.size(workload(gradient_accumulation_steps=4), NOTHING)
+    assert (accumulation.batch_size, accumulation.gradient_accumulation_steps) == (4, 4)
+    odd = calibrated.size(workload(gradient_accumulation_steps=3), NOTHING)
+    assert (odd.batch_size, odd.gradient_accumulation_steps) == (5, 3)
+    assert "effective batch is 15" in odd.evidence[-1]
+
+
+def test_a_run_too_big_for_its_gpu_still_gets_an_answer():
+    small = dataclasses.replace(A100, name="t4-16", memory_gib=14.6)
+    plan = calibrated.size(workload(architecture=LLAMA_8B, gpu=small), NOTHING)
+    assert (plan.batch_size, plan.largest_batch_size) == (1, 0)
+    assert plan.peak_memory_gib.p50 > 14.6
+
+
+def test_without_rows_there_are_no_steps_but_an_answer():
+    plan = calibrated.size(workload(lengths=Lengths(())), NOTHING)
+    assert plan.steps_total == 0
+    assert plan.time_s.p50 > 0
+
+
+def test_one_log_is_followed_and_narrows_all_parts():
+    learnt = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    planned = workload(dataset="/data/words.json")
+    before, after = calibrated.size(planned, NOTHING), calibrated.size(planned, learnt)
+    assert after.it_per_s == pytest.approx(2.5, rel=0.08)
+    assert after.time_s.p95 / after.time_s.p50 < 1.3 < before.time_s.p95 / before.time_s.p50
+    assert after.parts_s["startup"] == pytest.approx(30.0, rel=0.1)
+    assert after.parts_s["checkpoints"] == pytest.approx(61.0, rel=0.1)
+    assert (after.source, after.n_priors, after.extrapolated) == ("priors", 1, False)
+    assert after.evidence[0].startswith("logs/slurm-1.out: Llama-3.2-1B-Instruct, a100-80, batch 16")
+
+
+def test_a_log_of_perhaps_other_lengths_is_followed_half_way():
+    planned = workload(dataset="/data/words.json")
+    before = calibrated.size(planned, NOTHING).it_per_s
+    same = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    after = calibrated.size(planned, calibrated.calibrate([LOG], GPUS, MODELS)).it_per_s
+    assert calibrated.size(planned, same).it_per_s < after < before
+
+
+def test_leaving_the_range_of_the_logs_is_said():
+    learnt = calibrated.calibrate([LOG], GPUS, MODELS)
+    bigger = calibrated.size(workload(architecture=LLAMA_3B, activation_checkpointing=True), learnt)
+    assert bigger.extrapolated
+    assert "3.21 B parameters, logs have 1.24 B" in bigger.evidence[-1]
+    elsewhere = calibrated.size(workload(gpu=H100), learnt)
+    assert "no log ran on h100-80" in elsewhere.evidence[-1]
+    narrow, wide = learnt.speed(A100, ROWS), learnt.speed(H100, ROWS)
+    task = calibrated.make_task(workload(), 16, 1)
+    moved = dataclasses.replace(task, gpu=H100)
+    assert narrow.log_step_s(task)[1] < wide.log_step_s(moved)[1]
+
+
+def test_outliers_are_named():
+    wrong = dataclasses.replace(LOG, path="wrong.out", packed=True, s_per_step=0.01)
+    plan = calibrated.size(workload(), calibrated.calibrate([LOG, wrong], GPUS, MODELS))
+    assert any(line.startswith("wrong.out: left out") for line in plan.evidence)
+    assert plan.n_priors == 1
+
+
+def test_measured_memory_corrects_the_allocator_and_narrows():
+    packed = dataclasses.replace(LOG, packed=True, s_per_step=2.0, batch_size=4)
+    computed = calibrated.size(workload(packed=True, batch_size=4), NOTHING)
+    peak = MemoryGib(allocated=computed.allocated_gib, reserved=1.12 * computed.allocated_gib)
+    logs = [dataclasses.replace(packed, path=str(i), peak_memory_gib=peak) for i in range(5)]
+    learnt = calibrated.size(workload(packed=True, batch_size=4), calibrated.calibrate(logs, GPUS, MODELS))
+    assert learnt.allocated_gib == pytest.approx(computed.allocated_gib, rel=1e-3)
+    assert learnt.peak_memory_gib.p50 - 0.5 == pytest.approx(1.115 * computed.allocated_gib, rel=0.01)
+    assert _ratio(learnt.peak_memory_gib) < _ratio(computed.peak_memory_gib)
+
+
+def _ratio(interval: Interval) -> float:
+    return interval.p95 / interval.p50
+
+
+def test_validation_and_merged_checkpoints_cost_time():
+    plain = calibrated.size(workload(), NOTHING)
+    checked = calibrated.size(workload(validation_lengths=Lengths(((50, 500),))), NOTHING)
+    adapters = calibrated.size(workload(save_adapter_weights_only=True), NOTHING)
+    assert plain.parts_s["validation"] == 0 < checked.parts_s["validation"]
+    assert adapters.parts_s["checkpoints"] < plain.parts_s["checkpoints"] / 3
+
+
+def test_more_gpus_are_faster_and_hold_less_each():
+    one = calibrated.size(workload(architecture=LLAMA_8B, activation_checkpointing=True, batch_size=4), NOTHING)
+    four = calibrated.size(
+        workload(architecture=LLAMA_8B, activation_checkpointing=True, batch_size=4, gpus=4), NOTHING
+    )
+    assert 3.0 < four.tokens_per_s / one.tokens_per_s < 4.0
+    assert four.allocated_gib < one.allocated_gib
+
+
+def test_sizing_a_run_takes_no_more_than_a_fraction_of_a_millisecond():
+    rows = Lengths(tuple((tokens, 10) for tokens in range(20, 1500)))
+    logs = [
+        dataclasses.replace(LOG, path=str(i), batch_size=1 + i % 16, s_per_step=0.02 * (1 + i % 16)) for i in range(60)
+    ]
+    learnt = calibrated.calibrate(logs, GPUS, MODELS)
+    runs = [workload(lengths=rows, adapter=dataclasses.replace(ADAPTER, rank=rank)) for rank in range(1, 201)]
+    calibrated.size(runs[0], learnt)
+    start = time.process_time()
+    for w in runs:
+        calibrated.size(w, learnt)
+    assert (time.process_time() - start) / len(runs) < 3e-3

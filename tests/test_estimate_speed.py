@@ -1,0 +1,73 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan.estimate.memory import adapter_params
+from runplan.estimate.speed import Task, gpu_s, peak_flops, prior, step_s, work
+from tests.estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
+
+TASK = Task(
+    LLAMA_1B,
+    ADAPTER,
+    A100,
+    1,
+    "bf16",
+    checkpointing=False,
+    compile=False,
+    packed=True,
+    batch=4,
+    tokens=2048.0,
+    span=512.0,
+)
+
+
+def seconds(task):
+    return step_s(task, prior(task.gpu))
+
+
+@given(st.integers(1, 64), st.integers(8, 8192), st.integers(1, 16), st.booleans())
+def test_steps_take_longer_with_every_kind_of_work(batch, tokens, accumulation, checkpointing):
+    task = dataclasses.replace(
+        TASK, batch=batch, tokens=float(tokens), span=tokens / 2, accumulation=accumulation, checkpointing=checkpointing
+    )
+    here = seconds(task)
+    assert here < seconds(dataclasses.replace(task, batch=2 * batch))
+    assert here < seconds(dataclasses.replace(task, tokens=tokens * 2.0))
+    assert here < seconds(dataclasses.replace(task, accumulation=accumulation + 1))
+    assert here < seconds(dataclasses.replace(task, architecture=LLAMA_3B))
+    if not checkpointing:
+        assert here < seconds(dataclasses.replace(task, checkpointing=True))
+
+
+def test_short_batches_follow_layers_and_long_ones_arithmetic():
+    short = dataclasses.replace(TASK, batch=1, tokens=32.0, span=16.0)
+    long = dataclasses.replace(TASK, batch=16)
+    models = {"architecture": LLAMA_3B}
+    assert seconds(dataclasses.replace(short, **models)) / seconds(short) == pytest.approx(28 / 16, rel=0.15)
+    assert 2.0 < seconds(dataclasses.replace(long, **models)) / seconds(long) < 3.213 / 1.236
+
+
+@pytest.mark.parametrize("gpu", [A100, H100])
+@pytest.mark.parametrize("model", [LLAMA_1B, LLAMA_3B, LLAMA_8B])
+def test_no_estimate_beats_the_peak_of_the_gpu(gpu, model):
+    task = dataclasses.replace(TASK, gpu=gpu, architecture=model, batch=8)
+    flop = work(model, ADAPTER, "bf16", (False, True, False), task.batch * task.tokens, task.span).flop
+    share = flop / seconds(task) / peak_flops(gpu, "bf16")
+    assert 0.15 < share < 0.7
+
+
+def test_flop_of_a_token_by_hand():
+    # Forward and backward through frozen weights 4N, attention 4 L q span (1 + 2.5), adapters 6A.
+    flop = work(LLAMA_1B, ADAPTER, "bf16", (False, False, False), 1.0, 1024.0).flop
+    by_hand = 4 * LLAMA_1B.matmul_params + 3.5 * 4 * 16 * 2048 * 1024 + 6 * adapter_params(LLAMA_1B, ADAPTER)
+    assert flop == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_gpu_time_follows_the_constants():
+    constants = prior(A100)
+    done = work(LLAMA_1B, ADAPTER, "bf16", (False, True, False), 8192.0, 512.0)
+    slower = constants._replace(flops=constants.flops - math.log(2), bandwidth=constants.bandwidth - math.log(2))
+    assert gpu_s(TASK, done, slower) == pytest.approx(2 * gpu_s(TASK, done, constants))

@@ -1,0 +1,87 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan.estimate import steps
+from runplan.facts import Lengths
+from tests.estimate_cases import ROWS
+
+histograms = st.dictionaries(st.integers(1, 512), st.integers(1, 300), min_size=1, max_size=20).map(
+    lambda counts: Lengths(tuple(sorted(counts.items())))
+)
+
+
+def pack(lengths, limit):
+    """torchtune's packing, written out: a row that does not fit closes the pack."""
+    packs, fill = 0, 0
+    for tokens in lengths:
+        if fill + tokens > limit:
+            packs, fill = packs + 1, 0
+        fill += tokens
+    return packs + (fill > 0)
+
+
+@given(histograms, st.integers(512, 4096))
+def test_packs_hold_all_tokens_and_are_no_more_than_rows(lengths, limit):
+    packs = steps.packed_rows(lengths, limit)
+    assert math.ceil(lengths.tokens / limit) <= packs <= lengths.rows
+
+
+@pytest.mark.parametrize("limit", [1024, 2048, 8192])
+def test_packs_of_many_rows_agree_with_packing_them_in_any_order(limit):
+    rows = [tokens for tokens, n in ROWS.counts for _ in range(n)]
+    random.Random(7).shuffle(rows)
+    assert steps.packed_rows(ROWS, limit) == pytest.approx(pack(rows, limit), rel=0.01, abs=1)
+
+
+def test_packs_of_equal_rows_are_exact():
+    assert steps.packed_rows(Lengths(((500, 1001),)), 2048) == math.ceil(1001 / 4)
+    assert steps.packed_rows(Lengths(()), 2048) == 0
+    assert steps.packed_rows(Lengths(((3000, 10),)), 2048) == 10
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "gpus", "accumulation", "limit", "batches", "per_epoch"),
+    [
+        (8000, 4, 1, 1, None, 2000, 2000),
+        (8000, 16, 1, 1, None, 500, 500),
+        (8003, 4, 1, 8, None, 2000, 250),
+        (1003, 4, 1, 8, None, 250, 31),
+        (1003, 4, 4, 1, None, 62, 62),
+        (3, 4, 1, 1, None, 0, 0),
+        (8000, 4, 1, 2, 10, 20, 10),
+        (40, 4, 1, 2, 10, 10, 5),
+    ],
+)
+def test_steps_as_torchtune_counts_them(rows, batch, gpus, accumulation, limit, batches, per_epoch):
+    counted = steps.optimizer_steps(rows, batch, gpus, accumulation, limit)
+    assert (counted.batches_per_epoch, counted.per_epoch) == (batches, per_epoch)
+    assert counted.total(3) == 3 * per_epoch
+
+
+@given(histograms, st.integers(1, 64))
+def test_padded_length_grows_from_the_mean_to_the_longest(lengths, batch):
+    assert steps.padded_length(lengths, 1) == pytest.approx(lengths.mean)
+    assert steps.padded_length(lengths, batch) <= steps.padded_length(lengths, batch + 1) + 1e-9
+    assert steps.padded_length(lengths, batch) <= lengths.longest + 1e-9
+
+
+def test_padded_length_agrees_with_drawn_batches():
+    rng = random.Random(3)
+    rows = [tokens for tokens, n in ROWS.counts for _ in range(n)]
+    drawn = sum(max(rng.choices(rows, k=8)) for _ in range(20000)) / 20000
+    assert steps.padded_length(ROWS, 8) == pytest.approx(drawn, rel=0.02)
+
+
+def test_packing_is_chosen_unless_too_few_steps_are_left():
+    packed, why = steps.choose_packed(ROWS, 2048, 4, 1, 50)
+    assert packed
+    assert "packs of 2048 tokens" in why
+    packed, why = steps.choose_packed(ROWS, 2048, 16, 1, 50)
+    assert not packed
+    assert "fewer than 50" in why
+    assert steps.choose_packed(ROWS, 2048, 16, 4, 50)[0]
+    assert steps.choose_packed(Lengths(()), 2048, 16, 4, 50)[0] is False

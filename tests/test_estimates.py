@@ -1,0 +1,159 @@
+"""Published and recorded runs against the estimate; the source stands on each row.
+
+Of tests/data/published_runs.csv only torchtune LoRA rows enter whose configuration is stated (or follows from the
+named config of the named version). Runs whose batches' lengths are not stated say nothing about a formula and are left
+out, as are full fine-tuning, quantised weights and other frameworks.
+"""
+
+import dataclasses
+import math
+
+import pytest
+
+from runplan.estimate import calibrated, memory
+from runplan.estimate.posterior import fit
+from runplan.estimate.speed import Task
+from runplan.estimate.workload import Adapter, Gpu
+from runplan.facts import Lengths
+from runplan.units import GIB
+from tests.estimate_cases import (
+    A100,
+    ADAPTER,
+    H100,
+    LLAMA2_7B,
+    LLAMA_1B,
+    LLAMA_3B,
+    LLAMA_8B,
+    QWEN_05B,
+    QWEN_15B,
+    workload,
+)
+
+MI355X = Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0)
+RTX4090 = Gpu("rtx4090-24", 23.6, 1008.0, 165.2, 82.6)
+RANK_16 = dataclasses.replace(ADAPTER, rank=16)
+ATTENTION = Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=False)
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture", "rank", "gib"),
+    [
+        ("recorded log 07_torchtune_cruijff_fixture_two_epochs.out", LLAMA_1B, 16, 2.35),
+        ("torchtune docs e2e_flow.rst, default 3B_lora_single_device", LLAMA_3B, 64, 6.21),
+        ("third-party README, Qwen2.5-0.5B on MI355X", QWEN_05B, 16, 1.32),
+        ("third-party README, Qwen2.5-1.5B (base builder) on H100", QWEN_15B, 16, 6.41),
+    ],
+)
+def test_memory_after_model_init(source, architecture, rank, gib):
+    adapter = dataclasses.replace(ADAPTER, rank=rank)
+    computed = (memory.weight_bytes(architecture, adapter) + memory.rope_bytes(architecture)) / GIB
+    assert computed == pytest.approx(gib, abs=0.0125), source
+
+
+@pytest.mark.parametrize(
+    ("source", "gpus", "gib"),
+    [
+        ("third-party README, Qwen2.5-0.5B, rank 16, 2 x 2048 packed, checkpointing, MI355X", 1, 5.4437),
+        ("the same on 8 GPUs (FSDP)", 8, 4.5908),
+    ],
+)
+def test_allocated_peak(source, gpus, gib):
+    w = workload(
+        architecture=QWEN_05B, adapter=RANK_16, gpu=MI355X, gpus=gpus, packed=True, activation_checkpointing=True
+    )
+    assert memory.allocated_gib(w, 2, 2048) == pytest.approx(gib, rel=0.01), source
+
+
+@pytest.mark.parametrize(
+    ("source", "gpus", "gib"),
+    [
+        ("third-party README, Qwen2.5-0.5B on MI355X, reserved", 1, 6.2773),
+        ("the same on 8 GPUs (FSDP)", 8, 5.6484),
+    ],
+)
+def test_reserved_peak_is_within_the_interval(source, gpus, gib):
+    w = workload(
+        architecture=QWEN_05B,
+        adapter=RANK_16,
+        gpu=MI355X,
+        gpus=gpus,
+        packed=True,
+        activation_checkpointing=True,
+        lengths=Lengths(((200, 8000),)),
+    )
+    peak = calibrated.peak(w, calibrated.calibrate([], {}, {}), 2, 1)
+    # The interval is of the process: reserved memory and the context.
+    assert peak.p50 * 0.85 <= gib <= peak.p95 * 1.05, source
+
+
+def task(architecture, adapter, gpu, batch, tokens, **mode):
+    start = Task(
+        architecture,
+        adapter,
+        gpu,
+        1,
+        "bf16",
+        checkpointing=True,
+        compile=False,
+        packed=True,
+        batch=batch,
+        tokens=tokens,
+        span=256.0,
+    )
+    return dataclasses.replace(start, **mode)
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "tokens_per_s", "tolerance"),
+    [
+        (
+            "torchtune README v0.6.1, optimization flags, LoRA row (its offloading is not modelled)",
+            task(LLAMA_3B, RANK_16, A100, 2, 4096.0, compile=True),
+            8210,
+            0.20,
+        ),
+        (
+            "torchtune README v0.6.1, 8B LoRA on RTX 4090",
+            task(LLAMA_8B, ADAPTER, RTX4090, 2, 2048.0, compile=True),
+            3083,
+            0.25,
+        ),
+        (
+            "torchtune README v0.2.1, Llama-2-7B LoRA on RTX 4090",
+            task(LLAMA2_7B, ATTENTION, RTX4090, 4, 2048.0),
+            2582,
+            0.20,
+        ),
+    ],
+)
+def test_speed_without_any_log(source, what, tokens_per_s, tolerance):
+    mean, spread = fit([], what.gpu).log_step_s(what)
+    measured = what.batch * what.tokens / tokens_per_s
+    assert math.exp(mean) == pytest.approx(measured, rel=tolerance), source
+    assert measured < math.exp(mean + 1.645 * spread), source
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "tokens_per_s"),
+    [
+        ("third-party README, Qwen2.5-0.5B on MI355X (ROCm)", task(QWEN_05B, RANK_16, MI355X, 2, 2048.0), 44585),
+        (
+            "recorded log 07 (2.2 it/s at batch 32; its peak of 18.78 GiB tells 6,900 tokens a batch; GPU not stated)",
+            task(LLAMA_1B, RANK_16, A100, 32, 215.0, checkpointing=False, packed=False),
+            2.2 * 6900,
+        ),
+    ],
+)
+def test_speed_is_within_wide_intervals_without_any_log(source, what, tokens_per_s):
+    mean, spread = fit([], what.gpu).log_step_s(what)
+    measured = math.log(what.batch * what.tokens / tokens_per_s)
+    assert abs(measured - mean) < 2 * spread, source
+
+
+def test_fits_that_users_report():
+    # torchtune issue 979: Llama-3-8B LoRA with 8K sequences at batch 2 "fits pretty comfortably" on an A100 80GB.
+    w = workload(
+        architecture=LLAMA_8B, max_seq_len=8192, lengths=Lengths(((8192, 1000),)), activation_checkpointing=True
+    )
+    assert calibrated.largest_batch(w, calibrated.calibrate([], {}, {})) >= 2
+    assert calibrated.largest_batch(dataclasses.replace(w, gpu=H100), calibrated.calibrate([], {}, {})) >= 2
