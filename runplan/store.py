@@ -34,6 +34,7 @@ DOCUMENT = "plan.json"
 README = "README.md"
 TABLE = "plan.csv"
 CONFIG = ".hydra/config.yaml"
+SETUP = "setup_finetune.yaml"
 HINTS = {
     errno.ENOSPC: "the disk is full; free some space and plan again",
     errno.EDQUOT: "your quota is used up; free some space and plan again",
@@ -229,7 +230,7 @@ def _refuse_changed_keys(
             continue
         problems += [
             f"  {name}: {change.key} was {json.dumps(change.old)}, is now {json.dumps(change.new)}"
-            for change in user_changes(_tree(old), _tree(new))
+            for change in user_changes(_tree(old), _tree(new), trained=SETUP in runs[name])
         ]
     if problems:
         head = "runs that were submitted or have results would change, nothing was written"
