@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import copy
 
+from factories_plan import make_plan
+
 from runplan.diff import Change, GroupDiff, compare, merge, user_changes
 from runplan.document import plan_document
-from tests.factories_plan import make_plan
 
 
 def names(document):

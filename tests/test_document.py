@@ -5,10 +5,10 @@ import io
 import json
 
 import pytest
+from factories_plan import make_plan
 
 from runplan.document import plan_csv, plan_document, plan_json, rounded
 from runplan.estimate.workload import Interval
-from tests.factories_plan import make_plan
 
 RUN_KEYS = (
     "name", "type", "dir", "model", "factors", "overrides", "recipe", "trainer", "config", "steps", "estimate",

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from factories_plan import cross, make_composed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import Naming
 from runplan.naming import LONGEST, control_key, control_name, control_names, run_names, safe_name
-from tests.factories_plan import cross, make_composed
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import yaml
+from factories_plan import make_plan
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runplan import yaml_text
 from runplan.provenance import hydra_files, tree_text
-from tests.factories_plan import make_plan
 
 
 def test_the_composed_tree_keeps_its_marks():

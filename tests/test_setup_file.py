@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import yaml
+from factories_plan import make_plan
 from omegaconf import OmegaConf
 
 from runplan.setup_file import setup_finetune
-from tests.factories_plan import make_plan
 
 KEYS = [
     "my_wandb_project", "my_wandb_run_name", "input_formatting", "dataset_label", "dataset_ext", "input_dir_base",

@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from factories_plan import make_plan, make_sizing, plan_templates
 
 from runplan.design import design_title
 from runplan.diff import GroupDiff
@@ -11,9 +12,9 @@ from runplan.document import plan_document
 from runplan.overview import all_runs, by_model, sections
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import RunType
+from runplan.screen import encodable, print_summary
 from runplan.store import WriteResult
-from runplan.summary import RESULTS_END, RESULTS_START, carry_results, encodable, print_summary, readme
-from tests.factories_plan import make_plan, make_sizing, plan_templates
+from runplan.summary import RESULTS_END, RESULTS_START, carry_results, readme
 
 HEADINGS = [
     "# Run Plan Summary", "## Run Design", "## Variables", "## All Runs", "## Resources Verified", "## Configuration",
@@ -155,7 +156,8 @@ def test_colour_on_a_terminal_unless_told_otherwise(monkeypatch):
 def test_narrow_terminals_fold_and_lose_nothing(width):
     text = printed(make_plan(), width=width)
     letters = re.sub(r"\s", "", text)
-    assert all(len(line) <= width for line in text.split("How to submit")[0].splitlines())
+    table = text.split("All Runs")[1].split("Resources Verified")[0]
+    assert all(len(line) <= width for line in table.splitlines())
     assert ("1B_rank64" in letters) == (width == 80)
     assert letters.count("eval") >= 2
 
