@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 60
 PIPED_WIDTH = 10_000
+FOLDABLE = 0.7
+"""A table on a terminal narrower than this part of it is left to the terminal to wrap: folded cells lose letters."""
 PLAIN = str.maketrans({"✓": "ok", "✗": "MISSING", TIMES: "x", "…": "...", "≤": "<=", "→": "->", "·": "-"})
 
 
@@ -91,9 +93,19 @@ def _print_table(console: Console, table: Table) -> None:
         shown.add_column(Text(header), overflow="fold")
     for row in table.rows[:ROWS_SHOWN]:
         shown.add_row(*(Text(visible(cell)) for cell in row))
-    console.print(shown)
+    width = console.width
+    if width < FOLDABLE * _natural_width(table):
+        console.width = PIPED_WIDTH
+    console.print(shown, crop=False)
+    console.width = width
     if len(table.rows) > ROWS_SHOWN:
         console.print(f"  … {len(table.rows) - ROWS_SHOWN} more rows in README.md")
+
+
+def _natural_width(table: Table) -> int:
+    """Columns that a table takes when nothing is folded, three between two cells."""
+    rows = (table.headers, *table.rows[:ROWS_SHOWN])
+    return sum(max(len(visible(row[i])) for row in rows) + 3 for i in range(len(table.headers)))
 
 
 def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> None:
