@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runplan.naming import concerns_control
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -123,15 +125,17 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any], kept: Collection[str])
     return {**new, "runs": [run for run in everything if run["type"] != "control"] + controls}
 
 
-def user_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+def user_changes(old: Mapping[str, Any], new: Mapping[str, Any], *, trained: bool = True) -> list[Change]:
     """Keys of a run that its user set differently in two composed trees, marks unresolved.
 
-    Keys that say how to plan do not count, nor do keys that only one version of runplan knows.
+    Keys that say how to plan do not count, nor do keys that only one version of runplan knows, nor, where nothing is
+    trained, keys of training.
     """
     return [
         change
         for change in _compare_leaves(old, new)
         if not any(change.key == key or change.key.startswith(f"{key}.") for key in NOT_OF_A_RUN)
+        and (trained or concerns_control(change.key))
     ]
 
 

@@ -13,7 +13,7 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from runplan.naming import EVALUATION_ROOTS
+from runplan.naming import concerns_control, relevant_overrides
 from runplan.plan import SCHEMA, RunType
 from runplan.units import slurm_time
 
@@ -130,7 +130,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
         "dir": run.name,
         "model": run.config.model.name,
         "factors": {key: plain(level) for key, level in run.composed.factors.items() if _applies(run, key, factors)},
-        "overrides": list(run.composed.overrides),
+        "overrides": list(relevant_overrides(run.composed, trained=sizing is not None)),
         "recipe": run.recipe.name if run.recipe else None,
         "trainer": run.config.trainer.name if sizing else None,
         "config": _config(run),
@@ -149,8 +149,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
 
 def _applies(run: PlannedRun, key: str, factors: Mapping[str, Sequence[Any]]) -> bool:
     """Whether a swept key says something about this run: of a control only what it measures does."""
-    root = key.partition(".")[0]
-    return key in factors and (run.type is RunType.fine_tuned or root == "model" or root in EVALUATION_ROOTS)
+    return key in factors and (run.type is RunType.fine_tuned or concerns_control(key))
 
 
 def _config(run: PlannedRun) -> dict[str, Any]:

@@ -85,6 +85,20 @@ def control_key(composed: Composed) -> Hashable:
     )
 
 
+def concerns_control(key: str) -> bool:
+    """Whether a config key says something about evaluating a base model."""
+    root = key.partition(".")[0]
+    return root == "model" or root in EVALUATION_ROOTS
+
+
+def relevant_overrides(composed: Composed, *, trained: bool) -> tuple[str, ...]:
+    """The override lines of a run; of a control, those that sweep what it does not measure are left out."""
+    if trained:
+        return composed.overrides
+    keys = [(line, line.partition("=")[0].lstrip("+~")) for line in composed.overrides]
+    return tuple(line for line, key in keys if key not in composed.factors or concerns_control(key))
+
+
 def level_text(key: str, level: Any, choices: Mapping[str, Any]) -> str:
     """A level as it appears in names: `1e-5`, a group choice's name, a path's stem."""
     if isinstance(level, str) and key not in choices and (_is_path(key) or "/" in level):

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from runplan import yaml_text
+from runplan.naming import relevant_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,17 +50,18 @@ def tree_text(tree: Mapping[str, Any]) -> str:
 def hydra_files(plan: Plan, run: PlannedRun) -> dict[str, str]:
     """`.hydra/{config,hydra,overrides}.yaml` of a run: no clock, no version, no current folder."""
     composed = run.composed
+    overrides = list(relevant_overrides(composed, trained=run.sizing is not None))
     hydra = {
         "mode": "MULTIRUN",
         "sweep": {"dir": plan.directory, "subdir": run.name},
         "job": {"name": "runplan", "config_name": "runplan"},
-        "overrides": {"task": list(composed.overrides)},
+        "overrides": {"task": overrides},
         "runtime": {"choices": dict(composed.choices)},
     }
     return {
         ".hydra/config.yaml": tree_text(composed.tree),
         ".hydra/hydra.yaml": "hydra:\n" + "".join(_indented(name, value) for name, value in hydra.items()),
-        ".hydra/overrides.yaml": yaml_text.dump(list(composed.overrides)),
+        ".hydra/overrides.yaml": yaml_text.dump(overrides),
     }
 
 

@@ -7,19 +7,18 @@ submitting takes, on `ledger.jsonl`.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan import staging
+from runplan import staging, yaml_text
 from runplan.diff import GroupDiff, compare, merge, user_changes
 from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
+from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.present import PresentRun, is_own, read_run, started_runs
 from runplan.summary import carry_results, readme_of
@@ -34,16 +33,7 @@ DOCUMENT = "plan.json"
 README = "README.md"
 TABLE = "plan.csv"
 CONFIG = ".hydra/config.yaml"
-HINTS = {
-    errno.ENOSPC: "the disk is full; free some space and plan again",
-    errno.EDQUOT: "your quota is used up; free some space and plan again",
-    errno.EACCES: "set site.output_root to a folder you may write",
-    errno.EPERM: "set site.output_root to a folder you may write",
-    errno.EROFS: "set site.output_root to a folder you may write",
-    errno.ENOTDIR: "a file stands where a folder should be; set site.output_root or group.name",
-    errno.EEXIST: "a file stands where a folder should be; set site.output_root or group.name",
-    errno.ENAMETOOLONG: "choose a shorter group.name or site.output_root",
-}
+SETUP = "setup_finetune.yaml"
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ def write_group(
     directory = Path(plan.directory)
     new = not directory.exists()
     try:
-        with _spoken(directory):
+        with spoken(directory):
             directory.mkdir(parents=True, exist_ok=True)
             with group_lock(directory) as locked:
                 staging.recover(directory, may_remove=(lambda _pid: True) if locked else _is_dead)
@@ -115,7 +105,7 @@ def compare_group(
     Raises:
         StoreError: writing would be refused.
     """
-    with _spoken(Path(plan.directory)):
+    with spoken(Path(plan.directory)):
         changes = _find_changes(plan, files, overwrite, templates)
     return WriteResult(changes.document, changes.diff, preview=True)
 
@@ -229,22 +219,12 @@ def _refuse_changed_keys(
             continue
         problems += [
             f"  {name}: {change.key} was {json.dumps(change.old)}, is now {json.dumps(change.new)}"
-            for change in user_changes(_tree(old), _tree(new))
+            for change in user_changes(yaml_text.load(old), yaml_text.load(new), trained=SETUP in runs[name])
         ]
     if problems:
         head = "runs that were submitted or have results would change, nothing was written"
         fix = "  set these back, choose another group.name, or insist with overwrite=true"
         raise StoreError("\n".join([head, *problems, fix]))
-
-
-def _tree(text: str) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415 - only when a run that ran is planned anew
-
-    try:
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except yaml.YAMLError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _carry_out(directory: Path, changes: _Changes) -> None:
@@ -291,14 +271,3 @@ def _remove_if_empty(directory: Path) -> None:
         directory.rmdir()
     except OSError:
         return
-
-
-@contextmanager
-def _spoken(directory: Path) -> Iterator[None]:
-    """Turn what the file system says into an error that says where and what to do."""
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or str(directory)
-        hint = HINTS.get(error.errno or 0, "see that the folder can be written and plan again")
-        raise StoreError(f"{place}: {error.strerror or error}; {hint}") from error

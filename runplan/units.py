@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -17,7 +18,7 @@ MIB_PER_GIB = 1024
 GB_PER_GIB = 1e9 / GIB
 
 _CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})")
-_MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
+_MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT])(?:i?B)?)?", re.IGNORECASE)
 _MEMORY_GIB = {"": 1 / 1024, "K": 1 / 1024**2, "M": 1 / 1024, "G": 1.0, "T": 1024.0}
 
 
@@ -81,12 +82,12 @@ def parse_memory_gib(text: str) -> float:
     match = _MEMORY.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is not an amount of memory such as 64G or 64000M")
-    return float(match["number"]) * _MEMORY_GIB[match["unit"].upper()]
+    return float(match["number"]) * _MEMORY_GIB[(match["unit"] or "").upper()]
 
 
 def short_time(time_s: float) -> str:
     """A duration as a person says it: `45s`, `16min`, `2h 05min`, `3d 4h`."""
-    if time_s < MINUTE_S:
+    if math.ceil(time_s) < MINUTE_S:
         return f"{math.ceil(time_s)}s"
     minutes = round(time_s / MINUTE_S)
     if minutes < 60:
@@ -104,10 +105,10 @@ def short_number(value: float) -> str:
     >>> short_number(1e-05), short_number(0.0003), short_number(0.05), short_number(64)
     ('1e-5', '3e-4', '0.05', '64')
     """
-    if isinstance(value, int) or value == 0 or not math.isfinite(value):
+    if isinstance(value, int) or not math.isfinite(value):
         return str(value)
-    if abs(value) >= 1e-2 and abs(value) < 1e6:
+    if value == 0 or 1e-2 <= abs(value) < 1e6:
         return repr(value).removesuffix(".0")
-    mantissa, exponent = f"{value:.12e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".")
-    return f"{mantissa}e{int(exponent)}"
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    mantissa = str(digits[0]) + ("." if len(digits) > 1 else "") + "".join(map(str, digits[1:]))
+    return f"{'-' * sign}{mantissa}e{int(exponent) + len(digits) - 1}"

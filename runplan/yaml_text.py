@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*")
 _NOT_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
 _NON_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -76,3 +77,12 @@ def scalar(value: Any) -> str:
         value, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9
     )
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def load(text: str) -> dict[str, Any]:
+    """The mapping that a text of ours holds; an empty one when somebody made something else of it."""
+    try:
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - the safe loader, in C where it is there
+    except yaml.YAMLError:
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -6,6 +6,8 @@ import itertools
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from runplan.config import (
     Config,
     Dataset,
@@ -26,13 +28,17 @@ from runplan.config import (
     Trainer,
     Via,
 )
+from runplan.document import plan_csv, plan_json
 from runplan.errors import Problem
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
 from runplan.naming import control_key, control_names, run_names
+from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.plan import Recipe as ChosenRecipe
-from runplan.summary import design_type
+from runplan.provenance import hydra_files
+from runplan.setup_file import setup_finetune
+from runplan.summary import design_type, readme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -277,3 +283,35 @@ def make_plan(
         ),
         gpu_hours=Interval(1.5, 2.0),
     )
+
+
+def plan_templates() -> Environment:
+    """The templates, as `render.py` reads them but for its filters."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES_DIR),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+
+
+def make_files(plan: Plan) -> dict[str, str]:
+    """Every file of a group; those that other modules write are stand-ins that hold what they depend on."""
+    files = {}
+    for run in plan.runs:
+        inside = hydra_files(plan, run)
+        if run.sizing:
+            inside["setup_finetune.yaml"] = setup_finetune(plan, run)
+            inside["finetune.yaml"] = f"batch_size: {run.config.batch_size}\n"
+            inside["finetune.slurm"] = f"#!/bin/bash\n# {run.sizing.time_s.p95}\n"
+        for cell in run.cells:
+            inside[f"{cell.dir}/eval.yaml"] = f"epoch: {cell.epoch}\n"
+            inside[f"{cell.dir}/cell.slurm"] = "#!/bin/bash\n"
+        files |= {f"{run.name}/{path}": text for path, text in inside.items()}
+    files["README.md"] = readme(plan, plan_templates())
+    files["plan.json"] = plan_json(plan)
+    files["plan.csv"] = plan_csv(plan)
+    files["submit_all.sh"] = "#!/bin/bash\n" + "".join(f"# {run.name}\n" for run in plan.runs)
+    return files

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runplan.present import is_own, read_run, started_runs, submitted_paths
+
+
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [
+        ("finetune.yaml", True),
+        ("finetune.slurm", True),
+        ("eval/a_epoch0/cell.slurm", True),
+        (".hydra/config.yaml", True),
+        ("lora_finetune_single_device_val.py", True),
+        ("notes.yaml", False),
+        ("eval/a/b/cell.slurm", False),
+        ("artifacts/finetune.yaml", False),
+        ("slurm-1.out", False),
+        ("eval/a/logs/eval.yaml", False),
+    ],
+)
+def test_what_is_ours(path, own):
+    assert is_own(path) is own
+
+
+def test_a_run_as_it_is(tmp_path):
+    run = tmp_path / "a"
+    (run / "eval" / "x").mkdir(parents=True)
+    (run / "eval" / "x" / "cell.slurm").write_text("1")
+    (run / "finetune.yaml").write_text("2")
+    (run / "mine.txt").write_text("3")
+    found = read_run(tmp_path, "a", ["finetune.yaml", "finetune.slurm"])
+    assert found.texts == {"finetune.yaml": "2"}
+    assert sorted(found.own) == ["eval/x/cell.slurm", "finetune.yaml"]
+    assert not read_run(tmp_path, "b", []).there
+
+
+def test_a_ledger_with_damage_and_other_events(tmp_path):
+    lines = [
+        json.dumps({"event": "intent", "path": "a/finetune.slurm"}),
+        json.dumps({"event": "submitted", "path": "b/eval/x/cell.slurm"}),
+        json.dumps({"event": "cancelled", "path": "c/finetune.slurm"}),
+        "[1]",
+        '"text"',
+        '{"event": "intent", "path": "d',
+        "\x00\xff",
+    ]
+    (tmp_path / "ledger.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    assert submitted_paths(tmp_path) == {"a", "b"}
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "slurm-7.out").touch()
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "slurm.out").touch()
+    assert started_runs(tmp_path, ["a", "c", "d", "e", "f", "g"]) == {"a", "e"}

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+
+import pytest
+from factories_plan import make_plan, make_sizing, plan_templates
+
+from runplan.design import design_title
+from runplan.diff import GroupDiff
+from runplan.document import plan_document
+from runplan.overview import all_runs, by_model, sections
+from runplan.paths import TEMPLATES_DIR
+from runplan.plan import RunType
+from runplan.screen import encodable, print_summary
+from runplan.store import WriteResult
+from runplan.summary import RESULTS_END, RESULTS_START, carry_results, readme
+
+HEADINGS = [
+    "# Run Plan Summary", "## Run Design", "## Variables", "## All Runs", "## Resources Verified", "## Configuration",
+    "## Estimates", "## How to submit",
+]  # fmt: skip
+HOSTILE = "a'; echo x | b\n<!-- runplan:results -->\n`rm`\x1b[31m"
+
+
+def text_of(plan):
+    return readme(plan, plan_templates())
+
+
+def printed(plan, result=None, stream=None, **more):
+    stream = stream or io.StringIO()
+    print_summary(plan, result, stream=stream, **more)
+    return stream.getvalue()
+
+
+def test_headings_stand_in_order():
+    assert [line for line in text_of(make_plan()).splitlines() if line.startswith("#")] == HEADINGS
+    assert (TEMPLATES_DIR / "group" / "README.md.j2").is_file()
+
+
+def test_the_design_is_said():
+    text = text_of(make_plan())
+    assert "- **Type**: 2×2 Factorial Design" in text
+    assert "- **Total Runs**: 6 (4 fine-tuned + 2 controls)" in text
+    assert "| Model | 1B, 3B |" in text
+    assert "| LoRA Rank | 4, 64 |" in text
+
+
+def test_all_runs_as_people_read_them():
+    table = all_runs(plan_document(make_plan()))
+    assert table.headers == ("Run Name", "Model", "LoRA Rank", "Batch Size", "Type", "Est. Time", "Est. Memory")
+    assert table.rows[0] == (
+        "1B_rank4", "1B", "4", "4", "Fine-tuned", "10min (p95 15min)", "11.1 GiB (p95 12.3)",
+    )  # fmt: skip
+    assert table.rows[-1] == ("3B_base", "3B", "-", "-", "Control", "eval only", "-")
+
+
+def test_learning_rates_are_written_as_people_do():
+    document = plan_document(make_plan({"optimizer.lr": [1e-5, 3e-4]}))
+    assert [row[2] for row in all_runs(document).rows] == ["1e-5", "3e-4", "-"]
+    assert all_runs(document).headers[2] == "Learning Rate"
+
+
+def test_what_is_missing_comes_with_its_command():
+    text = text_of(make_plan())
+    missing = text.split("## Resources Verified")[1]
+    assert "✗ Model 3B missing" in missing
+    assert "`hf download meta-llama/Llama-3.2-3B-Instruct --local-dir" in missing
+    assert "✓ Dataset capitalization" in missing
+    assert "The runs are not ready" in text.split("## How to submit")[1]
+    assert "p95 of the time is 26 min, the limit 25 min" in text
+
+
+def test_settings_by_model():
+    runs = [{"model": "1B", "b": 4}, {"model": "1B", "b": 4}, {"model": "3B", "b": 2}]
+    assert by_model(runs, lambda run: run["b"]) == "4 (1B), 2 (3B)"
+    assert by_model(runs[:2], lambda run: run["b"]) == "4"
+
+
+def test_seeds_are_replicates():
+    plan = make_plan({"model": ["1B", "3B"], "lora.rank": [4, 64], "seed": [1, 2, 3]})
+    assert "2×2 Factorial Design, 3 replicates (seed)" in text_of(plan)
+    assert "14 (12 fine-tuned + 2 controls)" in text_of(plan)
+
+
+def test_one_run_without_controls():
+    text = text_of(make_plan({}, controls=False))
+    assert "1 (1 fine-tuned)" in text
+    assert "Nothing varies" in text
+    assert design_title("single run") in text
+
+
+def test_evaluation_alone():
+    plan = make_plan({"model": ["1B", "3B"]})
+    alone = type(plan)(**(vars(plan) | {"runs": plan.of_type(RunType.control), "risks": ()}))
+    assert "2 (2 controls)" in text_of(alone)
+    assert "Nothing is trained" in text_of(alone)
+
+
+def test_hostile_values_break_no_table_and_no_marker():
+    text = text_of(make_plan({"system_prompt": [HOSTILE, "b"]}, group=HOSTILE))
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table if "Fine-tuned" in line}
+    assert bars == {8}
+    assert [line for line in text.splitlines() if line == RESULTS_START] == [RESULTS_START]
+    assert "\x1b" not in text
+    assert "\x1b" not in printed(make_plan({"system_prompt": [HOSTILE, "b"]}))
+
+
+def test_results_survive_planning_again():
+    old = text_of(make_plan())
+    filled = old.replace(f"{RESULTS_START}\n", f"{RESULTS_START}\n## Results\n\nall good\n")
+    new = text_of(make_plan({"lora.rank": [4, 8]}))
+    carried = carry_results(filled, new)
+    assert carried.endswith(f"{RESULTS_START}\n## Results\n\nall good\n{RESULTS_END}\n")
+    assert carried.startswith(new[: new.index(RESULTS_START)])
+    assert carry_results("no markers", new) == new
+    assert carry_results(old, new) == new
+
+
+def test_the_screen_says_what_the_readme_says():
+    plan = make_plan()
+    text = printed(plan)
+    for heading in HEADINGS:
+        assert heading.lstrip("# ") in text
+    for section in sections(plan_document(plan), plan.directory):
+        assert section.heading in text
+    assert "Preview: nothing was written" in text
+
+
+def test_piped_output_is_plain_and_never_cut():
+    plan = make_plan({"system_prompt": ["long " * 40, "b"]})
+    text = printed(plan)
+    assert "\x1b" not in text
+    assert ("long " * 40).strip() in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_colour_on_a_terminal_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\x1b[31m" in printed(make_plan(), stream=Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in printed(make_plan(), stream=Terminal())
+
+
+@pytest.mark.parametrize("width", [20, 40, 65, 75, 100])
+def test_narrow_terminals_lose_nothing(width):
+    text = printed(make_plan(), width=width)
+    table = text.split("All Runs")[1].split("Resources Verified")[0]
+    wanted = "".join(cell for row in all_runs(plan_document(make_plan())).rows for cell in row)
+    assert not Counter(re.sub(r"\s", "", wanted)) - Counter(table)
+    assert "1B_rank64" in table
+    assert all(len(line.rstrip()) <= width for line in table.splitlines()) == (width > 65)
+
+
+def test_a_stream_that_knows_no_check_marks():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    print_summary(make_plan(), stream=stream)
+    text = raw.getvalue().decode("ascii")
+    assert "ok Model 1B" in text
+    assert "2x2 Factorial Design" in text
+    assert "─" not in encodable("─ ✓", "latin-1")
+
+
+def test_many_rows_are_cut_on_the_screen_only():
+    plan = make_plan({"seed": list(range(100))})
+    assert "41 more rows in README.md" in printed(plan)
+    assert text_of(plan).count("| 1B_rank8_seed") == 200
+
+
+def test_what_writing_did():
+    plan = make_plan()
+    diff = GroupDiff(added=("8B_rank4",), unchanged=("1B_rank4",))
+    result = WriteResult(plan_document(plan), diff, written=("8B_rank4",))
+    text = printed(plan, result)
+    assert "+ 8B_rank4" in text
+    assert f"Written to {plan.directory}" in text
+    assert "Nothing changed in" in printed(plan, WriteResult(plan_document(plan), GroupDiff()))
+
+
+def test_evidence_is_listed_once_and_not_endlessly():
+    lines = tuple(f"log {i}" for i in range(30))
+    plan = make_plan(sizes={"evidence": lines})
+    text = text_of(plan)
+    assert text.count("log 3\n") == 1
+    assert "… and 10 more in plan.json." in text
+    assert make_sizing(1.0).evidence
