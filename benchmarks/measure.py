@@ -45,10 +45,13 @@ def seconds(arguments: list[str], folder: Path) -> float:
     return taken
 
 
-def median_seconds(arguments: list[str], folder: Path, times: int) -> float:
-    """Median wall time; the first call is not counted, it fills caches."""
-    seconds(arguments, folder)
-    return statistics.median(seconds(arguments, folder) for _ in range(times))
+def medians(commands: dict[str, list[str]], folder: Path, rounds: int) -> dict[str, float]:
+    """Median wall time of each command; they take turns, so that a busy moment of the machine hits all.
+
+    The first round is not counted: it fills caches.
+    """
+    taken = [{what: seconds(command, folder) for what, command in commands.items()} for _ in range(rounds + 1)]
+    return {what: statistics.median(one[what] for one in taken[1:]) for what in commands}
 
 
 def show(title: str, rows: list[Row]) -> None:

@@ -21,25 +21,26 @@ EDGES = {
     "app": "Hydra's entry point",
     "bench": "composes and reads group choices, each once",
     "catalogue": "reads conf/",
+    "check_command": "holds override lines against the schema, with Hydra",
     "cli": "the verbs",
     "compose": "calls Hydra's composition",
     "group": "reads, plans, writes",
+    "help_text": "lists conf/",
     "present": "what is there of a group",
+    "priors.accounting": "asks sacct",
     "priors.command": "the verb `priors`",
     "priors.index": "remembers what was read",
-    "priors.scan": "finds and reads logs",
-    "present": "looks at a group's directory",
+    "priors.files": "finds logs",
+    "priors.read": "reads logs",
+    "priors.siblings": "reads what stands beside a log",
     "read": "reads models, datasets, tasks, disk, trainer",
     "reading": "from Hydra's configuration to ours",
     "resolvers": "marks in conf/",
-    "screen": "prints the summary",
     "slurm": "asks SLURM",
-    "staging": "writes directories that appear whole",
     "staging": "files beside their place, then renamed into it",
     "store": "writes groups",
     "sweep": "composes",
     "tiny": "makes a model folder",
-    "turn": "locks a group",
     "turn": "one writer at a time",
     "words": "makes a dataset",
 }
@@ -53,7 +54,9 @@ THIRD_PARTY = {
     "app": {"hydra", "omegaconf"},
     "bench": {"omegaconf"},
     "catalogue": {"yaml"},
+    "check_command": {"hydra", "omegaconf"},
     "cli": {"hydra", "omegaconf"},
+    "complaints": {"hydra", "omegaconf", "yaml"},  # their exceptions, in our words
     "compose": {"hydra", "omegaconf"},
     "config": {"omegaconf"},
     "group": {"jinja2"},
@@ -65,8 +68,7 @@ THIRD_PARTY = {
     "render": {"jinja2"},
     "resolvers": {"omegaconf"},
     "store": {"yaml"},
-    "screen": {"rich"},
-    "summary": {"jinja2"},
+    "summary": {"jinja2", "rich"},
     "sweep": {"hydra", "omegaconf", "yaml"},
     "trainers": {"jinja2", "yaml"},
     "yaml_text": {"yaml"},
@@ -84,7 +86,6 @@ OUTSIDE_CALLS = {
 OUTSIDE_ALLOWED = {
     "locate": {"exists"},  # the function it is given
     "paths": {"is_dir"},  # the package's own folders: inside it, or beside it in a checkout
-    "recipe": {"is_file"},  # whether the user's own recipe is there
     "trainers.torchtune": {"read_text"},  # the recipes that the package ships
 }
 
