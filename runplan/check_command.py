@@ -94,12 +94,19 @@ class _Checker:
         found: list[Problem] = []
         for (override,) in axis.levels:
             if override.is_delete():
+                found += self._deletion(override)
                 continue
             if self._is_group(override) and not isinstance(override.value(), dict):
                 found += self._option(override)
             else:
                 found += self._value(override)
         return found
+
+    def _deletion(self, override: Override) -> list[Problem]:
+        key = override.key_or_group
+        if self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
+            return []
+        return [Problem(f"{key} cannot be deleted, every run has it", key, f"set {key}=null if it may be unknown")]
 
     def _option(self, override: Override) -> list[Problem]:
         group, chosen = override.key_or_group, override.value()
@@ -112,7 +119,7 @@ class _Checker:
         ]
 
     def _value(self, override: Override) -> list[Problem]:
-        config = copy.deepcopy(self._schema) if isinstance(override.value(), dict) else self._schema
+        config = copy.deepcopy(self._schema) if isinstance(override.value(), dict) or override.is_add() else self._schema
         try:
             apply([override], config)
         except HydraException as error:

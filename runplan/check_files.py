@@ -56,7 +56,7 @@ def _entries(node: Any, values: Any, prefix: str, known: frozenset[str]) -> Iter
         return
     for name, inner in node.value:
         key = f"{prefix}{name.value}"
-        if key in _NOT_KEYS or name.value not in values:
+        if name.value in _NOT_KEYS or name.value not in values:
             continue
         value = values[name.value]
         if isinstance(value, dict) and key in known and key not in OPEN:
