@@ -6,7 +6,7 @@ Every job writes a line to `jobs.jsonl` in its own directory before it does anyt
     {"event": "ended", "token": "…", "job_id": "123", "kind": …, "cell": …, "exit_code": 0, "seconds": 60, "time": "…Z"}
 
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
-submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file::
+submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::
 
     {"event": "intent", "token": "…", "job_id": null, "path": "1B_rank4/finetune.slurm", "time": "…Z"}
     {"event": "submitted", "token": "…", "job_id": "123", "path": "1B_rank4/finetune.slurm", "time": "…Z"}
@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
-from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
+from runplan.plan import Cell, Check, Plan, PlannedRun, Request
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
+from runplan.trainers.torchtune import launch_command
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +51,8 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     """
     files = {}
     if run.recipe is not None and run.request is not None:
-        job = _job(plan, run, run.request, run.token) | {"recipe": _recipe(run.recipe), "gpus": run.request.gpus}
+        *command, config = launch_command(run.recipe, run.request.gpus)
+        job = _job(plan, run, run.request, run.token) | {"command": command, "config": config}
         files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
@@ -129,16 +131,6 @@ def _job(plan: Plan, run: PlannedRun, request: Request, token: str, cell: Cell |
         "site": site,
         "threads": max(1, request.cpus_per_task // max(1, request.gpus)),
     }
-
-
-def _recipe(recipe: Recipe) -> dict[str, Any]:
-    """What `tune run` is called with; a user's file needs its folder on the path, as torchtune imports its stem."""
-    if recipe.shipped is not None:
-        return {"name": PurePosixPath(recipe.shipped).name, "folder": None, "distributed": recipe.distributed}
-    path = PurePosixPath(recipe.name)
-    if recipe.custom and path.is_absolute():
-        return {"name": path.name, "folder": str(path.parent), "distributed": recipe.distributed}
-    return {"name": recipe.name, "folder": None, "distributed": recipe.distributed}
 
 
 def _entry(directory: str, script: str, token: str) -> dict[str, str]:
