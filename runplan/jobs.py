@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
-from runplan.plan import Cell, Check, Plan, PlannedRun, Request
+from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
-from runplan.trainers.torchtune import launch_command
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,8 +50,7 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     """
     files = {}
     if run.recipe is not None and run.request is not None:
-        *command, config = launch_command(run.recipe, run.request.gpus)
-        job = _job(plan, run, run.request, run.token) | {"command": command, "config": config}
+        job = _job(plan, run, run.request, run.token) | {"command": launch_command(run.recipe, run.request.gpus)}
         files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
@@ -97,6 +95,19 @@ def cell_token(run: PlannedRun, cell: Cell) -> str:
     """What identifies a cell's jobs, from the run's token and the cell's directory; plain characters only."""
     digest = hashlib.sha256(f"{run.token}\0{cell.dir}".encode(errors="surrogatepass")).hexdigest()
     return f"{run.token}-{digest[:8]}"
+
+
+def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
+    """The words that start the trainer in the run's directory, up to `--config`.
+
+    `tune run` takes its own recipes by name and a file only as a module below the current directory; a user's file
+    elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
+    """
+    workers = ("--nnodes", "1", "--nproc_per_node", str(gpus)) if recipe.distributed else ()
+    if recipe.custom and recipe.name.endswith(".py"):
+        start = ("torchrun", "--standalone", *workers) if recipe.distributed else ("python",)
+        return (*start, recipe.name, "--config")
+    return ("tune", "run", *workers, recipe.shipped or recipe.name, "--config")
 
 
 def one_line(text: str) -> str:
