@@ -6,7 +6,7 @@ Every job writes a line to `jobs.jsonl` in its own directory before it does anyt
     {"event": "ended", "token": "…", "job_id": "123", "kind": …, "cell": …, "exit_code": 0, "seconds": 60, "time": "…Z"}
 
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
-submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file::
+submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::
 
     {"event": "intent", "token": "…", "job_id": null, "path": "1B_rank4/finetune.slurm", "time": "…Z"}
     {"event": "submitted", "token": "…", "job_id": "123", "path": "1B_rank4/finetune.slurm", "time": "…Z"}
@@ -50,7 +50,7 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     """
     files = {}
     if run.recipe is not None and run.request is not None:
-        job = _job(plan, run, run.request, run.token) | {"recipe": _recipe(run.recipe), "gpus": run.request.gpus}
+        job = _job(plan, run, run.request, run.token) | {"command": launch_command(run.recipe, run.request.gpus)}
         files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
@@ -97,6 +97,19 @@ def cell_token(run: PlannedRun, cell: Cell) -> str:
     return f"{run.token}-{digest[:8]}"
 
 
+def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
+    """The words that start the trainer in the run's directory, up to `--config`.
+
+    `tune run` takes its own recipes by name and a file only as a module below the current directory; a user's file
+    elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
+    """
+    workers = ("--nnodes", "1", "--nproc_per_node", str(gpus)) if recipe.distributed else ()
+    if recipe.custom and recipe.name.endswith(".py"):
+        start = ("torchrun", "--standalone", *workers) if recipe.distributed else ("python",)
+        return (*start, recipe.name, "--config")
+    return ("tune", "run", *workers, recipe.shipped or recipe.name, "--config")
+
+
 def one_line(text: str) -> str:
     r"""Text that fits behind `#` in a script: line breaks and their like appear as `\n`."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -129,16 +142,6 @@ def _job(plan: Plan, run: PlannedRun, request: Request, token: str, cell: Cell |
         "site": site,
         "threads": max(1, request.cpus_per_task // max(1, request.gpus)),
     }
-
-
-def _recipe(recipe: Recipe) -> dict[str, Any]:
-    """What `tune run` is called with; a user's file needs its folder on the path, as torchtune imports its stem."""
-    if recipe.shipped is not None:
-        return {"name": PurePosixPath(recipe.shipped).name, "folder": None, "distributed": recipe.distributed}
-    path = PurePosixPath(recipe.name)
-    if recipe.custom and path.is_absolute():
-        return {"name": path.name, "folder": str(path.parent), "distributed": recipe.distributed}
-    return {"name": recipe.name, "folder": None, "distributed": recipe.distributed}
 
 
 def _entry(directory: str, script: str, token: str) -> dict[str, str]:

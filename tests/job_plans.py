@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from runplan import yaml_text
 from runplan.config import Config
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, ModelFacts, Status
 from runplan.jobs import job_files, submit_all
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
+from runplan.render import environment
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MINUTES_10 = Interval(300.0, 600.0)
 
 
 def templates() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    import shlex  # noqa: PLC0415 - as `render.py` has it, which cannot be imported before its other parts
-
-    made.filters["sh"] = lambda value: shlex.quote(str(value))
-    made.filters["yaml"] = yaml_text.scalar
-    return made
+    return environment(TEMPLATES_DIR)
 
 
 def config(**site) -> Config:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from job_plans import fake_program
 
 from runplan.plan import Request
 from runplan.slurm import read_cluster, would_take
-from tests.job_plans import fake_program
 
 RECORDED = Path(__file__).parent / "data" / "slurm"
 REQUEST = Request("r", 600, 1, 1, 1, partition="gpu", constraint="a&b")
