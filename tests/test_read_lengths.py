@@ -168,3 +168,22 @@ def test_qwen_rows_have_torchtunes_number_of_tokens(qwen, key, rows, tmp_path):
 def _compare(model, tokenizer, key, rows, tmp_path):
     ours = [measured(model, [flat(row) if key.type == "chat" else row], key).longest for row in rows]
     assert ours == _torchtune_lengths(tokenizer, key, rows, tmp_path)
+
+
+@pytest.mark.trainer
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("lines", [False, True])
+def test_torchtune_reads_a_list_or_json_lines_without_a_field(llama, lines, tmp_path):
+    from torchtune.datasets import instruct_dataset
+    from torchtune.models.llama3 import llama3_tokenizer
+
+    rows = [{"input": prompt, "output": answer} for prompt, answer in WORDS]
+    path = tmp_path / "list.json"
+    path.write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows))
+    tokenizer = llama3_tokenizer(
+        path=f"{llama.path}/original/tokenizer.model", special_tokens_path=f"{llama.path}/tokenizer.json"
+    )
+    dataset = instruct_dataset(
+        tokenizer, source="json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(dataset) == len(WORDS)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,8 @@ def test_a_whole_folder_has_no_findings(folder):
 def test_a_missing_folder_carries_the_command_that_gets_it_and_near_names(folder):
     facts = read_model(folder.with_name("Some Modle"), ONE_B)
     assert facts.status is Status.missing
-    assert facts.findings[0].detail == "no such folder; there is Some Model"
+    assert facts.findings[0].detail.startswith("no such folder; there is Some Model")
+    assert "accept https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct once" in facts.findings[0].detail
     assert facts.findings[0].fix == (
         f"hf download meta-llama/Llama-3.2-1B-Instruct --local-dir '{folder.parent}/Some Modle' "
         "--exclude 'original/consolidated*'"
@@ -117,6 +119,38 @@ def test_a_folder_that_may_not_be_listed_is_said_not_raised(folder, monkeypatch)
     monkeypatch.setattr(Path, "iterdir", refuse)
     facts = read_model(folder, HF)
     assert (facts.status, facts.findings[0].detail) == (Status.invalid, "cannot be looked at: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["config.json", SHARDS[0], "model.safetensors.index.json", "tokenizer.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert read_model(folder, HF).status in {Status.missing, Status.invalid}
+
+
+@pytest.mark.parametrize("name", ["config.json", *SHARDS, "tokenizer.json", "model.safetensors.index.json"])
+def test_a_link_to_nothing_is_as_good_as_nothing(folder, name):
+    (folder / name).unlink()
+    (folder / name).symlink_to("nowhere")
+    assert read_model(folder, HF).status in {Status.missing, Status.invalid}
+
+
+def test_the_cache_of_hugging_face_points_to_its_snapshot(folder):
+    cached = folder.parent / "models--meta-llama--x"
+    (cached / "blobs").mkdir(parents=True)
+    (cached / "snapshots").mkdir()
+    folder.rename(cached / "snapshots" / "abc")
+    finding = read_model(cached, HF).findings[0]
+    assert finding.fix == f"set model.path={cached}/snapshots/abc"
+
+
+def test_an_adapter_beside_whole_weights_would_count_twice(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    facts = read_model(folder, HF)
+    assert facts.status is Status.invalid
+    subprocess.run(["bash", "-c", facts.findings[0].fix], check=True)
+    assert read_model(folder, HF).status is Status.ok
 
 
 def test_an_empty_folder_lists_all_that_is_missing(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runplan.facts import Architecture, Status
 from runplan.read.folder import Folder
+from runplan.read.regular import open_regular
 from runplan.read.weights import Tensor, WeightsError, read_shard
 
 _INDEX = "model.safetensors.index.json"
@@ -89,7 +90,8 @@ def check_checkpoint(folder: Folder, checkpoint: Checkpoint, architecture: Archi
 
 def _read_indexed(folder: Folder) -> Checkpoint:
     try:
-        weight_map = json.loads((folder.path / _INDEX).read_bytes())["weight_map"]
+        with open_regular(folder.path / _INDEX) as file:
+            weight_map = json.loads(file.read())["weight_map"]
         wanted = sorted(set(weight_map.values()))
         escaping = [name for name in wanted if Path(name).name != name]
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from runplan.read.cache import Cache
 from runplan.read.checkpoint import check_checkpoint, read_checkpoint
 from runplan.read.folder import Folder
 from runplan.read.hf_config import architecture_from_json, configured_architecture, disagreements, named_family
+from runplan.read.regular import open_regular
 from runplan.read.tokenizer import read_tokenizer
 
 _CONFIG_BYTES = 10_000_000  # more is no config.json
@@ -32,6 +34,7 @@ def read_model(path: Path, configured: Model, cache: Cache | None = None) -> Mod
     fallback = configured_architecture(configured)
     if not _open(folder):
         return ModelFacts(str(path), folder.status, fallback, findings=tuple(folder.findings))
+    _check_kind(folder)
     data = _read_config(folder)
     architecture = None if data is None else _architecture(folder, data)
     checkpoint = read_checkpoint(folder)
@@ -69,10 +72,30 @@ def _open(folder: Folder) -> bool:
         if path.exists():
             folder.say(Status.invalid, "is a file, not a model folder", "set model.path to the folder")
         else:
-            folder.say(Status.missing, f"no such folder{_near(path)}")
+            folder.say(Status.missing, f"no such folder{_near(path)}{_gated(folder)}")
     except OSError as error:  # no permission, or links in a circle
         folder.say(Status.invalid, f"cannot be looked at: {error.strerror or error}", "check the path's permissions")
     return False
+
+
+def _gated(folder: Folder) -> str:
+    """Meta's models are downloaded only by those who accepted their licence."""
+    repo = folder.configured.repo_id or ""
+    return f" (accept https://huggingface.co/{repo} once, then hf auth login)" if repo.startswith("meta-llama/") else ""
+
+
+def _check_kind(folder: Folder) -> None:
+    """Folders that look like a model's but are something else."""
+    if "config.json" not in folder.names and "snapshots" in folder.names:
+        found = sorted(path for path in (folder.path / "snapshots").glob("*") if path.is_dir())
+        detail = "is Hugging Face's cache of a model; its snapshots are the model folders"
+        folder.say(Status.invalid, detail, f"set model.path={found[-1]}" if found else folder.download())
+    if "adapter_config.json" in folder.names and "config.json" in folder.names:
+        folder.say(
+            Status.invalid,
+            "has adapter_config.json beside whole weights: evaluation would put the adapter on top of itself",
+            f"cd {shlex.quote(str(folder.path))} && mkdir adapter && mv adapter_* adapter/",
+        )
 
 
 def _near(path: Path) -> str:
@@ -91,7 +114,7 @@ def _read_config(folder: Folder) -> Mapping[str, Any] | None:
         return None
     file, again = folder.path / "config.json", folder.download_again("config.json")
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             text = opened.read(_CONFIG_BYTES)
         data = json.loads(text)
     except OSError as error:

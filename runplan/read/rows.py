@@ -12,6 +12,7 @@ from typing import Any
 from runplan.config import Dataset
 from runplan.facts import Finding, Status
 from runplan.locate import ROLES
+from runplan.read.regular import open_regular
 from runplan.read.weights import is_lfs_pointer
 
 LARGEST_BYTES = 2 * 2**30
@@ -61,7 +62,8 @@ def _read_document(path: Path) -> Any:
         if is_lfs_pointer(path):
             pull = f"git -C {shlex.quote(str(path.parent))} lfs pull"
             return Finding(Status.invalid, "is a Git LFS pointer, not the data", pull)
-        text = path.read_bytes().decode("utf-8-sig")
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         return Finding(Status.invalid, f"cannot be read: {error.strerror or error}", "check the path's permissions")
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runplan.facts import Finding, Status, TaskFacts
+from runplan.read.regular import open_regular
 
 _LARGEST_BYTES = 5_000_000  # more is no task file
 
@@ -46,7 +47,7 @@ def _parse(path: Path, fix: str) -> ast.Module | Finding:
     try:
         if path.is_dir():
             return Finding(Status.invalid, "is a folder, not a Python file", "set evaluation.script to the file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(_LARGEST_BYTES)
         return ast.parse(text)
     except FileNotFoundError:

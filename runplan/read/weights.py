@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runplan.read.regular import open_regular
+
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses longer ones
 _LFS_POINTER = b"version https://git-lfs"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -47,7 +49,7 @@ def is_lfs_pointer(path: Path) -> bool:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
@@ -58,7 +60,7 @@ def read_shard(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is cut short, too long, no safetensors file, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = path.stat().st_size
             start = file.read(24)
             if start.startswith(_LFS_POINTER):
