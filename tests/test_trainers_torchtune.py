@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runplan.config import DatasetType, MetricLogger
+from runplan.facts import Split
 from runplan.paths import CONF_DIR, RECIPES_DIR
 from runplan.trainers.torchtune import training_files
 
@@ -71,6 +72,13 @@ class TestText:
         run = replace(run, dataset=facts)
         config = yaml.safe_load(training_files(make_plan(run), run, make_templates())["finetune.yaml"])
         assert (config["dataset"]["field"], config["dataset_val"]["field"]) == ("Training Set", "dev")
+
+    def test_a_file_that_is_one_list_has_no_key(self):
+        run = make_run(make_config(validation=False))
+        facts = replace(run.dataset, splits={"train": Split("", 800)}, fields={})
+        run = replace(run, dataset=facts)
+        config = yaml.safe_load(training_files(make_plan(run), run, make_templates())["finetune.yaml"])
+        assert config["dataset"].get("field") is None
 
     def test_validation_only_with_a_recipe_that_validates(self):
         config = finetune(validation=False)

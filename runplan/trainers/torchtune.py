@@ -186,7 +186,8 @@ def _dataset(run: PlannedRun, role: str) -> dict[str, Any]:
         **kinds[config.type],
         "source": "json",
         "data_files": _GLOB.sub(r"[\1]", facts.path),
-        "field": facts.fields.get(role, own),
+        # a file that is one list (or JSON lines) has rows, but no key to find them under
+        "field": None if facts.splits and not facts.fields else facts.fields.get(role, own),
         "split": part,
         "packed": run.config.packed is True,
         # jobs that start together must not share one cache: they would write it at the same time
