@@ -15,7 +15,7 @@ from runplan.workloads import gpu_of
 if TYPE_CHECKING:
     from runplan.config import Config
     from runplan.estimate.calibrated import Calibration
-    from runplan.facts import TaskFacts
+    from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 
 UNKNOWN_SAMPLES = 1000
@@ -46,16 +46,20 @@ def task_labels(config: Config, functions: tuple[str, ...]) -> tuple[str, ...]:
     return (config.evaluation.name,) if len(functions) == 1 else functions
 
 
-def task_arguments(config: Config, task: TaskFacts | None, function: str, dataset: str) -> dict[str, Any]:
+def task_arguments(
+    config: Config, task: TaskFacts | None, function: str, dataset: DatasetFacts | None
+) -> dict[str, Any]:
     """Arguments for a task function: what the user gave, and of our own those its signature takes."""
     parameters = task.parameters.get(function, ()) if task else ()
+    path = dataset.path if dataset else None
     offered = {
-        "dataset_path": dataset,
-        "data_path": dataset,
-        "split": config.dataset.test_split,
+        "dataset_path": path,
+        "data_path": path,
+        "split": dataset.fields.get("test", config.dataset.test_split) if dataset else config.dataset.test_split,
+        "input_column": config.dataset.input_column,
+        "output_column": config.dataset.output_column,
         "system_prompt": config.system_prompt,
         "prompt": config.prompt,
-        "limit": None,
     }
     ours = {key: value for key, value in offered.items() if key in parameters and value is not None}
     return ours | dict(config.evaluation.args)
@@ -84,7 +88,6 @@ def plan_cells(
     if architecture is None:
         raise ValueError(f"{run.name} has no architecture")
     known = task if task.status is Status.ok else None
-    dataset = run.dataset.path if run.dataset else ""
     limit = config.evaluation.limit
     samples = min(limit or lengths.rows, lengths.rows) if lengths else limit
     tokens = lengths.first(limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
@@ -109,7 +112,7 @@ def plan_cells(
             time_s=time_s,
             request=request,
             samples=samples,
-            args=task_arguments(config, known, function, dataset),
+            args=task_arguments(config, known, function, run.dataset),
         )
         for function, label in zip(functions, task_labels(config, functions), strict=True)
         for epoch in evaluated_epochs(config, tuned=tuned)

@@ -11,6 +11,10 @@ from enum import Enum
 from functools import cached_property
 
 
+CREATE_DATASET = "dataset.create=true"
+"""Fix of a dataset that runplan can make: what to add to the command line."""
+
+
 class Status(Enum):
     """Outcome of looking at one thing."""
 

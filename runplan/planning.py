@@ -17,7 +17,7 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
+from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import check_budget, check_effective_batch
 from runplan.naming import control_key, control_names, run_names
@@ -77,7 +77,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     planned = [planner.plan_run(*each) for each in zip(composed, names, places, strict=True)]
     planned += planner.plan_controls(composed, names, places)
     runs = tuple(item.run for item in planned if item.run is not None)
-    checks, problems = _verify(composed, runs, world)
+    checks, problems = _verify(composed, runs, world, command)
     problems = [problem for item in planned for problem in item.problems] + problems
     if problems:
         raise PlanError(problems, len(planned))
@@ -113,12 +113,20 @@ def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
 
 
 def _verify(
-    composed: Sequence[Composed], runs: Sequence[PlannedRun], world: World
+    composed: Sequence[Composed], runs: Sequence[PlannedRun], world: World, command: str
 ) -> tuple[tuple[Check, ...], list[Problem]]:
     requests = [run.request for run in runs if run.request]
     requests += [cell.request for run in runs for cell in run.cells]
     cluster_checks, problems = check_cluster(world.cluster, list(dict.fromkeys(requests)))
-    return (*check_things(composed, world.facts), *cluster_checks), list(problems)
+    things = [_with_command(check, command) for check in check_things(composed, world.facts)]
+    return (*things, *cluster_checks), list(problems)
+
+
+def _with_command(check: Check, command: str) -> Check:
+    """The check with the whole command as its fix, where the fix is to add to it."""
+    if check.fix != CREATE_DATASET:
+        return check
+    return replace(check, fix=f"python -m runplan -m {command} {CREATE_DATASET}")
 
 
 def _design(composed: Sequence[Composed]) -> Design:
@@ -185,6 +193,8 @@ class _Planner:
             return _Planned(None, tuple(problems))
         fill_request(sized.config, sized.sizing.time_s.p95, _host_memory_gib(sized), limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
+        if recipe.note:
+            risks.append(Problem(recipe.note, "recipe"))
         return _Planned(replace(run, recipe=recipe), risks=tuple(replace(risk, run=name) for risk in risks))
 
     def plan_controls(

@@ -15,7 +15,18 @@ from typing import Any
 from runplan import tiny, words
 from runplan.config import Config
 from runplan.errors import ConfigError, StoreError
-from runplan.facts import DatasetFacts, Facts, Finding, LengthKey, Lengths, ModelFacts, Place, Status, TaskFacts
+from runplan.facts import (
+    CREATE_DATASET,
+    DatasetFacts,
+    Facts,
+    Finding,
+    LengthKey,
+    Lengths,
+    ModelFacts,
+    Place,
+    Status,
+    TaskFacts,
+)
 from runplan.locate import absolute, dataset_path, dataset_paths, place_of
 from runplan.plan import Composed
 from runplan.read import lengths as token_lengths
@@ -31,6 +42,7 @@ from runplan.read.trainer import read_trainer
 GENERATORS = {"capitalization": words.create}
 """What makes a dataset, by `dataset.generator`."""
 
+IMAGINED = "not there; sized as the data that dataset.create=true would make"
 WILL_BE_MADE = Finding(Status.missing, "will be made", "run the same without preview=true")
 
 
@@ -130,7 +142,7 @@ class _Reader:
         facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
         if str(path) not in self.stand_ins:
             return facts
-        absent = WILL_BE_MADE if config.dataset.create else Finding(Status.missing, "not there", self._fix(config))
+        absent = WILL_BE_MADE if config.dataset.create else Finding(Status.missing, IMAGINED, self._fix(config))
         return replace(facts, path=str(path), status=Status.missing, findings=(absent, *facts.findings))
 
     def _make_dataset(self, path: Path, config: Config) -> None:
@@ -160,7 +172,7 @@ class _Reader:
     def _fix(self, config: Config) -> str:
         """What to do about a dataset that is not there."""
         if config.dataset.generator in GENERATORS:
-            return "add dataset.create=true, which makes it"
+            return CREATE_DATASET
         looked = dataset_paths(config, self.cwd)
         places = f"; looked for it at {', '.join(map(str, looked))}" if len(looked) > 1 else ""
         return f"set dataset.path to the file{places}"
