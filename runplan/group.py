@@ -122,8 +122,8 @@ def _show(plan: Plan) -> int:
 
 def _write(plan: Plan, config: Config) -> int:
     from runplan.render import environment, render  # noqa: PLC0415 - start-up time
-    from runplan.store import write_group  # noqa: PLC0415
     from runplan.screen import print_summary  # noqa: PLC0415
+    from runplan.store import write_group  # noqa: PLC0415
 
     if config.submit.via not in {Via.none, Via.sbatch}:
         what = f"submit={config.submit.via.value} is not there yet, nothing was written"
