@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - torch is imported only where the trainer is there
 """The closed form against torchtune's own model, loss and optimizer, run on fake tensors that only have sizes.
 
 Two optimizer steps run on no data at all; every storage is counted when it appears and when it goes. Packed rows run
@@ -39,13 +40,13 @@ CASES = {
     "1B DoRA": (
         {"architecture": layers(LLAMA_1B, 4), "adapter": dataclasses.replace(ADAPTER, use_dora=True)}, 1, 1024, 1
     ),
-    "3B checkpointed": ({"architecture": LLAMA_3B, "activation_checkpointing": True}, 2, 512, 1),
+    "3B checkpointed": ({"architecture": layers(LLAMA_3B, 12), "activation_checkpointing": True}, 2, 512, 1),
     "8B adapted output": (
         {"architecture": layers(LLAMA_8B, 4), "adapter": dataclasses.replace(ADAPTER, apply_to_output=True)}, 1, 512, 1
     ),
-    "Qwen 0.5B": ({"architecture": QWEN_05B}, 2, 512, 1),
+    "Qwen 0.5B": ({"architecture": layers(QWEN_05B, 8)}, 2, 512, 1),
     "Qwen 0.5B packed, checkpointed": (
-        {"architecture": QWEN_05B, "packed": True, "activation_checkpointing": True}, 2, 1024, 1
+        {"architecture": layers(QWEN_05B, 8), "packed": True, "activation_checkpointing": True}, 2, 1024, 1
     ),
     "Llama 2 7B checkpointed, peak in backward": (
         {"architecture": layers(LLAMA2_7B, 8), "activation_checkpointing": True}, 1, 512, 1
@@ -57,7 +58,6 @@ CASES = {
 def torch():
     pytest.importorskip("torchtune")
     import torch
-
     from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
     # The scaling compares numbers, which fake tensors do not have; it changes no size.

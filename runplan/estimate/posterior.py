@@ -34,23 +34,27 @@ class Posterior:
 
     used: list[Observation]
     outliers: list[tuple[Observation, str]]
-    _shifts: dict[str, Constants] = field(default_factory=dict)
-    _rows: list[Constants] = field(default_factory=list)
-    _factor: list[list[float]] = field(default_factory=list)
-    _solved: list[float] = field(default_factory=list)
+    shifts: dict[str, Constants] = field(default_factory=dict)
+    rows: list[Constants] = field(default_factory=list)
+    """Slopes of every used log."""
+    factor: list[list[float]] = field(default_factory=list)
+    """Cholesky factor of their covariance."""
+    solved: list[float] = field(default_factory=list)
+    """Inverse covariance times residuals."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
 
     def constants(self, gpu: Gpu) -> Constants:
         """Median constants of a GPU type."""
         start = prior(gpu)
-        shift = self._shifts.get(gpu.name)
+        shift = self.shifts.get(gpu.name)
         if shift is None:
-            shift = self._shifts[gpu.name] = self._shift(gpu)
+            shift = self.shifts[gpu.name] = self.shift_of(gpu)
         return Constants(*(a + b for a, b in zip(start, shift, strict=True)))
 
-    def _shift(self, gpu: Gpu) -> Constants:
+    def shift_of(self, gpu: Gpu) -> Constants:
+        """How far the logs move the constants of a GPU type from what its specification says."""
         moved = [0.0, 0.0, 0.0, 0.0]
-        for row, weight, seen in zip(self._rows, self._solved, self.used, strict=True):
+        for row, weight, seen in zip(self.rows, self.solved, self.used, strict=True):
             for k, (shared, own) in enumerate(_spreads(gpu, seen.task.gpu)):
                 moved[k] += (shared + own) * row[k] * weight
         return Constants(*moved)
@@ -67,12 +71,12 @@ class Posterior:
         mean = math.log(step_s(task, constants))
         slope = _slope(task, constants)
         cross = []
-        for row, seen, weight in zip(self._rows, self.used, self._solved, strict=True):
+        for row, seen, weight in zip(self.rows, self.used, self.solved, strict=True):
             by_shape = _shape_covariance(task, seen.task)
             cross.append(_linear_covariance(slope, task.gpu, row, seen.task.gpu) + by_shape)
             mean += by_shape * weight
         variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(task, task)
-        half = _forward(self._factor, cross)
+        half = _forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
         return mean, math.sqrt(variance + RUN * RUN)
 
@@ -129,9 +133,9 @@ def _solve(observations: list[Observation]) -> Posterior:
             expected = math.log(step_s(seen.task, at))
             rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
         posterior = Posterior(observations, [], {}, rows, _cholesky(_covariance(observations, rows)))
-        posterior._solved = _backward(posterior._factor, _forward(posterior._factor, rest))  # noqa: SLF001 - same module
-        shifts = {name: posterior._shift(gpu) for name, gpu in gpus.items()}  # noqa: SLF001 - same module
-    posterior._shifts = dict(shifts)  # noqa: SLF001 - same module
+        posterior.solved = _backward(posterior.factor, _forward(posterior.factor, rest))
+        shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
+    posterior.shifts = dict(shifts)
     return posterior
 
 
@@ -204,10 +208,10 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
     for i, seen in enumerate(posterior.used):
         unit = [0.0] * n
         unit[i] = 1.0
-        precision = sum(x * x for x in _forward(posterior._factor, unit))  # noqa: SLF001 - same module
-        deviation = posterior._solved[i] / math.sqrt(precision)  # noqa: SLF001 - same module
+        precision = sum(x * x for x in _forward(posterior.factor, unit))
+        deviation = posterior.solved[i] / math.sqrt(precision)
         if abs(deviation) > most:
-            factor = math.exp(posterior._solved[i] / precision)  # noqa: SLF001 - same module
+            factor = math.exp(posterior.solved[i] / precision)
             found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
     return found
 
