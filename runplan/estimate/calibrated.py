@@ -69,6 +69,24 @@ class Calibration:
         return evidence.guessed(seen, tokens, dataset)
 
 
+_SETTING = (
+    "model",
+    "recipe",
+    "lora_rank",
+    "lora_targets",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "max_seq_len",
+    "packed",
+    "dtype",
+    "activation_checkpointing",
+    "compile",
+    "gpu",
+    "num_gpus",
+    "dataset",
+)
+REPETITIONS = 5
+"""Logs of one and the same setting that are looked at, the newest first."""
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
 
 
@@ -80,7 +98,17 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(tuple(priors), dict(gpus), dict(models))
+    return Calibration(_newest_alike(priors), dict(gpus), dict(models))
+
+
+def _newest_alike(priors: Sequence[PriorRun]) -> tuple[PriorRun, ...]:
+    """The logs without those that repeat newer ones: of thousands, few differ in what decides speed."""
+    alike: dict[object, list[PriorRun]] = {}
+    for run in sorted(priors, key=lambda run: (-run.modified_s, run.path)):
+        members = alike.setdefault(tuple(getattr(run, name) for name in _SETTING), [])
+        if len(members) < REPETITIONS:
+            members.append(run)
+    return tuple(run for members in alike.values() for run in members)
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:
