@@ -2,6 +2,7 @@ import dataclasses
 import time
 
 import pytest
+from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, ROWS, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,6 @@ from runplan.estimate import calibrated
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
-from tests.estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, ROWS, workload
 
 NOTHING = calibrated.calibrate([], GPUS, MODELS)
 LOG = PriorRun(

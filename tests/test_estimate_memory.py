@@ -1,13 +1,13 @@
 import dataclasses
 
 import pytest
+from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate import memory
 from runplan.estimate.workload import Adapter
 from runplan.units import GIB
-from tests.estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 
 batches = st.integers(1, 64)
 tokens = st.integers(16, 8192)

@@ -1,4 +1,3 @@
-# ruff: noqa: PLC0415 - torch is imported only where the trainer is there
 """The closed form against torchtune's own model, loss and optimizer, run on fake tensors that only have sizes.
 
 Two optimizer steps run on no data at all; every storage is counted when it appears and when it goes. Packed rows run
@@ -10,9 +9,9 @@ import dataclasses
 import weakref
 
 import pytest
+from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 
 from runplan.estimate import memory
-from tests.estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 
 pytestmark = [
     pytest.mark.trainer,
