@@ -52,6 +52,13 @@ def test_rope_tables_are_shared_in_llama_3_1_and_one_a_layer_in_qwen():
     assert memory.rope_bytes(QWEN_15B) == 28 * 128 * 2**20
 
 
+def test_offloading_moves_block_inputs_to_the_host():
+    kept = workload(architecture=LLAMA_3B, activation_checkpointing=True)
+    moved = dataclasses.replace(kept, activation_offloading=True)
+    gone = memory.allocated_gib(kept, 2, 4096) - memory.allocated_gib(moved, 2, 4096)
+    assert 0.8 < gone / (28 * 2 * 3072 * 2 * 4096 / GIB) < 1
+
+
 def test_dense_masks_of_packed_rows_only_where_flex_attention_is_missing():
     packed = workload(packed=True, max_seq_len=4096)
     old = dataclasses.replace(packed, gpu=dataclasses.replace(packed.gpu, name="v100-32"))

@@ -195,9 +195,13 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
-    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does."""
+    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does.
+
+    Where accumulation is still open, gradients count as accumulated: any smaller batch will need it.
+    """
     limit = w.gpu.memory_gib * w.utilization
-    accumulation = w.gradient_accumulation_steps or 1
+    open_choice = w.batch_size is None and w.effective_batch_size > w.gpus
+    accumulation = w.gradient_accumulation_steps or (2 if open_choice else 1)
 
     def fits(batch: int) -> bool:
         return peak(w, calibration, batch, accumulation).p95 <= limit
