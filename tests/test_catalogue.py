@@ -1,10 +1,10 @@
 import os
 
 import pytest
+from estimate_cases import LLAMA_1B, LLAMA_3B
 
 from runplan import catalogue
 from runplan.paths import CONF_DIR
-from tests.estimate_cases import LLAMA_1B, LLAMA_3B
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
+from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate import calibrated
 from runplan.estimate.evaluation import cell_time
 from runplan.facts import Lengths
-from tests.estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS
 
 NOTHING = calibrated.calibrate([], GPUS, MODELS)
 

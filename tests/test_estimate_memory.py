@@ -1,13 +1,13 @@
 import dataclasses
 
 import pytest
+from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate import memory
 from runplan.estimate.workload import Adapter
 from runplan.units import GIB
-from tests.estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 
 batches = st.integers(1, 64)
 tokens = st.integers(16, 8192)
@@ -50,6 +50,13 @@ def test_adapters_of_llama_1b_counted_by_hand():
 def test_rope_tables_are_shared_in_llama_3_1_and_one_a_layer_in_qwen():
     assert memory.rope_bytes(LLAMA_1B) == 32 * 2**20
     assert memory.rope_bytes(QWEN_15B) == 28 * 128 * 2**20
+
+
+def test_offloading_moves_block_inputs_to_the_host():
+    kept = workload(architecture=LLAMA_3B, activation_checkpointing=True)
+    moved = dataclasses.replace(kept, activation_offloading=True)
+    gone = memory.allocated_gib(kept, 2, 4096) - memory.allocated_gib(moved, 2, 4096)
+    assert 0.8 < gone / (28 * 2 * 3072 * 2 * 4096 / GIB) < 1
 
 
 def test_dense_masks_of_packed_rows_only_where_flex_attention_is_missing():

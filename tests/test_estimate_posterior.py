@@ -5,13 +5,13 @@ import random
 from pathlib import Path
 
 import pytest
+from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, MODELS
 
 from runplan.estimate.observation import Observation, canonical, match_model, observe
 from runplan.estimate.posterior import OUTLIER, fit
 from runplan.estimate.speed import Constants, Task, prior, step_s
 from runplan.estimate.workload import Gpu
 from runplan.priors.record import PriorRun
-from tests.estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, MODELS
 
 TASK = Task(
     LLAMA_1B,

@@ -1,13 +1,13 @@
 import dataclasses
 
 import pytest
+from estimate_cases import LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 
 from runplan.errors import Problem
 from runplan.estimate import rules
 from runplan.estimate.workload import Gpu, Sizing
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
-from tests.estimate_cases import LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, workload
 
 PRIOR = PriorRun(
     "ck-out-1/slurm-1.out",

@@ -9,9 +9,9 @@ import dataclasses
 import weakref
 
 import pytest
+from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 
 from runplan.estimate import memory
-from tests.estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 
 pytestmark = [
     pytest.mark.trainer,
@@ -39,13 +39,13 @@ CASES = {
     "1B DoRA": (
         {"architecture": layers(LLAMA_1B, 4), "adapter": dataclasses.replace(ADAPTER, use_dora=True)}, 1, 1024, 1
     ),
-    "3B checkpointed": ({"architecture": LLAMA_3B, "activation_checkpointing": True}, 2, 512, 1),
+    "3B checkpointed": ({"architecture": layers(LLAMA_3B, 12), "activation_checkpointing": True}, 2, 512, 1),
     "8B adapted output": (
         {"architecture": layers(LLAMA_8B, 4), "adapter": dataclasses.replace(ADAPTER, apply_to_output=True)}, 1, 512, 1
     ),
-    "Qwen 0.5B": ({"architecture": QWEN_05B}, 2, 512, 1),
+    "Qwen 0.5B": ({"architecture": layers(QWEN_05B, 8)}, 2, 512, 1),
     "Qwen 0.5B packed, checkpointed": (
-        {"architecture": QWEN_05B, "packed": True, "activation_checkpointing": True}, 2, 1024, 1
+        {"architecture": layers(QWEN_05B, 8), "packed": True, "activation_checkpointing": True}, 2, 1024, 1
     ),
     "Llama 2 7B checkpointed, peak in backward": (
         {"architecture": layers(LLAMA2_7B, 8), "activation_checkpointing": True}, 1, 512, 1
@@ -57,7 +57,6 @@ CASES = {
 def torch():
     pytest.importorskip("torchtune")
     import torch
-
     from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
     # The scaling compares numbers, which fake tensors do not have; it changes no size.

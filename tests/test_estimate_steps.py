@@ -2,12 +2,12 @@ import math
 import random
 
 import pytest
+from estimate_cases import ROWS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate import steps
 from runplan.facts import Lengths
-from tests.estimate_cases import ROWS
 
 histograms = st.dictionaries(st.integers(1, 512), st.integers(1, 300), min_size=1, max_size=20).map(
     lambda counts: Lengths(tuple(sorted(counts.items())))

@@ -9,14 +9,7 @@ import dataclasses
 import math
 
 import pytest
-
-from runplan.estimate import calibrated, memory
-from runplan.estimate.posterior import fit
-from runplan.estimate.speed import Task
-from runplan.estimate.workload import Adapter, Gpu
-from runplan.facts import Lengths
-from runplan.units import GIB
-from tests.estimate_cases import (
+from estimate_cases import (
     A100,
     ADAPTER,
     H100,
@@ -28,6 +21,13 @@ from tests.estimate_cases import (
     QWEN_15B,
     workload,
 )
+
+from runplan.estimate import calibrated, memory
+from runplan.estimate.posterior import fit
+from runplan.estimate.speed import Task
+from runplan.estimate.workload import Adapter, Gpu
+from runplan.facts import Lengths
+from runplan.units import GIB
 
 MI355X = Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0)
 RTX4090 = Gpu("rtx4090-24", 23.6, 1008.0, 165.2, 82.6)

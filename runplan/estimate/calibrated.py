@@ -69,6 +69,24 @@ class Calibration:
         return evidence.guessed(seen, tokens, dataset)
 
 
+_SETTING = (
+    "model",
+    "recipe",
+    "lora_rank",
+    "lora_targets",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "max_seq_len",
+    "packed",
+    "dtype",
+    "activation_checkpointing",
+    "compile",
+    "gpu",
+    "num_gpus",
+    "dataset",
+)
+REPETITIONS = 5
+"""Logs of one and the same setting that are looked at, the newest first."""
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
 
 
@@ -80,7 +98,17 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(tuple(priors), dict(gpus), dict(models))
+    return Calibration(_newest_alike(priors), dict(gpus), dict(models))
+
+
+def _newest_alike(priors: Sequence[PriorRun]) -> tuple[PriorRun, ...]:
+    """The logs without those that repeat newer ones: of thousands, few differ in what decides speed."""
+    alike: dict[object, list[PriorRun]] = {}
+    for run in sorted(priors, key=lambda run: (-run.modified_s, run.path)):
+        members = alike.setdefault(tuple(getattr(run, name) for name in _SETTING), [])
+        if len(members) < REPETITIONS:
+            members.append(run)
+    return tuple(run for members in alike.values() for run in members)
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:
@@ -167,9 +195,13 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
-    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does."""
+    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does.
+
+    Where accumulation is still open, gradients count as accumulated: any smaller batch will need it.
+    """
     limit = w.gpu.memory_gib * w.utilization
-    accumulation = w.gradient_accumulation_steps or 1
+    open_choice = w.batch_size is None and w.effective_batch_size > w.gpus
+    accumulation = w.gradient_accumulation_steps or (2 if open_choice else 1)
 
     def fits(batch: int) -> bool:
         return peak(w, calibration, batch, accumulation).p95 <= limit

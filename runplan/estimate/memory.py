@@ -216,7 +216,12 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
     w = workload
     mode = (w.activation_checkpointing, w.packed, accumulation > 1)
     parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
-    return parts.peak_bytes(batch, tokens) / GIB
+    peak = parts.peak_bytes(batch, tokens)
+    if w.activation_offloading and w.activation_checkpointing:
+        # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).
+        waiting = max(0, w.architecture.num_hidden_layers - 5)
+        peak -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
+    return peak / GIB
 
 
 def host_memory_gib(

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runplan.estimate.observation import Observation
 from runplan.estimate.speed import SPREAD_OWN, SPREAD_SHARED, Constants, Task, prior, step_s
 from runplan.estimate.workload import Gpu
 
-MOST = 40
+MOST = 32
 """Logs that enter one fit: the most telling of thousands, so that sizing a run stays below a millisecond."""
 SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
@@ -24,6 +25,8 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
+_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
+"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
 _ROUNDS = 3
 _STEP = 1e-4
 
@@ -34,23 +37,29 @@ class Posterior:
 
     used: list[Observation]
     outliers: list[tuple[Observation, str]]
-    _shifts: dict[str, Constants] = field(default_factory=dict)
-    _rows: list[Constants] = field(default_factory=list)
-    _factor: list[list[float]] = field(default_factory=list)
-    _solved: list[float] = field(default_factory=list)
+    shifts: dict[str, Constants] = field(default_factory=dict)
+    rows: list[Constants] = field(default_factory=list)
+    """Slopes of every used log."""
+    shapes: list[_Shape] = field(default_factory=list)
+    gpus: dict[str, Gpu] = field(default_factory=dict)
+    factor: list[list[float]] = field(default_factory=list)
+    """Cholesky factor of their covariance."""
+    solved: list[float] = field(default_factory=list)
+    """Inverse covariance times residuals."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
 
     def constants(self, gpu: Gpu) -> Constants:
         """Median constants of a GPU type."""
         start = prior(gpu)
-        shift = self._shifts.get(gpu.name)
+        shift = self.shifts.get(gpu.name)
         if shift is None:
-            shift = self._shifts[gpu.name] = self._shift(gpu)
+            shift = self.shifts[gpu.name] = self.shift_of(gpu)
         return Constants(*(a + b for a, b in zip(start, shift, strict=True)))
 
-    def _shift(self, gpu: Gpu) -> Constants:
+    def shift_of(self, gpu: Gpu) -> Constants:
+        """How far the logs move the constants of a GPU type from what its specification says."""
         moved = [0.0, 0.0, 0.0, 0.0]
-        for row, weight, seen in zip(self._rows, self._solved, self.used, strict=True):
+        for row, weight, seen in zip(self.rows, self.solved, self.used, strict=True):
             for k, (shared, own) in enumerate(_spreads(gpu, seen.task.gpu)):
                 moved[k] += (shared + own) * row[k] * weight
         return Constants(*moved)
@@ -67,12 +76,15 @@ class Posterior:
         mean = math.log(step_s(task, constants))
         slope = _slope(task, constants)
         cross = []
-        for row, seen, weight in zip(self._rows, self.used, self._solved, strict=True):
-            by_shape = _shape_covariance(task, seen.task)
-            cross.append(_linear_covariance(slope, task.gpu, row, seen.task.gpu) + by_shape)
+        here = _shape(task)
+        weighted = {name: _weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
+        for row, shape, weight in zip(self.rows, self.shapes, self.solved, strict=True):
+            a, b, c, d = weighted[shape.gpu]
+            by_shape = _shape_covariance(here, shape)
+            cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + by_shape)
             mean += by_shape * weight
-        variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(task, task)
-        half = _forward(self._factor, cross)
+        variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(here, here)
+        half = _forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
         return mean, math.sqrt(variance + RUN * RUN)
 
@@ -118,6 +130,7 @@ def _solve(observations: list[Observation]) -> Posterior:
     if not observations:
         return posterior
     gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
+    shapes = [_shape(seen.task) for seen in observations]
     shifts = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
     for _ in range(_ROUNDS):
         rows, rest = [], []
@@ -128,21 +141,24 @@ def _solve(observations: list[Observation]) -> Posterior:
             rows.append(row)
             expected = math.log(step_s(seen.task, at))
             rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
-        posterior = Posterior(observations, [], {}, rows, _cholesky(_covariance(observations, rows)))
-        posterior._solved = _backward(posterior._factor, _forward(posterior._factor, rest))  # noqa: SLF001 - same module
-        shifts = {name: posterior._shift(gpu) for name, gpu in gpus.items()}  # noqa: SLF001 - same module
-    posterior._shifts = dict(shifts)  # noqa: SLF001 - same module
+        factor = _cholesky(_covariance(observations, rows, shapes))
+        posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor)
+        posterior.solved = _backward(posterior.factor, _forward(posterior.factor, rest))
+        shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
+    posterior.shifts = dict(shifts)
     return posterior
 
 
-def _covariance(observations: Sequence[Observation], rows: Sequence[Constants]) -> list[list[float]]:
+def _covariance(
+    observations: Sequence[Observation], rows: Sequence[Constants], shapes: Sequence[_Shape]
+) -> list[list[float]]:
     n = len(observations)
     matrix = [[0.0] * n for _ in range(n)]
     for i, seen in enumerate(observations):
         for j in range(i + 1):
             other = observations[j]
             value = _linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
-            matrix[i][j] = matrix[j][i] = value + _shape_covariance(seen.task, other.task)
+            matrix[i][j] = matrix[j][i] = value + _shape_covariance(shapes[i], shapes[j])
         guessed = seen.tokens_sigma * _token_elasticity(rows[i])
         matrix[i][i] += seen.noise**2 + guessed**2
     return matrix
@@ -165,24 +181,44 @@ def _spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
     )
 
 
+def _weighted(row: Constants, gpu: Gpu, other: Gpu) -> Constants:
+    """A slope times the prior covariance of the constants of two GPU types."""
+    return Constants(*(a * (shared + own) for a, (shared, own) in zip(row, _spreads(gpu, other), strict=True)))
+
+
 def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gpu) -> float:
-    return sum(a * b * (shared + own) for a, b, (shared, own) in zip(row, other, _spreads(gpu, other_gpu), strict=True))
+    return sum(a * b for a, b in zip(_weighted(row, gpu, other_gpu), other, strict=True))
 
 
-def _shape_covariance(a: Task, b: Task) -> float:
+class _Shape(NamedTuple):
+    """What makes runs alike."""
+
+    gpu: str
+    tokens: float
+    params: float
+    mode: tuple[bool, bool, bool, int, str]
+
+
+def _shape(task: Task) -> _Shape:
+    return _Shape(
+        task.gpu.name,
+        math.log(max(1.0, task.batch * task.tokens)) / 1.2,
+        math.log(task.architecture.params) / 1.2,
+        (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype),
+    )
+
+
+def _shape_covariance(a: _Shape, b: _Shape) -> float:
     """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
-    if (a.gpu.name == "cpu") != (b.gpu.name == "cpu"):
+    same_gpu = a.gpu == b.gpu
+    if not same_gpu and "cpu" in {a.gpu, b.gpu}:
         return 0.0
-    distance = 0.0
-    if a is not b:
-        tokens = math.log(max(1.0, a.batch * a.tokens) / max(1.0, b.batch * b.tokens)) / 1.2
-        size = math.log(a.architecture.params / b.architecture.params) / 1.2
-        distance = tokens * tokens + size * size
-        distance += (a.checkpointing != b.checkpointing) + (a.packed != b.packed) + 4 * (a.compile != b.compile)
-        distance += (a.gpus != b.gpus) + 4 * (a.dtype != b.dtype)
-    alike = math.exp(-distance / 2)
-    own = SHAPE_OWN**2 if a.gpu.name == b.gpu.name else 0.0
-    return alike * (SHAPE_SHARED**2 + own)
+    tokens, size = a.tokens - b.tokens, a.params - b.params
+    distance = tokens * tokens + size * size
+    if a.mode != b.mode:
+        differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
+        distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
+    return math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
 
 
 def _slope(task: Task, at: Constants) -> Constants:
@@ -204,10 +240,10 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
     for i, seen in enumerate(posterior.used):
         unit = [0.0] * n
         unit[i] = 1.0
-        precision = sum(x * x for x in _forward(posterior._factor, unit))  # noqa: SLF001 - same module
-        deviation = posterior._solved[i] / math.sqrt(precision)  # noqa: SLF001 - same module
+        precision = sum(x * x for x in _forward(posterior.factor, unit))
+        deviation = posterior.solved[i] / math.sqrt(precision)
         if abs(deviation) > most:
-            factor = math.exp(posterior._solved[i] / precision)  # noqa: SLF001 - same module
+            factor = math.exp(posterior.solved[i] / precision)
             found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
     return found
 

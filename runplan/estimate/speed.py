@@ -71,6 +71,9 @@ MATRIX_SHARE = {"rtx4090": 0.92, "rtx3090": 0.9, "rtx5090": 0.85, "t4": 0.5, "l4
 above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), 70 to 150 W cards below."""
 
 
+WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
+
+
 def prior(gpu: Gpu) -> Constants:
     """Constants expected from public specifications alone (natural logarithms).
 
@@ -78,8 +81,10 @@ def prior(gpu: Gpu) -> Constants:
     torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth; an eager layer has 183 kernels, at
     some 7 us a launch 1.3 ms.
     """
-    usual = min(0.8, 0.66 * (gpu.bf16_tflops / 312.0) ** -0.15)
-    share = MATRIX_SHARE.get(gpu.name.split("-", 1)[0], usual)
+    kind = gpu.name.split("-", 1)[0]
+    # A MIG slice reaches the part of its own peak that the whole card reaches.
+    whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
+    share = MATRIX_SHARE.get(kind, min(0.8, 0.66 * (whole / 312.0) ** -0.15))
     return Constants(math.log(share), math.log(0.8), math.log(1.3e-3), math.log(8e-3))
 
 
