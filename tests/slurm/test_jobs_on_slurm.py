@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,14 @@ def group_dir(tmp_path):
     return tmp_path / "the group"
 
 
+@pytest.fixture
+def token():
+    """Like no other: SLURM remembers the jobs of earlier runs of these tests."""
+    return uuid.uuid4().hex[:12]
+
+
 @pytest.fixture(autouse=True)
-def programs(tmp_path, monkeypatch):
+def programs(tmp_path, token, monkeypatch):
     """Trainer and evaluation that only pretend, on the PATH that sbatch hands on; jobs that are left are cancelled."""
     folder = tmp_path / "programs"
     fake_program(folder, "tune", 'echo "trained in $PWD"; exec bash -c "${TUNE:-exit 0}"')
@@ -38,14 +45,9 @@ def programs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     yield folder
     comments = output("squeue", "-h", "-o", "%i|%k").splitlines()
-    left = [line.split("|")[0] for line in comments if line.split("|")[1].startswith(f"runplan:{mark(tmp_path)}")]
+    left = [line.split("|")[0] for line in comments if line.split("|")[1].startswith(f"runplan:{token}")]
     if left:
         subprocess.run(["scancel", *left], check=False)
-
-
-def mark(tmp_path: Path) -> str:
-    """A token that no other test has, on a SLURM that remembers jobs of earlier runs of these tests."""
-    return f"t{abs(hash((str(tmp_path), os.getpid(), tmp_path.stat().st_ctime_ns))):x}"
 
 
 def output(*command: str, **more) -> str:
@@ -119,8 +121,8 @@ def ready(made, tmp_path, group_dir) -> Path:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_finetune_slurm_runs_alone_from_its_directory(name, tmp_path, group_dir):
-    group = write(plan(small(run(name, token=mark(tmp_path))), directory=str(group_dir)))
+def test_finetune_slurm_runs_alone_from_its_directory(name, tmp_path, group_dir, token):
+    group = write(plan(small(run(name, token=token)), directory=str(group_dir)))
     job = output("sbatch", "--parsable", "finetune.slurm", cwd=group / name)
     assert finished(job) == {job: "COMPLETED 0:0"}
     assert (group / name / f"slurm-{job}.out").read_text() == f"trained in {group / name}\n"
@@ -129,8 +131,8 @@ def test_finetune_slurm_runs_alone_from_its_directory(name, tmp_path, group_dir)
     assert left == {"finetune.slurm", "jobs.jsonl", "logs", "artifacts", f"slurm-{job}.out"}
 
 
-def test_exit_codes_come_back(tmp_path, group_dir, monkeypatch):
-    group = write(plan(small(run(token=mark(tmp_path))), directory=str(group_dir)))
+def test_exit_codes_come_back(tmp_path, group_dir, monkeypatch, token):
+    group = write(plan(small(run(token=token)), directory=str(group_dir)))
     jobs = {}
     for how, expected in {"exit 3": "FAILED 3:0", "kill -9 $$": "FAILED 137:0"}.items():
         monkeypatch.setenv("TUNE", how)
@@ -140,8 +142,8 @@ def test_exit_codes_come_back(tmp_path, group_dir, monkeypatch):
     assert sorted(ended.values()) == [3, 137]
 
 
-def test_a_job_finds_its_directory_and_its_log_from_elsewhere_and_after_a_move(tmp_path, group_dir):
-    written = write(plan(small(run("new\nline", token=mark(tmp_path))), directory=str(group_dir)))
+def test_a_job_finds_its_directory_and_its_log_from_elsewhere_and_after_a_move(tmp_path, group_dir, token):
+    written = write(plan(small(run("new\nline", token=token)), directory=str(group_dir)))
     group = tmp_path / "moved 'group'"
     shutil.move(written, group)
     elsewhere = tmp_path / "elsewhere"
@@ -152,9 +154,9 @@ def test_a_job_finds_its_directory_and_its_log_from_elsewhere_and_after_a_move(t
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_cancelled_job_ends_with_its_trainer_and_says_so(tmp_path, group_dir, monkeypatch):
+def test_a_cancelled_job_ends_with_its_trainer_and_says_so(tmp_path, group_dir, monkeypatch, token):
     monkeypatch.setenv("TUNE", "trap 'echo saved; exit 5' TERM; echo ready; sleep 60 & wait $!")
-    group = write(plan(small(run(token=mark(tmp_path))), directory=str(group_dir)))
+    group = write(plan(small(run(token=token)), directory=str(group_dir)))
     job = output("sbatch", "--parsable", "finetune.slurm", cwd=group / "1B_rank4")
     log = group / "1B_rank4" / f"slurm-{job}.out"
     deadline = time.monotonic() + LIMIT_S
@@ -166,8 +168,7 @@ def test_a_cancelled_job_ends_with_its_trainer_and_says_so(tmp_path, group_dir, 
     assert records(group / "1B_rank4")[-1]["exit_code"] == 5
 
 
-def test_a_group_is_submitted_once_however_often_it_is_asked(tmp_path, group_dir):
-    token = mark(tmp_path)
+def test_a_group_is_submitted_once_however_often_it_is_asked(tmp_path, group_dir, token):
     made = [run("a'; echo x", token=f"{token}a", cells=(cell(),)), run("new\nline", token=f"{token}b")]
     group = ready([*made, control(token=f"{token}c")], tmp_path, group_dir)
     (group / "a'; echo x" / "artifacts" / "epoch_0").mkdir(parents=True)
@@ -190,9 +191,9 @@ def test_a_group_is_submitted_once_however_often_it_is_asked(tmp_path, group_dir
     assert (group / "1B_base" / "eval" / "cap" / f"slurm-{jobs['1B_base/eval/cap/cell.slurm']}.out").exists()
 
 
-def test_cells_of_a_failed_training_never_run(tmp_path, group_dir, monkeypatch):
+def test_cells_of_a_failed_training_never_run(tmp_path, group_dir, monkeypatch, token):
     monkeypatch.setenv("TUNE", "exit 3")
-    group = ready([run(token=mark(tmp_path), cells=(cell(),))], tmp_path, group_dir)
+    group = ready([run(token=token, cells=(cell(),))], tmp_path, group_dir)
     assert submit(group).returncode == 0
     jobs = jobs_of(group)
     found = finished(*jobs.values())
@@ -202,8 +203,7 @@ def test_cells_of_a_failed_training_never_run(tmp_path, group_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("ran", [False, True], ids=["pending", "over"])
-def test_a_crash_between_sbatch_and_its_record_loses_and_doubles_nothing(ran, tmp_path, group_dir, programs):
-    token = mark(tmp_path)
+def test_a_crash_between_sbatch_and_its_record_loses_and_doubles_nothing(ran, tmp_path, group_dir, programs, token):
     group = ready([run(token=token), control(token=f"{token}c")], tmp_path, group_dir)
     real = shutil.which("sbatch")
     hold = "" if ran else "--hold"
