@@ -12,6 +12,8 @@ from runplan.priors.names import gpu_key
 from runplan.units import parse_memory_gib
 
 _TIMEOUT_S = 20
+_MAX_JOBS = 6000
+"""Job numbers in one argument, of which Linux takes 128 KiB."""
 _FORMAT = "JobID,State,ElapsedRaw,MaxRSS,AllocTRES"
 _JOB_NAME = re.compile(r"(?:slurm|finetune|job|train)[-_.](\d+(?:_\d+)?)\.(?:out|err|log)")
 _TRES_GPU = re.compile(r"gres/gpu(?::([\w.-]+))?=(\d+)")
@@ -39,11 +41,19 @@ def job_id(file_name: str) -> str | None:
     return match[1] if match else None
 
 
+def has_accounting() -> bool:
+    """Whether this machine has SLURM's `sacct`."""
+    return shutil.which("sacct") is not None
+
+
 def read_accounting(jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Fields of each job that `sacct` knows, from one call; empty without accounting or when it hangs."""
-    if not jobs or shutil.which("sacct") is None:
+    """Fields of each job that `sacct` knows, from one call; empty without accounting or when it hangs.
+
+    Of more jobs than one command line holds, the last ones named are asked for.
+    """
+    if not jobs:
         return {}
-    command = ["sacct", "--noheader", "--parsable2", f"--format={_FORMAT}", "--jobs", ",".join(jobs)]
+    command = ["sacct", "--noheader", "--parsable2", f"--format={_FORMAT}", "--jobs", ",".join(jobs[-_MAX_JOBS:])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -18,8 +18,9 @@ from runplan.units import short_time
 
 JSON_KEYS = (
     "path", "trainer", "trainer_version", "recipe", "model", "params_b", "lora_rank", "lora_alpha", "lora_targets",
-    "batch_size", "gradient_accumulation_steps", "max_seq_len", "packed", "dtype", "activation_checkpointing", "compile",
-    "gpu", "num_gpus", "dataset", "epochs", "steps_done", "steps_total", "it_per_s", "s_per_step", "tokens_per_s",
+    "batch_size", "gradient_accumulation_steps", "max_seq_len", "packed", "dtype", "activation_checkpointing",
+    "compile", "gpu", "num_gpus", "dataset", "epochs", "steps_done", "steps_total", "it_per_s", "s_per_step",
+    "tokens_per_s",
     "startup_s", "first_step_s", "checkpoint_s", "wall_s", "peak_memory_gib", "init_memory_gib", "state", "reason",
 )  # fmt: skip
 """Keys of a record in the order they are printed: DESIGN's contract; a key may be added, never renamed."""
@@ -113,7 +114,7 @@ def _peak(memory: MemoryGib | None) -> str:
 def _row(run: PriorRun, root: str) -> tuple[str, ...]:
     path = os.path.relpath(run.path, root) if run.path.startswith(root) else run.path
     steps = f"{_text(run.steps_done)}/{_text(run.steps_total)}"
-    batch = f"{_text(run.batch_size)}×{_text(run.gradient_accumulation_steps)}"
+    batch = f"{_text(run.batch_size)}x{_text(run.gradient_accumulation_steps)}"
     return (
         path, run.model or "-", _text(run.lora_rank), batch, _text(run.max_seq_len), run.gpu or "-", steps,
         _number(run.it_per_s, 3), _peak(run.peak_memory_gib), short_time(run.wall_s) if run.wall_s else "-", run.state,

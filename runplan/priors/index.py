@@ -1,8 +1,8 @@
 """What was read before, kept in the user's cache directory so that only changed logs are read again.
 
 One JSON file a search path, replaced whole: SQLite's locks are not to be trusted on the network file systems of
-clusters. Two processes that write at once lose nothing but time, for what is missing is read again. A damaged, foreign or
-unwritable index is as good as none.
+clusters. Two processes that write at once lose nothing but time, for what is missing is read again. A damaged,
+foreign or unwritable index is as good as none.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def counts_gigabytes(data: bytes, file_name: str = "") -> bool | None:
 def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | None:
     """The highest peaks that training logged, in GiB by kind; None when only the init block is there.
 
-    Each logged value is the peak since the one before, so the run's peak is the largest; a W&B summary repeats the last.
+    Each logged value is the peak since the one before, so the run's is the largest; a W&B summary repeats the last.
 
     Args:
         data: the text of the log.

@@ -1,18 +1,18 @@
-"""Steps, seconds and steady speed from the progress bars of a log.
+"""Progress bars of a log: which draws are looked at, and what they say together.
 
-The rate a bar displays is a moving average that forgets slowly and swallows pauses, so speed comes from the elapsed
-times in `[mm:ss<`: steps over seconds between draws, without the first steps and without every stretch in which
-something else than training happened. Whole-second times are only refined by the displayed rates, never replaced.
+A bar is drawn thousands of times, so of long logs only some draws are looked at. What they mean for speed is
+`steady.py`'s part.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from typing import NamedTuple
+
+from runplan.priors.steady import WARM_STEPS, Draw, steady_s_per_step
 
 _TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
 _TUNE = re.compile(rb"(\d+)\|\d+\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
@@ -24,20 +24,6 @@ _PROBE_BYTES = 1000
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
 _MAX_MARKS = 400
-_GROUP_S = 8
-_GROUP_STEPS = 8
-_WARM_STEPS = 5
-
-
-class Draw(NamedTuple):
-    """One drawing of a progress bar: where in the text, and what it said."""
-
-    at: int
-    epoch: int
-    done: int
-    total: int
-    elapsed_s: int
-    s_per_it: float | None
 
 
 class Progress(NamedTuple):
@@ -82,11 +68,10 @@ def pauses(data: bytes, words: Iterable[bytes], spans: Iterable[tuple[int, int]]
 
 def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
-    draws = list(islice(_draws(_TUNE, data, start, min(end, start + 6 * _PROBE_BYTES)), _WARM_STEPS + 1))
+    draws = list(islice(_draws(_TUNE, data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS + 1))
     step = max(1, (end - start) // (probes + 1))
-    for at in range(start + step, end - _PROBE_BYTES, step):
-        if match := _TUNE.search(data, at, at + _PROBE_BYTES):
-            draws.append(_draw(match))
+    places = range(start + step, end - _PROBE_BYTES, step)
+    draws.extend(_draw(match) for at in places if (match := _TUNE.search(data, at, at + _PROBE_BYTES)))
     draws.extend(_draws(_TUNE, data, max(start, end - _PROBE_BYTES), end))
     return _ordered(draws)
 
@@ -126,8 +111,8 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
 def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
-    Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at, more
-    where an epoch ends, and all when those few do not agree on one speed.
+    Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
+    more where an epoch ends, and all when those few do not agree on one speed.
 
     Args:
         data: the text of one attempt.
@@ -143,11 +128,11 @@ def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, li
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))] if everywhere else _ends(draws, start, len(data)))
         if len(marks) <= _MAX_MARKS:
             draws = _ordered([*draws, *_around(data, marks)])
-            s_per_step, even = _steady(draws, marks)
+            s_per_step, even = steady_s_per_step(draws, marks)
     if not even:
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))])
         draws = _dense(data, start, end)
-        s_per_step, _ = _steady(draws, marks)
+        s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
     return (_summary(draws, s_per_step) if draws else None), marks
 
 
@@ -176,7 +161,7 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     if not by_total:
         return None
     draws = max(by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
-    return _summary(draws, _steady(draws, marks)[0])
+    return _summary(draws, steady_s_per_step(draws, marks)[0])
 
 
 def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
@@ -200,102 +185,3 @@ def _first_step_s(draws: Sequence[Draw]) -> float | None:
     """Seconds of step 1: at one step the displayed rate is no average yet."""
     first = next((draw for draw in draws if draw.epoch == 1 and draw.done == 1), None)
     return first.s_per_it if first and first.s_per_it and first.s_per_it >= first.elapsed_s * 0.9 else None
-
-
-class _Stretch(NamedTuple):
-    steps: int
-    time_s: int
-
-
-def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
-    """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
-    epochs: dict[int, dict[int, Draw]] = {}
-    for draw in draws:
-        steps = epochs.setdefault(draw.epoch, {})
-        if draw.done not in steps or steps[draw.done].elapsed_s > draw.elapsed_s:
-            steps[draw.done] = draw
-    return {epoch: [steps[done] for done in sorted(steps)] for epoch, steps in epochs.items()}
-
-
-def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
-    skip = min(_WARM_STEPS, max(1, draws[-1].total // 5)) if first_epoch else 1
-    return [draw for draw in draws if draw.done >= skip]
-
-
-def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
-    """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
-    groups: list[_Stretch] = []
-    steps = time_s = 0
-    earliest = min(epochs)
-    for epoch, draws in epochs.items():
-        for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
-            if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
-                continue
-            steps += b.done - a.done
-            time_s += b.elapsed_s - a.elapsed_s
-            if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
-                groups.append(_Stretch(steps, time_s))
-                steps = time_s = 0
-    if steps:
-        if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
-            last = groups.pop()
-            steps, time_s = steps + last.steps, time_s + last.time_s
-        groups.append(_Stretch(steps, time_s))
-    return groups
-
-
-def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
-    half, seen = sum(weight for _, weight in pairs) / 2, 0.0
-    for value, weight in sorted(pairs):
-        seen += weight
-        if seen >= half:
-            return value
-    return 0.0
-
-
-def _steady(draws: Sequence[Draw], marks: Sequence[int]) -> tuple[float | None, bool]:
-    """Seconds a step without first steps and pauses, and whether the stretches agree with each other."""
-    if not draws:
-        return None, False
-    epochs = _by_epoch(draws)
-    groups = _stretches(epochs, marks)
-    shown = _shown(epochs)
-    if not groups:
-        return _single(draws), False
-    median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
-    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
-    even = all(group.time_s <= 1.08 * group.steps * median + 2 for group in groups)
-    steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
-    raw = time_s / steps
-    if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
-        return None, even
-    if time_s >= 60:
-        return raw, even
-    if len(shown) >= 10:
-        return min(max(sum(shown) / len(shown), (time_s - 1) / steps), (time_s + 1) / steps), even
-    return (raw if time_s >= 10 and steps >= 3 else None), even
-
-
-def _agree(steps: int, time_s: int, shown: float) -> bool:
-    """Whether seconds between draws and displayed rates can both be true of one steady speed."""
-    return (time_s - 1) / steps <= 1.5 * shown and shown <= 1.5 * (time_s + 1) / steps
-
-
-def _shown(epochs: dict[int, list[Draw]]) -> list[float]:
-    """Displayed seconds a step, once the moving average has forgotten the first steps."""
-    earliest = min(epochs) if epochs else 0
-    return [
-        draw.s_per_it
-        for epoch, draws in epochs.items()
-        for draw in draws
-        if draw.s_per_it and draw.done >= (min(20, draw.total // 2) if epoch == earliest else _WARM_STEPS)
-    ]
-
-
-def _single(draws: Sequence[Draw]) -> float | None:
-    """The mean over one draw of a long run, where the displayed rate confirms it: first steps no longer matter."""
-    draw = min(draws, key=lambda one: (one.epoch, one.done, one.elapsed_s))
-    if draw.elapsed_s < 300 or draw.done < 50 or not draw.s_per_it:
-        return None
-    mean = draw.elapsed_s / draw.done
-    return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None

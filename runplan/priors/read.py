@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
-from runplan.priors.accounting import job_id, read_accounting
+from runplan.priors.accounting import has_accounting, job_id, read_accounting
 from runplan.priors.files import LogFile, find_logs, is_pattern, read_text
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
@@ -116,9 +116,11 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
         else:
             unread.append(log)
     fresh = dict(zip((log.path for log in unread), _read_all(unread), strict=True))
-    _add_accounting(logs, {**known, **fresh})
+    asked = _add_accounting(logs, {**known, **fresh})
     for log in unread:
         index.put(log, fresh[log.path])
+    for log in asked:
+        index.put(log, known[log.path] if log.path in known else fresh[log.path])
     return [(log, known[log.path] if log.path in known else fresh[log.path]) for log in logs]
 
 
@@ -168,24 +170,30 @@ def _read_all(logs: Sequence[LogFile]) -> Iterable[Fields | None]:
         return [read_log(log) for log in logs]
 
 
-def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> None:
-    """Ask `sacct` once about the jobs it was not asked about yet, and about recent ones whose end is not known."""
+def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> list[LogFile]:
+    """Ask `sacct` once about jobs it was not asked about yet and recent ones whose end is not known; whose changed."""
+    if not has_accounting():
+        return []
     now = time.time()
-    jobs: dict[str, Fields] = {}
+    jobs: dict[str, list[tuple[LogFile, Fields]]] = {}
     for log in logs:
         one = said[log.path]
         if one is None or (job := job_id(log.name)) is None:
             continue
         asked = one.get("accounting", "no")
         if asked == "no" or (asked == "open" and now - log.modified_ns / 1e9 < _ASK_AGAIN_S):
-            jobs[job] = one
+            jobs.setdefault(job, []).append((log, one))
     answers = read_accounting(list(jobs))
-    for job, one in jobs.items():
+    changed: list[LogFile] = []
+    for job, ones in jobs.items():
         answer = answers.get(job)
         closed = answer is not None and answer.get("state") not in {None, "running"}
-        one["accounting"] = "done" if closed else "open"
-        if answer:
-            one["job"] = answer
+        news = {"accounting": "done" if closed else "open", **({"job": answer} if answer else {})}
+        for log, one in ones:
+            if any(one.get(key) != value for key, value in news.items()):
+                one.update(news)
+                changed.append(log)
+    return changed
 
 
 def _run(log: LogFile, said: Fields, gpu: str | None) -> PriorRun:

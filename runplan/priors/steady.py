@@ -1,0 +1,139 @@
+"""Seconds of a steady training step, from draws of a progress bar.
+
+The rate a bar displays is a moving average that forgets slowly and swallows pauses, so speed comes from the elapsed
+times in `[mm:ss<`: steps over seconds between draws, without the first steps and without every stretch in which
+something else than training happened. Whole-second times are only refined by the displayed rates, never replaced.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+_GROUP_S = 8
+_GROUP_STEPS = 8
+WARM_STEPS = 5
+"""Steps at the start of a run that are slower than the others: compilation, autotuning, a cold data loader."""
+
+
+class Draw(NamedTuple):
+    """One drawing of a progress bar: where in the text, and what it said."""
+
+    at: int
+    epoch: int
+    done: int
+    total: int
+    elapsed_s: int
+    s_per_it: float | None
+
+
+class _Stretch(NamedTuple):
+    steps: int
+    time_s: int
+
+
+def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
+    """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
+    epochs: dict[int, dict[int, Draw]] = {}
+    for draw in draws:
+        steps = epochs.setdefault(draw.epoch, {})
+        if draw.done not in steps or steps[draw.done].elapsed_s > draw.elapsed_s:
+            steps[draw.done] = draw
+    return {epoch: [steps[done] for done in sorted(steps)] for epoch, steps in epochs.items()}
+
+
+def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
+    skip = min(WARM_STEPS, max(1, draws[-1].total // 5)) if first_epoch else 1
+    return [draw for draw in draws if draw.done >= skip]
+
+
+def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
+    """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
+    groups: list[_Stretch] = []
+    steps = time_s = 0
+    earliest = min(epochs)
+    for epoch, draws in epochs.items():
+        for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
+            if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+                continue
+            steps += b.done - a.done
+            time_s += b.elapsed_s - a.elapsed_s
+            if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
+                groups.append(_Stretch(steps, time_s))
+                steps = time_s = 0
+    if steps:
+        if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
+            last = groups.pop()
+            steps, time_s = steps + last.steps, time_s + last.time_s
+        groups.append(_Stretch(steps, time_s))
+    return groups
+
+
+def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
+    half, seen = sum(weight for _, weight in pairs) / 2, 0.0
+    for value, weight in sorted(pairs):
+        seen += weight
+        if seen >= half:
+            return value
+    return 0.0
+
+
+def _ticks(draws: Sequence[Draw]) -> list[Draw]:
+    """The draws at which a second had just begun: as exact as whole seconds get. None of them ends a pause."""
+    return [b for a, b in pairwise(draws) if b.elapsed_s == a.elapsed_s + 1] or list(draws)
+
+
+def steady_s_per_step(
+    draws: Sequence[Draw], marks: Sequence[int], *, every_draw: bool = False
+) -> tuple[float | None, bool]:
+    """Seconds a step without first steps and pauses, and whether the stretches agree with each other."""
+    if not draws:
+        return None, False
+    epochs = _by_epoch(draws)
+    shown = _shown(epochs)
+    if every_draw and shown and _weighted_median([(s, 1) for s in shown]) < 0.5:
+        epochs = {epoch: _ticks(some) for epoch, some in epochs.items()}
+    groups = _stretches(epochs, marks)
+    if not groups:
+        return _single(draws), False
+    median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
+    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
+    even = all(group.time_s <= 1.08 * group.steps * median + 2 for group in groups)
+    steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
+    raw = time_s / steps
+    # Pauses as regular as the looked-at places hide in every stretch; the displayed rates forget them between two.
+    even = even and not (shown and (time_s - 1) / steps > 1.08 * _weighted_median([(s, 1) for s in shown]))
+    if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
+        return None, even
+    if time_s >= 60:
+        return raw, even
+    if len(shown) >= 10:
+        return min(max(sum(shown) / len(shown), (time_s - 1) / steps), (time_s + 1) / steps), even
+    return (raw if time_s >= 10 and steps >= 3 else None), even
+
+
+def _agree(steps: int, time_s: int, shown: float) -> bool:
+    """Whether seconds between draws and displayed rates can both be true of one steady speed."""
+    return (time_s - 1) / steps <= 1.5 * shown and shown <= 1.5 * (time_s + 1) / steps
+
+
+def _shown(epochs: dict[int, list[Draw]]) -> list[float]:
+    """Displayed seconds a step, once the moving average has forgotten the first steps."""
+    earliest = min(epochs) if epochs else 0
+    return [
+        draw.s_per_it
+        for epoch, draws in epochs.items()
+        for draw in draws
+        if draw.s_per_it and draw.done >= (min(20, draw.total // 2) if epoch == earliest else WARM_STEPS)
+    ]
+
+
+def _single(draws: Sequence[Draw]) -> float | None:
+    """The mean over one draw of a long run, where the displayed rate confirms it: first steps no longer matter."""
+    draw = min(draws, key=lambda one: (one.epoch, one.done, one.elapsed_s))
+    if draw.elapsed_s < 300 or draw.done < 50 or not draw.s_per_it:
+        return None
+    mean = draw.elapsed_s / draw.done
+    return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None

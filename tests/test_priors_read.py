@@ -1,0 +1,368 @@
+"""Folders of logs: what is found, what is read again, what is joined, and what must never stop a reading."""
+
+import json
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runplan.errors import ConfigError
+from runplan.priors import read as reading
+from runplan.priors.accounting import job_id, parse_sacct
+from runplan.priors.command import JSON_KEYS, main
+from runplan.priors.files import read_text
+from runplan.priors.index import Index
+from runplan.priors.read import read_priors
+
+LOGS = Path(__file__).parent / "data" / "logs"
+CONFIG = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nbatch_size: {batch}\nepochs: 1\n\n"
+
+
+def tune_log(batch=4, s_per_step=0.5, steps=400, extra=""):
+    lines = [CONFIG.format(batch=batch), extra]
+    for i in range(1, steps + 1):
+        seconds = int(i * s_per_step)
+        shown = f"{1 / s_per_step:.2f}it/s"
+        lines.append(f"\r1|{i}|Loss: 1.25: {100 * i // steps:3d}%|####      | {i}/{steps} ")
+        lines.append(f"[{seconds // 60:02d}:{seconds % 60:02d}<00:10,  {shown}]")
+    return "".join([*lines, "Starting checkpoint save...\nCheckpoint saved in 2.00 seconds.\n"])
+
+
+@pytest.fixture
+def no_sacct(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
+
+
+@pytest.fixture
+def read(tmp_path, no_sacct):
+    def call(*paths, gpu=None, **options):
+        return read_priors([str(path) for path in paths or ["logs"]], gpu, tmp_path / "cache", tmp_path, **options)
+
+    (tmp_path / "logs").mkdir()
+    return call
+
+
+@pytest.fixture
+def count_reads(monkeypatch):
+    seen = []
+    original = reading.read_log
+    monkeypatch.setattr(reading, "read_log", lambda log: (seen.append(log.name), original(log))[1])
+    return seen
+
+
+def age(path, seconds=7200):
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_a_folder_is_searched_recursively_for_logs_only(tmp_path, read):
+    run = tmp_path / "logs" / "a" / "b c'$(x)" / "é"
+    run.mkdir(parents=True)
+    for name in ("slurm-1.out", "train.err", "x.log"):
+        (run / name).write_text(tune_log())
+    (run / "notes.txt").write_text(tune_log())
+    (run / "model.safetensors").write_bytes(b"\0" * 10)
+    (run / "other.out").write_text("no training here")
+    found = read()
+    assert [Path(one.path).name for one in found.runs] == ["slurm-1.out", "train.err", "x.log"]
+    assert found.searched == 4
+    assert [one.it_per_s for one in found.runs] == pytest.approx([2.0] * 3, rel=0.01)
+
+
+def test_a_missing_folder_is_an_error_and_a_missing_default_is_not(tmp_path, read):
+    with pytest.raises(ConfigError, match="nowhere") as error:
+        read("nowhere", tmp_path / "there", "logs")
+    assert len(error.value.problems) == 2
+    assert error.value.exit_code == 2
+    found = read("nowhere", optional={"nowhere"})
+    assert found.runs == ()
+    assert any("nowhere" in warning for warning in found.warnings)
+    assert any("ck-" in warning for warning in read("ck-*/slurm-*.out").warnings)
+    assert any("no training log" in warning for warning in read("logs").warnings)
+
+
+def test_globs_and_files_are_read_once(tmp_path, read):
+    (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
+    found = read("logs/slurm-*.out", "logs", "logs/slurm-1.out")
+    assert (len(found.runs), found.searched) == (1, 1)
+
+
+def test_only_changed_logs_are_read_again(tmp_path, read, count_reads):
+    logs = tmp_path / "logs"
+    for i in range(5):
+        (logs / f"slurm-{i}.out").write_text(tune_log(batch=i))
+    first = read()
+    assert len(count_reads) == 5
+    assert read() == first
+    assert len(count_reads) == 5
+    (logs / "slurm-3.out").write_text(tune_log(batch=33, steps=300))
+    (logs / "slurm-4.out").unlink()
+    assert [one.batch_size for one in read().runs] == [0, 1, 2, 33]
+    assert count_reads[5:] == ["slurm-3.out"]
+    (logs / "finetune.yaml").write_text("model:\n  lora_rank: 64\n")
+    assert {one.lora_rank for one in read().runs} == {64}
+    read(refresh=True)
+    assert len(count_reads) == 5 + 1 + 4 + 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b"\xff\x00\x80" * 99, b"null", b"[" * 20000])
+def test_a_damaged_index_is_rebuilt(tmp_path, read, content):
+    (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
+    first = read()
+    index = next((tmp_path / "cache" / "priors").glob("*.json"))
+    index.write_bytes(content)
+    assert read() == first
+    assert json.loads(index.read_bytes())["logs"]
+
+
+def test_an_index_with_nonsense_entries_does_no_harm(tmp_path, read):
+    (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
+    first = read()
+    index = next((tmp_path / "cache" / "priors").glob("*.json"))
+    for nonsense in (7, [], [1, 2, 3, 4], None, {"a": 1}):
+        content = json.loads(index.read_bytes())
+        content["logs"] = dict.fromkeys(content["logs"], nonsense)
+        index.write_text(json.dumps(content))
+        assert read() == first
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, no_sacct):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
+    (tmp_path / "cache").write_text("a file in the way")
+    found = read_priors(["logs"], None, tmp_path / "cache", tmp_path)
+    assert len(found.runs) == 1
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["slurm-1.out"]
+
+
+def test_several_readers_at_once_leave_a_whole_index(tmp_path, read):
+    for i in range(20):
+        (tmp_path / "logs" / f"slurm-{i}.out").write_text(tune_log(batch=i, steps=30))
+    results = []
+    readers = [threading.Thread(target=lambda: results.append(len(read().runs))) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert results == [20] * 6
+    kept = list((tmp_path / "cache" / "priors").iterdir())
+    assert [path.suffix for path in kept] == [".json"]
+    assert len(json.loads(kept[0].read_bytes())["logs"]) == 20
+
+
+def test_many_logs_are_read_by_several_processes(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(reading, "_PARALLEL_FROM", 4)
+    for i in range(9):
+        (tmp_path / "logs" / f"slurm-{i}.out").write_text(tune_log(batch=i, steps=30))
+    assert [one.batch_size for one in read().runs] == list(range(9))
+
+
+def test_garbage_loops_and_closed_folders_stop_nothing(tmp_path, read):
+    logs = tmp_path / "logs"
+    (logs / "slurm-1.out").write_text(tune_log())
+    (logs / "garbage.out").write_bytes(os.urandom(70_000))
+    (logs / "empty.log").touch()
+    (logs / "loop").symlink_to(logs)
+    (logs / "gone.out").symlink_to(logs / "nothing")
+    (logs / "self.out").symlink_to("self.out")
+    (logs / "folder.out").mkdir()
+    os.mkfifo(logs / "pipe.out")
+    closed = logs / "closed"
+    closed.mkdir()
+    (closed / "slurm-2.out").write_text(tune_log())
+    closed.chmod(0)
+    try:
+        found = read()
+    finally:
+        closed.chmod(stat.S_IRWXU)
+    assert any(one.path.endswith("logs/slurm-1.out") for one in found.runs)
+    assert not any("pipe" in one.path or "folder" in one.path for one in found.runs)
+
+
+def test_a_file_name_that_is_not_unicode_is_read(tmp_path, read):
+    (Path(os.fsdecode(bytes(tmp_path / "logs") + b"/slurm-\xff.out"))).write_text(tune_log())
+    assert len(read().runs) == 1
+    assert len(read().runs) == 1
+
+
+def test_of_a_huge_log_ends_and_pieces_are_read(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("runplan.priors.files._WHOLE_BYTES", 200_000)
+    monkeypatch.setattr("runplan.priors.files._END_BYTES", 40_000)
+    monkeypatch.setattr("runplan.priors.files._PIECE_BYTES", 1_000)
+    path = tmp_path / "logs" / "slurm-1.out"
+    path.write_text(tune_log(steps=9000))
+    assert len(read_text(str(path), path.stat().st_size)) < 150_000 < path.stat().st_size
+    (run,) = read().runs
+    assert run.it_per_s == pytest.approx(2.0, rel=0.01)
+    assert (run.steps_done, run.batch_size, run.state) == (9000, 4, "completed")
+
+
+def test_a_growing_log_is_running_and_an_old_one_is_not(tmp_path, read):
+    path = tmp_path / "logs" / "slurm-1.out"
+    text = tune_log()
+    path.write_text(text[: len(text) // 2])
+    assert read().runs[0].state == "running"
+    age(path)
+    (run,) = read().runs
+    assert run.state == "unknown"
+    path.write_text(text)
+    assert read().runs[0].state == "completed"
+
+
+def test_siblings_add_what_the_log_does_not_say(tmp_path, read):
+    run = tmp_path / "logs" / "1B_rank4"
+    (run / ".hydra").mkdir(parents=True)
+    (run / "slurm-12.out").write_text(tune_log(batch=4))
+    (run / "finetune.yaml").write_text(
+        "model:\n  _component_: torchtune.models.llama3_2.lora_llama3_2_1b\n  lora_rank: 4\n"
+        "batch_size: 99\ngradient_accumulation_steps: 2\ntokenizer:\n  max_seq_len: 2048\n"
+        "dataset:\n  packed: true\ncheckpointer:\n  checkpoint_dir: /models/Llama-3.2-1B-Instruct\n"
+    )
+    (run / "setup_finetune.yaml").write_text("lora_rank: 5\ngpus: 1\n")
+    (run / "finetune.slurm").write_text("#!/bin/bash\n#SBATCH --gres=gpu:1\n#SBATCH --constraint=gpu80\n")
+    (run / ".hydra" / "config.yaml").write_text("resources:\n  gpu: h100-80\nlora:\n  rank: ${rp.x:}\n")
+    (run / "gpu_metrics.csv").write_text("timestamp, name, memory.used [MiB]\n1, NVIDIA H200, 1024 MiB\n")
+    (one,) = read(gpu="t4-16").runs
+    assert (one.batch_size, one.gradient_accumulation_steps, one.lora_rank) == (4, 2, 4)
+    assert (one.model, one.params_b, one.gpu) == ("Llama-3.2-1B-Instruct", 1.236, "a100-80")
+    assert one.process_peak_gib == 1.0
+    assert one.tokens_per_s == pytest.approx(2.0 * 4 * 2 * 2048, rel=0.01)
+
+
+def test_gpu_request_then_text_then_default(tmp_path, read):
+    logs = tmp_path / "logs"
+    for name, script, text in (
+        ("request", "#SBATCH --gres=gpu:h100:1\n", "NVIDIA A100-SXM4-80GB\n"),
+        ("refined", "#SBATCH --gres=gpu:a100:1\n", "NVIDIA A100-SXM4-80GB\n"),
+        ("text", "#SBATCH --gres=gpu:1\n", "NVIDIA A100-SXM4-80GB\n"),
+        ("unsaid", "#SBATCH --gres=gpu:1\n", ""),
+    ):
+        (logs / name).mkdir()
+        (logs / name / "finetune.slurm").write_text(script)
+        (logs / name / "slurm-1.out").write_text(text + tune_log())
+    gpus = {Path(one.path).parent.name: one.gpu for one in read(gpu="t4-16").runs}
+    assert gpus == {"request": "h100", "refined": "a100-80", "text": "a100-80", "unsaid": "t4-16"}
+    assert {Path(one.path).parent.name: one.gpu for one in read().runs}["unsaid"] is None
+
+
+def test_a_disk_log_joins_the_log_of_its_run(tmp_path, read):
+    run = tmp_path / "logs" / "1B_rank4"
+    (run / "logs").mkdir(parents=True)
+    text = tune_log(extra="Writing logs to /elsewhere/logs/log_1734708879.txt\n")
+    (run / "slurm-1.out").write_text(text)
+    (run / "logs" / "log_1734708879.txt").write_text("Step 1 | loss:1.0 peak_memory_active:7.5 \nStep 2 | loss:1.0 \n")
+    (one,) = read().runs
+    assert one.path.endswith("slurm-1.out")
+    assert (one.peak_memory_gib.active, one.steps_done) == (7.5, 400)
+    (run / "slurm-1.out").unlink()
+    (one,) = read().runs
+    assert one.path.endswith("log_1734708879.txt")
+    assert (one.peak_memory_gib.active, one.steps_done) == (7.5, 2)
+
+
+def test_a_disk_log_nobody_names_joins_the_only_log_of_its_run_directory(tmp_path, read):
+    run = tmp_path / "logs" / "run"
+    (run / "logs").mkdir(parents=True)
+    (run / "slurm-123.out").write_text(tune_log())
+    (run / "logs" / "log_0.txt").write_text("Step 1 | loss:1.0 peak_memory_alloc:3.5 \n")
+    (one,) = read().runs
+    assert one.peak_memory_gib.allocated == 3.5
+    (run / "slurm-124.out").write_text(tune_log())
+    assert len(read().runs) == 3
+
+
+SACCT = """7|COMPLETED|900||billing=1,gres/gpu:a100=1,gres/gpu=1
+7.batch|COMPLETED|900|2097152K|
+8|FAILED|60||gres/gpu=2
+9|OUT_OF_MEMORY|60||
+10|CANCELLED by 1000|60||
+11_2|RUNNING|60||
+garbage
+"""
+
+
+def test_accounting_is_parsed():
+    jobs = parse_sacct(SACCT)
+    assert jobs["7"] == {"state": "completed", "elapsed_s": 900.0, "gpu": "a100", "num_gpus": 1, "max_rss_gib": 2.0}
+    assert jobs["8"] == {"state": "failed", "elapsed_s": 60.0, "num_gpus": 2}
+    assert [jobs[name]["state"] for name in ("9", "10", "11_2")] == ["host_oom", "cancelled", "running"]
+    assert (job_id("slurm-123_4.out"), job_id("slurm-5.out"), job_id("train.log")) == ("123_4", "5", None)
+
+
+def test_accounting_is_asked_once_and_counts_first(tmp_path, read, monkeypatch):
+    programs = tmp_path / "no-programs"
+    programs.mkdir()
+    (programs / "sacct").write_text(f"#!/bin/sh\necho $@ >>{tmp_path}/asked\n/bin/cat <<'END'\n{SACCT}END\n")
+    (programs / "sacct").chmod(0o755)
+    for job in (7, 8, 9):
+        (tmp_path / "logs" / f"slurm-{job}.out").write_text(tune_log())
+    for _ in range(2):
+        runs = read(gpu="t4-16").runs
+        assert [(one.state, one.gpu) for one in runs] == [
+            ("completed", "a100"),
+            ("failed", "t4-16"),
+            ("host_oom", "t4-16"),
+        ]
+    assert (runs[0].wall_s, runs[0].startup_s, runs[0].max_rss_gib) == (900, 700, 2.0)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 1
+    assert "--jobs 7,8,9" in asked[0]
+
+
+def test_accounting_that_hangs_or_fails_is_no_accounting(tmp_path, read, monkeypatch):
+    programs = tmp_path / "no-programs"
+    programs.mkdir()
+    (tmp_path / "logs" / "slurm-7.out").write_text(tune_log())
+    monkeypatch.setattr("runplan.priors.accounting._TIMEOUT_S", 0.2)
+    for script in ("#!/bin/sh\nexit 1\n", "#!/bin/sh\nexec /bin/sleep 5\n", "no script"):
+        (programs / "sacct").write_text(script)
+        (programs / "sacct").chmod(0o755)
+        assert read(refresh=True).runs[0].state == "completed"
+
+
+def test_command_prints_the_contract_as_json(tmp_path, monkeypatch, capsys, no_sacct):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert main([str(LOGS), "--json", "--gpu", "a100-80"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert len(records) == len(list(LOGS.glob("*.out")))
+    assert all(tuple(record) == JSON_KEYS for record in records)
+    by_name = {Path(record["path"]).stem: record for record in records}
+    one = by_name["07_torchtune_cruijff_fixture_two_epochs"]
+    assert one["peak_memory_gib"] == {"allocated": None, "active": 18.77768, "reserved": None}
+    assert one["checkpoint_s"] == [33.06, 32.51]
+    assert (one["gpu"], one["lora_targets"], one["max_seq_len"]) == ("a100-80", None, None)
+    assert by_name["09_torchtune_v01_first_finetune"]["checkpoint_s"] == []
+    assert by_name["50_torchtune_v061_cpu_tiny"]["gpu"] == "cpu"
+    assert (tmp_path / "cache" / "runplan" / "priors").is_dir()
+
+
+def test_command_prints_a_table_and_counts(tmp_path, monkeypatch, capsys, no_sacct):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "slurm-[red]1.out").write_text(tune_log())
+    (tmp_path / "other.log").write_text("nothing")
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "slurm-[red]1.out" in out
+    assert "400/400  1.995" in out
+    assert "searched 2 files: 1 training logs (1 completed)" in out
+
+
+def test_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, no_sacct):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert main(["--wrong"]) == 2
+    assert main(["--help"]) == 0
+    assert main([]) == 0
+    assert "nothing at" in capsys.readouterr().err
+
+
+def test_index_forgets_logs_that_are_gone(tmp_path):
+    index = Index(tmp_path, "somewhere")
+    index.load()
+    index.save()
+    assert not (tmp_path / "priors").exists()
