@@ -9,14 +9,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runplan.evaluations import plan_cells
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
+from runplan.design import design_type
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
+from runplan.evaluations import plan_cells
 from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import check_budget, check_effective_batch
@@ -25,7 +26,6 @@ from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, RunTyp
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
-from runplan.design import design_type
 from runplan.trainers.builders import builder_problems
 from runplan.trainers.settings import complete_trainer_defaults, setting_problems
 from runplan.units import HOUR_S, parse_slurm_time
@@ -129,7 +129,7 @@ def _design(composed: Sequence[Composed]) -> Design:
             if level not in known:
                 known.append(level)
     factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
-    return Design(design_type(factors), factors)
+    return Design(design_type(factors, len(composed), composed[0].config.sweep.zip), factors)
 
 
 def _merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:

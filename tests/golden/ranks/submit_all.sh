@@ -21,10 +21,17 @@ need /work/tasks/capitalization/inspect.py 'evaluation /work/tasks/capitalizatio
 need /models/Llama-3.2-3B-Instruct/config.json 'model 3B' 'hf download meta-llama/Llama-3.2-3B-Instruct --local-dir /models/Llama-3.2-3B-Instruct'
 if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
 
-# One submission of a group at a time; the lock is on the ledger itself.
+# One at a time plans or submits a group; the lock is on the ledger itself, which its holder may have removed.
 ledger=$group/ledger.jsonl
-exec 9>>"$ledger" || { say "cannot write $ledger"; exit 1; }
-flock -w 300 9 || { say "another submission of this group is going on"; exit 1; }
+until [ "$ledger" -ef /dev/fd/9 ]; do
+  exec 9>>"$ledger" || { say "cannot write $ledger"; exit 1; }
+  flock -w 300 -E 75 9
+  case $? in
+    0) ;;
+    75) say "this group is being planned or submitted elsewhere; try again later" && exit 1 ;;
+    *) say "no locks on this file system: do not submit this group twice at once" && break ;;
+  esac
+done
 if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then printf '\n' >&9; fi # a line cut short by a crash
 
 declare -A job_of intended fresh
