@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan import locate
 from runplan.config import Via
+from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, PlanError, Problem
 from runplan.paths import TEMPLATES_DIR, conf_dirs
 
@@ -61,10 +62,11 @@ def plan_group(composed: Sequence[Composed], command: str, experiment: str | Non
     world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
-    plan = make_plan(place.name, str(place.directory), place.command, composed, world)
+    shown = [without_deeds(item) for item in composed]
+    plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
-    return _show(plan) if config.preview else _write(plan, config)
+    return _show(plan, overwrite=config.overwrite) if config.preview else _write(plan, config)
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
@@ -113,10 +115,13 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
     return GroupPlace(name, root / name, command)
 
 
-def _show(plan: Plan) -> int:
+def _show(plan: Plan, *, overwrite: bool) -> int:
+    """Everything but the deed: what writing would change or refuse is said, too."""
+    from runplan.render import environment, render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
+    from runplan.store import compare_group  # noqa: PLC0415
 
-    print_summary(plan)
+    print_summary(plan, compare_group(plan, render(plan, environment(TEMPLATES_DIR)), overwrite=overwrite))
     return 0
 
 

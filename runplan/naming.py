@@ -31,7 +31,8 @@ EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset"
 NOT_MEASURED = frozenset({"enabled", "epochs"})
 """Keys of `evaluation` that decide which checkpoints are evaluated, not how."""
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
+_DASHES = re.compile(r"--+")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,5}$")
 
 
@@ -187,7 +188,7 @@ def _model_names(composed: Sequence[Composed]) -> list[str]:
 def safe_name(text: str) -> str:
     """A text as part of a file name: ASCII letters, digits and `._+-`; never hidden, never an option."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return _UNSAFE.sub("-", plain).strip("-.") or "run"
+    return _DASHES.sub("-", _UNSAFE.sub("-", plain)).strip("-.") or "run"
 
 
 def _unique(raws: Sequence[tuple[str, tuple[str, ...]]], taken: Collection[str] = ()) -> list[str]:

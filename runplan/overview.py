@@ -9,7 +9,7 @@ from typing import Any
 
 from runplan.design import design_title
 from runplan.naming import level_text
-from runplan.units import short_number, short_time
+from runplan.units import short_time
 
 LABELS = {
     "model": "Model",
@@ -32,6 +32,7 @@ SOURCES = {
 }
 NONE = "-"
 EVIDENCE_SHOWN = 20
+LEVEL_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _level(key: str, value: Any) -> str:
-    if isinstance(value, float):
-        return short_number(value)
-    return level_text(key, value, {}) if not isinstance(value, str) or key.endswith(".path") else value
+    """A level as tables show it: text in full up to a length, a path by its stem."""
+    is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
+    text = value if is_plain_text else level_text(key, value, {})
+    if not text:
+        return '""'
+    return text if len(text) <= LEVEL_SHOWN else f"{text[: LEVEL_SHOWN - 1]}…"
 
 
 def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:

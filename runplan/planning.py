@@ -137,7 +137,7 @@ def _design(composed: Sequence[Composed]) -> Design:
             if level not in known:
                 known.append(level)
     factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
-    return Design(design_type(factors), factors)
+    return Design(design_type(factors, len(composed), composed[0].config.sweep.zip), factors)
 
 
 def _merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:

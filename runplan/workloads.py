@@ -53,6 +53,7 @@ def make_workload(config: Config, architecture: Architecture, train: Lengths, va
             config.lora.apply_to_mlp,
             config.lora.apply_to_output,
             config.lora.use_dora,
+            config.lora.dropout,
         ),
         gpu=gpu_of(config.resources),
         gpus=config.resources.gpus,

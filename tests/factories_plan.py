@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import itertools
 from copy import deepcopy
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import factories
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from runplan.config import (
-    Config,
-    Dataset,
-    DatasetType,
-    Estimator,
-    EstimatorName,
-    EvaluateEpochs,
-    Evaluation,
-    Lora,
-    MetricLogger,
-    Model,
-    Naming,
-    Optimizer,
-    Recipe,
-    Resources,
-    Site,
-    Submit,
-    Trainer,
-    Via,
-)
+from runplan.config import Config, Model
 from runplan.document import plan_csv, plan_json
 from runplan.errors import Problem
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
 from runplan.naming import control_key, control_names, run_names
 from runplan.paths import TEMPLATES_DIR
-from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, Request, RunType
-from runplan.plan import Recipe as ChosenRecipe
+from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
 from runplan.provenance import hydra_files
+from runplan.recipe import choose_recipe
 from runplan.setup_file import setup_finetune
 from runplan.summary import design_type, readme
+from runplan.trainers.settings import complete_trainer_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,56 +36,26 @@ MODELS = {
 ESTIMATED = frozenset({"batch_size", "gradient_accumulation_steps", "lora.alpha", "resources.time", "resources.mem"})
 
 
+@cache
+def _config() -> Config:
+    config = factories.make_config(dataset__path="/data/words_8L_80P_10000.json")
+    config.packed, config.dataset.file = True, "words_8L_80P_10000.json"
+    return config
+
+
 def make_config() -> Config:
-    config = Config(
-        model=make_model("1B"),
-        lora=Lora(8, None, 0.0, ["q_proj", "v_proj", "output_proj"], apply_to_mlp=True, apply_to_output=False),
-        optimizer=Optimizer(lr=3e-4, weight_decay=0.01, lr_scheduler="cosine"),
-        dataset=Dataset(
-            name="capitalization",
-            path="/data/words_8L_80P_10000.json",
-            file="words_8L_80P_10000.json",
-            type=DatasetType.instruct,
-        ),
-        resources=Resources("a100-80", 79.15, 2039.0, 312.0, 19.5, gpus=1),
-        recipe=Recipe("auto"),
-        trainer=Trainer("torchtune", "0.6.1", 1, MetricLogger.disk, save_adapter_weights_only=False),
-        evaluation=Evaluation(
-            "capitalization", epochs=EvaluateEpochs.all, max_tokens=32, temperature=0.0, batch_size=32
-        ),
-        estimator=Estimator(EstimatorName.calibrated, 1.0, 50),
-        submit=Submit(Via.none),
-        site=Site("local", "/models", "/data", "tasks", "/out"),
-    )
-    plain = {
-        "epochs": 1,
-        "effective_batch_size": 16,
-        "max_seq_len": 2048,
-        "packed": True,
-        "seed": 14,
-        "system_prompt": "",
-        "prompt": "{input}",
-        "validation": True,
-        "controls": True,
-        "naming": Naming.short,
-        "preview": False,
-        "overwrite": False,
-    }
-    for key, value in plain.items():
-        setattr(config, key, value)
+    """What conf/ says, with data and models in fixed places."""
+    config = deepcopy(_config())
+    config.model = make_model("1B")
     return config
 
 
 def make_model(name: str) -> Model:
-    full_name = MODELS.get(name, (name, 1.0, 2048))[0]
-    return Model(
-        name=name,
-        full_name=full_name,
-        family="llama3_2",
-        repo_id=f"meta-llama/{full_name}",
-        folder=full_name,
-        path=f"/models/{full_name}",
-    )
+    model = deepcopy(_config().model)
+    full_name, _, model.hidden_size = MODELS.get(name, (name, 1.0, 2048))
+    model.name, model.full_name, model.folder = name, full_name, full_name
+    model.repo_id, model.path = f"meta-llama/{full_name}", f"/models/{full_name}"
+    return model
 
 
 def set_key(config: Config, key: str, value: Any) -> None:
@@ -118,29 +72,26 @@ def set_key(config: Config, key: str, value: Any) -> None:
         setattr(node, last, value)
 
 
+@cache
+def _tree() -> dict[str, Any]:
+    tree = dict(factories.conf_file("runplan"))
+    groups = {k: v for item in tree.pop("defaults")[2:] for k, v in item.items() if not k.startswith("override")}
+    del tree["hydra"]
+    return {group: factories.option(group, name) for group, name in groups.items()} | tree
+
+
 def make_tree(config: Config, factors: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree as Hydra composes it, marks unresolved; not the whole schema."""
-    tree: dict[str, Any] = {
-        "model": {"name": config.model.name, "folder": config.model.folder, "path": None},
-        "lora": {"rank": config.lora.rank, "alpha": "${rp.lora_alpha:}", "attn_modules": config.lora.attn_modules},
-        "optimizer": {"lr": config.optimizer.lr, "num_warmup_steps": "${rp.num_warmup_steps:}"},
-        "resources": {"gpu": config.resources.gpu, "time": "${rp.time:}", "partition": "${site.partition}"},
-        "evaluation": {"name": "capitalization", "args": {}},
-        "epochs": config.epochs,
-        "batch_size": "${rp.batch_size:}",
-        "seed": config.seed,
-        "prompt": config.prompt,
-        "preview": False,
-        "overwrite": False,
-    }
+    """A tree as Hydra composes it, marks unresolved."""
+    tree = deepcopy(_tree())
+    tree["model"] |= {"name": config.model.name, "full_name": config.model.full_name, "folder": config.model.folder}
     for key, value in factors.items():
-        group, _, last = key.rpartition(".")
+        *groups, last = key.split(".")
         if key == "model":
             continue
-        if group:
-            tree.setdefault(group, {})[last] = value
-        else:
-            tree[key] = value
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = getattr(value, "value", value)
     return tree
 
 
@@ -217,6 +168,9 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
             name, kind, config, composed, facts, data, (make_cell(name, None),),
             gpu_hours=Interval(60 / 3600, 100 / 3600), token=token,
         )  # fmt: skip
+    recipe = choose_recipe(config)
+    assert isinstance(recipe, Recipe), recipe
+    config = complete_trainer_defaults(config, facts.architecture)
     config.batch_size = sizing.batch_size
     config.gradient_accumulation_steps = sizing.gradient_accumulation_steps
     config.lora.alpha = 2.0 * config.lora.rank
@@ -225,7 +179,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     config.resources.time, config.resources.mem, config.resources.cpus_per_task = "00:30:00", "32G", 4
     return PlannedRun(
         name, kind, config, composed, facts, data, tuple(make_cell(name, epoch) for epoch in range(config.epochs)),
-        recipe=ChosenRecipe("lora_finetune_single_device_val", distributed=False, validation=True, shipped="x.py"),
+        recipe=recipe,
         sizing=sizing, request=make_request(name), token=token,
         gpu_hours=Interval((sizing.time_s.p50 + 60) / 3600, (sizing.time_s.p95 + 100) / 3600),
     )  # fmt: skip

@@ -15,6 +15,8 @@ from runplan.present import is_own, read_run, started_runs, submitted_paths
         ("eval/a_epoch0/cell.slurm", True),
         (".hydra/config.yaml", True),
         ("lora_finetune_single_device_val.py", True),
+        ("run_prompt.py", True),
+        ("prompt.py", False),
         ("notes.yaml", False),
         ("eval/a/b/cell.slurm", False),
         ("artifacts/finetune.yaml", False),

@@ -130,10 +130,11 @@ def test_the_screen_says_what_the_readme_says():
 
 
 def test_piped_output_is_plain_and_never_cut():
-    plan = make_plan({"system_prompt": ["long " * 40, "b"]})
+    plan = make_plan({"lora.rank": [4], "dataset.name": ["x" * 50, "b"]}, directory="/out/" + "d" * 300)
     text = printed(plan)
     assert "\x1b" not in text
-    assert ("long " * 40).strip() in text
+    assert "d" * 300 in text
+    assert f"1B_rank4_name{'x' * 50}" in text
     assert not [line for line in text.splitlines() if line != line.rstrip()]
 
 
@@ -187,6 +188,11 @@ def test_what_writing_did():
     assert "+ 8B_rank4" in text
     assert f"Written to {plan.directory}" in text
     assert "Nothing changed in" in printed(plan, WriteResult(plan_document(plan), GroupDiff()))
+
+
+def test_long_and_empty_levels_are_shown_so_that_tables_stay_readable():
+    table = all_runs(plan_document(make_plan({"system_prompt": ["long " * 40, "", None]})))
+    assert [row[2] for row in table.rows[:3]] == [("long " * 40)[:59] + "…", '""', "none"]
 
 
 def test_evidence_is_listed_once_and_not_endlessly():

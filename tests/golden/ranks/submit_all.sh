@@ -1,0 +1,153 @@
+#!/bin/bash
+# Submits group ranks with sbatch: trainings and controls at once, evaluations after their training.
+# Safe to run again: ledger.jsonl says what was submitted. Planned with: python -m runplan model=1B,3B lora.rank=4,64
+# Exit code: 0 everything is submitted, 1 something is not, 3 something the runs need is missing.
+unset CDPATH
+case ${BASH_SOURCE[0]} in */*) cd -- "${BASH_SOURCE[0]%/*}/" || exit 1 ;; esac
+group=$PWD
+say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
+
+command -v sbatch >/dev/null 2>&1 || { say "no sbatch on PATH: run this on a machine that submits to SLURM"; exit 1; }
+
+not_ready=
+need() { # need FILE WHAT FIX
+  if [ -e "$1" ]; then return; fi
+  say "missing: $2: $1${3:+ (get it with: $3)}"
+  not_ready=1
+}
+need /models/Llama-3.2-1B-Instruct/config.json 'model /models/Llama-3.2-1B-Instruct' ''
+need /data/words_8L_80P_10000.json 'dataset /data/words_8L_80P_10000.json' ''
+need /work/tasks/capitalization/inspect.py 'evaluation /work/tasks/capitalization/inspect.py' ''
+need /models/Llama-3.2-3B-Instruct/config.json 'model 3B' 'hf download meta-llama/Llama-3.2-3B-Instruct --local-dir /models/Llama-3.2-3B-Instruct'
+if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
+
+# One at a time plans or submits a group; the lock is on the ledger itself, which its holder may have removed.
+ledger=$group/ledger.jsonl
+until [ "$ledger" -ef /dev/fd/9 ]; do
+  exec 9>>"$ledger" || { say "cannot write $ledger"; exit 1; }
+  flock -w 300 -E 75 9
+  case $? in
+    0) ;;
+    75) say "this group is being planned or submitted elsewhere; try again later" && exit 1 ;;
+    *) say "no locks on this file system: do not submit this group twice at once" && break ;;
+  esac
+done
+if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then printf '\n' >&9; fi # a line cut short by a crash
+
+declare -A job_of intended fresh
+text_of() { # text_of KEY LINE: a text value of a line of JSON that we wrote
+  [[ $2 =~ \"$1\":\ ?\"([^\"]*)\" ]] && value=${BASH_REMATCH[1]}
+}
+while IFS= read -r line; do
+  text_of token "$line" || continue
+  token=$value
+  text_of event "$line"
+  if [ "$value" = intent ] && text_of time "$line"; then intended[$token]=$value; fi
+  if [ "$value" = submitted ] && text_of job_id "$line"; then job_of[$token]=$value; fi
+done <"$ledger"
+unsure_since= # when the earliest submission began of which the end is not recorded
+for token in "${!intended[@]}"; do
+  if [ -n "${job_of[$token]:-}" ]; then continue; fi
+  if [ -z "$unsure_since" ] || [[ ${intended[$token]} < $unsure_since ]]; then unsure_since=${intended[$token]}; fi
+done
+
+write() { # write EVENT TOKEN JOB PATH
+  printf '{"event": "%s", "token": "%s", "job_id": %s, "path": %s, "time": "%s"}\n' \
+    "$1" "$2" "$3" "$4" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >&9 && sync -- "$ledger" && return
+  say "cannot write $ledger, stopping; job: $3"
+  exit 1
+}
+
+# What SLURM and the runs themselves know about jobs whose submission was not recorded.
+declare -A active seen
+look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED" on its output
+  local -n map=$1
+  local id comment at lines
+  lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
+  while IFS='|' read -r id comment at; do
+    # shellcheck disable=SC2034 # the map is one of the two above, by its name
+    if [[ $comment = runplan:* && ! $at < $2 ]]; then map[${comment#runplan:}]=$id; fi
+  done <<<"$lines"
+}
+queue_known=
+look active "" squeue -h -u "$(id -un)" -o '%i|%k|%V' && queue_known=1
+if [ -n "$unsure_since" ]; then # some minutes more, should the clocks of SLURM and of this machine differ
+  unsure_since=$(date -d "$unsure_since 10 minutes ago" +%Y-%m-%dT%H:%M:%S)
+  look seen "$unsure_since" squeue -h -u "$(id -un)" -t all -o '%i|%k|%V' || queue_known=
+  command -v sacct >/dev/null 2>&1 &&
+    look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit
+fi
+own_record() { # own_record DIR TOKEN EVENT: the last such line of the job's own jobs.jsonl; sets line
+  line=$(grep -sF "\"token\": \"$2\"" "$group/$1/jobs.jsonl" | grep -F "\"event\": \"$3\"" | tail -n 1)
+  [ -n "$line" ]
+}
+find_job() { # find_job DIR TOKEN
+  if own_record "$1" "$2" started && text_of job_id "$line" && [[ $value =~ ^[0-9] ]]; then job=$value
+  elif [ -n "${active[$2]:-}" ]; then job=${active[$2]}
+  elif [ -n "${intended[$2]:-}" ] && [ -n "${seen[$2]:-}" ]; then job=${seen[$2]}
+  else return 1; fi
+}
+
+after_training() { # after_training DIR TOKEN: sets options; fails where the training did not or may never succeed
+  local id=${job_of[$2]:-}
+  options=("--dependency=afterok:$id" --kill-on-invalid-dep=yes)
+  if [ -z "$id" ]; then reason="its training is not submitted"; return 1; fi
+  if [ -n "${fresh[$2]:-}" ] || timeout 60 scontrol show job "$id" >/dev/null 2>&1; then return; fi
+  # SLURM lets a job that depends on a forgotten one run at once: only the run itself can tell
+  options=()
+  if own_record "$1" "$2" ended && [[ $line =~ \"exit_code\":\ 0[^0-9] ]]; then return; fi
+  reason="its training (job $id) is over and did not succeed"
+  return 1
+}
+
+submitted=0 already=0 failed=0 in_a_row=0
+not_submitted() {
+  failed=$((failed + 1))
+  say "$*"
+}
+submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
+  local name job options=() reason id
+  printf -v name %q "$1"
+  if [ -n "${job_of[$3]:-}" ]; then
+    already=$((already + 1))
+    printf '%s  already job %s\n' "$name" "${job_of[$3]}"
+  elif find_job "$1" "$3"; then
+    write submitted "$3" "\"$job\"" "$4"
+    job_of[$3]=$job already=$((already + 1))
+    printf '%s  found as job %s\n' "$name" "$job"
+  elif [ -n "${intended[$3]:-}" ] && [ -z "$queue_known" ]; then
+    not_submitted "$name: submitted or not? SLURM does not answer; run this again later"
+  elif [ -n "${5:-}" ] && ! after_training "$5" "$6"; then
+    not_submitted "$name: not submitted, $reason"
+  elif [ "$in_a_row" -ge 3 ]; then
+    failed=$((failed + 1))
+  else
+    # a directory whose name SLURM would misread in the path of the log: the job writes its log itself
+    case $group/$1 in *%* | *\\*) options+=(--output=/dev/null) ;; *) options+=(--output=slurm-%j.out) ;; esac
+    write intent "$3" null "$4"
+    id=$(cd -- "$group/$1" && timeout 300 sbatch --parsable "${options[@]}" "$2" 9>&-) || id=
+    id=${id##*$'\n'} id=${id%%;*}
+    if [[ $id =~ ^[0-9]+$ ]]; then
+      write submitted "$3" "\"$id\"" "$4"
+      job_of[$3]=$id fresh[$3]=1 submitted=$((submitted + 1)) in_a_row=0
+      printf '%s  job %s\n' "$name" "$id"
+    else
+      in_a_row=$((in_a_row + 1))
+      not_submitted "$name: sbatch did not take $2"
+      if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest; run this again later"; fi
+    fi
+  fi
+}
+
+submit 1B_rank4 finetune.slurm rp-1B_rank4 '"1B_rank4/finetune.slurm"'
+submit 1B_rank4/eval/capitalization_epoch0 cell.slurm rp-1B_rank4-e0b7de6f '"1B_rank4/eval/capitalization_epoch0/cell.slurm"' 1B_rank4 rp-1B_rank4
+submit 1B_rank64 finetune.slurm rp-1B_rank64 '"1B_rank64/finetune.slurm"'
+submit 1B_rank64/eval/capitalization_epoch0 cell.slurm rp-1B_rank64-9674520a '"1B_rank64/eval/capitalization_epoch0/cell.slurm"' 1B_rank64 rp-1B_rank64
+submit 3B_rank4 finetune.slurm rp-3B_rank4 '"3B_rank4/finetune.slurm"'
+submit 3B_rank4/eval/capitalization_epoch0 cell.slurm rp-3B_rank4-6385c3cc '"3B_rank4/eval/capitalization_epoch0/cell.slurm"' 3B_rank4 rp-3B_rank4
+submit 3B_rank64 finetune.slurm rp-3B_rank64 '"3B_rank64/finetune.slurm"'
+submit 3B_rank64/eval/capitalization_epoch0 cell.slurm rp-3B_rank64-013baf3f '"3B_rank64/eval/capitalization_epoch0/cell.slurm"' 3B_rank64 rp-3B_rank64
+submit 1B_base/eval/capitalization cell.slurm rp-1B_base-0d0012e3 '"1B_base/eval/capitalization/cell.slurm"'
+submit 3B_base/eval/capitalization cell.slurm rp-3B_base-fc6eb550 '"3B_base/eval/capitalization/cell.slurm"'
+printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+[ "$failed" -eq 0 ]
