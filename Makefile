@@ -61,20 +61,22 @@ $(VENV)/bin/python:
 # pip reads dependency groups from 25.1 on only: a requirements file serves every pip, and uv.
 GROUP = $(RUN) -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
-# uv does not read pip's configuration: local wheels that pip is told of (find-links) are passed on.
+# uv does not read pip's configuration: local wheels that pip is told of (find-links) are passed on, and where uv cannot
+# install (no access to what pip is configured for), pip does.
+FIND_LINKS = $$($(RUN) -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | tr -s ' ' '\n' | sort -u | sed 's/^/--find-links /')
+PIP_INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check $(1)
 ifneq ($(shell uv --version 2>/dev/null),)
-FIND_LINKS = $(RUN) -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | tr -s ' ' '\n' | sort -u
-PIP_INSTALL = uv pip install --quiet --python $(RUN) $$($(FIND_LINKS) | sed 's/^/--find-links /')
+INSTALL = uv pip install --quiet --python $(RUN) $(FIND_LINKS) $(1) || $(PIP_INSTALL)
 else
-PIP_INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
+INSTALL = $(PIP_INSTALL)
 endif
 
 $(INSTALLED): $(VENV)/bin/python pyproject.toml
 	$(GROUP) test >$(VENV)/test.txt
-	$(PIP_INSTALL) --editable '.$(if $(EXTRAS),[$(EXTRAS)])' --requirement $(VENV)/test.txt
+	$(call INSTALL,--editable '.$(addprefix [,$(addsuffix ],$(EXTRAS)))' --requirement $(VENV)/test.txt)
 	touch $@
 
 $(VENV)/.installed-lint: $(INSTALLED)
 	$(GROUP) lint >$(VENV)/lint.txt
-	$(PIP_INSTALL) --requirement $(VENV)/lint.txt
+	$(call INSTALL,--requirement $(VENV)/lint.txt)
 	touch $@
