@@ -104,6 +104,9 @@ class _Checker:
 
     def _deletion(self, override: Override) -> list[Problem]:
         key = override.key_or_group
+        if key in self._keys and "." not in key:
+            fix = "evaluation=none plans none" if key == "evaluation" else f"choose one: {key}=…"
+            return [Problem(f"{key} cannot be left out, every run has it", key, fix)]
         if self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
             return []
         return [Problem(f"{key} cannot be deleted, every run has it", key, f"set {key}=null if it may be unknown")]
