@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from hypothesis import HealthCheck, given, settings
@@ -15,12 +18,12 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from runplan import app
+from runplan.complaints import translated
 from runplan.errors import ConfigError
 from runplan.resolvers import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from hydra._internal.hydra import Hydra
 
@@ -29,7 +32,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def hydra_app() -> Iterator[Hydra]:
-    with app.started() as made:
+    """Hydra, which reads each file once: the hundred compositions that ours are compared with are slow enough."""
+    read: dict[tuple[str, str], Any] = {}
+    load = FileConfigSource.load_config
+
+    def load_once(self: FileConfigSource, config_path: str) -> Any:
+        if (self.path, config_path) not in read:
+            read[self.path, config_path] = load(self, config_path)
+        return copy.deepcopy(read[self.path, config_path])
+
+    with pytest.MonkeyPatch.context() as patch, app.started() as made:
+        patch.setattr(FileConfigSource, "load_config", load_once)
         yield made
 
 
@@ -287,8 +300,6 @@ def test_a_combination_named_twice_is_planned_once(hydra_app: Hydra) -> None:
 
 
 def experiment(text: str, name: str = "kept") -> None:
-    from pathlib import Path
-
     folder = Path("conf/experiment")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
@@ -340,10 +351,8 @@ def test_an_experiment_that_sweeps_groups_and_fixes_values() -> None:
 def test_another_launcher_in_a_file_is_refused(lines: tuple[str, ...]) -> None:
     experiment("defaults:\n  - override /hydra/launcher: submitit_slurm\n")
     experiment("epochs: 2\n", "plain")
-    with app.started() as made, pytest.raises(ConfigError, match="submit=sbatch"):
-        app.translated().__enter__()
-        with app.translated():
-            ours(made, *lines)
+    with app.started() as made, pytest.raises(ConfigError, match="submit=sbatch"), translated():
+        ours(made, *lines)
 
 
 def test_the_command_makes_the_same_plan_again(hydra_app: Hydra) -> None:
@@ -359,6 +368,4 @@ def test_hydras_own_directories_may_be_named(hydra_app: Hydra, tmp_path: Path) -
 
 def test_hydra_values_resolve(hydra_app: Hydra) -> None:
     (run,) = ours(hydra_app, "site.data_dir='${hydra:runtime.cwd}/d'").composed
-    from pathlib import Path
-
     assert run.config.site.data_dir == f"{Path.cwd()}/d"
