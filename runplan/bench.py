@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class Bench:
     """One choice of groups, on which combinations are laid one after the other.
 
-    Scalars go onto one config in place, because every combination sets the same keys; whatever adds, deletes or
-    sets more than a scalar gets a copy of its own.
+    Scalars and lists go onto one config in place, because every combination sets the same keys; whatever adds,
+    deletes or merges gets a copy of its own.
     """
 
     def __init__(self, config: DictConfig, constant: Sequence[Override]) -> None:
-        """`config` is changed: it becomes the bench's own, with the `constant` overrides applied."""
-        apply(constant, config)
-        self._pristine = config
-        self._work = copy.deepcopy(config)
+        """`constant` overrides are applied to a copy of `config`."""
+        self._pristine = without_hydra(config) if constant else config
+        apply(constant, self._pristine)
+        self._work: DictConfig | None = None
         self._first: Reading | None = None
 
     def lay(self, varying: Sequence[Override]) -> Reading:
@@ -40,9 +40,12 @@ class Bench:
         Raises:
             ConfigCompositionException: as Hydra raises it.
         """
-        if not all(_scalar(override) for override in varying):
+        if not all(_replaces(override) for override in varying):
             return self._apart(varying)
-        if self._first is None:
+        if not varying:
+            return read(self._pristine)
+        if self._work is None or self._first is None:
+            self._work = without_hydra(self._pristine)
             apply(varying, self._work)
             self._first = read(self._work)
             return self._first
@@ -53,13 +56,13 @@ class Bench:
         return reread(self._first, [leaf for leaf in leaves if leaf])
 
     def _apart(self, varying: Sequence[Override]) -> Reading:
-        config = copy.deepcopy(self._pristine)
+        config = without_hydra(self._pristine)
         apply(varying, config)
         return read(config)
 
 
-def _scalar(override: Override) -> bool:
-    return not (override.is_delete() or override.is_add() or isinstance(override.value(), (list, dict)))
+def _replaces(override: Override) -> bool:
+    return not (override.is_delete() or override.is_add() or isinstance(override.value(), dict))
 
 
 def _overlap(one: Override, other: Override) -> bool:
@@ -95,8 +98,9 @@ class Workshop:
         """The first choice of groups, and the plain config with the constants that say how to sweep."""
         overrides = [override for axis in self.axes for override in axis.levels[0]]
         base = self.base(overrides)
-        config = copy.deepcopy(base.config)
+        config = base.config
         if self._given is None:
+            config = without_hydra(config)
             constants = [axis.levels[0][0] for axis in self.axes if not axis.swept]
             apply([override for override in constants if not self._composer.chooses_group(override)], config)
         return base, read(config).tree
@@ -116,7 +120,7 @@ class Workshop:
         groups = tuple(str(o.input_line) for o in combination if self._composer.chooses_group(o))
         base = self.base(combination)
         if groups not in self._benches:
-            self._benches[groups] = Bench(copy.deepcopy(base.config), [] if self._given else self._constant)
+            self._benches[groups] = Bench(base.config, [] if self._given else self._constant)
         done = {id(override) for override in self._constant}
         varying = [o for o in combination if id(o) not in done and not self._composer.chooses_group(o)]
         reading = self._benches[groups].lay(varying)
@@ -149,11 +153,12 @@ def composed_of(config: DictConfig) -> Composed:
     return Composed(reading.config, reading.estimated, (), {}, choices, reading.tree)
 
 
-def given_base(config: DictConfig, choices: Mapping[str, str | None]) -> Base:
-    """A composition by Hydra as a base: a copy without the `hydra` node."""
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A copy of a composed config without its `hydra` node, which is most of it."""
     content: dict[str, Any] = config._content  # type: ignore[assignment]
-    hydra = content.pop("hydra")
+    hydra = content.pop("hydra", None)
     try:
-        return Base(copy.deepcopy(config), dict(choices))
+        return copy.deepcopy(config)
     finally:
-        content["hydra"] = hydra
+        if hydra is not None:
+            content["hydra"] = hydra

@@ -40,7 +40,7 @@ def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
             problems += error.problems
     problems += _hydra_problems(readable)
     ours = [override for override in readable if not override.is_hydra_override()]
-    check = _Checker(loader)
+    check = _Checker(loader, [str(override.input_line) for override in readable if override.is_hydra_override()])
     for override in ours:
         try:
             (axis,) = axes([override])
@@ -68,17 +68,19 @@ def _hydra_problems(overrides: Iterable[Override]) -> Iterator[Problem]:
 class _Checker:
     """Groups, options and the typed schema that lines are held against."""
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
-        self._loader = loader
+    def __init__(self, loader: ConfigLoaderImpl, hydra_lines: list[str]) -> None:
+        self._repository = loader.repository
+        if any("hydra.searchpath=" in line for line in hydra_lines):
+            _, self._repository = loader._parse_overrides_and_create_caching_repo(None, hydra_lines)
         self._keys = tuple(iter_keys())
-        self._groups = [name for name in loader.list_groups("") if name != "hydra"]
+        self._groups = [name for name in self._repository.get_group_options("", ObjectType.GROUP) if name != "hydra"]
         schema = ConfigStore.instance().load("schema.yaml").node
         assert isinstance(schema, DictConfig)
         OmegaConf.set_struct(schema, True)
         self._schema = schema
 
     def _is_group(self, override: Override) -> bool:
-        return override.key_or_group in self._groups or self._loader.repository.group_exists(override.key_or_group)
+        return override.key_or_group in self._groups or self._repository.group_exists(override.key_or_group)
 
     def name(self, override: Override) -> list[Problem]:
         """Whether the key or group is there."""
@@ -104,6 +106,9 @@ class _Checker:
 
     def _deletion(self, override: Override) -> list[Problem]:
         key = override.key_or_group
+        if key in self._keys and "." not in key:
+            fix = "evaluation=none plans none" if key == "evaluation" else f"choose one: {key}=…"
+            return [Problem(f"{key} cannot be left out, every run has it", key, fix)]
         if self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
             return []
         return [Problem(f"{key} cannot be deleted, every run has it", key, f"set {key}=null if it may be unknown")]
@@ -111,11 +116,11 @@ class _Checker:
     def _option(self, override: Override) -> list[Problem]:
         group, chosen = override.key_or_group, override.value()
         options = chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
-        known = self._loader.repository.get_group_options(group, ObjectType.CONFIG)
+        known = self._repository.get_group_options(group, ObjectType.CONFIG)
         return [
             Problem(f"{group} has no option {option!r}", group, option_advice(str(option), known))
             for option in options
-            if not self._loader.repository.config_exists(f"{group}/{option}")
+            if not self._repository.config_exists(f"{group}/{option}")
         ]
 
     def _value(self, override: Override) -> list[Problem]:

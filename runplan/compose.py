@@ -112,11 +112,14 @@ class _ReadOnce(IConfigRepository):
 class Composer:
     """Composes choices of groups over one search path; each distinct choice once."""
 
-    def __init__(self, loader: ConfigLoaderImpl, primary: str, hydra_lines: Sequence[str] = ()) -> None:
-        """`primary`: name of the config; `hydra_lines`: overrides of Hydra's own keys, such as `hydra.searchpath`."""
+    def __init__(self, loader: ConfigLoaderImpl, primary: str, hydra_lines: Sequence[str] | None = None) -> None:
+        """Compose the config `primary`; with `hydra_lines`, along the `hydra.searchpath` of these and of `primary`."""
         self._loader = loader
         self._primary = primary
-        _, inner = loader._parse_overrides_and_create_caching_repo(primary, list(hydra_lines))
+        if hydra_lines is None:
+            inner = CachingConfigRepository(loader.repository)
+        else:
+            _, inner = loader._parse_overrides_and_create_caching_repo(primary, list(hydra_lines))
         self._files = _ReadOnce(inner, primary)
         self._bases: dict[tuple[str, ...], Base] = {}
 

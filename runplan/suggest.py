@@ -25,8 +25,9 @@ def _similarity(word: str, other: str) -> float:
 
 def _key_similarity(key: str, other: str) -> float:
     """As whole keys, or, with less weight, as their last parts: `rank` means `lora.rank`, `lora.lr` `optimizer.lr`."""
+    whole = _similarity(key, other)
     last = _similarity(key.rpartition(".")[2], other.rpartition(".")[2])
-    return max(_similarity(key, other), 0.99 if last == 1.0 else 0.9 * last)
+    return max(whole, 0.85 + 0.1 * whole if last == 1.0 else 0.9 * last)
 
 
 def near(word: str, words: Iterable[str], most: int = 3) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runplan import complaints
-from runplan.bench import Workshop, at, given_base
+from runplan.bench import Workshop, at
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, remaining
@@ -61,7 +61,8 @@ def compose_sweep(
         ConfigError: everything that is wrong with any of the combinations.
     """
     refuse_hydra_groups(config.hydra.runtime.choices)
-    composer = Composer(loader, str(config.hydra.job.config_name), list(config.hydra.overrides.hydra))
+    searched = list(config.hydra.overrides.hydra) if config.hydra.searchpath else None
+    composer = Composer(loader, str(config.hydra.job.config_name), searched)
     overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     _make_hydra_known(config)
     found = Sweep([], command_line(loader, config, arguments))
@@ -84,7 +85,7 @@ def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], lines
     constants = {axis.levels[0][0].input_line for axis in branch if not axis.swept}
     if groups_vary or not constants <= lines or Workshop(composer, branch).ordered:
         return None
-    return given_base(config, ours(config.hydra.runtime.choices))
+    return Base(config, ours(config.hydra.runtime.choices))
 
 
 def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigLoaderImpl) -> Iterator[list[Axis]]:
