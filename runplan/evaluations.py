@@ -10,7 +10,7 @@ from runplan.facts import Lengths, Status
 from runplan.plan import Cell
 from runplan.requests import evaluation_request
 from runplan.units import GIB
-from runplan.workloads import gpu_of
+from runplan.workloads import first_rows, gpu_of
 
 if TYPE_CHECKING:
     from runplan.config import Config
@@ -90,7 +90,7 @@ def plan_cells(
     known = task if task.status is Status.ok else None
     limit = config.evaluation.limit
     samples = min(limit or lengths.rows, lengths.rows) if lengths else limit
-    tokens = lengths.first(limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
+    tokens = first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
     time_s = cell_time(
         architecture,
         gpu_of(config.resources),

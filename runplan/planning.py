@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
@@ -70,7 +71,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
         PlanError: at least one run is impossible; carries the problems of all runs.
     """
     world = replace(world, facts=_with_trainers_view(composed, world.facts))
-    calibration = calibrated.calibrate(world.priors, world.gpus, world.models)
+    calibration = calibrated.calibrate(world.priors, world.gpus, _known_models(composed, world))
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
     places = world.facts.places
@@ -96,6 +97,16 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
         risks=tuple(risks),
         gpu_hours=hours,
     )
+
+
+def _known_models(composed: Sequence[Composed], world: World) -> dict[str, Architecture]:
+    """Architectures by name, those of this sweep's own model folders first: logs name them, too."""
+    own = {}
+    for item, place in zip(composed, world.facts.places, strict=True):
+        architecture = world.facts.models[place.model].architecture
+        if architecture is not None:
+            own |= dict.fromkeys((item.config.model.name, PurePath(place.model).name), architecture)
+    return {**world.models, **own}
 
 
 def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
@@ -220,7 +231,8 @@ class _Planner:
             detail = "; ".join(finding.detail for finding in dataset.findings)
             fix = next((finding.fix for finding in dataset.findings if finding.fix), "set dataset.path")
             return Problem(f"dataset {dataset.path}: {detail or 'no training rows'}", "dataset", fix)
-        workload = make_workload(config, architecture, train, self._lengths(place, "validation"))
+        validation = self._lengths(place, "validation")
+        workload = make_workload(config, architecture, train, validation, place.dataset)
         workload, reason = decide_packing(config, workload)
         by_rules = config.estimator.name is EstimatorName.rules
         sizing = rules.size(workload, self.world.priors) if by_rules else calibrated.size(workload, self.calibration)

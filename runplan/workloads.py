@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runplan.config import Config, Dtype
@@ -41,7 +42,9 @@ def gpu_of(resources: Resources) -> Gpu:
     )
 
 
-def make_workload(config: Config, architecture: Architecture, train: Lengths, validation: Lengths | None) -> Workload:
+def make_workload(
+    config: Config, architecture: Architecture, train: Lengths, validation: Lengths | None, dataset: str
+) -> Workload:
     """The workload of a config whose trainer defaults are filled in; `packed=auto` counts as not packed."""
     return Workload(
         trainer=config.trainer.name,
@@ -57,7 +60,7 @@ def make_workload(config: Config, architecture: Architecture, train: Lengths, va
         ),
         gpu=gpu_of(config.resources),
         gpus=config.resources.gpus,
-        lengths=train.first(config.dataset.train_rows).cut(config.max_seq_len),
+        lengths=first_rows(train, config.dataset.train_rows).cut(config.max_seq_len),
         max_seq_len=config.max_seq_len,
         packed=config.packed is True,
         dtype=(config.dtype or Dtype.bf16).value,
@@ -74,7 +77,14 @@ def make_workload(config: Config, architecture: Architecture, train: Lengths, va
         save_adapter_weights_only=config.trainer.save_adapter_weights_only,
         utilization=config.estimator.utilization,
         model_name=config.model.name,
+        dataset=dataset,
     )
+
+
+@lru_cache(maxsize=256)
+def first_rows(lengths: Lengths, rows: int | None) -> Lengths:
+    """`lengths.first(rows)`, remembered: a sweep asks the same for every run."""
+    return lengths.first(rows)
 
 
 def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
