@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from runplan.plan import Composed, Design
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -61,3 +63,15 @@ def design_title(kind: str) -> str:
     elif head == "single run":
         head = "Single Run"
     return ", ".join([head, *rest])
+
+
+def design_of(composed: Sequence[Composed]) -> Design:
+    """What is varied in a sweep: its factors with two or more levels, and what such a design is called."""
+    levels: dict[str, list[object]] = {}
+    for item in composed:
+        for key, level in item.factors.items():
+            known = levels.setdefault(key, [])
+            if level not in known:
+                known.append(level)
+    factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
+    return Design(design_type(factors, len(composed), composed[0].config.sweep.zip), factors)

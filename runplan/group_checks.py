@@ -54,3 +54,14 @@ def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) ->
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
     return ", ".join(names[:SHOWN_RUNS]) + more
+
+
+def merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:
+    """Risks that several runs share, said once with the names of the runs."""
+    runs_of: dict[tuple[str, str, str], list[str]] = {}
+    for risk in risks:
+        runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
+    return [
+        Problem(what, where, fix, run="all runs" if len(names) == n_runs > 1 else _some(names))
+        for (what, where, fix), names in runs_of.items()
+    ]

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
-from runplan.design import design_type
+from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
@@ -21,7 +21,7 @@ from runplan.estimate.workload import Gpu, Interval
 from runplan.evaluations import plan_cells
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
-from runplan.group_checks import check_budget, check_effective_batch
+from runplan.group_checks import check_budget, check_effective_batch, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, RunType
 from runplan.priors.record import PriorRun
@@ -83,8 +83,8 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     if problems:
         raise PlanError(problems, len(planned))
     hours = total([run.gpu_hours for run in runs])
-    design = _design(composed)
-    risks = _merge_risks([risk for item in planned for risk in item.risks], len(runs))
+    design = design_of(composed)
+    risks = merge_risks([risk for item in planned for risk in item.risks], len(runs))
     risks += check_budget(runs, hours, composed[0].config.budget.gpu_hours)
     risks += check_effective_batch(runs, tuple(design.factors))
     return Plan(
@@ -138,29 +138,6 @@ def _with_command(check: Check, command: str) -> Check:
     if check.fix != CREATE_DATASET:
         return check
     return replace(check, fix=f"python -m runplan -m {command} {CREATE_DATASET}")
-
-
-def _design(composed: Sequence[Composed]) -> Design:
-    levels: dict[str, list[object]] = {}
-    for item in composed:
-        for key, level in item.factors.items():
-            known = levels.setdefault(key, [])
-            if level not in known:
-                known.append(level)
-    factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
-    return Design(design_type(factors, len(composed), composed[0].config.sweep.zip), factors)
-
-
-def _merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:
-    """Risks that several runs share, said once with the names of the runs."""
-    runs_of: dict[tuple[str, str, str], list[str]] = {}
-    for risk in risks:
-        runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
-    merged = []
-    for (what, where, fix), names in runs_of.items():
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        merged.append(Problem(what, where, fix, run="all runs" if len(names) == n_runs > 1 else shown))
-    return merged
 
 
 class _Planner:

@@ -37,7 +37,8 @@ def test_a_batch_that_fits_is_fine():
 
 
 def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
-    found = feasible.check_memory(sized(batch_size=1, largest_batch_size=0, peak_memory_gib=Interval(90, 95)), {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})  # fmt: skip
+    nothing = sized(batch_size=1, largest_batch_size=0, peak_memory_gib=Interval(90, 95))
+    found = feasible.check_memory(nothing, {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})
     assert "90.0 GiB" in found.problem.what
     assert "79.2 GiB" in found.problem.what or "79.1 GiB" in found.problem.what
     assert "resources=h200-141" in found.problem.fix
