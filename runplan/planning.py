@@ -101,7 +101,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
 
 def _known_models(composed: Sequence[Composed], world: World) -> dict[str, Architecture]:
     """Architectures by name, those of this sweep's own model folders first: logs name them, too."""
-    own = {}
+    own: dict[str, Architecture] = {}
     for item, place in zip(composed, world.facts.places, strict=True):
         architecture = world.facts.models[place.model].architecture
         if architecture is not None:

@@ -1,0 +1,115 @@
+"""From the command line to a written group, in process and on real files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from runplan.cli import main
+
+TINY = ["model=tiny", "dataset.create=true", "dataset.n_words=400", "priors.paths=[]", "group.name=words"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))  # no SLURM of this machine's
+    return tmp_path
+
+
+def run(*words) -> int:
+    """The exit code of a command line."""
+    try:
+        return int(main(list(words)) or 0)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def document(group="words"):
+    return json.loads(Path(f"outputs/{group}/plan.json").read_text())
+
+
+def test_a_sweep_writes_the_whole_group_and_says_it_is_ready(here, capsys):
+    assert run("-m", *TINY, "lora.rank=4,64") == 0
+    files = tree(here / "outputs" / "words")
+    assert {"README.md", "plan.json", "plan.csv", "submit_all.sh", "tiny_rank4/finetune.yaml",
+            "tiny_rank4/finetune.slurm", "tiny_rank4/setup_finetune.yaml", "tiny_rank4/.hydra/config.yaml",
+            "tiny_rank64/eval/capitalization_epoch0/cell.slurm", "tiny_base/eval/capitalization/eval.yaml",
+            } <= files.keys()  # fmt: skip
+    assert not any(path.startswith("tiny_base/finetune") for path in files)
+    assert {row["status"] for row in document()["verified"]} <= {"ok", "unchecked"}
+    assert "Run Plan Summary" in capsys.readouterr().out
+
+
+def test_planning_again_changes_no_byte(here):
+    run(*TINY)
+    before = tree(here / "outputs")
+    assert run(*TINY) == 0
+    assert tree(here / "outputs") == before
+
+
+def test_a_preview_shows_everything_and_writes_nothing(here, capsys):
+    assert run("-m", *TINY, "lora.rank=4,64", "preview=true") == 0
+    assert "tiny_rank64" in capsys.readouterr().out
+    assert [path for path in here.rglob("*") if path.is_file()] == []
+
+
+def test_missing_things_are_no_failure_unless_strict(here, capsys):
+    words = ["-m", "model=1B,3B", "priors.paths=[]", "group.name=words"]
+    assert run(*words) == 0
+    assert "hf download meta-llama/Llama-3.2-3B-Instruct" in capsys.readouterr().out
+    assert run(*words, "verify.strict=true") == 3
+
+
+def test_impossible_runs_are_all_named_and_nothing_is_written(here, capsys):
+    code = run("-m", "model=8B,70B,tiny", "resources=t4-16", "dtype=fp32", "group.name=words", "priors.paths=[]")
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "8B_rank8" in error
+    assert "70B_rank8" in error
+    assert "Traceback" not in error
+    assert not (here / "outputs").exists()
+
+
+def test_a_priors_folder_that_does_not_exist_is_an_error(here, capsys):
+    assert run(*TINY[:3], "priors.paths=[nowhere]") == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_keys_of_the_group_cannot_be_swept(here, capsys):
+    assert run("-m", *TINY, "overwrite=true,false") == 2
+    assert "overwrite belongs to the whole group" in capsys.readouterr().err
+
+
+def test_the_default_name_is_in_the_command_that_plans_again(here):
+    run(*TINY[:-1])
+    (group,) = (here / "outputs").iterdir()
+    assert document(group.name)["command"].endswith(f"group.name={group.name}")
+
+
+def test_an_unwritable_output_is_one_clear_error(here, capsys):
+    Path("outputs").write_text("a file")
+    assert run(*TINY) == 1
+    error = capsys.readouterr().err
+    assert "outputs" in error
+    assert "Traceback" not in error
+
+
+def test_submitting_through_what_is_not_there_is_refused_before_writing(here, capsys):
+    assert run(*TINY, "submit=local") == 2
+    assert "submit=sbatch" in capsys.readouterr().err
+    assert not (here / "outputs").exists()
+
+
+def test_marks_resolve_when_hydra_shows_the_config(here, capsys):
+    run("--cfg", "job", "--resolve", *TINY[:4], "lora.rank=4")
+    shown = capsys.readouterr().out
+    assert "alpha: 8" in shown
+    assert "batch_size: 16" in shown

@@ -1,0 +1,190 @@
+"""The pure middle: configs and facts in, one plan or all problems out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories import make_architecture, make_config
+
+from runplan.cluster import Cluster, Partition
+from runplan.errors import PlanError
+from runplan.estimate.workload import Gpu
+from runplan.facts import (
+    CREATE_DATASET,
+    DatasetFacts,
+    DiskFacts,
+    Facts,
+    Finding,
+    Lengths,
+    ModelFacts,
+    Split,
+    Status,
+    TaskFacts,
+    TrainerFacts,
+)
+from runplan.locate import place_of
+from runplan.plan import Composed, Plan, RunType
+from runplan.planning import World, make_plan
+from runplan.priors.record import MemoryGib, PriorRun
+
+CWD = Path("/work")
+OPEN = ("batch_size", "gradient_accumulation_steps", "lora__alpha", "optimizer__num_warmup_steps",
+        "trainer__run_val_every_n_steps")  # fmt: skip
+H200 = Gpu("h200-141", 139.8, 4800, 989, 67)
+
+
+def composed(factors=None, **overrides) -> Composed:
+    """A run as Hydra would compose it, every mark open."""
+    overrides = dict.fromkeys(OPEN) | {"dataset__path": "/data/words.json"} | overrides
+    factors = factors or {}
+    config = make_config(**overrides, **{key.replace(".", "__"): value for key, value in factors.items()})
+    return Composed(config, frozenset(), (), factors, {"model": "1B"}, {})
+
+
+def world(runs, *, rows=8000, longest=40, status=Status.ok, cluster=None, priors=()) -> World:
+    places = tuple(place_of(item.config, CWD, lambda _: False) for item in runs)
+    models = {
+        place.model: ModelFacts(place.model, Status.ok, make_architecture(item.config), from_disk=True)
+        for item, place in zip(runs, places, strict=True)
+    }
+    splits = {"train": Split("train", rows), "validation": Split("validation", 1000), "test": Split("test", 1000)}
+    findings = () if status is Status.ok else (Finding(status, "not there", CREATE_DATASET),)
+    roles = {role: role for role in splits}
+    data = {place.dataset: DatasetFacts(place.dataset, status, 10**5, splits=splits, fields=roles, findings=findings)
+            for place in places}  # fmt: skip
+    lengths = {
+        key: Lengths(((longest // 2, splits[role].rows - 1), (longest, 1)))
+        for place in places for role, key in place.lengths.items()
+    }  # fmt: skip
+    tasks = {place.script: TaskFacts(place.script, Status.ok, ("capitalization",)) for place in places if place.script}
+    facts = Facts(models, data, lengths, tasks, TrainerFacts("torchtune", "0.6.1"), DiskFacts("/out", 10**15), places)
+    return World(facts, cluster, priors, {"h200-141": H200}, {})
+
+
+def plan(*runs, **known) -> Plan:
+    return make_plan("words", "/out/words", "model=1B", runs, world(runs, **known))
+
+
+def crossed():
+    return [composed({"model": model, "lora.rank": rank}) for model in ("1B", "3B") for rank in (4, 64)]
+
+
+def test_four_runs_and_a_control_for_each_base_model():
+    made = plan(*crossed())
+    assert [run.name for run in made.runs] == ["1B_rank4", "1B_rank64", "3B_rank4", "3B_rank64", "1B_base", "3B_base"]
+    assert len(made.of_type(RunType.fine_tuned)) == 4
+    assert len(made.of_type(RunType.control)) == 2
+    assert made.design.factors == {"model": ("1B", "3B"), "lora.rank": (4, 64)}
+    assert made.ready
+
+
+def test_controls_have_no_training_and_one_cell():
+    control = plan(composed()).of_type(RunType.control)[0]
+    assert control.sizing is None
+    assert control.request is None
+    assert [cell.dir for cell in control.cells] == ["eval/capitalization"]
+
+
+def test_every_saved_epoch_has_a_cell():
+    run = plan(composed(epochs=3)).runs[0]
+    assert [cell.dir for cell in run.cells] == [f"eval/capitalization_epoch{i}" for i in range(3)]
+
+
+def test_what_was_open_is_filled_in_and_what_was_set_stays():
+    run = plan(composed(batch_size=2, lora__alpha=5.0, optimizer__num_warmup_steps=7)).runs[0]
+    config = run.config
+    assert (config.batch_size, config.gradient_accumulation_steps) == (2, 1)
+    assert (config.lora.alpha, config.optimizer.num_warmup_steps) == (5.0, 7)
+    open_run = plan(composed(lora__rank=4)).runs[0].config
+    assert open_run.lora.alpha == 8
+    assert open_run.batch_size * open_run.gradient_accumulation_steps == 16
+    assert open_run.optimizer.num_warmup_steps == 50
+    assert open_run.resources.time.count(":") == 2
+
+
+def test_the_plan_never_changes_the_config_it_was_given():
+    item = composed()
+    before = repr(item.config)
+    plan(item)
+    assert repr(item.config) == before
+
+
+def test_all_problems_of_all_runs_are_raised_at_once():
+    bad = [composed({"model": "70B"}, resources="t4-16", dtype="fp32"), composed({"model": "8B"}, resources="t4-16", dtype="fp32"),
+           composed({"model": "1B"})]  # fmt: skip
+    with pytest.raises(PlanError) as raised:
+        plan(*bad)
+    text = str(raised.value)
+    assert raised.value.n_runs == 6
+    assert "2 of 6 runs cannot be planned, nothing was written" in text
+    assert "70B_rank8: " in text
+    assert "8B_rank8: " in text
+    assert "GiB" in text
+
+
+def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():
+    slow = composed(epochs=40)
+    needed = plan(slow).runs[0].sizing.time_s
+    between = (needed.p50 + needed.p95) / 2
+    cluster = Cluster("c", (Partition("gpu", default=True, time_limit_s=int(between), gpus_per_node=8,
+                                      cpus_per_node=64, memory_gib_per_node=500.0, nodes=4),))  # fmt: skip
+    made = plan(slow, cluster=cluster)
+    assert made.runs[0].request.time_s == int(between)
+    assert any("risk of being cut off" in risk.what for risk in made.risks)
+    short = replace(cluster, partitions=(replace(cluster.partitions[0], time_limit_s=int(needed.p50 / 2)),))
+    with pytest.raises(PlanError, match="allows"):
+        plan(slow, cluster=short)
+
+
+def test_fewer_rows_than_a_step_is_impossible():
+    with pytest.raises(PlanError, match="0 steps"):
+        plan(composed(), rows=10)
+
+
+def test_a_missing_dataset_that_can_be_made_is_offered_with_the_whole_command():
+    made = plan(composed(), status=Status.missing)
+    assert not made.ready
+    fixes = [check.fix for check in made.checks if check.kind == "dataset"]
+    assert fixes == ["python -m runplan -m model=1B dataset.create=true"]
+
+
+def test_seeds_and_ranks_share_a_control_and_system_prompts_do_not():
+    seeds = plan(composed({"seed": 1}), composed({"seed": 2}))
+    prompts = plan(composed({"system_prompt": "a"}), composed({"system_prompt": "b"}))
+    assert len(seeds.of_type(RunType.control)) == 1
+    assert len(prompts.of_type(RunType.control)) == 2
+
+
+def test_no_controls_without_evaluation_or_when_not_wanted():
+    assert plan(composed(controls=False)).of_type(RunType.control) == ()
+    assert plan(composed(evaluation="none")).of_type(RunType.control) == ()
+
+
+def test_without_training_models_are_only_evaluated():
+    made = plan(composed(train=False))
+    assert [run.type for run in made.runs] == [RunType.eval_only]
+    assert made.runs[0].cells[0].epoch is None
+
+
+def test_the_hand_rules_use_the_first_log():
+    log = PriorRun("/logs/a.out", model="llama3_2_1b", params_b=1.24, batch_size=1, it_per_s=4.34,
+                   init_memory_gib=MemoryGib(2.4, 2.4, 2.4))  # fmt: skip
+    sizing = plan(composed(estimator="rules", epochs=2, batch_size=4), priors=[log]).runs[0].sizing
+    assert sizing.source == "rules"
+    assert sizing.steps_per_epoch == 2000
+    assert sizing.time_s.p50 == pytest.approx(2 * 2000 / 4.34)
+
+
+def test_gpu_hours_of_a_group_are_no_sum_of_p95s():
+    made = plan(*crossed())
+    assert made.gpu_hours.p50 == pytest.approx(sum(run.gpu_hours.p50 for run in made.runs), rel=0.05)
+    assert made.gpu_hours.p95 < sum(run.gpu_hours.p95 for run in made.runs)
+
+
+def test_tokens_differ_between_runs_and_stay_the_same():
+    first, second = plan(*crossed()), plan(*crossed())
+    tokens = [run.token for run in first.runs]
+    assert len(set(tokens)) == len(tokens)
+    assert tokens == [run.token for run in second.runs]
