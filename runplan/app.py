@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -49,7 +50,9 @@ def prepare() -> None:
     resolvers.register()
     missing = [path for path in named_conf_dirs() if not path.is_dir()]
     if missing:
-        raise ConfigError([Problem(f"there is no folder {path}", "RUNPLAN_CONF", "create it or unset") for path in missing])
+        raise ConfigError(
+            [Problem(f"there is no folder {path}", "RUNPLAN_CONF", "create it or unset") for path in missing]
+        )
 
 
 def _search_path(config_dir: Path | None) -> ConfigSearchPath:
@@ -85,7 +88,9 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
         RunplanError: what is wrong with the command line, the config files or the plan.
     """
     with started(config_dir) as made:
-        check_command(overrides, made.config_loader)
+        loader = made.config_loader
+        assert isinstance(loader, ConfigLoaderImpl)
+        check_command(overrides, loader)
         with translated():
             sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
     for note in sweep.notes:
@@ -96,7 +101,9 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
 
 
 def _task(_: DictConfig) -> None:
-    raise ConfigError([Problem("runplan plans a sweep as a whole; Hydra's own runs are not used", "hydra.mode", "drop it")])
+    raise ConfigError(
+        [Problem("runplan plans a sweep as a whole; Hydra's own runs are not used", "hydra.mode", "drop it")]
+    )
 
 
 def hydra_command(argv: Sequence[str]) -> int:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from runplan.compose import Base, Composer, apply
 from runplan.overrides import Axis, Combination, key_of, line_of
 from runplan.plan import Composed
-from runplan.reading import Reading, leaf_of, plain, read, reread
+from runplan.reading import Reading, leaf_of, read, reread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
     from runplan.errors import Problem
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_repository import IConfigRepository
     from hydra.core.override_parser.types import Override
 
 
@@ -57,7 +58,9 @@ def _hydra_problems(overrides: Iterable[Override]) -> Iterator[Problem]:
         if not override.is_hydra_override():
             continue
         if override.is_sweep_override():
-            yield Problem(f"{override.input_line}: Hydra's own keys cannot be swept", key_of(override), "name one value")
+            yield Problem(
+                f"{override.input_line}: Hydra's own keys cannot be swept", key_of(override), "name one value"
+            )
             continue
         try:
             refuse_hydra_groups({key_of(override).replace("hydra.", "hydra/", 1).split(".")[0]: override.value()})
@@ -69,14 +72,14 @@ class _Checker:
     """Groups, options and the typed schema that lines are held against."""
 
     def __init__(self, loader: ConfigLoaderImpl, hydra_lines: list[str]) -> None:
-        self._repository = loader.repository
+        self._repository: IConfigRepository = loader.repository
         if any("hydra.searchpath=" in line for line in hydra_lines):
             _, self._repository = loader._parse_overrides_and_create_caching_repo(None, hydra_lines)
         self._keys = tuple(iter_keys())
         self._groups = [name for name in self._repository.get_group_options("", ObjectType.GROUP) if name != "hydra"]
         schema = ConfigStore.instance().load("schema.yaml").node
         assert isinstance(schema, DictConfig)
-        OmegaConf.set_struct(schema, True)
+        OmegaConf.set_struct(schema, value=True)
         self._schema = schema
 
     def _is_group(self, override: Override) -> bool:
@@ -124,7 +127,9 @@ class _Checker:
         ]
 
     def _value(self, override: Override) -> list[Problem]:
-        config = copy.deepcopy(self._schema) if isinstance(override.value(), dict) or override.is_add() else self._schema
+        config = (
+            copy.deepcopy(self._schema) if isinstance(override.value(), dict) or override.is_add() else self._schema
+        )
         try:
             apply([override], config)
         except HydraException as error:

@@ -24,10 +24,32 @@ _NOT_KEYS = ("defaults", "hydra")
 _GLOBAL = "# @package _global_"
 
 
+def _folders() -> list[Path]:
+    """Folders of config groups, the user's first."""
+    return [*(conf.path for conf in user_conf_dirs()), CONF_DIR]
+
+
 def find(name: str) -> Path | None:
     """The file of a config such as `lora/mine`; the user's come first."""
-    folders = [*(conf.path for conf in user_conf_dirs()), CONF_DIR]
-    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+    return next((path for folder in _folders() if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def option_files(group: str) -> list[str]:
+    """Names of the files of a group."""
+    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("*.yaml")}) if group else []
+
+
+def undecodable() -> list[Path]:
+    """The user's config files that are not UTF-8 text."""
+    return [path for conf in user_conf_dirs() for path in sorted(conf.path.rglob("*.yaml")) if not _is_text(path)]
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def file_problems(name: str) -> list[Problem]:

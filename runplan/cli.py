@@ -116,9 +116,15 @@ def _hydra(words: list[str]) -> int:
 
 def _shown(found: argparse.Namespace) -> list[str]:
     """A command line that shows something: without -m, which Hydra would refuse beside it."""
-    values = {"--cfg": found.cfg, "--info": found.info, "--package": found.package, "--config-dir": found.config_dir,
-              "--config-path": found.config_path, "--config-name": found.config_name,
-              "--experimental-rerun": found.experimental_rerun}
+    values = {
+        "--cfg": found.cfg,
+        "--info": found.info,
+        "--package": found.package,
+        "--config-dir": found.config_dir,
+        "--config-path": found.config_path,
+        "--config-name": found.config_name,
+        "--experimental-rerun": found.experimental_rerun,
+    }
     flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help, "--shell-completion": found.shell_completion}
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     return [*words, *(flag for flag, given in flags.items() if given), *found.overrides]

@@ -10,7 +10,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.check_files import file_problems
+from runplan.check_files import file_problems, option_files, undecodable
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.suggest import did_you_mean, listed
@@ -27,7 +27,10 @@ _FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
 _UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
 _IN_FILE = re.compile(r"^In '([^']+)':")
 _NOT_IN_DEFAULTS = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
-_CONVERTED = re.compile(r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL)
+_CONVERTED = re.compile(
+    r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL
+)
+_NOT_VALID = re.compile(r"Value '(.*)' is not a valid (\w+)", re.DOTALL)
 _SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)' requires --multirun")
 
 
@@ -36,7 +39,7 @@ def translated() -> Iterator[None]:
     """Raise what Hydra complains about as a `ConfigError`."""
     try:
         yield
-    except RunplanError:
+    except (RunplanError, BrokenPipeError):
         raise
     except TRANSLATED as error:
         raise ConfigError(problems_of(error)) from error
@@ -59,6 +62,8 @@ def problems_of(error: BaseException) -> tuple[Problem, ...]:
             return cause.problems
         if isinstance(cause, yaml.YAMLError):
             return (_broken_yaml(cause),)
+        if isinstance(cause, UnicodeDecodeError):
+            return tuple(Problem(f"not UTF-8 text: {cause}", str(path), "save it as UTF-8") for path in undecodable())
         if isinstance(cause, MissingConfigException):
             return (_missing_file(cause),)
     text = "\n".join(str(cause) for cause in chain)
@@ -68,14 +73,14 @@ def problems_of(error: BaseException) -> tuple[Problem, ...]:
 
 def _broken_yaml(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or "unreadable"
-    place = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+    place = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(getattr(error, "name", ""))
     return Problem(f"broken YAML: {reason}", place, "mend the line, or quote its text")
 
 
 def _missing_file(error: MissingConfigException) -> Problem:
     group, _, option = str(error.missing_cfg_file or "").rpartition("/")
-    options = [str(name) for name in error.options or ()]
+    options = [str(name) for name in error.options or option_files(group)]
     if group == "hydra/launcher":
         what = f"hydra/launcher={option} is not used: runplan writes first, then submits the group"
         return Problem(what, group, "choose submit=sbatch, submit=submitit or submit=local instead")
@@ -103,9 +108,12 @@ def unknown_key(key: str, where: str = "") -> Problem:
 def wrong_value(key: str, text: str, where: str = "") -> Problem:
     """A value that does not fit its key, from OmegaConf's words."""
     match = _CONVERTED.search(text)
+    invalid = _NOT_VALID.search(text)
     line = text.splitlines()[0] if text else "the value does not fit"
     if match:
         line = f"{key}: {match[1]!r} is no {_KINDS.get(match[3].splitlines()[0], match[3].splitlines()[0])}"
+    elif invalid and invalid[2] == "bool":
+        line = f"{key}: {invalid[1]!r} is neither true nor false"
     elif key and not line.startswith(key):
         line = f"{key}: {line}"
     fix = QUOTING if "dict" in line or "list" in line.lower() else ""

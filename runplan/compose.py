@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from hydra.plugins.config_source import ConfigResult, ConfigSource
 
+
 @dataclass
 class Base:
     """A composed choice of groups; scalar overrides are not applied yet."""
@@ -62,11 +63,12 @@ class _ReadOnce(IConfigRepository):
         found = self._inner.load_config(config_path)
         if found is None or not isinstance(found.config, DictConfig):
             return found
+        config = copy.deepcopy(found.config)
         found = copy.copy(found)
-        found.config = copy.deepcopy(found.config)
+        found.config = config
         if config_path == self._primary or (found.header or {}).get("package") == "_global_":
-            with open_dict(found.config):
-                node = found.config.pop("hydra", None)
+            with open_dict(config):
+                node = config.pop("hydra", None)
             if isinstance(node, DictConfig):
                 self.hydra[config_path] = node
         ours = [default for default in found.defaults_list or [] if not _is_hydra(default)]
@@ -156,7 +158,7 @@ class Composer:
             skip_missing=False,
         )
         config = self._loader._compose_config_from_defaults_list(defaults=found.defaults, repo=repository)
-        OmegaConf.set_struct(config, True)
+        OmegaConf.set_struct(config, value=True)
         params: dict[str, str] = {}
         groups: dict[str, str] = {}
         for default in found.defaults:
@@ -177,7 +179,9 @@ def refuse_hydra_groups(choices: Mapping[str, Any]) -> None:
     problems: list[Problem] = []
     if choices.get("hydra/launcher", "basic") != "basic":
         what = f"hydra/launcher={choices['hydra/launcher']} is not used: runplan writes first, then submits the group"
-        problems.append(Problem(what, "hydra/launcher", "choose submit=sbatch, submit=submitit or submit=local instead"))
+        problems.append(
+            Problem(what, "hydra/launcher", "choose submit=sbatch, submit=submitit or submit=local instead")
+        )
     if choices.get("hydra/sweeper", "runplan") != "runplan":
         what = f"hydra/sweeper={choices['hydra/sweeper']} cannot replace runplan's, which plans the sweep as a whole"
         problems.append(Problem(what, "hydra/sweeper", "drop it; choices, ranges, glob and sweep.zip are understood"))

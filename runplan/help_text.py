@@ -56,5 +56,7 @@ def help_text(verbs: Mapping[str, tuple[object, str]]) -> str:
     for name, options in groups().items():
         text = textwrap.fill(", ".join(options), 100, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
         lines.append(text)
-    lines.append("\nKeys: runplan --cfg job prints all; lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …")
+    lines.append(
+        "\nKeys: runplan --cfg job prints all; lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …"
+    )
     return "\n".join(lines)

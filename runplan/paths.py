@@ -1,4 +1,4 @@
-"""Where runplan's own conf/, templates/ and tasks/ are (in the package when installed, else beside it); and the user's."""
+"""Where conf/, templates/ and tasks/ are: our own, in the package or beside it; and the user's conf folders."""
 
 from __future__ import annotations
 

@@ -97,9 +97,7 @@ def _names(config: Config) -> Iterator[Problem]:
             f"lora.attn_modules names {', '.join(unknown)}", "lora.attn_modules", f"choose among {', '.join(ATTENTION)}"
         )
     if not (config.lora.attn_modules or config.lora.apply_to_mlp or config.lora.apply_to_output):
-        yield Problem(
-            "no module gets adapters", "lora.attn_modules", "name modules, or set lora.apply_to_mlp=true"
-        )
+        yield Problem("no module gets adapters", "lora.attn_modules", "name modules, or set lora.apply_to_mlp=true")
     if config.packed not in (True, False, "auto"):
         yield Problem(f"packed is {config.packed!r}", "packed", "choose packed=auto, packed=true or packed=false")
     if config.optimizer.lr_scheduler not in SCHEDULERS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import Node, Container, DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, Node, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from runplan.config import Config
@@ -56,7 +56,7 @@ class _Walk:
 def _declared(cls: type) -> tuple[tuple[str, bool], ...]:
     """Fields of a schema class, and whether each has to be given a value."""
     return tuple(
-        (item.name, item.default == _MISSING or item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT)
+        (item.name, item.default == _MISSING or (item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT))
         for item in fields(cls)
     )
 
@@ -116,13 +116,17 @@ def _leaf(parent: DictConfig, key: str, node: Any, where: str, walk: _Walk) -> t
     return (raw.name if isinstance(raw, Enum) else raw), raw
 
 
+def _children(node: DictConfig) -> Iterable[tuple[str, Any]]:
+    content: Any = node._content
+    return [(key, node._get_node(key)) for key in content]
+
+
 def _group(node: DictConfig, cls: type, prefix: str, walk: _Walk) -> tuple[dict[str, Any], Any]:
     tree: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    for key in node._content:
+    for key, child in _children(node):
         if key == "hydra" and not prefix:
             continue
-        child = node._get_node(key)
         where = f"{prefix}{key}"
         kind = child._metadata.object_type if isinstance(child, DictConfig) else None
         if isinstance(kind, type) and is_dataclass(kind) and isinstance(child._content, dict):
@@ -173,6 +177,7 @@ def reread(before: Reading, changed: Iterable[str]) -> Reading:
     """As `read` of the same config after leaves of it were changed in place, at a fraction of the cost.
 
     Args:
+        before: how `read` found it.
         changed: leaves, as in `before.leaves`; what refers to them is read again, too.
     """
     touched = frozenset(changed)

@@ -87,7 +87,9 @@ class _Last:
 def _unchanged(last: Composed, now: Composed) -> bool:
     """Whether two readings of a config differ only in keys that were marks in the first."""
     before, after = dict(leaves(last.tree)), dict(leaves(now.tree))
-    return all(after.get(key) == value for key, value in before.items() if mark_of(value) is None and "${" not in str(value))
+    return all(
+        after.get(key) == value for key, value in before.items() if mark_of(value) is None and "${" not in str(value)
+    )
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from runplan import complaints
 from runplan.bench import Workshop, at
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 _ABOUT_THIS_CALL = ("preview", "overwrite", "submit")
 """Keys that do not change the plan, and stay out of the line that makes it again."""

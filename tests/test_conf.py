@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runplan import app
 from runplan.compose import Composer
 from runplan.paths import CONF_DIR
+from runplan.ranges import check_ranges
 from runplan.reading import read
 from runplan.resolvers import MARKS
-from runplan.ranges import check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

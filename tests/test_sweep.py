@@ -173,21 +173,21 @@ def test_equals_hydras_own_composition(
     assert_equal(hydra_app, *lines)
 
 
+def quoted(text: str) -> str:
+    escaped = text.replace("\\", "").replace("'", "\\'").replace("${", "{")
+    return f"'{escaped}'"
+
+
 SCALARS = {
     "lora.rank": st.integers(1, 512).map(str),
     "optimizer.lr": st.floats(1e-8, 1.0).map(repr),
     "lora.dropout": st.floats(0, 0.99).map(lambda value: f"{value:.3e}"),
     "batch_size": st.sampled_from(["1", "2", "null", "${rp.batch_size:}"]),
-    "group.name": st.text("ab c=,'\"\\$(){}ü", max_size=6).map(lambda text: quoted(text)),
+    "group.name": st.text("ab c=,'\"\\$(){}ü", max_size=6).map(quoted),
     "dataset.word_length": st.integers(1, 9).map(str),
     "lora": st.sampled_from(["default", "dora", "{rank:3}"]),
     "evaluation": st.sampled_from(["none", "capitalization"]),
 }
-
-
-def quoted(text: str) -> str:
-    escaped = text.replace("\\", "").replace("'", "\\'").replace("${", "{")
-    return f"'{escaped}'"
 
 
 @st.composite

@@ -4,14 +4,16 @@ Hydra imports this file whenever any Hydra application of the environment starts
 and acts only when runplan's own conf folder is the one being composed.
 """
 
-# No `from __future__ import annotations`: Hydra runs the module before it is in sys.modules, where dataclass would look.
+# No `from __future__ import annotations`: Hydra runs the module before it is in sys.modules, where dataclass looks.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
+
 from runplan.paths import CONF_DIR, user_conf_dirs
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class RunplanSweeper(Sweeper):
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = dict(params or {})
-        self.hydra_context: "HydraContext | None" = None
-        self.config: "DictConfig | None" = None
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
         self.launcher = None
 
     def setup(self, *, hydra_context: "HydraContext", task_function: "TaskFunction", config: "DictConfig") -> None:
@@ -52,7 +54,9 @@ class RunplanSweeper(Sweeper):
 
         assert self.hydra_context is not None
         assert self.config is not None
-        return compose_sweep(self.hydra_context.config_loader, self.config, self.params, list(arguments))
+        loader = self.hydra_context.config_loader
+        assert isinstance(loader, ConfigLoaderImpl)
+        return compose_sweep(loader, self.config, self.params, list(arguments))
 
 
 class WorkingFolderSource(FileConfigSource):

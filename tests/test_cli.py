@@ -1,0 +1,386 @@
+"""The command line: what it says, to whom, and with which exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from omegaconf import OmegaConf
+
+from runplan import cli, paths
+from runplan.errors import PlanError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from runplan.plan import Composed
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Hydra leaves a handler on a stream that pytest then closes."""
+    before = [*logging.root.handlers]
+    yield
+    logging.root.handlers[:] = before
+
+
+class Planner:
+    """Stands in for planning and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.composed: list[Composed] = []
+        self.command = ""
+        self.experiment: str | None = None
+        self.error: BaseException | None = None
+
+    def plan_group(self, composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+        self.composed, self.command, self.experiment = list(composed), command, experiment
+        if self.error:
+            raise self.error
+        return 0
+
+    def resolve_mark(self, key: str, composed: Composed) -> object:
+        return {"batch_size": 4, "gradient_accumulation_steps": composed.config.effective_batch_size // 4}.get(key, 7)
+
+
+@pytest.fixture
+def planner(monkeypatch: pytest.MonkeyPatch) -> Planner:
+    made = Planner()
+    module = types.ModuleType("runplan.group")
+    module.plan_group, module.resolve_mark = made.plan_group, made.resolve_mark
+    monkeypatch.setitem(sys.modules, "runplan.group", module)
+    return made
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = cli.main(list(words))
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.err if code else captured.out
+
+
+def write(path: str, text: str) -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_plans_every_combination(planner: Planner) -> None:
+    assert cli.main(["-m", "model=1B,3B", "lora.rank=4,64"]) == 0
+    assert len(planner.composed) == 4
+    assert planner.command == "model=1B,3B lora.rank=4,64"
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"], ["-r"], ["hydra.mode=RUN"]])
+def test_a_single_run_is_a_group_of_one(planner: Planner, flags: list[str]) -> None:
+    assert cli.main([*flags, "model=3B"]) == 0
+    assert [run.choices["model"] for run in planner.composed] == ["3B"]
+    assert planner.command == "model=3B"
+    assert not list(Path.cwd().iterdir())
+
+
+def test_options_may_stand_between_overrides(planner: Planner) -> None:
+    assert cli.main(["model=3B", "-m", "seed=1,2"]) == 0
+    assert len(planner.composed) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["lora.rnak=4"], ["no key lora.rnak", "did you mean lora.rank?"]),
+        (["rank=4"], ["no key rank", "lora.rank"]),
+        (["model=1C"], ["model has no option '1C'", "1B"]),
+        (["modle=1B"], ["no key modle", "did you mean model"]),
+        (["model=1B,3C", "lora.rnak=1", "lora.rank=a,b", "epochs=x"], ["3C", "lora.rnak", "'a'", "'b'", "epochs: 'x'"]),
+        (["lora.rank=abc"], ["lora.rank: 'abc' is no whole number"]),
+        (["lora.rank=4.5"], ["lora.rank: '4.5' is no whole number"]),
+        (["validation=maybe"], ["validation", "neither true nor false"]),
+        (["dtype=fp16"], ["dtype", "bf16"]),
+        (["lora.rank=-4"], ["lora.rank is -4, must be at least 1"]),
+        (["+foo=1"], ["no key foo"]),
+        (["~lora.rank"], ["lora.rank cannot be deleted"]),
+        (["~model"], ["model cannot be left out"]),
+        (["~evaluation"], ["evaluation=none plans none"]),
+        (["system_prompt=a=b", "epochs=0x&"], ["'system_prompt=a=b' cannot be read", "epochs", "quote text"]),
+        (["prompt={input}"], ["prompt", "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"]),
+        (["prompt={input:x}"], ["prompt", "quote text"]),
+        (["prompt=nothing"], ["has no {input}"]),
+        (["hydra/launcher=submitit_slurm"], ["submit=sbatch"]),
+        (["hydra.launcher.timeout_min=5"], ["submit=sbatch"]),
+        (["hydra/sweeper=basic"], ["hydra/sweeper"]),
+        (["hydra.verbose=true,false"], ["cannot be swept"]),
+        (["model=1B", "sweep"], ["'sweep' is no override"]),
+        (["prirs", "x"], ["did you mean priors?"]),
+        (["launch"], ["no verb", "priors"]),
+        (["--prevew"], ["no option --prevew"]),
+        (["--cfg", "jobb"], ["jobb"]),
+        (["--config-dir", "/nowhere/at all"], ["no folder /nowhere/at all"]),
+        (["resources.time=90"], ["90 minutes", "quotes"]),
+        (["experiment=x"], ["experiment"]),
+        (["model.name=???"], ["model.name has no value"]),
+        (["site.partition=${site.nope}"], ["site.partition"]),
+        (["site.account=${oc.env:NO_SUCH_VARIABLE}"], ["NO_SUCH_VARIABLE", "site.account"]),
+    ],
+    ids=lambda value: " ".join(value[:1]),
+)
+def test_mistakes_of_the_command_line(
+    planner: Planner, capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
+) -> None:
+    code, text = said(capsys, *words)
+    assert code == 2
+    for part in parts:
+        assert part in text
+    assert not planner.composed
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("rnak: 4\nalpah: 3\nrank: four\n", ["lora.rnak", "line 1", "lora.rank?", "lora.alpah", "line 2", "four", "line 3"]),
+        ("defaults: [default]\nrank: [4\n", ["broken YAML", "mine.yaml, line 3"]),
+        ("defaults: [defualt]\n", ["no option 'defualt'", "did you mean default?", "lora/mine"]),
+        ("defaults: [default]\nrank: 0\n", ["lora.rank is 0"]),
+        ("dropout: 0.1\n", ["lora.rank has no value", "lora.apply_to_mlp has no value"]),
+        ("- a\n- b\n", ["lora/mine"]),
+        ("defaults: nothing\n", ["lora/mine"]),
+        ("\x00\x01", ["broken YAML", "lora/mine.yaml"]),
+    ],
+)
+@pytest.mark.parametrize("words", [["lora=mine"], ["lora=default,mine"]], ids=["alone", "swept"])
+def test_mistakes_of_a_users_file(
+    planner: Planner, capsys: pytest.CaptureFixture[str], words: list[str], text: str, parts: list[str]
+) -> None:
+    write("conf/lora/mine.yaml", text)
+    code, answer = said(capsys, *words)
+    assert code == 2
+    for part in parts:
+        assert part in answer
+
+
+def test_unquoted_time_in_yaml(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    write("conf/resources/mine.yaml", "defaults: [a100-80]\ntime: 12:30:00\n")
+    code, text = said(capsys, "resources=mine")
+    assert code == 2
+    assert '"12:30:00"' in text
+    write("conf/resources/mine.yaml", 'defaults: [a100-80]\ntime: "12:30:00"\n')
+    assert said(capsys, "resources=mine")[0] == 0
+
+
+def test_the_users_conf_adds_and_overrides(planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "a b"
+    write(f"{here}/conf/model/mine.yaml", "defaults: [1B]\nname: mine\n")
+    write(f"{here}/conf/site/local.yaml", (paths.CONF_DIR / "site/local.yaml").read_text().replace("models_dir: models", "models_dir: mm"))
+    monkeypatch.chdir(here)
+    assert cli.main(["model=mine,1B"]) == 0
+    assert [run.config.model.name for run in planner.composed] == ["mine", "1B"]
+    assert {run.config.site.models_dir for run in planner.composed} == {"mm"}
+
+
+@pytest.mark.parametrize("name", ["config", "runplan", "schema"])
+def test_a_strangers_primary_config_changes_nothing(planner: Planner, name: str) -> None:
+    write(f"conf/{name}.yaml", "defaults: [nonsense]\nepochs: 99\n")
+    assert cli.main([]) == 0
+    assert planner.composed[0].config.epochs == 1
+
+
+def test_runplan_conf_may_replace_the_primary_config(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = (paths.CONF_DIR / "runplan.yaml").read_text()
+    write(f"{tmp_path}/my conf/runplan.yaml", primary.replace("\nepochs: 1\n", "\nepochs: 5\n"))
+    write(f"{tmp_path}/second/model/other.yaml", "defaults: [3B]\nname: other\n")
+    monkeypatch.setenv("RUNPLAN_CONF", f"{tmp_path}/my conf{os.pathsep}{tmp_path}/second")
+    assert cli.main(["model=other"]) == 0
+    assert planner.composed[0].config.epochs == 5
+    monkeypatch.setenv("RUNPLAN_CONF", f"{tmp_path}/gone")
+    code, text = said(capsys)
+    assert code == 2
+    assert "RUNPLAN_CONF" in text
+
+
+def test_config_dir_and_search_path(planner: Planner, tmp_path: Path) -> None:
+    write(f"{tmp_path}/x y/model/other.yaml", "defaults: [3B]\nname: other\n")
+    assert cli.main(["--config-dir", f"{tmp_path}/x y", "model=other"]) == 0
+    assert planner.command == f"'--config-dir={tmp_path}/x y' model=other"
+    assert cli.main([f"hydra.searchpath=['file://{tmp_path}/x y']", "model=other,1B"]) == 0
+    assert [run.choices["model"] for run in planner.composed] == ["other", "1B"]
+
+
+def test_a_plan_that_fails_says_so_with_its_own_code(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    planner.error = PlanError([Problem("does not fit", "batch_size", "use another GPU", "1B_rank4")], 1)
+    code, text = said(capsys, "model=1B")
+    assert code == 1
+    assert "1 of 1 runs cannot be planned" in text
+
+
+def test_a_defect_of_ours_is_not_taken_for_a_mistake_of_the_users(planner: Planner) -> None:
+    planner.error = ValueError("a bug")
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main(["model=1B"])
+
+
+def test_interruption_is_quiet(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    planner.error = KeyboardInterrupt()
+    assert cli.main(["model=1B"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_traceback_on_request(
+    planner: Planner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert cli.main(["lora.rnak=1"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_notes_go_to_stderr(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["seed=1,1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("note: ")
+
+
+def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    write("conf/model/mymodel.yaml", "defaults: [1B]\n")
+    for words in (["--help"], ["-h"], ["model=1B", "--help"]):
+        code, text = said(capsys, *words)
+        assert code == 0
+        assert "runplan model=1B,3B lora.rank=4,64" in text
+        assert "priors" in text
+        assert "mymodel" in text
+        assert "della" in text
+        assert "_request" not in text
+
+
+def test_show_config(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = said(capsys, "-m", "--cfg", "job", "model=3B", "lora.rank=4")
+    assert code == 0
+    config = OmegaConf.create(text)
+    assert config.model.name == "3B"
+    assert config.lora.rank == 4
+    assert "hydra" not in config
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_show_resolved_config(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = said(capsys, "--cfg", "job", "--resolve")
+    assert code == 0
+    config = OmegaConf.create(text)
+    assert (config.batch_size, config.gradient_accumulation_steps) == (4, 4)
+    assert "${" not in text
+
+
+@pytest.mark.parametrize("words", [["--cfg", "job", "lora.rank=1,2"], ["--cfg", "job", "lora.rnak=2"], ["--cfg", "job", "model=1C"]])
+def test_show_config_says_mistakes_too(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code, text = said(capsys, *words)
+    assert code == 2
+    assert text.startswith("runplan:")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--info", "searchpath"], str(paths.CONF_DIR)),
+        (["--info", "defaults"], "model/1B"),
+        (["--hydra-help"], "Hydra"),
+        (["-sc", "install=bash"], "complete"),
+        (["--version"], "runplan"),
+    ],
+)
+def test_hydras_own_commands(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:
+    code, text = said(capsys, *words)
+    assert code == 0
+    assert part in text
+
+
+def test_completion_knows_options_and_keys(
+    planner: Planner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line, part in (("runplan model=", "model=3B"), ("runplan lora.ra", "lora.rank=")):
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        code, text = said(capsys, "-sc", "query=bash")
+        assert code == 0
+        assert part in text
+
+
+def test_priors_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[list[str]] = []
+    module = types.ModuleType("runplan.priors.command")
+    module.main = lambda argv: got.append(argv) or 3
+    monkeypatch.setitem(sys.modules, "runplan.priors.command", module)
+    assert cli.main(["priors", "logs", "--json"]) == 3
+    assert got == [["logs", "--json"]]
+
+
+def test_a_file_that_is_no_text(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    write("conf/lora/mine.yaml", "").write_bytes(b"rank: \xff\xfe")
+    code, text = said(capsys, "lora=mine")
+    assert code == 2
+    assert "not UTF-8" in text
+    assert "lora/mine.yaml" in text
+
+
+def run(*words: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runplan/_hydra'}", "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=cwd,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_as_a_module_from_any_folder(tmp_path: Path) -> None:
+    done = run("-m", "runplan", "lora.rnak=4", "model=1C", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "lora.rnak" in done.stderr
+    assert "'1C'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run("-m", "runplan", "--cfg", "job", cwd=tmp_path, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_does_not_wait_for_hydra(tmp_path: Path) -> None:
+    done = run("-X", "importtime", "-m", "runplan", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"hydra", "omegaconf", "yaml", "pandas", "rich", "jinja2", "numpy"}
+
+
+def test_other_hydra_applications_are_left_alone(tmp_path: Path) -> None:
+    write(f"{tmp_path}/their/config.yaml", "epochs: 3\n")
+    write(f"{tmp_path}/conf/config.yaml", "epochs: 4\n")
+    program = write(
+        f"{tmp_path}/app.py",
+        "import sys, hydra\n"
+        "@hydra.main(config_path='their', config_name='config', version_base='1.3')\n"
+        "def main(cfg): print(cfg.epochs, 'runplan.sweep' in sys.modules, 'runplan.config' in sys.modules)\n"
+        "main()\n",
+    )
+    done = run(str(program), cwd=tmp_path)
+    assert done.stdout.strip() == "3 False False", done.stderr
