@@ -168,6 +168,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
             name, kind, config, composed, facts, data, (make_cell(name, None),),
             gpu_hours=Interval(60 / 3600, 100 / 3600), token=token,
         )  # fmt: skip
+    cells = tuple(make_cell(name, epoch) for epoch in range(config.epochs) if config.evaluation.enabled)
     recipe = choose_recipe(config)
     assert isinstance(recipe, Recipe), recipe
     config = complete_trainer_defaults(config, facts.architecture)
@@ -178,7 +179,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     config.trainer.run_val_every_n_steps = 50
     config.resources.time, config.resources.mem, config.resources.cpus_per_task = "00:30:00", "32G", 4
     return PlannedRun(
-        name, kind, config, composed, facts, data, tuple(make_cell(name, epoch) for epoch in range(config.epochs)),
+        name, kind, config, composed, facts, data, cells,
         recipe=recipe,
         sizing=sizing, request=make_request(name), token=token,
         gpu_hours=Interval((sizing.time_s.p50 + 60) / 3600, (sizing.time_s.p95 + 100) / 3600),

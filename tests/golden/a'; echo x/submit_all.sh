@@ -24,7 +24,7 @@ if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
 ledger=$group/ledger.jsonl
 until [ "$ledger" -ef /dev/fd/9 ]; do
   exec 9>>"$ledger" || { say "cannot write $ledger"; exit 1; }
-  flock -w 300 -E 75 9
+  flock -w 20 -E 75 9
   case $? in
     0) ;;
     75) say "this group is being planned or submitted elsewhere; try again later" && exit 1 ;;

@@ -17,14 +17,13 @@ need() { # need FILE WHAT FIX
 }
 need /models/Llama-3.2-1B-Instruct/config.json 'model /models/Llama-3.2-1B-Instruct' ''
 need /data/words_8L_80P_10000.json 'dataset /data/words_8L_80P_10000.json' ''
-need /work/tasks/capitalization/inspect.py 'evaluation /work/tasks/capitalization/inspect.py' ''
 if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
 
 # One at a time plans or submits a group; the lock is on the ledger itself, which its holder may have removed.
 ledger=$group/ledger.jsonl
 until [ "$ledger" -ef /dev/fd/9 ]; do
   exec 9>>"$ledger" || { say "cannot write $ledger"; exit 1; }
-  flock -w 300 -E 75 9
+  flock -w 20 -E 75 9
   case $? in
     0) ;;
     75) say "this group is being planned or submitted elsewhere; try again later" && exit 1 ;;
@@ -139,12 +138,8 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
 }
 
 submit 1B_rank8_lr1e-5_seed1 finetune.slurm rp-1B_rank8_lr1e-5_seed1 '"1B_rank8_lr1e-5_seed1/finetune.slurm"'
-submit 1B_rank8_lr1e-5_seed1/eval/capitalization_epoch0 cell.slurm rp-1B_rank8_lr1e-5_seed1-cf011f20 '"1B_rank8_lr1e-5_seed1/eval/capitalization_epoch0/cell.slurm"' 1B_rank8_lr1e-5_seed1 rp-1B_rank8_lr1e-5_seed1
 submit 1B_rank8_lr1e-5_seed2 finetune.slurm rp-1B_rank8_lr1e-5_seed2 '"1B_rank8_lr1e-5_seed2/finetune.slurm"'
-submit 1B_rank8_lr1e-5_seed2/eval/capitalization_epoch0 cell.slurm rp-1B_rank8_lr1e-5_seed2-b806ff6c '"1B_rank8_lr1e-5_seed2/eval/capitalization_epoch0/cell.slurm"' 1B_rank8_lr1e-5_seed2 rp-1B_rank8_lr1e-5_seed2
 submit 1B_rank8_lr3e-4_seed1 finetune.slurm rp-1B_rank8_lr3e-4_seed1 '"1B_rank8_lr3e-4_seed1/finetune.slurm"'
-submit 1B_rank8_lr3e-4_seed1/eval/capitalization_epoch0 cell.slurm rp-1B_rank8_lr3e-4_seed1-c7003be9 '"1B_rank8_lr3e-4_seed1/eval/capitalization_epoch0/cell.slurm"' 1B_rank8_lr3e-4_seed1 rp-1B_rank8_lr3e-4_seed1
 submit 1B_rank8_lr3e-4_seed2 finetune.slurm rp-1B_rank8_lr3e-4_seed2 '"1B_rank8_lr3e-4_seed2/finetune.slurm"'
-submit 1B_rank8_lr3e-4_seed2/eval/capitalization_epoch0 cell.slurm rp-1B_rank8_lr3e-4_seed2-18a9ed11 '"1B_rank8_lr3e-4_seed2/eval/capitalization_epoch0/cell.slurm"' 1B_rank8_lr3e-4_seed2 rp-1B_rank8_lr3e-4_seed2
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
 [ "$failed" -eq 0 ]
