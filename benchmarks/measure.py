@@ -60,7 +60,7 @@ def show(title: str, rows: list[Row]) -> None:
     print(f"{'':34}{'runplan':>12}{'rival':>12}{'ratio':>8}{'target':>12}  rival is")
     for row in rows:
         figures = [f"{value:.3g} {row.unit}" for value in (row.ours, row.rival, row.target)]
-        ratio = f"{row.ours / row.rival:.3f}" if row.ours < row.rival else f"{row.ours / row.rival:.2f}"
+        ratio = f"{row.ours / row.rival:.3g}"
         verdict = "holds" if row.holds else "MISSED"
         print(f"{row.what:34}{figures[0]:>12}{figures[1]:>12}{ratio:>8}{figures[2]:>12}  {row.rival_name}: {verdict}")
     if not all(row.holds for row in rows):
