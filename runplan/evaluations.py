@@ -15,6 +15,7 @@ from runplan.workloads import first_rows, gpu_of
 if TYPE_CHECKING:
     from runplan.config import Config
     from runplan.estimate.calibrated import Calibration
+    from runplan.estimate.workload import Interval
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 
@@ -84,23 +85,12 @@ def plan_cells(
         limit_s: the partition's time limit, in seconds.
         tuned: whether saved epochs are evaluated, or the model as it is.
     """
-    config, architecture = run.config, run.model.architecture
-    if architecture is None:
-        raise ValueError(f"{run.name} has no architecture")
+    config = run.config
     known = task if task.status is Status.ok else None
     limit = config.evaluation.limit
     samples = min(limit or lengths.rows, lengths.rows) if lengths else limit
-    tokens = first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
-    time_s = cell_time(
-        architecture,
-        gpu_of(config.resources),
-        tokens,
-        config.evaluation.max_tokens,
-        config.evaluation.batch_size,
-        calibration,
-    )
-    weights_gib = architecture.params * 2 / GIB
-    request = evaluation_request(config, run.name, time_s.p95, HOST_MEMORY_BASE_GIB + 2 * weights_gib, limit_s)
+    time_s, mem_gib = _size(run, lengths, calibration)
+    request = evaluation_request(config, run.name, time_s.p95, mem_gib, limit_s)
     functions = task_functions(config, known)
     return tuple(
         Cell(
@@ -117,3 +107,21 @@ def plan_cells(
         for function, label in zip(functions, task_labels(config, functions), strict=True)
         for epoch in evaluated_epochs(config, tuned=tuned)
     )
+
+
+def _size(run: PlannedRun, lengths: Lengths | None, calibration: Calibration) -> tuple[Interval, float]:
+    """Seconds of one cell, and the CPU memory it needs in GiB."""
+    config, architecture = run.config, run.model.architecture
+    if architecture is None:
+        raise ValueError(f"{run.name} has no architecture")
+    limit = config.evaluation.limit
+    tokens = first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
+    time_s = cell_time(
+        architecture,
+        gpu_of(config.resources),
+        tokens,
+        config.evaluation.max_tokens,
+        config.evaluation.batch_size,
+        calibration,
+    )
+    return time_s, HOST_MEMORY_BASE_GIB + 2 * architecture.params * 2 / GIB

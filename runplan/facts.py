@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-
 CREATE_DATASET = "dataset.create=true"
 """Fix of a dataset that runplan can make: what to add to the command line."""
 

@@ -14,7 +14,9 @@ from runplan import locate
 from runplan.config import Via
 from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, PlanError, Problem
+from runplan.facts import Status
 from runplan.paths import TEMPLATES_DIR, conf_dirs
+from runplan.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +60,16 @@ def plan_group(composed: Sequence[Composed], command: str, experiment: str | Non
     """
     config = composed[0].config
     _check_constant(composed)
+    for item in composed:
+        if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
+            item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment)
     world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
     shown = [without_deeds(item) for item in composed]
     plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
-    for warning in warnings:
+    for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
     return _show(plan, overwrite=config.overwrite) if config.preview else _write(plan, config)
 
@@ -75,19 +80,32 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     from runplan.planning import World  # noqa: PLC0415
     from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
-    from runplan.slurm import read_cluster  # noqa: PLC0415
+    from runplan.slurm import read_cluster, would_take  # noqa: PLC0415
 
     config = composed[0].config
     facts = gather_facts(composed, cwd, cache_dir(), may_create=may_create)
     default_paths = frozenset({"outputs", config.site.output_root})
     read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
-    world = World(facts, read_cluster(), read.runs, gpus(conf_dirs()), models(conf_dirs()))
+    cluster = read_cluster()
+    asks = would_take if cluster is not None and cluster.partitions else None
+    world = World(facts, cluster, read.runs, gpus(conf_dirs()), models(conf_dirs()), asks)
     return world, tuple(read.warnings)
 
 
+def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
+    """How much is free where too little is; said here, since a plan's files hold nothing that changes by itself."""
+    free = world.facts.disk.free_bytes
+    lacking = [check for check in plan.checks if check.kind == "disk" and check.status is Status.invalid]
+    return tuple(f"{check.path}: {check.detail}: {free / GIB:.1f} GiB" for check in lacking if free is not None)
+
+
 def _check_constant(composed: Sequence[Composed]) -> None:
-    """Keys that belong to the whole group cannot differ between its runs."""
+    """Keys that belong to the whole group cannot differ between its runs, and what submits it must be there."""
     problems = []
+    via = composed[0].config.submit.via
+    if via not in {Via.none, Via.sbatch}:
+        what = f"submit={via.value} is not there yet, nothing was written"
+        problems.append(Problem(what, "submit", "use submit=sbatch, or submit=none and ./submit_all.sh"))
     for key in GROUP_KEYS:
         levels = {repr(_value(item.config, key)) for item in composed}
         if len(levels) > 1:
@@ -130,9 +148,6 @@ def _write(plan: Plan, config: Config) -> int:
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
-    if config.submit.via not in {Via.none, Via.sbatch}:
-        what = f"submit={config.submit.via.value} is not there yet, nothing was written"
-        raise ConfigError([Problem(what, "submit", "use submit=sbatch, or submit=none and ./submit_all.sh")])
     result = write_group(plan, render(plan, environment(TEMPLATES_DIR)), overwrite=config.overwrite)
     print_summary(plan, result)
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
+from runplan.naming import relevant_overrides
 from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
 
@@ -116,7 +117,7 @@ def one_line(text: str) -> str:
 
 
 def _about(plan: Plan, run: PlannedRun) -> str:
-    overrides = " ".join(run.composed.overrides)
+    overrides = " ".join(relevant_overrides(run.composed, trained=run.sizing is not None))
     return f"Group {plan.group}, run {run.name}" + (f": {overrides}" if overrides else "")
 
 

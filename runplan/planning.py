@@ -6,7 +6,7 @@ Every run is planned even when others cannot be: all problems are collected and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -23,7 +23,7 @@ from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFac
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import check_budget, check_effective_batch, merge_risks
 from runplan.naming import control_key, control_names, run_names
-from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, RunType
+from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
@@ -31,7 +31,7 @@ from runplan.trainers.builders import builder_problems
 from runplan.trainers.settings import complete_trainer_defaults, setting_problems
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
-from runplan.verify_cluster import check_cluster
+from runplan.verify_cluster import check_cluster, distinct
 from runplan.workloads import Sized, decide_packing, fill_sizes, make_workload
 
 TOKEN_CHARACTERS = 12
@@ -46,6 +46,8 @@ class World:
     priors: Sequence[PriorRun]
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
+    would_take: Callable[[Request], tuple[bool | None, str]] | None = None
+    """Whether SLURM would take a request, and what it said; None where it cannot be asked."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,16 @@ def _verify(
 ) -> tuple[tuple[Check, ...], list[Problem]]:
     requests = [run.request for run in runs if run.request]
     requests += [cell.request for run in runs for cell in run.cells]
-    cluster_checks, problems = check_cluster(world.cluster, list(dict.fromkeys(requests)))
+    asks = world.would_take
+    tested = {request: asks(request) for request in dict.fromkeys(map(distinct, requests))} if asks else {}
+    declared = {run.name: _declared_limit_s(run.config) for run in runs}
+    cluster_checks, problems = check_cluster(world.cluster, list(dict.fromkeys(requests)), declared, tested)
     things = [_with_command(check, command) for check in check_things(composed, world.facts)]
     return (*things, *cluster_checks), list(problems)
+
+
+def _declared_limit_s(config: Config) -> int | None:
+    return parse_slurm_time(config.resources.time_limit) if config.resources.time_limit else None
 
 
 def _with_command(check: Check, command: str) -> Check:
@@ -222,12 +231,8 @@ class _Planner:
 
     def _limit_s(self, config: Config) -> int | None:
         """The shorter of what SLURM says about the partition and what the config says, in seconds."""
-        asked, cluster = config.resources, self.world.cluster
-        known = cluster.partition(asked.partition) if cluster else None
-        limits = [
-            known.time_limit_s if known else None,
-            parse_slurm_time(asked.time_limit) if asked.time_limit else None,
-        ]
+        known = self.world.cluster.partition(config.resources.partition) if self.world.cluster else None
+        limits = [known.time_limit_s if known else None, _declared_limit_s(config)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:

@@ -123,7 +123,7 @@ def _trainer_check(facts: Facts, config: Config) -> Check:
 
 
 def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
-    """Forecast of all checkpoints. Free space is said only where it is too little: plans must repeat byte for byte."""
+    """Forecast of all checkpoints. How much is free is no part of it: plans must repeat byte for byte."""
     training = [(one.config, facts.models[place.model]) for one, place in pairs if one.config.train]
     sizes = [checkpoint_bytes(config, model) for config, model in training]
     known, free, path = [size for size in sizes if size is not None], facts.disk.free_bytes, facts.disk.path
@@ -139,7 +139,7 @@ def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
     fix = "choose another site.output_root, or fewer epochs"
     if any(not config.trainer.save_adapter_weights_only for config, _ in training):
         fix += ", or trainer.save_adapter_weights_only=true"
-    return Check("disk", "output", path, Status.invalid, f"{detail}, {size_text(free)} are free", fix)
+    return Check("disk", "output", path, Status.invalid, f"{detail}, more than is free", fix)
 
 
 def _check(kind: str, name: str, path: str, status: Status, fine: str, findings: Sequence[Finding]) -> Check:
