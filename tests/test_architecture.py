@@ -21,6 +21,7 @@ EDGES = {
     "app": "Hydra's entry point",
     "bench": "composes and reads group choices, each once",
     "catalogue": "reads conf/",
+    "check_files": "holds config files against the schema, with OmegaConf",
     "check_command": "holds override lines against the schema, with Hydra",
     "check_files": "reads the user's conf/",
     "cli": "the verbs",
