@@ -26,6 +26,7 @@ EDGES = {
     "check_files": "reads the user's conf/",
     "cli": "the verbs",
     "complaints": "what Hydra and the user's conf/ complain of, in our words",
+    "complaints": "says what is wrong with a file that Hydra stopped at",
     "compose": "calls Hydra's composition",
     "group": "reads, plans, writes",
     "help_text": "lists conf/",
