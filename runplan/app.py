@@ -25,7 +25,7 @@ from runplan.check_command import check_command
 from runplan.complaints import translated
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
-from runplan.paths import CONF_DIR, named_conf_dirs
+from runplan.paths import CONF_DIR, named_conf_dirs, user_conf_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,11 +93,17 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
         check_command(overrides, loader)
         with translated():
             sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
-    for note in sweep.notes:
+    for note in [*sweep.notes, *_unused()]:
         print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
     from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
 
     return plan_group(sweep.composed, sweep.command, sweep.experiment)
+
+
+def _unused() -> list[str]:
+    """Primary configs in `./conf`, which only `RUNPLAN_CONF` puts in place of ours."""
+    found = [conf.path / f"{CONFIG_NAME}.yaml" for conf in user_conf_dirs() if not conf.named]
+    return [f"{path} is not used; RUNPLAN_CONF={path.parent} would put it in place" for path in found if path.is_file()]
 
 
 def _task(_: DictConfig) -> None:

@@ -13,15 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 from runplan.check_files import file_problems, option_files, undecodable
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem, RunplanError
-from runplan.suggest import did_you_mean, listed
+from runplan.suggest import QUOTING, did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError, OSError)
 """What Hydra raises for a user's mistake, some of it by assert."""
-
-QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
 
 _FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
 _UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")

@@ -16,9 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
-from runplan.complaints import QUOTING
 from runplan.errors import ConfigError, Problem
-from runplan.suggest import did_you_mean, listed
+from runplan.suggest import QUOTING, did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

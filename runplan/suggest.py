@@ -1,4 +1,4 @@
-"""Which words a mistyped one may have meant. Pure."""
+"""What the user may have meant: near words for a mistyped one, quotes for text. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
 
 CLOSE = 0.7
 """Similarity (difflib's ratio) from which two words are taken for the same one, mistyped."""

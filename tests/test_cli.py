@@ -145,7 +145,10 @@ def test_mistakes_of_the_command_line(
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("rnak: 4\nalpah: 3\nrank: four\n", ["lora.rnak", "line 1", "lora.rank?", "lora.alpah", "line 2", "four", "line 3"]),
+        (
+            "rnak: 4\nalpah: 3\nrank: four\n",
+            ["lora.rnak", "line 1", "lora.rank?", "lora.alpah", "line 2", "four", "line 3"],
+        ),
         ("defaults: [default]\nrank: [4\n", ["broken YAML", "mine.yaml, line 3"]),
         ("defaults: [defualt]\n", ["no option 'defualt'", "did you mean default?", "lora/mine"]),
         ("defaults: [default]\nrank: 0\n", ["lora.rank is 0"]),
@@ -178,7 +181,10 @@ def test_unquoted_time_in_yaml(planner: Planner, capsys: pytest.CaptureFixture[s
 def test_the_users_conf_adds_and_overrides(planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "a b"
     write(f"{here}/conf/model/mine.yaml", "defaults: [1B]\nname: mine\n")
-    write(f"{here}/conf/site/local.yaml", (paths.CONF_DIR / "site/local.yaml").read_text().replace("models_dir: models", "models_dir: mm"))
+    write(
+        f"{here}/conf/site/local.yaml",
+        (paths.CONF_DIR / "site/local.yaml").read_text().replace("models_dir: models", "models_dir: mm"),
+    )
     monkeypatch.chdir(here)
     assert cli.main(["model=mine,1B"]) == 0
     assert [run.config.model.name for run in planner.composed] == ["mine", "1B"]
@@ -186,10 +192,13 @@ def test_the_users_conf_adds_and_overrides(planner: Planner, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("name", ["config", "runplan", "schema"])
-def test_a_strangers_primary_config_changes_nothing(planner: Planner, name: str) -> None:
+def test_a_strangers_primary_config_changes_nothing(
+    planner: Planner, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     write(f"conf/{name}.yaml", "defaults: [nonsense]\nepochs: 99\n")
     assert cli.main([]) == 0
     assert planner.composed[0].config.epochs == 1
+    assert ("RUNPLAN_CONF" in capsys.readouterr().err) == (name == "runplan")
 
 
 def test_runplan_conf_may_replace_the_primary_config(
@@ -280,7 +289,9 @@ def test_show_resolved_config(planner: Planner, capsys: pytest.CaptureFixture[st
     assert "${" not in text
 
 
-@pytest.mark.parametrize("words", [["--cfg", "job", "lora.rank=1,2"], ["--cfg", "job", "lora.rnak=2"], ["--cfg", "job", "model=1C"]])
+@pytest.mark.parametrize(
+    "words", [["--cfg", "job", "lora.rank=1,2"], ["--cfg", "job", "lora.rnak=2"], ["--cfg", "job", "model=1C"]]
+)
 def test_show_config_says_mistakes_too(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     code, text = said(capsys, *words)
     assert code == 2
