@@ -346,7 +346,7 @@ def test_command_prints_a_table_and_counts(tmp_path, monkeypatch, capsys, no_sac
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "slurm-[red]1.out" in out
-    assert "400/400  1.995" in out
+    assert "400/400  2.000" in out
     assert "searched 2 files: 1 training logs (1 completed)" in out
 
 

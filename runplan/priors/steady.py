@@ -16,6 +16,8 @@ _GROUP_S = 8
 _GROUP_STEPS = 8
 WARM_STEPS = 5
 """Steps at the start of a run that are slower than the others: compilation, autotuning, a cold data loader."""
+_FORGOTTEN_STEPS = 12
+"""Steps after which tqdm's average (0.3 of the last step) has forgotten 99 % of a pause."""
 
 
 class Draw(NamedTuple):
@@ -49,14 +51,16 @@ def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
     return [draw for draw in draws if draw.done >= skip]
 
 
-def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Stretch]:
-    """Uninterrupted stretches of training, each at least some steps and seconds long where there are so many."""
+def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[list[_Stretch], int]:
+    """Stretches of training, each at least some steps and seconds long where there are so many; and breaks within epochs."""
+    breaks = 0
     groups: list[_Stretch] = []
     steps = time_s = 0
     earliest = min(epochs)
     for epoch, draws in epochs.items():
         for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
             if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+                breaks += 1
                 continue
             steps += b.done - a.done
             time_s += b.elapsed_s - a.elapsed_s
@@ -68,7 +72,7 @@ def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[_Str
             last = groups.pop()
             steps, time_s = steps + last.steps, time_s + last.time_s
         groups.append(_Stretch(steps, time_s))
-    return groups
+    return groups, breaks
 
 
 def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
@@ -88,30 +92,50 @@ def _ticks(draws: Sequence[Draw]) -> list[Draw]:
 def steady_s_per_step(
     draws: Sequence[Draw], marks: Sequence[int], *, every_draw: bool = False
 ) -> tuple[float | None, bool]:
-    """Seconds a step without first steps and pauses, and whether the stretches agree with each other."""
+    """Seconds a step without first steps and pauses, and whether the stretches agree with each other.
+
+    Args:
+        draws: some or all draws of a run's bars, in the order of the text.
+        marks: where the text speaks of pauses, sorted.
+        every_draw: whether these are all draws.
+    """
     if not draws:
         return None, False
     epochs = _by_epoch(draws)
-    shown = _shown(epochs)
-    if every_draw and shown and _weighted_median([(s, 1) for s in shown]) < 0.5:
+    shown = _shown(epochs, marks)
+    typical = _weighted_median([(s_per_it, 1) for s_per_it in shown])
+    if every_draw and shown and typical < 0.5:
         epochs = {epoch: _ticks(some) for epoch, some in epochs.items()}
-    groups = _stretches(epochs, marks)
+    groups, breaks = _stretches(epochs, marks)
     if not groups:
         return _single(draws), False
-    median = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
-    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * median + 2] or groups
-    even = all(group.time_s <= 1.08 * group.steps * median + 2 for group in groups)
+    usual = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
+    # Pauses as regular as the stretches can be in most of them; displayed rates forget a pause between two.
+    usual = typical if shown and usual > 1.2 * typical else usual
+    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * usual + 2]
+    if len(kept) < len(groups) < 3 or not kept:
+        return None, False
+    even = all(group.time_s <= 1.08 * group.steps * usual + 2 for group in groups)
     steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
-    raw = time_s / steps
-    # Pauses as regular as the looked-at places hide in every stretch; the displayed rates forget them between two.
-    even = even and not (shown and (time_s - 1) / steps > 1.08 * _weighted_median([(s, 1) for s in shown]))
-    if shown and len(groups) < 3 and not _agree(steps, time_s, _weighted_median([(s, 1) for s in shown])):
-        return None, even
-    if time_s >= 60:
-        return raw, even
+    even = even and not (shown and (time_s - 1) / steps > 1.06 * typical)
+    return _refined(
+        steps, time_s, [one for one in shown if 0.8 <= one / typical <= 1.25], breaks + len(groups) - len(kept)
+    ), even
+
+
+def _refined(steps: int, time_s: int, shown: Sequence[float], breaks: int) -> float | None:
+    """Seconds a step: the mean displayed one within what whole seconds allow.
+
+    Every stretch between breaks is uncertain by up to a second, and regular pauses make the errors of all alike.
+    """
     if len(shown) >= 10:
-        return min(max(sum(shown) / len(shown), (time_s - 1) / steps), (time_s + 1) / steps), even
-    return (raw if time_s >= 10 and steps >= 3 else None), even
+        doubt_s = 0.5 + 0.5 * breaks
+        return min(max(sum(shown) / len(shown), (time_s - doubt_s) / steps), (time_s + doubt_s) / steps)
+    if time_s >= 60:
+        return time_s / steps
+    if shown and not _agree(steps, time_s, _weighted_median([(s_per_it, 1) for s_per_it in shown])):
+        return None
+    return time_s / steps if time_s >= 10 and steps >= 3 else None
 
 
 def _agree(steps: int, time_s: int, shown: float) -> bool:
@@ -119,15 +143,20 @@ def _agree(steps: int, time_s: int, shown: float) -> bool:
     return (time_s - 1) / steps <= 1.5 * shown and shown <= 1.5 * (time_s + 1) / steps
 
 
-def _shown(epochs: dict[int, list[Draw]]) -> list[float]:
-    """Displayed seconds a step, once the moving average has forgotten the first steps."""
-    earliest = min(epochs) if epochs else 0
-    return [
-        draw.s_per_it
-        for epoch, draws in epochs.items()
-        for draw in draws
-        if draw.s_per_it and draw.done >= (min(20, draw.total // 2) if epoch == earliest else WARM_STEPS)
-    ]
+def _shown(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[float]:
+    """Displayed seconds a step, where the moving average has forgotten the first steps and the last pause."""
+    shown: list[float] = []
+    earliest = min(epochs)
+    for epoch, draws in epochs.items():
+        since = min(20, draws[-1].total // 2) if epoch == earliest else WARM_STEPS
+        seen = bisect_left(marks, draws[0].at)
+        for draw in draws:
+            passed = bisect_left(marks, draw.at)
+            if passed > seen:
+                since, seen = draw.done + _FORGOTTEN_STEPS, passed
+            if draw.s_per_it and draw.done >= since:
+                shown.append(draw.s_per_it)
+    return shown
 
 
 def _single(draws: Sequence[Draw]) -> float | None:
