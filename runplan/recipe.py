@@ -6,6 +6,8 @@ names what would work; nothing the user set is changed to make a row fit.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -47,7 +49,7 @@ def _validating(row: Capability) -> Capability:
 CAPABILITIES = (_ONE, _MANY, _validating(_ONE), _validating(_MANY))
 
 
-def choose_recipe(config: Config) -> Recipe | Problem:
+def choose_recipe(config: Config, is_file: Callable[[str], bool] = os.path.isfile) -> Recipe | Problem:
     """The recipe that does what the configuration asks, or why none does and what would.
 
     A custom recipe is taken as it is; whether it validates cannot be seen, and `Recipe.note` says so.
@@ -56,7 +58,7 @@ def choose_recipe(config: Config) -> Recipe | Problem:
     if impossible:
         return impossible
     if config.recipe.custom is not None:
-        return _custom(config, config.recipe.custom)
+        return _custom(config, config.recipe.custom, is_file)
     rows = [row for row in CAPABILITIES if row.trainer == config.trainer.name]
     if not rows:
         return _unknown("trainer", config.trainer.name, [row.trainer for row in CAPABILITIES], "trainer")
@@ -104,7 +106,7 @@ def unmet(row: Capability, config: Config) -> list[str]:
     return reasons
 
 
-def _custom(config: Config, custom: str) -> Recipe | Problem:
+def _custom(config: Config, custom: str, is_file: Callable[[str], bool]) -> Recipe | Problem:
     if config.recipe.name != AUTO:
         return Problem(
             f"recipe={config.recipe.name} and recipe.custom={custom} are two different recipes",
@@ -114,7 +116,7 @@ def _custom(config: Config, custom: str) -> Recipe | Problem:
     name = custom
     if custom.endswith(".py") or "/" in custom:
         file = Path(custom).expanduser().absolute()
-        if not file.is_file():
+        if not is_file(str(file)):
             return Problem(f"the recipe {custom} is not there ({file})", "recipe.custom", "correct the path")
         if file.suffix != ".py" or "." in file.stem:
             what = f"torchtune imports a recipe by its file name, and {file.name} is no module's name"

@@ -147,7 +147,7 @@ def make_cell(name: str, epoch: int | None) -> Cell:
     return Cell(
         task="capitalization",
         function="capitalization",
-        script="/work/tasks/capitalization/inspect.py",
+        script="/home/ada/tasks/capitalization/inspect.py",
         epoch=epoch,
         dir=f"eval/{label}",
         time_s=Interval(60.0, 100.0),

@@ -6,7 +6,7 @@ from runplan import locate
 from runplan.config import Config, Dataset, DatasetType, Evaluation, Model, Site
 from runplan.paths import TASKS_DIR
 
-CWD = Path("/work dir")
+CWD = Path("/home dir")
 
 
 def a_config(model=None, dataset=None, evaluation=None, **site):
@@ -23,14 +23,14 @@ def a_config(model=None, dataset=None, evaluation=None, **site):
 @pytest.mark.parametrize(
     ("written", "path"),
     [
-        ("models", "/work dir/models"),
-        ("./a/../b", "/work dir/b"),
+        ("models", "/home dir/models"),
+        ("./a/../b", "/home dir/b"),
         ("/abs/x/", "/abs/x"),
         ("~/m", "/home/someone/m"),
-        ("~nobody-of-that-name/m", "/work dir/~nobody-of-that-name/m"),
+        ("~nobody-of-that-name/m", "/home dir/~nobody-of-that-name/m"),
         ("$SCRATCH/m", "/scratch/me/m"),
-        ("$NOT_SET_HERE/m", "/work dir/$NOT_SET_HERE/m"),
-        ("with space, and =", "/work dir/with space, and ="),
+        ("$NOT_SET_HERE/m", "/home dir/$NOT_SET_HERE/m"),
+        ("with space, and =", "/home dir/with space, and ="),
     ],
 )
 def test_paths_become_absolute_as_users_write_them(written, path, monkeypatch):

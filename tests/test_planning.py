@@ -29,7 +29,7 @@ from runplan.plan import Composed, Plan, RunType
 from runplan.planning import World, make_plan
 from runplan.priors.record import MemoryGib, PriorRun
 
-CWD = Path("/work")
+CWD = Path("/home/ada")
 OPEN = ("batch_size", "gradient_accumulation_steps", "lora__alpha", "optimizer__num_warmup_steps",
         "trainer__run_val_every_n_steps")  # fmt: skip
 H200 = Gpu("h200-141", 139.8, 4800, 989, 67)

@@ -17,7 +17,7 @@ need() { # need FILE WHAT FIX
 }
 need /models/Llama-3.2-1B-Instruct/config.json 'model /models/Llama-3.2-1B-Instruct' ''
 need '/data/my files/a'"'"'; echo x.json' 'dataset /data/my files/a'"'"'; echo x.json' ''
-need /work/tasks/capitalization/inspect.py 'evaluation /work/tasks/capitalization/inspect.py' ''
+need /home/ada/tasks/capitalization/inspect.py 'evaluation /home/ada/tasks/capitalization/inspect.py' ''
 if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
 
 # One at a time plans or submits a group; the lock is on the ledger itself, which its holder may have removed.

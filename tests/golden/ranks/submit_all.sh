@@ -17,7 +17,7 @@ need() { # need FILE WHAT FIX
 }
 need /models/Llama-3.2-1B-Instruct/config.json 'model /models/Llama-3.2-1B-Instruct' ''
 need /data/words_8L_80P_10000.json 'dataset /data/words_8L_80P_10000.json' ''
-need /work/tasks/capitalization/inspect.py 'evaluation /work/tasks/capitalization/inspect.py' ''
+need /home/ada/tasks/capitalization/inspect.py 'evaluation /home/ada/tasks/capitalization/inspect.py' ''
 need /models/Llama-3.2-3B-Instruct/config.json 'model 3B' 'hf download meta-llama/Llama-3.2-3B-Instruct --local-dir /models/Llama-3.2-3B-Instruct'
 if [ -n "$not_ready" ]; then say "nothing was submitted"; exit 3; fi
 
