@@ -52,7 +52,7 @@ def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
 
 
 def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[list[_Stretch], int]:
-    """Stretches of training, each at least some steps and seconds long where there are so many; and breaks within epochs."""
+    """Stretches of training, at least some steps and seconds long where there are so many; breaks within epochs."""
     breaks = 0
     groups: list[_Stretch] = []
     steps = time_s = 0
