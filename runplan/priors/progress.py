@@ -119,7 +119,7 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
     return sorted({draw.at: draw for draw in draws}.values())
 
 
-def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, list[int]]:
+def tune_progress(data: bytes, *, everywhere: bool, regular: bool = False) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
@@ -128,6 +128,7 @@ def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, li
     Args:
         data: the text of one attempt.
         everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
+        regular: the config asks for such pauses.
     """
     first = data.find(b"|Loss:")
     if first < 0:
@@ -137,7 +138,9 @@ def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, li
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))] if everywhere else _ends(draws, start, len(data)))
-        if len(marks) <= _MAX_MARKS:
+        # Regular pauses of which no line speaks could lie wherever is looked, or wherever is not.
+        silent = regular and data.rfind(TUNE_PAUSES[1], start) < 0
+        if len(marks) <= _MAX_MARKS and not silent:
             draws = _ordered([*draws, *_around(data, marks)])
             s_per_step, even = steady_s_per_step(draws, marks)
     if not even:
