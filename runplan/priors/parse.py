@@ -99,7 +99,8 @@ def _torchtune(data: bytes, file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else data
     fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
-    progress, marks = tune_progress(data, everywhere=not config or bool(fields.get("pauses")))
+    regular = bool(fields.get("pauses"))
+    progress, marks = tune_progress(data, everywhere=regular or not config, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
     if progress:

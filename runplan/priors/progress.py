@@ -15,11 +15,12 @@ from typing import NamedTuple
 from runplan.priors.steady import WARM_STEPS, Draw, steady_s_per_step
 
 _TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
-_TUNE = re.compile(rb"(\d+)\|\d+\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
-_PLAIN = re.compile(rb"()\d+%\|[^|\r\n]{0,1200}\| *" + _TIMES)
+# Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
+_TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
+_PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}\| *" + _TIMES)
 
 TUNE_PAUSES = (b"heckpoint", b"alidation")
-_PROBES = 16
+_PROBES = 12
 _PROBE_BYTES = 1000
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
@@ -40,18 +41,27 @@ class Progress(NamedTuple):
     """Where the last draw stands in the text."""
 
 
-def _draws(pattern: re.Pattern[bytes], data: bytes, start: int, end: int) -> Iterator[Draw]:
-    return map(_draw, pattern.finditer(data, start, end))
+def _draws(data: bytes, start: int, end: int) -> Iterator[Draw]:
+    return (_draw(match, _epoch(data, match.start())) for match in _TUNE.finditer(data, start, end))
 
 
-def _draw(match: re.Match[bytes]) -> Draw:
-    epoch, done, total, hours, minutes, seconds, rate, unit = match.groups()
+def _epoch(data: bytes, at: int) -> int:
+    """The number two bars before: `1` of `1|52|Loss:`; 1 when it is cut off."""
+    end = data.rfind(b"|", max(0, at - 12), at)
+    start = end
+    while start > 0 and end - start < 6 and 48 <= data[start - 1] <= 57:
+        start -= 1
+    return int(data[start:end]) if 0 <= start < end else 1
+
+
+def _draw(match: re.Match[bytes], epoch: int = 1) -> Draw:
+    done, total, hours, minutes, seconds, rate, unit = match.groups()
     value = float(rate) if rate else 0.0
     s_per_it = (value if unit == b"s/it" else 1 / value) if value else None
     elapsed = int(minutes) * 60 + int(seconds)
     if hours:
         elapsed += int(hours) * 3600
-    return Draw(match.start(), int(epoch or 1), int(done), int(total), elapsed, s_per_it)
+    return Draw(match.start(), epoch, int(done), int(total), elapsed, s_per_it)
 
 
 def pauses(data: bytes, words: Iterable[bytes], spans: Iterable[tuple[int, int]] = ((0, sys.maxsize),)) -> list[int]:
@@ -68,11 +78,11 @@ def pauses(data: bytes, words: Iterable[bytes], spans: Iterable[tuple[int, int]]
 
 def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
-    draws = list(islice(_draws(_TUNE, data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS + 1))
+    draws = list(islice(_draws(data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS))
     step = max(1, (end - start) // (probes + 1))
     places = range(start + step, end - _PROBE_BYTES, step)
-    draws.extend(_draw(match) for at in places if (match := _TUNE.search(data, at, at + _PROBE_BYTES)))
-    draws.extend(_draws(_TUNE, data, max(start, end - _PROBE_BYTES), end))
+    draws.extend(one for at in places for one in islice(_draws(data, at, at + _PROBE_BYTES), 1))
+    draws.extend(_draws(data, max(start, end - _PROBE_BYTES * 3 // 4), end))
     return _ordered(draws)
 
 
@@ -96,10 +106,11 @@ def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
     """The draws just before and after each mark."""
     draws: list[Draw] = []
     previous = -_PROBE_BYTES
-    for mark in marks:
+    for i, mark in enumerate(marks):
         if mark - previous > 300:
-            draws.extend(_draws(_TUNE, data, max(0, mark - 450), mark))
-        draws.extend(islice(_draws(_TUNE, data, mark, mark + _PROBE_BYTES), 3))
+            draws.extend(_draws(data, max(0, mark - 300), mark))
+        if i + 1 == len(marks) or marks[i + 1] - mark > 300:
+            draws.extend(islice(_draws(data, mark, mark + _PROBE_BYTES), 2))
         previous = mark
     return draws
 
@@ -108,7 +119,7 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
     return sorted({draw.at: draw for draw in draws}.values())
 
 
-def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, list[int]]:
+def tune_progress(data: bytes, *, everywhere: bool, regular: bool = False) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
@@ -117,16 +128,19 @@ def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, li
     Args:
         data: the text of one attempt.
         everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
+        regular: the config asks for such pauses.
     """
     first = data.find(b"|Loss:")
     if first < 0:
         return None, pauses(data, TUNE_PAUSES)
-    start, end = max(0, first - 24), data.rfind(b"|Loss:") + 300
+    start, end = first, data.rfind(b"|Loss:") + 300
     even = False
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))] if everywhere else _ends(draws, start, len(data)))
-        if len(marks) <= _MAX_MARKS:
+        # Regular pauses of which no line speaks could lie wherever is looked, or wherever is not.
+        silent = regular and data.rfind(TUNE_PAUSES[1], start) < 0
+        if len(marks) <= _MAX_MARKS and not silent:
             draws = _ordered([*draws, *_around(data, marks)])
             s_per_step, even = steady_s_per_step(draws, marks)
     if not even:
@@ -138,7 +152,7 @@ def tune_progress(data: bytes, *, everywhere: bool) -> tuple[Progress | None, li
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     if end - start <= _WHOLE_BYTES:
-        return list(_draws(_TUNE, data, start, end))
+        return list(_draws(data, start, end))
     return _probed(data, start, end, _MANY_PROBES)
 
 
@@ -154,8 +168,9 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
-        for draw in _draws(_PLAIN, data, *piece):
-            if data[max(0, draw.at - 8) : draw.at].rstrip(b" ").endswith(b":"):
+        for draw in map(_draw, _PLAIN.finditer(data, *piece)):
+            # A description ends in a colon, then come blanks and the percentage.
+            if data[max(0, draw.at - 8) : draw.at].rstrip(b"0123456789").rstrip(b" ").endswith(b":"):
                 continue
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:

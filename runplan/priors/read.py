@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _MAX_PROCESSES = 8
 _FRESH_S = 120
 _ASK_AGAIN_S = 7 * 86400
 _NAMES = frozenset(item.name for item in fields(PriorRun))
+_TUPLES = ("lora_targets", "checkpoint_s")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
 Fields = dict[str, Any]
@@ -74,7 +75,8 @@ def read_priors(
         index.save()
     if not any(said for _, said in found.values()):
         warnings += [f"no training log in {_count(len(found), 'file')} of priors.paths={list(paths)}"] if paths else []
-    runs = tuple(_run(log, said, gpu) for log, said in join_disk_logs(found.values()))
+    now = time.time()
+    runs = tuple(_run(log, said, gpu, now) for log, said in join_disk_logs(found.values()))
     return PriorsRead(runs, len(found), tuple(warnings))
 
 
@@ -196,48 +198,49 @@ def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> 
     return changed
 
 
-def _run(log: LogFile, said: Fields, gpu: str | None) -> PriorRun:
-    job = said.get("job") or {}
+def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
+    """The record; built once, for `dataclasses.replace` costs more than everything else here."""
     values = {key: value for key, value in said.items() if key in _NAMES}
     for name in _MEMORY:
         if name in values:
             values[name] = MemoryGib(*values[name])
-    for name in ("lora_targets", "checkpoint_s"):
+    for name in _TUPLES:
         if name in values:
             values[name] = tuple(values[name])
-    run = PriorRun(path=log.path, modified_s=log.modified_ns / 1e9, **values)
-    if job:
-        run = _with_accounting(run, job)
-    if run.gpu is None and gpu is not None:
-        run = replace(run, gpu=gpu)
-    if run.state == "unknown" and run.steps_done and time.time() - run.modified_s < _FRESH_S:
-        run = replace(run, state="running")
-    return _with_tokens(run)
+    if job := said.get("job"):
+        _take_accounting(values, job)
+    if gpu is not None and values.get("gpu") is None:
+        values["gpu"] = gpu
+    modified_s = log.modified_ns / 1e9
+    if values["state"] == "unknown" and values.get("steps_done") and now - modified_s < _FRESH_S:
+        values["state"] = "running"
+    if "tokens_per_s" not in values and values.get("packed") and (tokens := _tokens_per_s(values)):
+        values["tokens_per_s"] = tokens
+    return PriorRun(path=log.path, modified_s=modified_s, **values)
 
 
-def _with_accounting(run: PriorRun, job: Fields) -> PriorRun:
-    """The record with what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
-    changes: Fields = {"max_rss_gib": job.get("max_rss_gib"), "num_gpus": run.num_gpus or job.get("num_gpus")}
-    state = job.get("state")
-    if state and run.state != "oom" and not (state == "failed" and run.state not in {"unknown", "completed"}):
-        changes["state"] = state
-        changes["reason"] = run.reason if state == run.state else f"sacct: {state}"
-    if gpu := better_gpu(job.get("gpu"), run.gpu):
-        changes["gpu"] = gpu
-    elapsed = job.get("elapsed_s")
-    if elapsed:
-        changes["wall_s"] = elapsed
-        if changes.get("state", run.state) == "completed" and run.wall_s and elapsed >= run.wall_s:
-            changes["startup_s"] = elapsed - run.wall_s
-    return replace(run, **changes)
+def _take_accounting(values: Fields, job: Fields) -> None:
+    """Add to a record what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
+    for key in ("max_rss_gib", "num_gpus"):
+        if key in job:
+            values.setdefault(key, job[key])
+    state, told = job.get("state"), values["state"]
+    if state and told != "oom" and not (state == "failed" and told not in {"unknown", "completed"}):
+        values["state"] = state
+        if state != told:
+            values["reason"] = f"sacct: {state}"
+    if gpu := better_gpu(job.get("gpu"), values.get("gpu")):
+        values["gpu"] = gpu
+    if elapsed := job.get("elapsed_s"):
+        bars = values.get("wall_s")
+        if values["state"] == "completed" and bars and elapsed >= bars:
+            values["startup_s"] = elapsed - bars
+        values["wall_s"] = elapsed
 
 
-def _with_tokens(run: PriorRun) -> PriorRun:
-    """Tokens a second with padding, where every sequence is known to be full."""
-    parts = (run.batch_size, run.gradient_accumulation_steps, run.max_seq_len, run.num_gpus)
-    if run.tokens_per_s is not None or not run.s_per_step or not run.packed or None in parts:
-        return run
-    tokens = 1
-    for part in parts:
-        tokens *= part or 1
-    return replace(run, tokens_per_s=tokens / run.s_per_step)
+def _tokens_per_s(values: Fields) -> float | None:
+    """Tokens a second with padding, where every sequence is known to be full; None when a part is unknown."""
+    tokens = 1.0
+    for key in ("batch_size", "gradient_accumulation_steps", "max_seq_len", "num_gpus"):
+        tokens *= values.get(key) or 0
+    return tokens / values["s_per_step"] if tokens and values.get("s_per_step") else None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 
-_LINE = re.compile(
-    rb"^(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE
-)
+_LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
+_LONGEST_LINE = 2000
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
 _RECIPE = re.compile(rb"Running (\w+) with resolved config")
@@ -46,29 +46,42 @@ def flat_yaml(text: bytes) -> Flat:
     """Dotted keys and plain values of simple block YAML; lists of scalars included, anything else left out."""
     values: Flat = {}
     path: list[tuple[int, str]] = []
-    for match in _LINE.finditer(text):
-        indent, dash, key, raw = match.groups()
-        depth = len(indent)
-        if dash:
-            if path and path[-1][0] <= depth and isinstance(items := values.setdefault(_dotted(path), []), list):
-                items.append(_scalar(raw))
+    for raw in text.split(b"\n"):
+        line = _line(raw) if len(raw) <= _LONGEST_LINE else None
+        if line is None:
+            continue
+        depth, key, value = line
+        if key is None:
+            if path and path[-1][0] <= depth and isinstance(items := values.setdefault(path[-1][1], []), list):
+                items.append(value)
             continue
         while path and path[-1][0] >= depth:
             path.pop()
-        path.append((depth, key.decode()))
-        value = _value(raw)
+        dotted = f"{path[-1][1]}.{key}" if path else key
+        path.append((depth, dotted))
         if value is not None:
-            values[_dotted(path)] = value
+            values[dotted] = _plain(value)
     return values
 
 
-def _dotted(path: list[tuple[int, str]]) -> str:
-    return ".".join(key for _, key in path)
+def _plain(value: Any) -> Any:
+    """A list may be added to, hence must not be the one that is kept for other logs."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=4096)
+def _line(raw: bytes) -> tuple[int, str | None, Any] | None:
+    """Depth, key (None: a list's item) and value of a line; runs of one sweep share most of their lines."""
+    match = _LINE.match(raw)
+    if not match:
+        return None
+    indent, dash, key, value = match.groups()
+    return len(indent), None if dash else key.decode(), _scalar(value) if dash else _value(value)
 
 
 def _value(raw: bytes) -> Any:
     if raw.startswith(b"[") and raw.endswith(b"]"):
-        return [_scalar(item) for item in raw[1:-1].split(b",") if item.strip()]
+        return tuple(_scalar(item) for item in raw[1:-1].split(b",") if item.strip())
     return _scalar(raw)
 
 
@@ -120,7 +133,7 @@ def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
         return {}, {}
     text = re.sub(rb"\\\r?\n", b" ", data[match.end() : match.end() + 4096])
     line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
-    overrides = {key.decode(): _value(value) for key, value in _OVERRIDE.findall(line)}
+    overrides = {key.decode(): _plain(_value(value)) for key, value in _OVERRIDE.findall(line)}
     options, recipe = _options(line.decode("utf-8", "replace").split())
     fields: dict[str, Any] = {
         "recipe": recipe,

@@ -52,7 +52,7 @@ def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
 
 
 def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[list[_Stretch], int]:
-    """Stretches of training, each at least some steps and seconds long where there are so many; and breaks within epochs."""
+    """Stretches of training, at least some steps and seconds long where there are so many; breaks within epochs."""
     breaks = 0
     groups: list[_Stretch] = []
     steps = time_s = 0
@@ -117,7 +117,9 @@ def steady_s_per_step(
         return None, False
     even = all(group.time_s <= 1.08 * group.steps * usual + 2 for group in groups)
     steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
-    even = even and not (shown and (time_s - 1) / steps > 1.06 * typical)
+    if shown and even:
+        quick = sorted(shown)[len(shown) // 4]
+        even = (time_s - 1) / steps <= min(1.06 * typical, 1.25 * quick)
     return _refined(
         steps, time_s, [one for one in shown if 0.8 <= one / typical <= 1.25], breaks + len(groups) - len(kept)
     ), even
