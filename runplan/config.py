@@ -435,9 +435,9 @@ class Config:
     epochs: int = MISSING
     """Passes over the training rows."""
     batch_size: int | None = None
-    """Sequences a GPU processes at once; default the largest that fits. Set alone, it means accumulation 1."""
-    effective_batch_size: int = MISSING
-    """Sequences an optimizer step sees, over accumulation and GPUs."""
+    """Sequences a GPU processes at once; default the largest that fits. Set alone, accumulation is 1."""
+    effective_batch_size: int | None = None
+    """Sequences an optimizer step sees, over accumulation and GPUs; default 16, or what the batch you set makes."""
     gradient_accumulation_steps: int | None = None
     """Forward passes an optimizer step; default what fills the effective batch."""
     max_seq_len: int = MISSING

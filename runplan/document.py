@@ -168,6 +168,7 @@ def _config(run: PlannedRun) -> dict[str, Any]:
         "lora_alpha": config.lora.alpha,
         "max_seq_len": config.max_seq_len,
         "packed": config.packed,
+        "packed_because": run.packed_reason or None,
         "dtype": config.dtype,
         "activation_checkpointing": config.activation_checkpointing,
         "compile": config.compile,

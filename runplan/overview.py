@@ -26,7 +26,6 @@ LABELS = {
 TYPES = {"fine-tuned": "Fine-tuned", "control": "Control", "eval-only": "Eval only"}
 SOURCES = {
     "priors": "physics, corrected by your logs",
-    "physics": "physics alone: no log was usable, so the intervals are wide",
     "rules": "the hand rules",
     "user": "set by you",
 }
@@ -190,8 +189,13 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     hours = document["totals"]["gpu_hours"]
     blocks = [Fact(name, by_model(trained, value)) for name, value in _CONFIGURATION.items()] if trained else []
-    total = f"{hours['p50']:.1f} (p95 {hours['p95']:.1f})" if hours["p50"] is not None else "unknown"
+    total = f"{_hours(hours['p50'])} (p95 {_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     return (*blocks, Fact("Total GPU hours", total))
+
+
+def _hours(hours: float) -> str:
+    """GPU-hours with one decimal, small ones with two digits that count."""
+    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -202,9 +206,8 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * run["resources"]["gpus"]
     ),
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
-    "Max sequence length": lambda run: (
-        f"{run['config']['max_seq_len']}{', packed' * (run['config']['packed'] is True)}"
-    ),
+    "Max sequence length": lambda run: run["config"]["max_seq_len"],
+    "Packing": lambda run: run["config"]["packed_because"] or ("on" if run["config"]["packed"] else "off"),
     "Wall time asked": lambda run: run["resources"]["time"],
 }
 
@@ -227,7 +230,7 @@ def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     headers = ("Run Name", "Steps", "it/s", "Tokens/s", "Allocated", "Source", "Logs", "Extrapolated")
     rows = tuple(_estimate_row(run) for run in trained)
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
-    explained = [Item(f"{source}: {SOURCES.get(source, source)}.") for source in sources]
+    explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
     evidence = list(dict.fromkeys(line for run in trained for line in run["estimate"]["evidence"]))
     shown = [Item(line) for line in evidence[:EVIDENCE_SHOWN]] or [Item("No earlier log was used.")]
     if len(evidence) > EVIDENCE_SHOWN:

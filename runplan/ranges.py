@@ -119,18 +119,33 @@ def _names(config: Config) -> Iterator[Problem]:
 
 
 def _batch(config: Config) -> Iterator[Problem]:
-    """What the user set himself must multiply to the effective batch; `effective_batch_size` always has a value."""
-    batch, steps = config.batch_size, config.gradient_accumulation_steps
-    if batch is None or steps is None:
+    """An effective batch that was set must be what the batch and accumulation that were set make, or can make."""
+    batch, steps, gpus = config.batch_size, config.gradient_accumulation_steps, config.resources.gpus
+    wanted = config.effective_batch_size
+    if wanted is None or min(batch or 1, steps or 1, gpus, wanted) < 1:
         return
-    gpus, wanted = config.resources.gpus, config.effective_batch_size
-    if min(batch, steps, gpus) < 1 or batch * steps * gpus == wanted:
+    if batch is None or steps is None:
+        yield from _indivisible(config, (batch or 1) * (steps or 1) * gpus)
+        return
+    if batch * steps * gpus == wanted:
         return
     yield Problem(
         f"batch_size {batch} × gradient_accumulation_steps {steps} × {gpus} GPU"
         f" = {batch * steps * gpus} sequences a step, effective_batch_size is {wanted}",
         "effective_batch_size",
         f"set effective_batch_size={batch * steps * gpus}, or leave out one of the others",
+    )
+
+
+def _indivisible(config: Config, part: int) -> Iterator[Problem]:
+    wanted, given = config.effective_batch_size, config.batch_size or config.gradient_accumulation_steps
+    if given is None or wanted is None or wanted % part == 0:
+        return
+    key = "batch_size" if config.batch_size else "gradient_accumulation_steps"
+    yield Problem(
+        f"effective_batch_size {wanted} is no multiple of {key} {given} × {config.resources.gpus} GPU = {part}",
+        "effective_batch_size",
+        f"set effective_batch_size={max(1, wanted // part) * part}, or leave out {key}",
     )
 
 

@@ -20,6 +20,7 @@ PREFIX = "rp."
 
 MARKS: dict[str, str] = {
     "rp.batch_size": "batch_size",
+    "rp.effective_batch_size": "effective_batch_size",
     "rp.gradient_accumulation_steps": "gradient_accumulation_steps",
     "rp.lora_alpha": "lora.alpha",
     "rp.num_warmup_steps": "optimizer.num_warmup_steps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,10 @@ from runplan.plan import Request
 from runplan.sbatch import sbatch_options, value_problems
 
 _NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "communication connection failure")
+
+
+_PROGRAM = re.compile(r"^\w+: (?:fatal|error): ")
+"""How SLURM's commands begin what they complain about."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,17 @@ def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
         qos=associations.qos,
         max_submit_jobs=associations.max_submit_jobs,
         max_array_size=int(largest) if largest.isdigit() else None,
-        slow=tuple(f"{name}: {answer.failure}" for name, answer in answers.items() if answer.failure),
+        slow=_failures(answers),
     )
+
+
+def _failures(answers: Mapping[str, Answer]) -> tuple[str, ...]:
+    """Which commands did not answer, those with the same reason together."""
+    commands: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        if answer.failure:
+            commands.setdefault(_PROGRAM.sub("", answer.failure), []).append(name)
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in commands.items())
 
 
 def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, str]:

@@ -15,6 +15,8 @@ from runplan.facts import Architecture, Lengths
 if TYPE_CHECKING:
     from runplan.config import Resources
 
+EFFECTIVE_BATCH_SIZE = 16
+"""Of every run when nothing is set: models and ranks are compared at equal rows a step."""
 WARMUP_PART = 0.1
 WARMUP_MOST = 100  # torchtune's own default for fine-tuning (recipes/configs/llama3_2/1B_lora_single_device.yaml)
 VALIDATIONS_PER_EPOCH = 10
@@ -46,6 +48,7 @@ def make_workload(
     config: Config, architecture: Architecture, train: Lengths, validation: Lengths | None, dataset: str
 ) -> Workload:
     """The workload of a config whose trainer defaults are filled in; `packed=auto` counts as not packed."""
+    effective, accumulation = _batches(config)
     return Workload(
         trainer=config.trainer.name,
         trainer_version=config.trainer.version,
@@ -67,9 +70,9 @@ def make_workload(
         activation_checkpointing=bool(config.activation_checkpointing),
         compile=bool(config.compile),
         epochs=config.epochs,
-        effective_batch_size=config.effective_batch_size,
+        effective_batch_size=effective,
         batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        gradient_accumulation_steps=accumulation,
         activation_offloading=config.trainer.activation_offloading,
         max_steps_per_epoch=config.trainer.max_steps_per_epoch,
         validation_lengths=validation.cut(config.max_seq_len) if validation and config.validation else None,
@@ -81,6 +84,17 @@ def make_workload(
     )
 
 
+def _batches(config: Config) -> tuple[int, int | None]:
+    """(effective batch, accumulation): what the user set decides; a batch set alone means accumulation 1."""
+    batch, gpus = config.batch_size, config.resources.gpus
+    effective, accumulation = config.effective_batch_size, config.gradient_accumulation_steps
+    if batch is None:
+        return effective or EFFECTIVE_BATCH_SIZE, accumulation
+    if accumulation is None:
+        accumulation = max(1, effective // (batch * gpus)) if effective else 1
+    return batch * accumulation * gpus, accumulation
+
+
 @lru_cache(maxsize=256)
 def first_rows(lengths: Lengths, rows: int | None) -> Lengths:
     """`lengths.first(rows)`, remembered: a sweep asks the same for every run."""
@@ -90,18 +104,15 @@ def first_rows(lengths: Lengths, rows: int | None) -> Lengths:
 def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
     """The workload with `packed=auto` decided, and the reason in words."""
     if config.packed != "auto":
-        return workload, "set by the user"
+        return workload, f"{'on' if workload.packed else 'off'}: set by the user"
     packed, reason = choose_packed(
-        workload.lengths, workload.max_seq_len, _step_rows(workload), workload.epochs, config.estimator.minimum_steps
+        workload.lengths,
+        workload.max_seq_len,
+        workload.effective_batch_size,
+        workload.epochs,
+        config.estimator.minimum_steps,
     )
     return replace(workload, packed=packed), reason
-
-
-def _step_rows(workload: Workload) -> int:
-    """Sequences an optimizer step sees: what the user set, else the effective batch."""
-    if workload.batch_size is None:
-        return workload.effective_batch_size
-    return workload.batch_size * (workload.gradient_accumulation_steps or 1) * workload.gpus
 
 
 def copy_config(config: Config) -> Config:
@@ -117,6 +128,7 @@ def fill_sizes(config: Config, workload: Workload, sizing: Sizing) -> Config:
     made = copy_config(config)
     made.batch_size = sizing.batch_size
     made.gradient_accumulation_steps = sizing.gradient_accumulation_steps
+    made.effective_batch_size = sizing.batch_size * sizing.gradient_accumulation_steps * workload.gpus
     made.packed = workload.packed
     if config.lora.alpha is None:
         made.lora.alpha = 2 * config.lora.rank

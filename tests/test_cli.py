@@ -48,7 +48,7 @@ class Planner:
         return 0
 
     def resolve_mark(self, key: str, composed: Composed) -> object:
-        return {"batch_size": 4, "gradient_accumulation_steps": composed.config.effective_batch_size // 4}.get(key, 7)
+        return {"batch_size": 4, "gradient_accumulation_steps": 16 // (composed.config.batch_size or 4)}.get(key, 7)
 
 
 @pytest.fixture

@@ -112,8 +112,8 @@ def test_the_plan_never_changes_the_config_it_was_given():
 
 
 def test_all_problems_of_all_runs_are_raised_at_once():
-    bad = [composed({"model": "70B"}, resources="t4-16", dtype="fp32"), composed({"model": "8B"}, resources="t4-16", dtype="fp32"),
-           composed({"model": "1B"})]  # fmt: skip
+    small = {"resources": "t4-16", "dtype": "fp32"}
+    bad = [composed({"model": "70B"}, **small), composed({"model": "8B"}, **small), composed({"model": "1B"})]
     with pytest.raises(PlanError) as raised:
         plan(*bad)
     text = str(raised.value)

@@ -94,10 +94,15 @@ def test_all_at_once() -> None:
 
 
 def test_batch_that_the_user_set_must_multiply_to_the_effective_batch() -> None:
-    assert problems(batch_size=4, gradient_accumulation_steps=4) == []
-    assert problems(batch_size=4, gradient_accumulation_steps=3) == ["effective_batch_size"]
-    assert problems(batch_size=4, gradient_accumulation_steps=2, resources__gpus=2) == []
-    assert problems(batch_size=4) == []
+    wrong = ["effective_batch_size"]
+    assert problems(batch_size=4, gradient_accumulation_steps=4, effective_batch_size=16) == []
+    assert problems(batch_size=4, gradient_accumulation_steps=3, effective_batch_size=16) == wrong
+    assert problems(batch_size=4, gradient_accumulation_steps=2, resources__gpus=2, effective_batch_size=16) == []
+    assert problems(batch_size=4, effective_batch_size=16) == []
+    assert problems(batch_size=3, effective_batch_size=16) == wrong
+    assert problems(gradient_accumulation_steps=3, effective_batch_size=16) == wrong
+    assert problems(batch_size=4, gradient_accumulation_steps=3) == []
+    assert problems(batch_size=3) == []
 
 
 def test_no_adapters_at_all() -> None:

@@ -138,7 +138,7 @@ FORMS = [
     ("site.data_dir=${site.models_dir}/x", "site.models_dir=m1,m2"),
     ("dataset.n_words=100,200", "dataset.train_fraction=0.5,0.9"),
     ("batch_size=4,8", "gradient_accumulation_steps=null"),
-    ("batch_size=${effective_batch_size}",),
+    ("batch_size=${epochs}",),
     ("batch_size=4,${rp.batch_size:}",),
     ("dtype=bf16,fp32,null",),
     ("naming=full",),

@@ -73,7 +73,7 @@ def read_priors(
         logs = find_logs([search])
         found.update((log.path, (log, said)) for log, said in _fields(logs, index))
         index.save()
-    if not any(said for _, said in found.values()):
+    if not warnings and not any(said for _, said in found.values()):
         warnings += [f"no training log in {_count(len(found), 'file')} of priors.paths={list(paths)}"] if paths else []
     now = time.time()
     runs = tuple(_run(log, said, gpu, now) for log, said in join_disk_logs(found.values()))
