@@ -93,6 +93,7 @@ OUTSIDE_CALLS = {
 OUTSIDE_ALLOWED = {
     "locate": {"exists"},  # the function it is given
     "paths": {"is_dir"},  # the package's own folders: inside it, or beside it in a checkout
+    "recipe": {"is_file"},  # the function it is given
     "trainers.torchtune": {"read_text"},  # the recipes that the package ships
 }
 
