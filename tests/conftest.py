@@ -43,7 +43,8 @@ def slurm_silence() -> str:
         done = subprocess.run(["squeue", "-h"], capture_output=True, text=True, timeout=10, check=False)
     except subprocess.TimeoutExpired:
         return "needs SLURM: squeue did not answer within 10 s"
-    return f"needs SLURM: squeue says {done.stderr.strip()!r}" if done.returncode else ""
+    said = done.stderr.partition("\n")[0]
+    return f"needs SLURM: {said or 'squeue failed'}" if done.returncode else ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -26,8 +26,10 @@ EDGES = {
     "cli": "the verbs",
     "complaints": "what Hydra and the user's conf/ complain of, in our words",
     "compose": "calls Hydra's composition",
+    "exclusion": "leaves combinations out, as Hydra parsed them",
     "group": "reads, plans, writes",
     "help_text": "lists conf/",
+    "overrides": "parses override lines, with Hydra",
     "present": "what is there of a group",
     "priors.accounting": "asks sacct",
     "priors.command": "the verb `priors`",
@@ -91,6 +93,7 @@ OUTSIDE_CALLS = {
 OUTSIDE_ALLOWED = {
     "locate": {"exists"},  # the function it is given
     "paths": {"is_dir"},  # the package's own folders: inside it, or beside it in a checkout
+    "recipe": {"is_file"},  # the function it is given
     "trainers.torchtune": {"read_text"},  # the recipes that the package ships
 }
 
