@@ -41,7 +41,7 @@ demo: $(INSTALLED)
 	mkdir $(DEMO)
 	cp -R tasks $(DEMO)/tasks
 	cp -R tests/data/logs $(DEMO)/logs
-	cd $(DEMO) && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash ../examples/demo.sh
+	cd $(DEMO) && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash ../.ci/demo.sh
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

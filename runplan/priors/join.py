@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runplan.priors.files import LogFile
 from runplan.units import GB_PER_GIB
+
+if TYPE_CHECKING:
+    from runplan.priors.files import LogFile
 
 Fields = dict[str, Any]
 
