@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 # Parameters in billions, tied embeddings once: numel of the published checkpoints, embeddings and norms included.
 _PARAMS_B: Mapping[str, float] = {
@@ -81,6 +82,7 @@ _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
 _MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=1024)
 def gpu_key(text: str) -> str:
     """The key of `conf/resources` for a device name, or the text itself where that would be a guess.
 
@@ -114,6 +116,7 @@ def _canonical(name: str) -> str:
     return re.sub(r"^phi3_mini.*", "phi3_mini", flat)
 
 
+@lru_cache(maxsize=1024)
 def params_b(name: str | None) -> float | None:
     """Billions of parameters of a known model, by Hugging Face name or torchtune builder; None for others.
 
@@ -128,6 +131,7 @@ def params_b(name: str | None) -> float | None:
     return _PARAMS_B.get(re.sub(r"^meta_?", "", flat).replace("llama_3", "llama3").replace("llama_2", "llama2"))
 
 
+@lru_cache(maxsize=1024)
 def model_from_builder(component: str | None) -> str | None:
     """`llama3_2_1b` of `torchtune.models.llama3_2.lora_llama3_2_1b`; None for builders without a size."""
     if not component:
@@ -136,6 +140,7 @@ def model_from_builder(component: str | None) -> str | None:
     return name if params_b(name) is not None or re.search(r"\d+b(?:_|$)", name) else None
 
 
+@lru_cache(maxsize=1024)
 def model_from_path(path: str | None) -> str | None:
     """The folder of a checkpoint where its name is that of a model: it says its size or is known."""
     if not path:
