@@ -20,7 +20,7 @@ _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}\| *" + _TIMES)
 
 TUNE_PAUSES = (b"heckpoint", b"alidation")
-_PROBES = 12
+_PROBES = 9
 _PROBE_BYTES = 1000
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
@@ -82,7 +82,7 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     step = max(1, (end - start) // (probes + 1))
     places = range(start + step, end - _PROBE_BYTES, step)
     draws.extend(one for at in places for one in islice(_draws(data, at, at + _PROBE_BYTES), 1))
-    draws.extend(_draws(data, max(start, end - _PROBE_BYTES * 3 // 4), end))
+    draws.extend(_draws(data, max(start, end - _PROBE_BYTES // 2), end))
     return _ordered(draws)
 
 
