@@ -51,6 +51,17 @@ def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) ->
     ]
 
 
+def check_seeds(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Problem]:
+    """What seeds do not replicate, where they are a factor: torchtune 0.6.1 always seeds its sampler with 0.
+
+    Source: `DistributedSampler(..., seed=0)` in recipes/lora_finetune_single_device.py.
+    """
+    if "seed" not in factors or not any(run.sizing and run.config.trainer.name == "torchtune" for run in runs):
+        return []
+    what = "seeds change the adapters' start and dropout, but torchtune shuffles the rows alike under every seed"
+    return [Problem(what, "seed", "read replicates as replicates of the start, not of the order of rows")]
+
+
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
     return ", ".join(names[:SHOWN_RUNS]) + more

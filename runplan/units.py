@@ -86,10 +86,10 @@ def parse_memory_gib(text: str) -> float:
 
 
 def short_time(time_s: float) -> str:
-    """A duration as a person says it: `45s`, `16min`, `2h 05min`, `3d 4h`."""
+    """A duration as a person says it, rounded up: `45s`, `16min`, `2h 05min`, `3d 4h`."""
     if math.ceil(time_s) < MINUTE_S:
         return f"{math.ceil(time_s)}s"
-    minutes = round(time_s / MINUTE_S)
+    minutes = math.ceil(time_s / MINUTE_S - 1e-9)
     if minutes < 60:
         return f"{minutes}min"
     hours, minutes = divmod(minutes, 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from runplan.estimate.workload import Interval
-from runplan.group_checks import check_budget, check_effective_batch
+from runplan.group_checks import check_budget, check_effective_batch, check_seeds
 
 
 def run(name, hours=1.0, batch=16, accumulation=1, gpus=1):
@@ -13,7 +13,7 @@ def run(name, hours=1.0, batch=16, accumulation=1, gpus=1):
         name=name,
         gpu_hours=Interval(hours, 2 * hours),
         sizing=SimpleNamespace(batch_size=batch, gradient_accumulation_steps=accumulation),
-        config=SimpleNamespace(resources=SimpleNamespace(gpus=gpus)),
+        config=SimpleNamespace(resources=SimpleNamespace(gpus=gpus), trainer=SimpleNamespace(name="torchtune")),
     )
 
 
@@ -37,3 +37,8 @@ def test_effective_batches_that_differ_are_said_unless_they_are_the_factor():
     assert "8 in b" in problem.what
     assert check_effective_batch(runs, ["batch_size"]) == []
     assert check_effective_batch([run("a"), run("b", batch=8, accumulation=2)], ["model"]) == []
+
+
+def test_what_seeds_do_not_replicate_is_said_where_they_are_a_factor():
+    assert "shuffles the rows alike" in check_seeds([run("a"), run("b")], ["seed"])[0].what
+    assert check_seeds([run("a")], ["model"]) == []

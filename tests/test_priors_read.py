@@ -366,3 +366,11 @@ def test_index_forgets_logs_that_are_gone(tmp_path):
     index.load()
     index.save()
     assert not (tmp_path / "priors").exists()
+
+
+def test_a_glob_that_matches_is_no_warning(tmp_path, no_sacct):
+    (tmp_path / "ck-out-a").mkdir()
+    (tmp_path / "ck-out-a" / "slurm-1.out").write_text(tune_log())
+    read = read_priors(["ck-out-*/slurm-*.out"], None, tmp_path / "cache", tmp_path)
+    assert (len(read.runs), read.warnings) == (1, ())
+    assert read_priors(["none-*/x.out"], None, tmp_path / "cache", tmp_path).warnings != ()

@@ -98,6 +98,7 @@ def test_memory_is_asked_for_in_full(gib):
         (0, "0s"),
         (44.2, "45s"),
         (59.5, "1min"),
+        (921.7, "16min"),
         (960, "16min"),
         (3599, "1h 00min"),
         (7500, "2h 05min"),

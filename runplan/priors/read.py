@@ -89,6 +89,8 @@ def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[s
         if whole.exists():
             continue
         if is_pattern(path) or path in optional:
+            if is_pattern(path) and find_logs([str(whole)]):
+                continue
             warnings.append(f"priors.paths: nothing at {whole}")
         else:
             problems.append(

@@ -225,13 +225,14 @@ def _targets(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _dataset(flat: Mapping[str, Any]) -> str | None:
-    """The data file where there is one, else the dataset's source or builder."""
+    """The data file where there is one, else the dataset's label, source or builder."""
     files = flat.get("dataset.data_files")
     source = _text(files) or (_text(files[0]) if isinstance(files, list) and files else None)
     if source:
         return source
     component = _text(flat.get("dataset._component_"))
-    return _text(flat.get("dataset.source")) or (component.rsplit(".", 1)[-1] if component else None)
+    said = _text(flat.get("dataset_label")) or _text(flat.get("dataset.source"))
+    return said or (component.rsplit(".", 1)[-1] if component else None)
 
 
 def setup_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
