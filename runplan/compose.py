@@ -180,7 +180,7 @@ def refuse_hydra_groups(choices: Mapping[str, Any]) -> None:
     if choices.get("hydra/launcher", "basic") != "basic":
         what = f"hydra/launcher={choices['hydra/launcher']} is not used: runplan writes first, then submits the group"
         problems.append(
-            Problem(what, "hydra/launcher", "choose submit=sbatch, submit=submitit or submit=local instead")
+            Problem(what, "hydra/launcher", "choose submit=sbatch instead")
         )
     if choices.get("hydra/sweeper", "runplan") != "runplan":
         what = f"hydra/sweeper={choices['hydra/sweeper']} cannot replace runplan's, which plans the sweep as a whole"

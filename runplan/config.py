@@ -54,8 +54,6 @@ class Via(Enum):
 
     none = "none"
     sbatch = "sbatch"
-    submitit = "submitit"
-    local = "local"
 
 
 class Naming(Enum):
@@ -327,7 +325,7 @@ class Submit:
     """How the group is submitted after writing."""
 
     via: Via = MISSING
-    """`none`, `sbatch`, `submitit` or `local`."""
+    """`none` or `sbatch`."""
 
 
 @dataclass

@@ -3,11 +3,9 @@
     RunplanError            exit code 1 unless a subclass says otherwise
     ├── ConfigError         a key, value or choice is wrong                     exit 2
     ├── PlanError           runs that cannot be planned; carries all problems   exit 1
-    ├── NotReadyError       something the runs need is missing                  exit 3
     ├── RenderError         a template asks for what the plan does not have
     ├── StoreError          the group cannot be written or read as asked
-    ├── SubmitError         the scheduler refused or did not answer
-    └── CollectError        results cannot be read
+    └── SubmitError         the scheduler refused or did not answer
 
 Exceptions carry facts as attributes, make their own sentence and print nothing.
 """
@@ -69,12 +67,6 @@ class PlanError(RunplanError):
         super().__init__("\n".join([head, *("  " + str(p).replace("\n", "\n  ") for p in self.problems)]))
 
 
-class NotReadyError(RunplanError):
-    """The group is planned, but something it needs is missing."""
-
-    exit_code = 3
-
-
 class RenderError(RunplanError):
     """A template and the plan do not fit together."""
 
@@ -85,7 +77,3 @@ class StoreError(RunplanError):
 
 class SubmitError(RunplanError):
     """The scheduler refused, or did not answer."""
-
-
-class CollectError(RunplanError):
-    """Results are there but cannot be read."""

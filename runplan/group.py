@@ -100,12 +100,8 @@ def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
 
 
 def _check_constant(composed: Sequence[Composed]) -> None:
-    """Keys that belong to the whole group cannot differ between its runs, and what submits it must be there."""
+    """Keys that belong to the whole group cannot differ between its runs."""
     problems = []
-    via = composed[0].config.submit.via
-    if via not in {Via.none, Via.sbatch}:
-        what = f"submit={via.value} is not there yet, nothing was written"
-        problems.append(Problem(what, "submit", "use submit=sbatch, or submit=none and ./submit_all.sh"))
     for key in GROUP_KEYS:
         levels = {repr(_value(item.config, key)) for item in composed}
         if len(levels) > 1:

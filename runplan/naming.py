@@ -62,11 +62,6 @@ def control_names(composed: Sequence[Composed], taken: Collection[str] = ()) -> 
     return _unique(raws, taken)
 
 
-def control_name(composed: Composed) -> str:
-    """The name of a control that is the only one: `1B_base`."""
-    return control_names([composed])[0]
-
-
 def control_key(composed: Composed) -> Hashable:
     """What decides whether two combinations share a control: base model, evaluation, prompts and test data.
 

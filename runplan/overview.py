@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -279,8 +279,3 @@ def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
         head = Item("The runs are not ready. First get what is missing, then submit:", "!")
         blocks = [head, *([Commands(fixes)] if fixes else []), *blocks]
     return tuple(blocks)
-
-
-def table_rows(table: Table, limit: int | None) -> Sequence[tuple[str, ...]]:
-    """The rows to show: all of them, or the first `limit`."""
-    return table.rows if limit is None else table.rows[:limit]

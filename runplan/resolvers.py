@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from runplan.plan import Composed
 
-PREFIX = "rp."
-
 MARKS: dict[str, str] = {
     "rp.batch_size": "batch_size",
     "rp.effective_batch_size": "effective_batch_size",

@@ -102,12 +102,6 @@ def test_an_unwritable_output_is_one_clear_error(here, capsys):
     assert "Traceback" not in error
 
 
-def test_submitting_through_what_is_not_there_is_refused_before_writing(here, capsys):
-    assert run(*TINY, "submit=local") == 2
-    assert "submit=sbatch" in capsys.readouterr().err
-    assert not (here / "outputs").exists()
-
-
 def test_marks_resolve_when_hydra_shows_the_config(here, capsys):
     run("--cfg", "job", "--resolve", *TINY[:4], "lora.rank=4")
     shown = capsys.readouterr().out

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import Naming
-from runplan.naming import LONGEST, control_key, control_name, control_names, run_names, safe_name
+from runplan.naming import LONGEST, control_key, control_names, run_names, safe_name
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_controls_are_one_a_base_model_and_evaluation():
         {"model": ["1B", "3B"], "lora.rank": [4, 64], "optimizer.lr": [1e-5, 1e-4], "seed": [1, 2], "epochs": [1, 2]}
     )
     assert len({control_key(one) for one in composed}) == 2
-    assert control_name(composed[0]) == "1B_base"
+    assert control_names(composed[:1])[0] == "1B_base"
 
 
 @pytest.mark.parametrize(
