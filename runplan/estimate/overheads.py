@@ -125,7 +125,7 @@ def learn_overheads(
 
 
 RESERVED_PACKED = 1.04
-"""Fixed shapes: the caching allocator finds a fitting block again (PHYSICS of recorded rows: 1.04)."""
+"""Fixed shapes: the caching allocator finds a fitting block again (1.04 in recorded runs)."""
 RESERVED_MEAN = 1.10
 """Batches of changing length: blocks fit worse (1.05 to 1.3 in recorded rows)."""
 

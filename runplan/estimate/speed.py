@@ -32,7 +32,7 @@ class Constants(NamedTuple):
 SPREAD_SHARED = Constants(0.18, 0.20, 0.30, 0.40)
 """Standard deviation that all GPUs share: this model's own error and the versions of torch and driver."""
 SPREAD_OWN = Constants(0.15, 0.15, 0.35, 0.40)
-"""Standard deviation of one GPU type and cluster around that (PHYSICS of clusters: 10-18 % for one GPU name)."""
+"""Standard deviation of one GPU type and cluster around that (10-18 % between clusters for one GPU name)."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ JSON_KEYS = (
     "tokens_per_s",
     "startup_s", "first_step_s", "checkpoint_s", "wall_s", "peak_memory_gib", "init_memory_gib", "state", "reason",
 )  # fmt: skip
-"""Keys of a record in the order they are printed: DESIGN's contract; a key may be added, never renamed."""
+"""Keys of a record in the order they are printed: a contract; a key may be added, never renamed."""
 
 _DEFAULT = "outputs"
 
