@@ -63,11 +63,11 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
     workload, sizing = sized.workload, sized.sizing
     options = []
     if workload.batch_size is not None and sizing.largest_batch_size >= 1:
-        options.append(f"batch_size={sizing.largest_batch_size} gradient_accumulation_steps=N fits")
+        options.append(f"batch_size={sizing.largest_batch_size} (the largest that fits)")
     if not workload.activation_checkpointing:
         options.append("activation_checkpointing=true")
-    if not workload.packed or workload.max_seq_len > workload.lengths.longest:
-        options.append("a smaller max_seq_len")
+    longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
+    options.append(f"a max_seq_len below {longest}")
     bigger = [
         f"resources={name} ({gpu.memory_gib:.0f} GiB)"
         for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runplan.errors import Problem
+from runplan.units import short_hours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +20,37 @@ def check_budget(runs: Sequence[PlannedRun], gpu_hours: Interval, budget: float 
     """A risk when the group's GPU-hours exceed the budget, with the dearest runs to drop so that it fits."""
     if budget is None or gpu_hours.p95 <= budget:
         return []
-    what = f"the group needs {gpu_hours.p50:.1f} GPU-hours (p95 {gpu_hours.p95:.1f}), the budget is {budget:.1f}"
+    needed = f"{short_hours(gpu_hours.p50)} GPU-hours (p95 {short_hours(gpu_hours.p95)})"
+    what = f"the group needs {needed}, the budget is {short_hours(budget)}"
     dropped, left = [], gpu_hours.p50
     for run in sorted(runs, key=lambda run: run.gpu_hours.p50, reverse=True):
         if left <= budget:
             break
         dropped.append(run.name)
         left -= run.gpu_hours.p50
-    fix = f"without {_some(dropped)} it needs {left:.1f}" if dropped else "it fits at p50; keep a reserve"
+    if len(dropped) == len(runs):
+        fix = "even its cheapest run needs more: use fewer epochs or rows, or a larger budget"
+    elif dropped:
+        fix = f"without {_some(dropped)} it needs {short_hours(left)}"
+    else:
+        fix = "it fits at p50; keep a reserve"
     return [Problem(what, "budget.gpu_hours", fix)]
+
+
+def check_leaks(runs: Sequence[PlannedRun]) -> list[Problem]:
+    """A risk for each dataset of which validation or test rows are training rows, too."""
+    datasets = {run.dataset.path: run.dataset for run in runs if run.config.train and run.dataset}
+    return [
+        Problem(
+            f"{rows} of {dataset.rows(role)} {role} rows of {dataset.path} are {first} rows, too: "
+            "they measure what was learnt by heart",
+            "dataset.path",
+            "take them out of one of the two splits",
+        )
+        for dataset in datasets.values()
+        for (first, role), rows in dataset.leaks.items()
+        if first == "train"
+    ]
 
 
 def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Problem]:

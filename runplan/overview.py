@@ -9,7 +9,7 @@ from typing import Any
 
 from runplan.design import design_title
 from runplan.naming import level_text
-from runplan.units import short_time
+from runplan.units import short_hours, short_time
 
 LABELS = {
     "model": "Model",
@@ -189,13 +189,8 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     hours = document["totals"]["gpu_hours"]
     blocks = [Fact(name, by_model(trained, value)) for name, value in _CONFIGURATION.items()] if trained else []
-    total = f"{_hours(hours['p50'])} (p95 {_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
+    total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     return (*blocks, Fact("Total GPU hours", total))
-
-
-def _hours(hours: float) -> str:
-    """GPU-hours with one decimal, small ones with two digits that count."""
-    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {

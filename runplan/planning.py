@@ -21,7 +21,7 @@ from runplan.estimate.workload import Gpu, Interval
 from runplan.evaluations import plan_cells
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
-from runplan.group_checks import check_budget, check_effective_batch, check_seeds, merge_risks
+from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_seeds, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.record import PriorRun
@@ -90,6 +90,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     risks += check_budget(runs, hours, composed[0].config.budget.gpu_hours)
     risks += check_effective_batch(runs, tuple(design.factors))
     risks += check_seeds(runs, tuple(design.factors))
+    risks += check_leaks(runs)
     return Plan(
         group=group,
         directory=directory,
@@ -169,11 +170,13 @@ class _Planner:
             return _Planned(self._evaluated(composed, name, place, RunType.eval_only))
         recipe = choose_recipe(config)
         sized = self._size(config, model.architecture, place)
-        found = [recipe, sized, *setting_problems(config, model.architecture)]
-        problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)]
-        problems += check_run(config, self.world.facts, place, name)
-        if isinstance(sized, Problem) or isinstance(recipe, Problem):
-            return _Planned(None, tuple(problems))
+        data = check_run(config, self.world.facts, place, name)
+        found = [recipe, *setting_problems(config, model.architecture)]
+        problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)] + data
+        if isinstance(sized, Problem) or self._is_broken(place):
+            # what a broken dataset would lead to (no rows, no steps) says nothing that `data` does not
+            lacking = [replace(sized, run=name)] if isinstance(sized, Problem) and not self._is_broken(place) else []
+            return _Planned(None, tuple(problems + lacking))
         limit_s = self._limit_s(config)
         partition = f"partition {config.resources.partition or '(default)'}"
         impossible, risks = judge(
@@ -187,7 +190,7 @@ class _Planner:
             ),
         )
         problems += [replace(problem, run=name) for problem in impossible]
-        if problems:
+        if problems or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))
         fill_request(sized.config, sized.sizing.time_s.p95, _host_memory_gib(sized), limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
@@ -226,6 +229,9 @@ class _Planner:
         if isinstance(sizing, Problem):
             return sizing
         return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
+
+    def _is_broken(self, place: Place) -> bool:
+        return self.world.facts.datasets[place.dataset].status is Status.invalid
 
     def _lengths(self, place: Place, role: str) -> Lengths | None:
         return self.world.facts.lengths.get(place.lengths[role])

@@ -138,14 +138,17 @@ def _batch(config: Config) -> Iterator[Problem]:
 
 
 def _indivisible(config: Config, part: int) -> Iterator[Problem]:
-    wanted, given = config.effective_batch_size, config.batch_size or config.gradient_accumulation_steps
-    if given is None or wanted is None or wanted % part == 0:
+    wanted, gpus = config.effective_batch_size, config.resources.gpus
+    if wanted is None or wanted % part == 0:
         return
+    given = config.batch_size or config.gradient_accumulation_steps
     key = "batch_size" if config.batch_size else "gradient_accumulation_steps"
+    of = f"{key} {given} × {gpus} GPU{'s' * (gpus > 1)} = {part}" if given else f"{gpus} GPUs"
+    other = f"leave out {key}" if given else "change resources.gpus"
     yield Problem(
-        f"effective_batch_size {wanted} is no multiple of {key} {given} × {config.resources.gpus} GPU = {part}",
+        f"effective_batch_size {wanted} is no multiple of {of}",
         "effective_batch_size",
-        f"set effective_batch_size={max(1, wanted // part) * part}, or leave out {key}",
+        f"set effective_batch_size={max(1, wanted // part) * part}, or {other}",
     )
 
 

@@ -112,3 +112,8 @@ def short_number(value: float) -> str:
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     mantissa = str(digits[0]) + ("." if len(digits) > 1 else "") + "".join(map(str, digits[1:]))
     return f"{'-' * sign}{mantissa}e{int(exponent) + len(digits) - 1}"
+
+
+def short_hours(hours: float) -> str:
+    """Hours with one decimal, small ones with two digits that count: `12.3`, `0.049`."""
+    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"

@@ -154,7 +154,8 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
     if dataset.status in {Status.invalid, Status.unchecked}:
         for finding in dataset.findings:
             if finding.status is dataset.status:
-                yield Problem(f"{dataset.path} {finding.detail}", "dataset.path", finding.fix)
+                fix = finding.fix or "mend the file, or name another with dataset.path"
+                yield Problem(f"{dataset.path}: {finding.detail}", "dataset.path", fix)
         return
     if not dataset.splits or not config.train:
         return

@@ -111,6 +111,7 @@ def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
         workload.effective_batch_size,
         workload.epochs,
         config.estimator.minimum_steps,
+        workload.gpus,
     )
     return replace(workload, packed=packed), reason
 

@@ -84,4 +84,6 @@ def test_packing_is_chosen_unless_too_few_steps_are_left():
     assert not packed
     assert "fewer than 50" in why
     assert steps.choose_packed(ROWS, 2048, 16, 4, 50)[0]
+    few = Lengths(((100, 300),))  # a GPU of 8 gets 38 of 300 rows: 19 batches of 2, where one GPU has 18 of 16
+    assert steps.choose_packed(few, 2048, 16, 1, 50, gpus=8)[1].endswith("(unpacked: 19)")
     assert steps.choose_packed(Lengths(()), 2048, 16, 4, 50)[0] is False

@@ -52,7 +52,7 @@ def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above
     assert between.problem is None
     assert "risk" in between.risk.what
     assert above.problem is not None
-    assert "batch_size=16" in above.problem.fix
+    assert "batch_size=16 (the largest that fits)" in above.problem.fix
 
 
 def test_fewer_rows_than_a_step_is_impossible():

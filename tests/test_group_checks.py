@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from runplan.estimate.workload import Interval
-from runplan.group_checks import check_budget, check_effective_batch, check_seeds
+from runplan.facts import DatasetFacts, Split, Status
+from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_seeds
 
 
 def run(name, hours=1.0, batch=16, accumulation=1, gpus=1):
@@ -23,6 +24,22 @@ def test_over_budget_names_the_dearest_runs_to_drop():
     assert "12.0 GPU-hours (p95 16.0)" in problem.what
     assert "5.0" in problem.what
     assert "without 8B it needs 4.0" in problem.fix
+
+
+def test_a_budget_below_the_smallest_run_is_not_met_by_dropping_everything():
+    (problem,) = check_budget([run("1B", 0.04), run("3B", 0.05)], Interval(0.09, 0.15), 0.001)
+    assert problem.what == "the group needs 0.09 GPU-hours (p95 0.15), the budget is 0.001"
+    assert "even its cheapest run needs more" in problem.fix
+
+
+def test_rows_shared_with_training_are_a_risk_said_once_a_dataset():
+    splits = {"train": Split("train", 90), "validation": Split("validation", 15), "test": Split("test", 3)}
+    leaks = {("train", "validation"): 5, ("validation", "test"): 2}
+    data = DatasetFacts("/data/words.json", Status.ok, splits=splits, leaks=leaks)
+    runs = [SimpleNamespace(dataset=data, config=SimpleNamespace(train=True)) for _ in range(3)]
+    (problem,) = check_leaks(runs)
+    assert problem.what.startswith("5 of 15 validation rows of /data/words.json are train rows, too")
+    assert check_leaks([SimpleNamespace(dataset=data, config=SimpleNamespace(train=False))]) == []
 
 
 def test_within_budget_or_without_one_says_nothing():

@@ -124,6 +124,27 @@ def test_all_problems_of_all_runs_are_raised_at_once():
     assert "GiB" in text
 
 
+def test_a_run_says_what_is_wrong_with_its_recipe_and_its_memory_at_once():
+    with pytest.raises(PlanError) as raised:
+        plan(composed({"model": "70B"}, resources="t4-16", dtype="fp32", recipe="lora_finetune_distributed"))
+    assert {problem.where for problem in raised.value.problems} == {"recipe", "resources, max_seq_len"}
+
+
+def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows():
+    run = composed()
+    known = world([run], status=Status.invalid)
+    ((path, broken),) = known.facts.datasets.items()
+    finding = Finding(Status.invalid, "is not JSON: line 1")
+    for lengths in (known.facts.lengths, {}):
+        datasets = {path: replace(broken, findings=(finding,), splits={})}
+        facts = replace(known.facts, datasets=datasets, lengths=lengths)
+        with pytest.raises(PlanError) as raised:
+            make_plan("words", "/out/words", "model=1B", [run], replace(known, facts=facts))
+        (problem,) = raised.value.problems
+        assert problem.what == f"{broken.path}: is not JSON: line 1"
+        assert problem.fix
+
+
 def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():
     slow = composed(epochs=40)
     needed = plan(slow).runs[0].sizing.time_s

@@ -101,6 +101,8 @@ def test_batch_that_the_user_set_must_multiply_to_the_effective_batch() -> None:
     assert problems(batch_size=4, effective_batch_size=16) == []
     assert problems(batch_size=3, effective_batch_size=16) == wrong
     assert problems(gradient_accumulation_steps=3, effective_batch_size=16) == wrong
+    assert problems(effective_batch_size=6, resources__gpus=4) == wrong
+    assert problems(effective_batch_size=8, resources__gpus=4) == []
     assert problems(batch_size=4, gradient_accumulation_steps=3) == []
     assert problems(batch_size=3) == []
 

@@ -195,7 +195,7 @@ def test_duplicates_empty_rows_and_leaks_are_counted(tmp_path):
 def test_rows_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path, row, said):
     facts = read_dataset(write(tmp_path, {"train": [*GOOD["train"], row, row]}), a_dataset())
     assert facts.status is Status.invalid
-    assert f"2 of 5 train rows, first row 3 (from 0), each {said}" in details(facts)
+    assert f"2 of 5 train rows, first train row 3 (from 0), each {said}" in details(facts)
 
 
 def test_unknown_columns_are_listed_with_the_keys_that_name_them(tmp_path):
@@ -204,6 +204,13 @@ def test_unknown_columns_are_listed_with_the_keys_that_name_them(tmp_path):
         read_dataset(path, a_dataset()).findings[0].fix
     )
     assert read_dataset(path, a_dataset(input_column="question", output_column="answer")).status is Status.ok
+
+
+def test_one_fault_of_several_splits_is_said_once_with_the_type_that_fits(tmp_path):
+    row = {"messages": [{"role": "user", "content": "a"}]}
+    (finding,) = read_dataset(write(tmp_path, {"train": [row] * 3, "test": [row] * 2}), a_dataset()).findings
+    assert finding.detail.startswith("3 of 3 train rows, 2 of 2 test rows, first train row 0 (from 0), each has no")
+    assert finding.fix.endswith("or dataset.type=chat fits them")
 
 
 def test_chat_rows(tmp_path):

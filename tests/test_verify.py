@@ -256,7 +256,7 @@ def test_more_rows_than_there_are_name_both_numbers():
 def test_a_broken_dataset_is_a_problem_a_missing_one_is_not():
     broken = a_dataset(status=Status.invalid, findings=(Finding(Status.invalid, "is not JSON: line 1", "mend it"),))
     (problem,) = problems(make_config(), dataset=broken)
-    assert (problem.what, problem.fix) == ("/data/words.json is not JSON: line 1", "mend it")
+    assert (problem.what, problem.fix) == ("/data/words.json: is not JSON: line 1", "mend it")
     missing = a_dataset(status=Status.missing, splits={}, fields={})
     assert problems(make_config(), dataset=missing) == []
 

@@ -103,17 +103,22 @@ def longest_sequence(lengths: Lengths, max_seq_len: int, packed: bool) -> int:
 
 
 def choose_packed(
-    lengths: Lengths, max_seq_len: int, effective_batch_size: int, epochs: int, minimum_steps: int
+    lengths: Lengths, max_seq_len: int, effective_batch_size: int, epochs: int, minimum_steps: int, gpus: int = 1
 ) -> tuple[bool, str]:
     """Whether to pack (`packed=auto`), and why: yes, unless it leaves fewer than `minimum_steps` optimizer steps."""
     if not lengths.rows:
         return False, "off: the rows of the dataset are not known"
     packs = packed_rows(lengths, max_seq_len)
-    packed = optimizer_steps(packs, effective_batch_size).total(epochs)
-    plain = optimizer_steps(lengths.rows, effective_batch_size).total(epochs)
+    rows_a_gpu = max(1, effective_batch_size // gpus)
+    packed = optimizer_steps(packs, rows_a_gpu, gpus).total(epochs)
+    plain = optimizer_steps(lengths.rows, rows_a_gpu, gpus).total(epochs)
     if packed < minimum_steps:
         return False, (
-            f"off: {packs:,} packs of {max_seq_len} tokens would leave {packed} optimizer steps, fewer than "
+            f"off: {packs:,} packs of {max_seq_len} tokens would leave {_steps(packed)}, fewer than "
             f"{minimum_steps} (unpacked: {plain:,})"
         )
-    return True, f"on: {lengths.rows:,} rows make {packs:,} packs of {max_seq_len} tokens, {packed:,} optimizer steps"
+    return True, f"on: {lengths.rows:,} rows make {packs:,} packs of {max_seq_len} tokens, {_steps(packed)}"
+
+
+def _steps(number: int) -> str:
+    return f"{number:,} optimizer step{'s' * (number != 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -160,20 +161,21 @@ def _usable_texts(rows: Rows, dataset: Dataset) -> dict[str, list[tuple[str, ...
 
 
 def _bad_rows(rows: Rows, dataset: Dataset) -> list[Finding]:
-    """One finding a split and kind of fault: how many rows, which is the first, what columns there are."""
-    findings = []
+    """One finding a kind of fault: how many rows of each split, which is the first, what columns there are."""
+    faults: dict[str, Counter[str]] = {}
+    first: dict[str, tuple[str, int]] = {}
     for role, split in rows.splits.items():
-        faults: Counter[str] = Counter()
-        first: dict[str, int] = {}
         for i, row in enumerate(split):
             fault = row_texts(row, dataset)
             if isinstance(fault, str):
-                faults[fault] += 1
-                first.setdefault(fault, i)
-        for fault, number in faults.items():
-            who = f"{number} of {len(split)} {role} rows" if len(split) > 1 else f"the {role} row"
-            detail = f"{who}, first row {first[fault]} (from 0), each {fault}"
-            findings.append(Finding(Status.invalid, detail, _columns_fix(split[first[fault]], dataset)))
+                faults.setdefault(fault, Counter())[role] += 1
+                first.setdefault(fault, (role, i))
+    findings = []
+    for fault, numbers in faults.items():
+        who = ", ".join(f"{number} of {len(rows.splits[role])} {role} rows" for role, number in numbers.items())
+        role, i = first[fault]
+        detail = f"{who}, first {role} row {i} (from 0), each {fault}"
+        findings.append(Finding(Status.invalid, detail, _columns_fix(rows.splits[role][i], dataset)))
     return findings
 
 
@@ -186,7 +188,9 @@ def _columns_fix(row: Any, dataset: Dataset) -> str:
         DatasetType.text: "dataset.text_column",
     }[dataset.type]
     columns = ", ".join(map(repr, list(row)[:6])) or "none"
-    return f"its columns are {columns}; name them with {keys}, or choose another dataset.type"
+    fitting = [kind for kind in DatasetType if not isinstance(row_texts(row, replace(dataset, type=kind)), str)]
+    other = f"dataset.type={fitting[0].value} fits them" if fitting else "choose another dataset.type"
+    return f"its columns are {columns}; name them with {keys}, or {other}"
 
 
 def _empty(values: Sequence[tuple[str, ...]]) -> int:
