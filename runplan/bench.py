@@ -85,9 +85,11 @@ class Workshop:
         self.axes = axes
         self._given = given
         self._benches: dict[tuple[str, ...], Bench] = {}
-        scalars = [axis for axis in axes if not composer.chooses_group(axis.levels[0][0])]
-        constant = [override for axis in scalars if not axis.swept for override in axis.levels[0]]
-        varying = [override for axis in scalars if axis.swept for override in axis.levels[0]]
+        # A swept group may have levels that choose an option and levels that merge values: lora=dora,{rank:4}.
+        swept = [override for axis in axes if axis.swept for level in axis.levels for override in level]
+        fixed = [override for axis in axes if not axis.swept for override in axis.levels[0]]
+        constant = [override for override in fixed if not composer.chooses_group(override)]
+        varying = {o.key_or_group: o for o in swept if not composer.chooses_group(o)}.values()
         self.ordered = any(_overlap(a, b) for a in constant for b in varying)
         """Whether a constant says something about a swept key, so that all go on in order of the command line."""
         self._constant = [] if self.ordered else constant

@@ -46,7 +46,7 @@ def _is_hydra(default: InputDefault) -> bool:
 class _ReadOnce(IConfigRepository):
     """A repository that reads each file once and takes what concerns Hydra itself out of it."""
 
-    def __init__(self, inner: CachingConfigRepository, primary: str) -> None:
+    def __init__(self, inner: IConfigRepository, primary: str) -> None:
         self._inner = inner
         self._primary = primary
         self._found: dict[str, ConfigResult | None] = {}
@@ -118,9 +118,8 @@ class Composer:
         """Compose the config `primary`; with `hydra_lines`, along the `hydra.searchpath` of these and of `primary`."""
         self._loader = loader
         self._primary = primary
-        if hydra_lines is None:
-            inner = CachingConfigRepository(loader.repository)
-        else:
+        inner: IConfigRepository = loader.repository
+        if hydra_lines is not None:
             _, inner = loader._parse_overrides_and_create_caching_repo(primary, list(hydra_lines))
         self._files = _ReadOnce(inner, primary)
         self._bases: dict[tuple[str, ...], Base] = {}

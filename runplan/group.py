@@ -21,6 +21,8 @@ from runplan.units import GIB
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jinja2 import Environment
+
     from runplan.config import Config
     from runplan.plan import Composed, Plan
     from runplan.planning import World
@@ -129,22 +131,32 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
     return GroupPlace(name, root / name, command)
 
 
+def _templates() -> Environment:
+    from runplan.compiled import CompiledTemplates  # noqa: PLC0415 - start-up time
+    from runplan.render import environment  # noqa: PLC0415
+
+    return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"))
+
+
 def _show(plan: Plan, *, overwrite: bool) -> int:
     """Everything but the deed: what writing would change or refuse is said, too."""
-    from runplan.render import environment, render  # noqa: PLC0415 - start-up time
+    from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
     from runplan.store import compare_group  # noqa: PLC0415
 
-    print_summary(plan, compare_group(plan, render(plan, environment(TEMPLATES_DIR)), overwrite=overwrite))
+    print_summary(
+        plan,
+        compare_group(plan, render(plan, _templates()), overwrite=overwrite),
+    )
     return 0
 
 
 def _write(plan: Plan, config: Config) -> int:
-    from runplan.render import environment, render  # noqa: PLC0415 - start-up time
+    from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
-    result = write_group(plan, render(plan, environment(TEMPLATES_DIR)), overwrite=config.overwrite)
+    result = write_group(plan, render(plan, _templates()), overwrite=config.overwrite)
     print_summary(plan, result)
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
         return NOT_READY

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from runplan import yaml_text
 from runplan.document import plan_csv, plan_json
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 
 @cache
-def environment(templates_dir: Path) -> Environment:
-    """Templates under a folder: strict about names, with `| sh` for shell words and `| yaml` for YAML scalars."""
+def environment(templates_dir: Path, compiled: BytecodeCache | None = None) -> Environment:
+    """Templates under a folder: strict about names, with `| sh` for shell words and `| yaml` for YAML scalars.
+
+    Args:
+        templates_dir: folder of the templates.
+        compiled: where compiled templates are kept for the next call; None keeps none.
+    """
     made = Environment(
         loader=FileSystemLoader(templates_dir),
         undefined=StrictUndefined,
+        bytecode_cache=compiled,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -81,7 +81,9 @@ def _make_hydra_known(config: DictConfig) -> None:
 
 def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], lines: frozenset[str]) -> Base | None:
     """Hydra's composition as a base, if all runs share its groups and its constants may go on first."""
-    groups_vary = any(axis.swept and composer.chooses_group(axis.levels[0][0]) for axis in branch)
+    groups_vary = any(
+        composer.chooses_group(override) for axis in branch if axis.swept for level in axis.levels for override in level
+    )
     constants = {axis.levels[0][0].input_line for axis in branch if not axis.swept}
     if groups_vary or not constants <= lines or Workshop(composer, branch).ordered:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -395,3 +396,9 @@ def test_other_hydra_applications_are_left_alone(tmp_path: Path) -> None:
     )
     done = run(str(program), cwd=tmp_path)
     assert done.stdout.strip() == "3 False False", done.stderr
+
+
+def test_a_caller_keeps_its_garbage_collection() -> None:
+    assert gc.isenabled()
+    assert cli.main(["--version"]) == 0
+    assert gc.isenabled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 # Parameters in billions, tied embeddings once: numel of the published checkpoints, embeddings and norms included.
 _PARAMS_B: Mapping[str, float] = {
@@ -76,10 +76,15 @@ _GPUS: tuple[tuple[str, str], ...] = (
     (r"(?:rtx|geforce).*4090|rtx4090", "rtx4090-24"),
     (r"(?:rtx|geforce).*3090|rtx3090", "rtx3090-24"),
 )
-_GPU_KEYS = tuple((re.compile(pattern, re.IGNORECASE), key) for pattern, key in _GPUS)
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
 _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
 _MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
+
+
+@cache
+def _gpu_keys() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The markers, compiled when the first name is looked up."""
+    return tuple((re.compile(pattern, re.IGNORECASE), key) for pattern, key in _GPUS)
 
 
 @lru_cache(maxsize=1024)
@@ -97,7 +102,7 @@ def gpu_key(text: str) -> str:
     if slice_ := _MIG.search(text):
         card = _MIG_CARD.search(text)
         return f"{card['card'].lower()}-mig-{slice_['size']}" if card else text
-    for pattern, key in _GPU_KEYS:
+    for pattern, key in _gpu_keys():
         if pattern.search(text):
             return key
     return text

@@ -16,9 +16,7 @@ from runplan.priors.accounting import has_accounting, job_id, read_accounting
 from runplan.priors.files import LogFile, find_logs, is_pattern, read_text
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
-from runplan.priors.parse import parse_text
 from runplan.priors.record import MemoryGib, PriorRun
-from runplan.priors.siblings import sibling_fields
 
 _PARALLEL_FROM = 300
 _MAX_PROCESSES = 8
@@ -130,6 +128,9 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
 
 def read_log(log: LogFile) -> Fields | None:
     """What one log and the files beside it say, ready for JSON; None when it is no training log or cannot be read."""
+    from runplan.priors.parse import parse_text  # noqa: PLC0415 - fifty patterns to compile, not needed for known logs
+    from runplan.priors.siblings import sibling_fields  # noqa: PLC0415
+
     try:
         text = read_text(log.path, log.size)
     except OSError:

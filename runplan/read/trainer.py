@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from runplan.facts import TrainerFacts
 
 
 def read_trainer(name: str) -> TrainerFacts:
     """The installed version by its metadata; the trainer itself, which takes seconds, is not imported."""
+    try:
+        if find_spec(name) is None:
+            return TrainerFacts(name)
+    except (ImportError, ValueError):
+        return TrainerFacts(name)
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as slow as all of our readers
+
     try:
         return TrainerFacts(name, version(name))
     except (PackageNotFoundError, ValueError):
