@@ -166,7 +166,7 @@ def test_training_runs_in_its_directory_and_leaves_nothing_elsewhere(name, bin_d
 
 @pytest.mark.parametrize(("body", "code"), [("exit 3", 3), ("kill -9 $$", 137)])
 def test_the_exit_code_is_the_trainers(body, code, bin_dir, tmp_path):
-    fake_program(bin_dir, "tune", body)
+    fake_program(bin_dir, "tune", f"until [ -s gpu_metrics.csv ]; do sleep 0.02; done\n{body}")
     fake_program(bin_dir, "nvidia-smi", "echo timestamp; exec sleep 30")
     group = write(plan(run(), directory=str(tmp_path / "g")))
     assert bash(group / "1B_rank4" / "finetune.slurm").returncode == code
@@ -310,3 +310,14 @@ def test_a_cell_without_its_epoch_says_so(bin_dir, tmp_path):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_one_line(text):
     assert len(one_line(text).splitlines()) == 1
+
+
+def test_a_trainer_that_ends_at_once_leaves_its_own_exit_code(bin_dir, tmp_path):
+    """The sampler of GPU metrics is stopped while it starts; it must not write the run's last record."""
+    fake_program(bin_dir, "tune", "exit 3")
+    fake_program(bin_dir, "nvidia-smi", "exec sleep 30")
+    for i in range(15):
+        group = write(plan(run(), directory=str(tmp_path / f"g{i}")))
+        assert bash(group / "1B_rank4" / "finetune.slurm").returncode == 3
+        assert [each["event"] for each in records(group / "1B_rank4")] == ["started", "ended"]
+        assert records(group / "1B_rank4")[-1]["exit_code"] == 3
