@@ -78,14 +78,16 @@ def test_a_kept_sweep_plans_by_the_command_at_its_head(
 
 
 @pytest.mark.parametrize(("line", "name", "kind"), [("json", "french", "instruct"), ("chat", "french", "chat")])
-def test_a_dataset_of_any_kind_is_called_after_its_file(composer: Composer, line: str, name: str, kind: str) -> None:
+def test_a_dataset_of_any_kind_is_called_after_its_file(line: str, name: str, kind: str) -> None:
     lines = [
         f"dataset={line}",
         "dataset.path=data/french.json",
         "evaluation=script",
         "evaluation.script=t/fr/inspect.py",
     ]
-    config = read(composer.base(OverridesParser.create().parse_overrides(lines)).config).config
+    with app.started() as made:
+        (run,) = made.multirun("runplan", lambda _: None, lines, with_log_configuration=False).composed
+    config = run.config
     assert (config.dataset.name, config.dataset.type.value, config.dataset.generator) == (name, kind, None)
     assert config.evaluation.name == "fr"
 
