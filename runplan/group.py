@@ -80,13 +80,14 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     """Everything planning needs to know, and what should be said about how it was read."""
     from runplan.catalogue import gpus, models  # noqa: PLC0415 - start-up time
     from runplan.planning import World  # noqa: PLC0415
+    from runplan.priors.files import is_pattern  # noqa: PLC0415
     from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
     from runplan.slurm import read_cluster, would_take  # noqa: PLC0415
 
     config = composed[0].config
     facts = gather_facts(composed, cwd, cache_dir(), may_create=may_create)
-    default_paths = frozenset({"outputs", config.site.output_root})
+    default_paths = frozenset({"outputs", config.site.output_root, *filter(is_pattern, config.site.priors)})
     read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
     cluster = read_cluster()
     asks = would_take if cluster is not None and cluster.partitions else None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _NODE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
-_STEADY_CALL = re.compile(r"\$\{(?:rp\.percent|oc\.env):")
+_STEADY_CALL = re.compile(r"\$\{(?:rp\.percent|rp\.label|oc\.env):")
 """Resolvers whose value depends on their arguments alone, while the program runs."""
 
 

@@ -7,6 +7,7 @@ the estimate. Only printing does (`--cfg job --resolve`), by planning that one c
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -45,9 +46,22 @@ def percent(fraction: float) -> int:
     return round(float(fraction) * 100)
 
 
+def label(path: str | None, otherwise: str) -> str:
+    """What a data file or an Inspect file is called in tables: its stem; `inspect.py` after its folder.
+
+    >>> label("data/french.json", "json"), label("tasks/french/inspect.py", "script"), label(None, "json")
+    ('french', 'french', 'json')
+    """
+    if not path:
+        return otherwise
+    file = PurePath(path)
+    return file.parent.name or otherwise if file.name == "inspect.py" else file.stem
+
+
 def register() -> None:
     """Register all of `rp.*`; safe to call again."""
     OmegaConf.register_new_resolver("rp.percent", percent, replace=True)
+    OmegaConf.register_new_resolver("rp.label", label, replace=True)
     for name in MARKS:
         OmegaConf.register_new_resolver(name, _estimated(name), replace=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from runplan.config import Config, Dtype
+from runplan.config import Config, DatasetType, Dtype
 from runplan.errors import Problem
 from runplan.estimate.memory import adapter_params
 from runplan.estimate.workload import Adapter
@@ -179,13 +179,25 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
 
 
 def _test_problems(config: Config, dataset: DatasetFacts, task: TaskFacts) -> Iterable[Problem]:
-    """Only a task that takes a split asks for the test rows; others bring their own data."""
+    """Only a task that takes a split or a column asks for the test rows; others bring their own data."""
     takes_split = any("split" in names for names in task.parameters.values())
     if takes_split and dataset.splits and "test" not in dataset.splits and "split" not in config.evaluation.args:
         yield Problem(
             f"{dataset.path} has no test split {config.dataset.test_split!r}, which {config.evaluation.name} evaluates",
             "dataset.test_split",
             "name it with dataset.test_split=, evaluate another with +evaluation.args.split=, or use evaluation=none",
+        )
+    reads_columns = any("input_column" in names for names in task.parameters.values())
+    kind = config.dataset.type
+    if (
+        reads_columns
+        and kind is not DatasetType.instruct
+        and not {"input_column", "data_path"} & {*config.evaluation.args}
+    ):
+        yield Problem(
+            f"{dataset.path} has {kind.value} rows, while {config.evaluation.name} reads the columns of instruct rows",
+            "evaluation",
+            "use evaluation=none, or evaluation=script evaluation.script=FILE with a task for such rows",
         )
 
 

@@ -15,6 +15,7 @@ from runplan.paths import CONF_DIR, TEMPLATES_DIR
 from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.recipe import choose_recipe
 from runplan.render import environment
+from runplan.resolvers import mark_of, register
 from runplan.trainers.settings import complete_trainer_defaults
 
 # What planning fills in where conf/ has a mark.
@@ -50,6 +51,7 @@ def make_config(**overrides: Any) -> Config:
         tree[group] = option(group, overrides.pop(group, name))
     tree["dataset"]["file"] = None
     values = {key.replace("__", "."): value for key, value in overrides.items()}
+    register()
     merged = OmegaConf.merge(OmegaConf.structured(Config), _without_marks(tree))
     alpha = {"lora.alpha": 2.0 * values.get("lora.rank", merged.lora.rank)}
     texts = {key: value for key, value in values.items() if isinstance(value, str) and "$" in value}
@@ -66,7 +68,7 @@ def make_config(**overrides: Any) -> Config:
 def _without_marks(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_marks(item) for key, item in value.items()}
-    return None if isinstance(value, str) and value.startswith("${rp.") else value
+    return None if mark_of(value) else value
 
 
 def make_architecture(config: Config) -> Architecture:

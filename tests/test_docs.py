@@ -110,7 +110,7 @@ def test_every_key_that_is_worked_out_is_named():
     marks = {
         f"{path.parent.name}.{key}" if path.parent.name != "conf" else key
         for path in (ROOT / "conf").rglob("*.yaml")
-        for key in re.findall(r"^(\w+): \$\{rp\.", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for key in re.findall(r"^(\w+): \$\{rp\.\w+:\}", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     }
     assert "batch_size" in marks
     assert [key for key in sorted(marks) if f"`{key}`" not in README] == []

@@ -83,6 +83,13 @@ def test_a_missing_folder_is_an_error_and_a_missing_default_is_not(tmp_path, rea
     assert any("no training log" in warning for warning in read("logs").warnings)
 
 
+def test_a_glob_that_finds_logs_is_no_warning_nor_are_other_defaults_beside_it(tmp_path, read):
+    (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
+    assert read("logs/slurm-*.out").warnings == ()
+    assert read("ck-*/slurm-*.out", "logs/slurm-*.out", optional={"ck-*/slurm-*.out"}).warnings == ()
+    assert any("ck-" in warning for warning in read("ck-*/slurm-*.out", "logs/slurm-*.out").warnings)
+
+
 def test_globs_and_files_are_read_once(tmp_path, read):
     (tmp_path / "logs" / "slurm-1.out").write_text(tune_log())
     found = read("logs/slurm-*.out", "logs", "logs/slurm-1.out")

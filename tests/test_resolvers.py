@@ -107,3 +107,21 @@ def test_bad_fractions_name_the_key() -> None:
     with pytest.raises(InterpolationResolutionError) as caught:
         _ = OmegaConf.create({"file": "${rp.percent:many}"}).file
     assert "file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (None, "none"),
+        ("", "none"),
+        ("data/french.json", "french"),
+        ("french", "french"),
+        ("tasks/french/inspect.py", "french"),
+        ("french.py", "french"),
+        ("inspect.py", "none"),
+        ("/data/a b/v1.2.json", "v1.2"),
+    ],
+)
+def test_a_file_is_called_by_its_stem_and_a_task_by_its_folder(path: str | None, name: str) -> None:
+    assert resolvers.label(path, "none") == name
+    assert OmegaConf.create({"path": path, "name": "${rp.label:${path},none}"}).name == name

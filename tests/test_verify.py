@@ -241,6 +241,18 @@ def test_without_training_rows_nothing_trains():
     assert problems(make_config(train=False), dataset=without("train")) == []
 
 
+def test_a_task_that_reads_columns_needs_rows_that_have_them():
+    task = a_task(parameters={"capitalization": ("data_path", "split", "input_column")})
+    (problem,) = problems(make_config(dataset="chat", dataset__path="/data/talk.json"), task=task)
+    assert "chat rows" in problem.what
+    assert "evaluation=none" in problem.fix
+    assert problems(make_config(dataset="json", dataset__path="/data/talk.json"), task=task) == []
+    own = make_config(
+        dataset="chat", dataset__path="/data/talk.json", evaluation__args={"data_path": "/data/other.json"}
+    )
+    assert problems(own, task=task) == []
+
+
 def test_a_task_that_takes_a_split_needs_the_test_rows():
     (problem,) = problems(make_config(), dataset=without("test"))
     assert problem.where == "dataset.test_split"

@@ -15,10 +15,11 @@ from runplan.facts import Architecture
 from runplan.units import GIB
 
 CUDA_CONTEXT_GIB = 0.5
-"""What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck) to 0.6 (A100, H100)."""
+"""What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck); 0.4 to 0.6 is said, but not
+measured here, of A100 and H100."""
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
-"""cuBLAS workspace that counts as allocated: `_parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp; on AMD
-76 MiB each for hipBLAS and hipBLASLt."""
+"""cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
+for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
 WORKSPACE_DEFAULT_MIB = 8.125
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")

@@ -126,6 +126,11 @@ def is_pattern(path: str) -> bool:
     return glob.has_magic(path)
 
 
+def matches(pattern: str) -> bool:
+    """Whether a glob finds anything."""
+    return any(True for _ in glob.iglob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
+
+
 def find_logs(paths: Iterable[str]) -> list[LogFile]:
     """Every log of folders, files and globs, each once, in the order they were named."""
     found: dict[str, LogFile] = {}

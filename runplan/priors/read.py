@@ -13,7 +13,7 @@ from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.priors.accounting import has_accounting, job_id, read_accounting
-from runplan.priors.files import LogFile, find_logs, is_pattern, read_text
+from runplan.priors.files import LogFile, find_logs, is_pattern, matches, read_text
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.record import MemoryGib, PriorRun
@@ -79,16 +79,18 @@ def read_priors(
 
 
 def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[str]:
-    """Warnings about paths that need not exist and do not; all others that do not are one error."""
+    """Warnings about paths that need not exist and do not; all others that do not are one error.
+
+    An optional path is worth a warning only where nothing else is there either.
+    """
     problems: list[Problem] = []
     warnings: list[str] = []
-    for path in paths:
+    missing = [path for path in paths if not _is_there(str(cwd / Path(path).expanduser()))]
+    for path in missing:
         whole = cwd / Path(path).expanduser()
-        if whole.exists():
-            continue
-        if is_pattern(path) or path in optional:
-            if is_pattern(path) and find_logs([str(whole)]):
-                continue
+        if path in optional:
+            warnings += [f"priors.paths: nothing at {whole}"] if len(missing) == len(paths) else []
+        elif is_pattern(path):
             warnings.append(f"priors.paths: nothing at {whole}")
         else:
             problems.append(
@@ -101,6 +103,10 @@ def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[s
     if problems:
         raise ConfigError(problems)
     return warnings
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists() or (is_pattern(path) and matches(path))
 
 
 def _count(number: int, noun: str) -> str:
