@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runplan import locate
 from runplan.config import Via
 from runplan.deeds import plan_command, without_deeds
-from runplan.errors import ConfigError, PlanError, Problem
+from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
 from runplan.paths import TEMPLATES_DIR, conf_dirs
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from runplan.plan import Composed, Plan
     from runplan.planning import World
 
-NOT_READY = 3
 LONGEST_NAME = 255
 """Bytes of a file's name on Linux file systems (NAME_MAX)."""
 GROUP_KEYS = (
@@ -170,8 +169,17 @@ def _write(plan: Plan, config: Config) -> int:
     result = write_group(plan, render(plan, _templates()), overwrite=config.overwrite)
     print_summary(plan, result)
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
-        return NOT_READY
+        raise NotReadyError(_not_ready(plan))
     return _submit(plan) if config.submit.via is Via.sbatch else 0
+
+
+def _not_ready(plan: Plan) -> str:
+    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
+    lines = [
+        f"  {check.kind} {check.name} is {check.status.value}: {check.path}\n      {check.fix}" for check in lacking
+    ]
+    head = f"{plan.directory} is written, but not ready: nothing was submitted"
+    return "\n".join([head, *lines, "  then run the same again"])
 
 
 def _submit(plan: Plan) -> int:

@@ -141,6 +141,26 @@ def test_a_model_folder_gives_its_name_to_its_runs(here):
     assert [one["model"] for one in runs] == ["mine", "yours"] * 2
 
 
+@pytest.mark.parametrize("word", ["verify.strict=true", "submit=sbatch"])
+def test_what_is_not_ready_says_why_nothing_was_submitted(here, capsys, word):
+    assert run("model=tiny", "dataset.path=nowhere.json", "priors.paths=[]", "group.name=words", word) == 3
+    error = capsys.readouterr().err
+    assert "not ready: nothing was submitted" in error
+    assert "dataset capitalization is missing" in error
+    assert "dataset.create=true" in error
+
+
+def test_a_kept_run_shows_the_level_of_a_factor_that_is_new(here):
+    run("-m", *TINY)
+    (here / "outputs/words/tiny_rank8/artifacts/epoch_0").mkdir(parents=True)
+    (here / "outputs/words/tiny_rank8/artifacts/epoch_0/adapter.pt").write_text("")
+    run("-m", *TINY, "lora.rank=8,16")
+    table = Path("outputs/words/README.md").read_text()
+    assert "| tiny_rank8 | tiny | 8 |" in table
+    assert "| tiny_rank16 | tiny | 16 |" in table
+    assert "| tiny_base | tiny | - |" in table
+
+
 def test_one_problem_of_many_runs_is_said_once_with_all_names(here, capsys):
     assert run("-m", *TINY, "recipe.custom=nowhere.py", "lora.rank=4,8") == 1
     error = capsys.readouterr().err
