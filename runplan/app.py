@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from runplan import resolvers
-from runplan.check_command import check_command
+from runplan.check_command import CommandError, check_command
 from runplan.complaints import translated
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
@@ -90,7 +90,11 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
     with started(config_dir) as made:
         loader = made.config_loader
         assert isinstance(loader, ConfigLoaderImpl)
-        check_command(overrides, loader)
+        try:
+            check_command(overrides, loader)
+        except CommandError as error:
+            every = [*error.problems, *_behind(made, error.fine)]
+            raise ConfigError(list(dict.fromkeys(every))) from error
         with translated():
             sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
     for note in [*sweep.notes, *_unused()]:
@@ -98,6 +102,16 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> int:
     from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
 
     return plan_group(sweep.composed, sweep.command, sweep.experiment)
+
+
+def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:
+    """What is wrong with the lines that can be read, so that it is said together with those that cannot."""
+    try:
+        with translated():
+            made.multirun(CONFIG_NAME, _task, list(lines), with_log_configuration=False)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _unused() -> list[str]:

@@ -26,11 +26,19 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 
+class CommandError(ConfigError):
+    """Override lines are wrong; `fine` are the others, which may be wrong in ways that only composing shows."""
+
+    def __init__(self, problems: Sequence[Problem], fine: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.fine = tuple(fine)
+
+
 def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
     """Check grammar, keys, options and types of override lines.
 
     Raises:
-        ConfigError: everything that is wrong with them.
+        CommandError: everything that is wrong with them.
     """
     readable: list[Override] = []
     problems: list[Problem] = []
@@ -39,18 +47,25 @@ def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
             readable += parse([line], loader)
         except ConfigError as error:
             problems += error.problems
+    fine = [str(override.input_line) for override in readable if not override.is_hydra_override()]
     problems += _hydra_problems(readable)
     ours = [override for override in readable if not override.is_hydra_override()]
     check = _Checker(loader, [str(override.input_line) for override in readable if override.is_hydra_override()])
     for override in ours:
-        try:
-            (axis,) = axes([override])
-        except ConfigError as error:
-            problems += check.name(override) or error.problems
-            continue
-        problems += check.name(override) or check.levels(axis)
+        found = _line_problems(override, check)
+        if found:
+            fine.remove(str(override.input_line))
+        problems += found
     if problems:
-        raise ConfigError(list({str(problem): problem for problem in problems}.values()))
+        raise CommandError(list({str(problem): problem for problem in problems}.values()), fine)
+
+
+def _line_problems(override: Override, check: _Checker) -> Sequence[Problem]:
+    try:
+        (axis,) = axes([override])
+    except ConfigError as error:
+        return check.name(override) or error.problems
+    return check.name(override) or check.levels(axis)
 
 
 def _hydra_problems(overrides: Iterable[Override]) -> Iterator[Problem]:

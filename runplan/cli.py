@@ -57,7 +57,20 @@ def _run(words: list[str]) -> int:
         # Whoever read our output has gone; Python's own flush at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if _interrupted(error):
+            return 130
+        raise
     return code
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error arose while Ctrl-C was being handled: OmegaConf's own handlers stumble over it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.check_files import file_problems, option_files, undecodable
+from runplan.check_files import OPEN, file_problems, option_files, undecodable
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.suggest import QUOTING, did_you_mean, listed
@@ -22,7 +22,7 @@ TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError
 """What Hydra raises for a user's mistake, some of it by assert."""
 
 _FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
-_UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
+_UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in (?:'(\w+)'|struct)")
 _IN_FILE = re.compile(r"^In '([^']+)':")
 _NOT_IN_DEFAULTS = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 _CONVERTED = re.compile(
@@ -126,6 +126,8 @@ def _by_text(text: str) -> Problem:
     file = f"{inside[1]}.yaml" if inside and inside[1] != "runplan" else ""
     full_key = _FULL_KEY.search(text)
     unknown = _UNKNOWN.search(text)
+    if unknown and full_key and full_key[1].startswith(tuple(f"{name}." for name in OPEN)):
+        return Problem(f"{full_key[1]} is not there to be set", full_key[1], f"add it: ++{full_key[1]}=…")
     if unknown and not unknown[1].startswith("hydra"):
         return unknown_key(full_key[1] if full_key else unknown[1], file)
     several = _SEVERAL.search(text)

@@ -31,9 +31,16 @@ class Change:
     new: Any = None
 
     def __str__(self) -> str:
-        """`config.lr 1e-05 → 0.0001`, or the file's name."""
+        """`config.lr 1e-05 → 0.0001`, of lists what one lacks of the other, or the file's name."""
         if self.old is None and self.new is None:
             return self.key
+        if self.key == "orphaned":
+            return "planned again"
+        if isinstance(self.old, list) and isinstance(self.new, list):
+            gone = [item for item in self.old if item not in self.new]
+            come = [item for item in self.new if item not in self.old]
+            if gone or come:
+                return f"{self.key} {json.dumps(gone)} → {json.dumps(come)}"
         return f"{self.key} {json.dumps(self.old)} → {json.dumps(self.new)}"
 
 

@@ -64,7 +64,16 @@ class PlanError(RunplanError):
         self.n_runs = n_runs
         n_bad = len({problem.run for problem in self.problems if problem.run})
         head = f"{n_bad} of {n_runs} runs cannot be planned, nothing was written"
-        super().__init__("\n".join([head, *("  " + str(p).replace("\n", "\n  ") for p in self.problems)]))
+        shown = _shared(self.problems)
+        super().__init__("\n".join([head, *("  " + str(p).replace("\n", "\n  ") for p in shown)]))
+
+
+def _shared(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in order; one that several runs have is said once, with the names of all of them."""
+    runs_of: dict[tuple[str, str, str], dict[str, None]] = {}
+    for problem in problems:
+        runs_of.setdefault((problem.what, problem.where, problem.fix), {})[problem.run] = None
+    return [Problem(*said, run=", ".join(filter(None, runs))) for said, runs in runs_of.items()]
 
 
 class RenderError(RunplanError):

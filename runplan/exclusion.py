@@ -76,7 +76,8 @@ def distinct(found: Sequence[Combination]) -> tuple[list[Combination], list[str]
         levels = tuple((override.get_key_element(), _level_text(override.value())) for override in combination)
         kept.setdefault(levels, combination)
     dropped = len(found) - len(kept)
-    return list(kept.values()), [f"{dropped} combinations were named twice and are planned once"] if dropped else []
+    said = "combination was" if dropped == 1 else "combinations were"
+    return list(kept.values()), [f"{dropped} {said} named twice, planned once"] if dropped else []
 
 
 def _level_text(value: Any) -> str:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from runplan import locate
 from runplan.config import Via
 from runplan.deeds import plan_command, without_deeds
-from runplan.errors import ConfigError, PlanError, Problem
+from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
 from runplan.paths import TEMPLATES_DIR, conf_dirs
-from runplan.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from runplan.plan import Composed, Plan
     from runplan.planning import World
 
-NOT_READY = 3
+LONGEST_NAME = 255
+"""Bytes of a file's name on Linux file systems (NAME_MAX)."""
 GROUP_KEYS = (
     "group.name", "site.output_root", "preview", "overwrite", "verify.strict", "submit.via",
     "budget.gpu_hours", "priors.paths", "priors.gpu", "naming",
@@ -84,22 +84,29 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
     from runplan.slurm import read_cluster, would_take  # noqa: PLC0415
+    from runplan.suggest import did_you_mean, listed  # noqa: PLC0415
 
     config = composed[0].config
+    known = gpus(conf_dirs())
+    if config.priors.gpu is not None and config.priors.gpu not in known:
+        fix = did_you_mean(config.priors.gpu, known, f"choose among {listed(known)}")
+        raise ConfigError([Problem(f"no GPU type is called {config.priors.gpu}", "priors.gpu", fix)])
     facts = gather_facts(composed, cwd, cache_dir(), may_create=may_create)
     default_paths = frozenset({"outputs", config.site.output_root, *filter(is_pattern, config.site.priors)})
     read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
     cluster = read_cluster()
     asks = would_take if cluster is not None and cluster.partitions else None
-    world = World(facts, cluster, read.runs, gpus(conf_dirs()), models(conf_dirs()), asks)
+    world = World(facts, cluster, read.runs, known, models(conf_dirs()), asks)
     return world, tuple(read.warnings)
 
 
 def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
     """How much is free where too little is; said here, since a plan's files hold nothing that changes by itself."""
+    from runplan.verify import size_text  # noqa: PLC0415 - start-up time
+
     free = world.facts.disk.free_bytes
     lacking = [check for check in plan.checks if check.kind == "disk" and check.status is Status.invalid]
-    return tuple(f"{check.path}: {check.detail}: {free / GIB:.1f} GiB" for check in lacking if free is not None)
+    return tuple(f"{check.path}: {check.detail}: {size_text(free)}" for check in lacking if free is not None)
 
 
 def _check_constant(composed: Sequence[Composed]) -> None:
@@ -128,6 +135,9 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
+        raise ConfigError([Problem(what, "group.name", "use a shorter name")])
     root = locate.absolute(config.site.output_root, Path.cwd())
     return GroupPlace(name, root / name, command)
 
@@ -160,8 +170,17 @@ def _write(plan: Plan, config: Config) -> int:
     result = write_group(plan, render(plan, _templates()), overwrite=config.overwrite)
     print_summary(plan, result)
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
-        return NOT_READY
+        raise NotReadyError(_not_ready(plan))
     return _submit(plan) if config.submit.via is Via.sbatch else 0
+
+
+def _not_ready(plan: Plan) -> str:
+    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
+    lines = [
+        f"  {check.kind} {check.name} is {check.status.value}: {check.path}\n      {check.fix}" for check in lacking
+    ]
+    head = f"{plan.directory} is written, but not ready: nothing was submitted"
+    return "\n".join([head, *lines, "  then run the same again"])
 
 
 def _submit(plan: Plan) -> int:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from runplan.errors import ConfigError, Problem
-from runplan.suggest import QUOTING, did_you_mean, listed
+from runplan.suggest import did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ def _unreadable(line: str, reason: str) -> Problem:
     if not equals and not line.startswith("~"):
         return Problem(f"{line!r} is no override", line, f"write {line}=VALUE, or ~{line} to delete the key")
     detail = next((text for text in reason.splitlines() if text and not text.startswith("See ")), "")
-    return Problem(f"{line!r} cannot be read: {detail}", key.lstrip("+~"), QUOTING)
+    return Problem(f"{line!r} cannot be read: {detail}", key.lstrip("+~"), quoted(line))
 
 
 def key_of(override: Override) -> str:

@@ -156,12 +156,19 @@ def all_runs(document: Mapping[str, Any]) -> Table:
     for run in document["runs"]:
         factors = run["factors"]
         trained = run["estimate"]["time_s"]["p50"] is not None
-        levels = [_level(key, factors[key]) if key in factors else NONE for key in varying]
+        levels = [_level(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
         rows.append((run["name"], run["model"], *levels, batch, TYPES[run["type"]], time, memory))
     return Table(headers, tuple(rows))
+
+
+def _unswept(key: str, run: Mapping[str, Any]) -> str:
+    """The value of a factor in a run that is kept from a plan in which it did not vary."""
+    config = run["config"] if run["type"] == "fine-tuned" else {}
+    names = (key.replace(".", "_"), key.rpartition(".")[2])
+    return next((_level(key, config[name]) for name in names if config.get(name) is not None), NONE)
 
 
 def _time(interval: Mapping[str, float]) -> str:

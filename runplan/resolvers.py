@@ -58,10 +58,16 @@ def label(path: str | None, otherwise: str) -> str:
     return file.parent.name or otherwise if file.name == "inspect.py" else file.stem
 
 
+def folder_name(path: str | None) -> str:
+    """What a model is called that only its folder names: the folder's last part, `hf` where none is named."""
+    return str(path or "").rstrip("/").rpartition("/")[2] or "hf"
+
+
 def register() -> None:
     """Register all of `rp.*`; safe to call again."""
     OmegaConf.register_new_resolver("rp.percent", percent, replace=True)
     OmegaConf.register_new_resolver("rp.label", label, replace=True)
+    OmegaConf.register_new_resolver("rp.folder_name", folder_name, replace=True)
     for name in MARKS:
         OmegaConf.register_new_resolver(name, _estimated(name), replace=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from typing import IO, TYPE_CHECKING
 
 from runplan.design import TIMES
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 60
 PIPED_WIDTH = 10_000
-FOLDABLE = 0.7
-"""A table on a terminal narrower than this part of it is left to the terminal to wrap: folded cells lose letters."""
+GAP = 3
+"""Spaces between two columns; one less where room is short."""
 PLAIN = str.maketrans({"✓": "ok", "✗": "MISSING", TIMES: "x", "…": "...", "≤": "<=", "→": "->", "·": "-"})
 
 
@@ -72,10 +74,13 @@ def _print_block(console: Console, block: Block) -> None:
     if isinstance(block, Table):
         _print_table(console, block)
     elif isinstance(block, Fact):
-        console.print(f"  {block.label}: {visible(block.value)}")
+        if block.code:  # to be copied: no line ends of ours
+            console.print(f"  {block.label}: {visible(block.value)}", soft_wrap=True)
+        else:
+            _print_hanging(console, f"  {block.label}: {visible(block.value)}", "    ")
     elif isinstance(block, Item):
         style = {"✗": "red", "!": "yellow", "✓": "green"}.get(block.mark)
-        console.print(f"  {block.mark or '·'} {visible(block.text)}", style=style)
+        _print_hanging(console, f"  {block.mark or '·'} {visible(block.text)}", "    ", style)
         if block.command:
             console.print(f"      {visible(block.command)}", soft_wrap=True)
     elif isinstance(block, Commands):
@@ -83,29 +88,67 @@ def _print_block(console: Console, block: Block) -> None:
             console.print(f"    {visible(line)}", soft_wrap=True)
 
 
+def _print_hanging(console: Console, text: str, indent: str, style: str | None = None) -> None:
+    """One paragraph, wrapped at words, all lines but the first indented; long words, such as paths, stay whole."""
+    lines = textwrap.wrap(
+        text,
+        console.width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+    for line in lines or [text]:
+        console.print(line, style=style, soft_wrap=True)
+
+
 def _print_table(console: Console, table: Table) -> None:
     from rich import box  # noqa: PLC0415 - heavy
+    from rich.cells import cell_len  # noqa: PLC0415 - heavy
     from rich.table import Table as RichTable  # noqa: PLC0415 - heavy
     from rich.text import Text  # noqa: PLC0415 - heavy
 
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, safe_box=True)
-    for header in table.headers:
-        shown.add_column(Text(header), overflow="fold")
+    widths, tight = _column_widths(table, console.width)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, safe_box=True, collapse_padding=tight)
+    for header, width in zip(table.headers, widths, strict=True):
+        shown.add_column(Text(header), width=width)
     for row in table.rows[:ROWS_SHOWN]:
-        shown.add_row(*(Text(visible(cell)) for cell in row))
-    width = console.width
-    if width < FOLDABLE * _natural_width(table):
-        console.width = PIPED_WIDTH
+        parts = zip(map(visible, row), widths, strict=True)
+        shown.add_row(*(Text(cell if cell_len(cell) <= width else "\n".join(_parts(cell))) for cell, width in parts))
+    before, console.width = console.width, PIPED_WIDTH
     console.print(shown, crop=False)
-    console.width = width
+    console.width = before
     if len(table.rows) > ROWS_SHOWN:
         console.print(f"  … {len(table.rows) - ROWS_SHOWN} more rows in README.md")
 
 
-def _natural_width(table: Table) -> int:
-    """Columns that a table takes when nothing is folded, three between two cells."""
-    rows = (table.headers, *table.rows[:ROWS_SHOWN])
-    return sum(max(len(visible(row[i])) for row in rows) + 3 for i in range(len(table.headers)))
+def _column_widths(table: Table, available: int) -> tuple[list[int], bool]:
+    """Widths at which a table fits a terminal by wrapping headers and cells in two, and whether columns move closer.
+
+    A folded name loses its meaning (`1B_rank4_l`): headers break at spaces, cells before a bracket, the first column
+    nowhere, and a table that still does not fit is left to the terminal to wrap.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - heavy
+
+    columns = list(zip(table.headers, *(map(visible, row) for row in table.rows[:ROWS_SHOWN]), strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max(map(cell_len, (*head.split(), *(part for cell in cells for part in _parts(cell)))))
+             for head, *cells in columns]  # fmt: skip
+    least[0] = widths[0]
+    between = len(columns) - 1
+    room = available - 2 - (GAP - 1) * between  # the box leaves a space at both ends
+    if sum(widths) <= room - between or sum(least) > room:
+        return widths, False
+    while sum(widths) > room:
+        widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=lambda i: widths[i])
+        widths[widest] -= 1
+    return widths, True
+
+
+def _parts(cell: str) -> list[str]:
+    """`10.8 GiB (p95 11.9)` in two: what a narrow column shows on two lines."""
+    return re.split(r" (?=\()", cell)
 
 
 def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> None:

@@ -81,9 +81,10 @@ def write_group(
             differs from that of a run that ran; nothing was changed then.
     """
     directory = Path(plan.directory)
-    new = not directory.exists()
+    new = False
     try:
         with spoken(directory):
+            new = not directory.exists()
             directory.mkdir(parents=True, exist_ok=True)
             with group_lock(directory) as locked:
                 staging.recover(directory, may_remove=(lambda _pid: True) if locked else _is_dead)

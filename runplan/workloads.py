@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runplan.config import Config, Dtype
-from runplan.estimate.steps import choose_packed
+from runplan.estimate.steps import choose_packed, validation_interval
 from runplan.estimate.workload import Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 
@@ -19,7 +19,6 @@ EFFECTIVE_BATCH_SIZE = 16
 """Of every run when nothing is set: models and ranks are compared at equal rows a step."""
 WARMUP_PART = 0.1
 WARMUP_MOST = 100  # torchtune's own default for fine-tuning (recipes/configs/llama3_2/1B_lora_single_device.yaml)
-VALIDATIONS_PER_EPOCH = 10
 
 
 @dataclass(frozen=True)
@@ -136,5 +135,5 @@ def fill_sizes(config: Config, workload: Workload, sizing: Sizing) -> Config:
     if config.optimizer.num_warmup_steps is None:
         made.optimizer.num_warmup_steps = min(WARMUP_MOST, round(WARMUP_PART * sizing.steps_total))
     if config.trainer.run_val_every_n_steps is None:
-        made.trainer.run_val_every_n_steps = max(1, sizing.steps_per_epoch // VALIDATIONS_PER_EPOCH)
+        made.trainer.run_val_every_n_steps = validation_interval(sizing.steps_per_epoch)
     return made

@@ -112,7 +112,7 @@ def test_options_may_stand_between_overrides(planner: Planner) -> None:
         (["~model"], ["model cannot be left out"]),
         (["~evaluation"], ["evaluation=none plans none"]),
         (["system_prompt=a=b", "epochs=0x&"], ["'system_prompt=a=b' cannot be read", "epochs", "quote text"]),
-        (["prompt={input}"], ["prompt", "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"]),
+        (["prompt={input}"], ["prompt", "quote text for the shell and for Hydra: 'prompt=\"{input}\"'"]),
         (["prompt={input:x}"], ["prompt", "quote text"]),
         (["prompt=nothing"], ["has no {input}"]),
         (["hydra/launcher=submitit_slurm"], ["submit=sbatch"]),
@@ -402,3 +402,17 @@ def test_a_caller_keeps_its_garbage_collection() -> None:
     assert gc.isenabled()
     assert cli.main(["--version"]) == 0
     assert gc.isenabled()
+
+
+def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbling(_: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise UnboundLocalError("old")
+
+    monkeypatch.setattr(cli, "_dispatch", stumbling)
+    assert cli.main(["model=1B"]) == 130
+    monkeypatch.setattr(cli, "_dispatch", lambda _: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["model=1B"])

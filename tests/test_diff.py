@@ -78,3 +78,10 @@ def test_keys_of_another_version_are_no_changes_but_made_up_ones_are():
     old = {"trainer": {"new_in_1_1": 1}, "evaluation": {"args": {"shots": 2}}, "packed": True}
     new = {"trainer": {"new_in_1_2": 1}, "evaluation": {"args": {}}, "packed": 1}
     assert user_changes(old, new) == [Change("evaluation.args.shots", 2, None), Change("packed", old=True, new=1)]
+
+
+def test_of_lists_only_what_differs_is_shown():
+    change = Change("overrides", ["model=1B", "epochs=1"], ["model=1B", "epochs=2"])
+    assert str(change) == 'overrides ["epochs=1"] → ["epochs=2"]'
+    assert str(Change("lengths", [1, 2], [2, 1])) == "lengths [1, 2] → [2, 1]"
+    assert str(Change("orphaned", old=True)) == "planned again"

@@ -84,6 +84,7 @@ def test_packing_is_chosen_unless_too_few_steps_are_left():
     assert not packed
     assert "fewer than 50" in why
     assert steps.choose_packed(ROWS, 2048, 16, 4, 50)[0]
+    assert [steps.validation_interval(n) for n in (0, 1, 10, 11, 18, 100)] == [1, 1, 1, 2, 2, 10]
     few = Lengths(((100, 300),))  # a GPU of 8 gets 38 of 300 rows: 19 batches of 2, where one GPU has 18 of 16
     assert steps.choose_packed(few, 2048, 16, 1, 50, gpus=8)[1].endswith("(unpacked: 19)")
     assert steps.choose_packed(Lengths(()), 2048, 16, 4, 50)[0] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -107,3 +108,62 @@ def test_marks_resolve_when_hydra_shows_the_config(here, capsys):
     shown = capsys.readouterr().out
     assert "alpha: 8" in shown
     assert "batch_size: 16" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["group.name=" + "a" * 300], 2, "the name has 300 bytes, file systems take 255"),
+        (["site.output_root=" + "a" * 300], 1, "File name too long"),
+        (["priors.gpu=a100"], 2, "did you mean a100-"),
+        (["lora.rank=0", "epochs=x", "prompt=x"], 2, "lora.rank is 0"),
+        (["lora.rank=0", "epochs=x", "prompt=x"], 2, "'x' is no whole number"),
+        (["lora.rank=0", "epochs=x", "prompt=x"], 2, "prompt 'x' has no {input}"),
+        (["site.env={A: 1}"], 2, "add it: ++site.env.A="),
+        (["controls=true", "resources.partition=5", "lora.rank=-1,-1,-2"], 2, "lora.rank is -2"),
+    ],
+)
+def test_mistakes_are_said_all_at_once_without_a_traceback(here, capsys, words, code, said):
+    assert run("-m", *TINY, *words) == code
+    assert said in capsys.readouterr().err
+    assert not list((here / "outputs").glob("*"))
+
+
+def test_a_model_folder_gives_its_name_to_its_runs(here):
+    run(*TINY)
+    folders = [here / "models" / name for name in ("mine", "yours")]
+    for folder in folders:
+        shutil.copytree(here / "models" / "Tiny-Llama-3.2", folder)
+    paths = ",".join(map(str, folders))
+    assert run("-m", *TINY[1:-1], "model=hf", f"model.path={paths}", "group.name=hf") == 0
+    runs = document("hf")["runs"]
+    assert [one["name"] for one in runs] == ["mine_rank8", "yours_rank8", "mine_base", "yours_base"]
+    assert [one["model"] for one in runs] == ["mine", "yours"] * 2
+
+
+@pytest.mark.parametrize("word", ["verify.strict=true", "submit=sbatch"])
+def test_what_is_not_ready_says_why_nothing_was_submitted(here, capsys, word):
+    assert run("model=tiny", "dataset.path=nowhere.json", "priors.paths=[]", "group.name=words", word) == 3
+    error = capsys.readouterr().err
+    assert "not ready: nothing was submitted" in error
+    assert "dataset capitalization is missing" in error
+    assert "dataset.create=true" in error
+
+
+def test_a_kept_run_shows_the_level_of_a_factor_that_is_new(here):
+    run("-m", *TINY)
+    (here / "outputs/words/tiny_rank8/artifacts/epoch_0").mkdir(parents=True)
+    (here / "outputs/words/tiny_rank8/artifacts/epoch_0/adapter.pt").write_text("")
+    run("-m", *TINY, "lora.rank=8,16")
+    table = Path("outputs/words/README.md").read_text()
+    assert "| tiny_rank8 | tiny | 8 |" in table
+    assert "| tiny_rank16 | tiny | 16 |" in table
+    assert "| tiny_base | tiny | - |" in table
+
+
+def test_one_problem_of_many_runs_is_said_once_with_all_names(here, capsys):
+    assert run("-m", *TINY, "recipe.custom=nowhere.py", "lora.rank=4,8") == 1
+    error = capsys.readouterr().err
+    assert "2 of 3 runs cannot be planned" in error
+    assert "tiny_rank4, tiny_rank8: the recipe nowhere.py is not there" in error
+    assert error.count("nowhere.py is not there") == 1

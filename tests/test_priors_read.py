@@ -12,7 +12,7 @@ import pytest
 from runplan.errors import ConfigError
 from runplan.priors import read as reading
 from runplan.priors.accounting import job_id, parse_sacct
-from runplan.priors.command import JSON_KEYS, main
+from runplan.priors.command import JSON_KEYS, main, print_table
 from runplan.priors.files import read_text
 from runplan.priors.index import Index
 from runplan.priors.read import read_priors
@@ -354,7 +354,20 @@ def test_command_prints_a_table_and_counts(tmp_path, monkeypatch, capsys, no_sac
     out = capsys.readouterr().out
     assert "slurm-[red]1.out" in out
     assert "400/400  2.000" in out
-    assert "searched 2 files: 1 training logs (1 completed)" in out
+    assert "searched 2 files: 1 training log (1 completed)" in out
+
+
+def test_a_narrow_table_puts_the_path_on_its_own_line(tmp_path, capsys, no_sacct):
+    path = tmp_path / "a-folder-with-a-long-name" / "slurm-1.out"
+    path.parent.mkdir()
+    path.write_text(tune_log())
+    found = read_priors([str(tmp_path)], None, tmp_path / "cache", tmp_path)
+    print_table(found, 80)
+    lines = capsys.readouterr().out.splitlines()
+    assert str(path) in lines
+    assert all(len(line) <= 80 or line == str(path) for line in lines)
+    print_table(found)
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, no_sacct):

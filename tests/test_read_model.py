@@ -156,7 +156,7 @@ def test_an_adapter_beside_whole_weights_would_count_twice(folder):
 def test_an_empty_folder_lists_all_that_is_missing(tmp_path):
     facts = read_model(tmp_path, HF)
     assert facts.status is Status.missing
-    for what in ("config.json is not there", "no weights", "tokenizer.json is not there"):
+    for what in ("config.json is not there", "no weights", "tokenizer.json, which evaluation reads, is not there"):
         assert what in details(facts)
 
 
@@ -392,8 +392,11 @@ def test_a_missing_tokenizer_file_has_its_own_download(folder, name):
 def test_qwen_needs_vocab_and_merges(folder):
     edit(folder / "config.json", model_type="qwen2", rope_scaling=None)
     said = details(read_model(folder, HF))
-    assert "vocab.json is not there" in said
-    assert "merges.txt is not there" in said
+    assert "vocab.json, which torchtune reads, is not there" in said
+    assert "merges.txt, which torchtune reads, is not there" in said
+    assert {finding.fix for finding in read_model(folder, HF).findings if "merges.txt" in finding.detail} == {
+        f"hf download meta-llama/Llama-3.2-1B-Instruct vocab.json merges.txt --local-dir '{folder}'"
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"not a rank\n", b"AA== x\n", b"AA==\n", b"AA== 99999\n", POINTER])

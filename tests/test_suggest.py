@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import iter_keys
-from runplan.suggest import did_you_mean, listed, near
+from runplan.suggest import did_you_mean, listed, near, quoted
 
 KEYS = tuple(iter_keys())
 
@@ -47,3 +51,21 @@ def test_one_letter_lost_still_finds_the_key(key: str, data: st.DataObject) -> N
 def test_long_lists_are_cut_and_say_so() -> None:
     assert listed(["b", "a"]) == "a, b"
     assert listed([f"{i:03}" for i in range(40)]).endswith("… (40 in all)")
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("system_prompt={a}", "{a}"),
+        ("system_prompt=a=b", "a=b"),
+        ("""system_prompt='it's "so"'""", """it's "so\""""),
+        ("system_prompt=back\\", "back\\"),
+        ("resources.extra_sbatch=[--foo=bar, --x]", ["--foo=bar", "--x"]),
+    ],
+)
+def test_the_advice_on_quoting_is_a_line_that_hydra_reads(line, value):
+    advice = quoted(line)
+    (word,) = shlex.split(advice.partition(": ")[2])
+    (override,) = OverridesParser.create().parse_overrides([word])
+    found = override.value()
+    assert ([str(part) for part in found] if isinstance(found, list) else str(found)) == value

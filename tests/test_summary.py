@@ -162,6 +162,16 @@ def test_narrow_terminals_lose_nothing(width):
     assert not Counter(re.sub(r"\s", "", wanted)) - Counter(table)
     assert "1B_rank64" in table
     assert all(len(line.rstrip()) <= width for line in table.splitlines()) == (width > 65)
+    assert "(p95 " in table  # cells break before a bracket, never within it
+
+
+def test_long_lines_hang_and_what_is_typed_stays_whole():
+    plan = make_plan()
+    text = printed(plan, width=80)
+    (command,) = [line for line in text.splitlines() if line.startswith("  Command:")]
+    assert command.endswith(plan.command)
+    body = [line for line in text.split("\nResources Verified\n")[1].splitlines() if line.strip()]
+    assert all(line.startswith(" ") or line in {"Configuration", "Estimates", "How to submit"} for line in body[:-1])
 
 
 def test_a_stream_that_knows_no_check_marks():

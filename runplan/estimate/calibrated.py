@@ -267,7 +267,7 @@ def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int)
     """Seconds of validation in one epoch: forward passes over all validation rows, every so many steps."""
     if w.validation_lengths is None or not w.validation_lengths.rows or not per_epoch:
         return 0.0
-    every = w.run_val_every_n_steps or max(1, per_epoch // 10)
+    every = w.run_val_every_n_steps or steps.validation_interval(per_epoch)
     batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
     tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), task.batch)
     looked = Task(

@@ -13,6 +13,9 @@ _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
 
 
+VALIDATIONS_PER_EPOCH = 10
+
+
 @dataclass(frozen=True)
 class Steps:
     """Work of one GPU."""
@@ -122,3 +125,8 @@ def choose_packed(
 
 def _steps(number: int) -> str:
     return f"{number:,} optimizer step{'s' * (number != 1)}"
+
+
+def validation_interval(steps_per_epoch: int) -> int:
+    """Optimizer steps between two validations where none were asked for: ten an epoch, fewer of a short one."""
+    return max(1, -(-steps_per_epoch // VALIDATIONS_PER_EPOCH))

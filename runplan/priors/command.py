@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,9 @@ JSON_KEYS = (
 """Keys of a record in the order they are printed: a contract; a key may be added, never renamed."""
 
 _DEFAULT = "outputs"
+_COLUMNS = ("log", "model", "rank", "batch", "seq", "gpu", "steps", "it/s", "peak GiB", "wall", "state")
+_RIGHT = frozenset({"rank", "batch", "seq", "steps", "it/s", "wall"})
+_GAP = "  "
 
 
 def default_cache_dir() -> Path:
@@ -125,24 +129,33 @@ def _text(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def print_table(read: PriorsRead) -> None:
-    """Print the records as a table, then how many files were looked into."""
-    from rich.console import Console  # noqa: PLC0415 - heavy, and not needed for --json
-    from rich.table import Table  # noqa: PLC0415 - same
-    from rich.text import Text  # noqa: PLC0415 - same
+def print_table(read: PriorsRead, width: int | None = None) -> None:
+    """Print the records as a table, then how many files were looked into.
 
-    console = Console(highlight=False, soft_wrap=False)
+    Args:
+        read: what was read.
+        width: columns; None = the terminal's, unlimited when piped. Where a line does not fit, a log's path stands
+            on a line of its own above what was learnt from it.
+    """
+    if width is None and sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
     if read.runs:
-        table = Table(title="Earlier runs", box=None, pad_edge=False)
-        for name in ("log", "model", "rank", "batch", "seq", "gpu", "steps", "it/s", "peak GiB", "wall", "state"):
-            right = name in {"rank", "batch", "seq", "steps", "it/s", "wall"}
-            table.add_column(name, justify="right" if right else "left", overflow="fold")
         root = str(Path.cwd())
-        for run in read.runs:
-            table.add_row(*(Text(cell) for cell in _row(run, root)))
-        console.print(table)
+        _print_rows([_COLUMNS, *(_row(run, root) for run in read.runs)], width)
     states = Counter(run.state for run in read.runs)
     summary = ", ".join(f"{number} {state}" for state, number in states.most_common())
-    console.print(
-        Text(f"searched {read.searched} files: {len(read.runs)} training logs{f' ({summary})' if summary else ''}")
-    )
+    found = f"{len(read.runs)} training log{'s' * (len(read.runs) != 1)}{f' ({summary})' if summary else ''}"
+    print(f"searched {read.searched} file{'s' * (read.searched != 1)}: {found}")  # noqa: T201 - what was asked for
+
+
+def _print_rows(rows: Sequence[Sequence[str]], width: int | None) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    apart = width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width
+    for row in rows:
+        cells = [
+            cell.rjust(size) if name in _RIGHT else cell.ljust(size)
+            for name, cell, size in zip(_COLUMNS, row, widths, strict=True)
+        ]
+        if apart:
+            cells = [f"{row[0]}\n{_GAP[:1]}{cells[1]}", *cells[2:]]
+        print(_GAP.join(cells).rstrip())  # noqa: T201 - what was asked for

@@ -64,9 +64,9 @@ def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, c
             "ranks", [vocab_size], [path_of_ranks], lambda: _look_at_ranks(path_of_ranks, vocab_size)
         )
         _say(folder, ranks, problems)
-    for name, why in _wanted(family, ranks).items():
-        if name not in there:
-            folder.say(Status.missing, f"{name} is not there; {why} it", folder.download([name]))
+    lacking = {name: why for name, why in _wanted(family, ranks).items() if name not in there}
+    for name, why in lacking.items():
+        folder.say(Status.missing, f"{name}, which {why}, is not there", folder.download(list(lacking)))
     return TokenizerFacts(
         tokenizer="tokenizer.json" if "tokenizer.json" in there else None,
         tiktoken=ranks,
