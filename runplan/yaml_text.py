@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+REMEMBERED = 4096
 _WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*")
 _NOT_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
 _NON_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -73,10 +75,18 @@ def dump(data: Mapping[str, Any] | list[Any], header: str = "") -> str:
 
 def scalar(value: Any) -> str:
     """One value as YAML that fits behind `key: ` on one line; lists and mappings in flow style."""
+    return _repeated(value) if value is None or isinstance(value, str | int) else _one_line(value)
+
+
+def _one_line(value: Any) -> str:
     text: str = yaml.dump(
         value, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9
     )
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+# The runs of a sweep share most of their values; `typed`, for True equals 1. Floats stay out: 0.0 equals -0.0.
+_repeated = lru_cache(maxsize=REMEMBERED, typed=True)(_one_line)
 
 
 def load(text: str) -> dict[str, Any]:

@@ -88,3 +88,9 @@ def test_a_scalar_is_one_line(value):
     text = yaml_text.scalar(value)
     assert "\n" not in text
     assert yaml.safe_load(f"a: {text}\n") == {"a": value}
+
+
+def test_values_that_are_equal_keep_their_own_text():
+    for _ in range(2):
+        written = [yaml_text.scalar(value) for value in (1, True, "1", 1.0, 0, False, 0.0, -0.0, None, "null")]
+        assert written == ["1", "true", "'1'", "1.0", "0", "false", "0.0", "-0.0", "null", "'null'"]
