@@ -144,6 +144,13 @@ def find_logs(paths: Iterable[str]) -> list[LogFile]:
     return list(found.values())
 
 
+def keep_large_blocks() -> None:
+    """Make glibc keep the memory of a freed log for the next one: to get it from the kernel each time costs as much as
+    reading it. glibc does so for blocks up to the largest that was ever freed; `bytes` of zeros are never written.
+    """  # fmt: skip
+    bytes(16 << 20)
+
+
 def read_text(path: str, size: int) -> bytes:
     """The bytes of a log; of one above 64 MiB its two ends and pieces in between, each ended by a newline.
 

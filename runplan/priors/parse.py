@@ -9,6 +9,7 @@ from runplan.priors import peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
+from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; `disk_log` besides: the name of the DiskLogger file it mentions."""
@@ -42,10 +43,10 @@ _HEAD = 1 << 16
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
-    data = settings.last_attempt(data)
+    data, spans = settings.last_attempt(data)
     hugging_face = None
     if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
-        fields = _torchtune(data, file_name)
+        fields = _torchtune(data, spans, file_name)
     elif llama := trainers.llama_recipes_fields(data):
         fields = llama
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
@@ -77,7 +78,7 @@ def gpu_in_text(text: bytes) -> str | None:
     return gpu_key(name.removesuffix(" On").removesuffix(" Off"))
 
 
-def _torchtune(data: bytes, file_name: str) -> Fields:
+def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
     head = data[: min(first if first >= 0 else _HEAD, _HEAD)]
     recipe, config = settings.printed_config(head)
@@ -97,10 +98,10 @@ def _torchtune(data: bytes, file_name: str) -> Fields:
     fields["gigabytes"] = peaks.counts_gigabytes(head, file_name)
     # These loggers write their numbers elsewhere, but for W&B's summary at the end.
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
-    spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else data
+    spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
-    progress, marks = tune_progress(data, everywhere=regular or not config, regular=regular)
+    progress, marks = tune_progress(data, spans, everywhere=regular or not config, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
     if progress:

@@ -15,6 +15,10 @@ from runplan.units import GB_PER_GIB, MIB_PER_GIB
 _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
 _INIT_DICT = re.compile(rb"Memory Stats after model init:+\s*\{([^}]{0,300})\}")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
+_PEAKS = {
+    kind: re.compile(rb"peak_memory_%b['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)" % name)
+    for kind, name in (("allocated", b"alloc"), ("active", b"active"), ("reserved", b"reserved"))
+}
 _LIGER = re.compile(rb"total_peak_memory_(allocated|reserved)_MB'?: *([\d.]+)")
 _AXOLOTL = re.compile(
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
@@ -87,11 +91,10 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
     found: dict[str, float] = {}
     if data.rfind(b"peak_memory_") >= 0:
         init = _INIT_DICT.search(data)
-        for match in _PEAK.finditer(data):
-            if init and init.start() <= match.start() < init.end():
-                continue
-            kind = _NAMES[match[1]]
-            found[kind] = max(found.get(kind, 0.0), _gib(match[2], gigabytes=bool(gigabytes)))
+        rest = data[: init.start()] + data[init.end() :] if init else data
+        for kind, pattern in _PEAKS.items():
+            highest = max(map(float, pattern.findall(rest)), default=0.0)
+            found[kind] = highest * GB_PER_GIB if gigabytes else highest
     found = {kind: value for kind, value in found.items() if value > 0}
     return MemoryGib(**found) if found else None
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from runplan.priors.spoken import Span
 from runplan.priors.steady import WARM_STEPS, Draw, steady_s_per_step
 
 _TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
@@ -22,6 +23,8 @@ _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}\| *" + _TIMES)
 TUNE_PAUSES = (b"heckpoint", b"alidation")
 _PROBES = 9
 _PROBE_BYTES = 1000
+_DRAW_BYTES = 150
+"""Of a usual draw, with what stands before its loss."""
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
 _MAX_MARKS = 400
@@ -76,12 +79,18 @@ def pauses(data: bytes, words: Iterable[bytes], spans: Iterable[tuple[int, int]]
     return sorted(marks)
 
 
+def _first_draw(data: bytes, start: int, end: int) -> Draw | None:
+    match = _TUNE.search(data, start, end)
+    return _draw(match, _epoch(data, match.start())) if match else None
+
+
 def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
     draws = list(islice(_draws(data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS))
     step = max(1, (end - start) // (probes + 1))
-    places = range(start + step, end - _PROBE_BYTES, step)
-    draws.extend(one for at in places for one in islice(_draws(data, at, at + _PROBE_BYTES), 1))
+    for at in range(start + step, end - _PROBE_BYTES, step):
+        if draw := _first_draw(data, at, at + _PROBE_BYTES):
+            draws.append(draw)
     draws.extend(_draws(data, max(start, end - _PROBE_BYTES // 2), end))
     return _ordered(draws)
 
@@ -107,9 +116,9 @@ def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
     draws: list[Draw] = []
     previous = -_PROBE_BYTES
     for i, mark in enumerate(marks):
-        if mark - previous > 300:
-            draws.extend(_draws(data, max(0, mark - 300), mark))
-        if i + 1 == len(marks) or marks[i + 1] - mark > 300:
+        if mark - previous > 2 * _DRAW_BYTES:
+            draws.extend(_draws(data, max(0, mark - 2 * _DRAW_BYTES), mark))
+        if i + 1 == len(marks) or marks[i + 1] - mark > 2 * _DRAW_BYTES:
             draws.extend(islice(_draws(data, mark, mark + _PROBE_BYTES), 2))
         previous = mark
     return draws
@@ -119,7 +128,9 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
     return sorted({draw.at: draw for draw in draws}.values())
 
 
-def tune_progress(data: bytes, *, everywhere: bool, regular: bool = False) -> tuple[Progress | None, list[int]]:
+def tune_progress(
+    data: bytes, spans: Sequence[Span], *, everywhere: bool, regular: bool = False
+) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
@@ -127,19 +138,21 @@ def tune_progress(data: bytes, *, everywhere: bool, regular: bool = False) -> tu
 
     Args:
         data: the text of one attempt.
+        spans: where it speaks.
         everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
         regular: the config asks for such pauses.
     """
     first = data.find(b"|Loss:")
     if first < 0:
-        return None, pauses(data, TUNE_PAUSES)
+        return None, pauses(data, TUNE_PAUSES, spans)
     start, end = first, data.rfind(b"|Loss:") + 300
     even = False
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
-        marks = pauses(data, TUNE_PAUSES, [(start, len(data))] if everywhere else _ends(draws, start, len(data)))
+        said = [(max(start, a), b) for a, b in spans if b > start]
+        marks = pauses(data, TUNE_PAUSES, said if everywhere else _ends(draws, start, len(data)))
         # Regular pauses of which no line speaks could lie wherever is looked, or wherever is not.
-        silent = regular and data.rfind(TUNE_PAUSES[1], start) < 0
+        silent = regular and all(data.rfind(TUNE_PAUSES[1], a, b) < 0 for a, b in said)
         if len(marks) <= _MAX_MARKS and not silent:
             draws = _ordered([*draws, *_around(data, marks)])
             s_per_step, even = steady_s_per_step(draws, marks)
@@ -181,9 +194,13 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
 
 def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
     walls: dict[int, int] = {}
+    last = draws[0]
     for draw in draws:
-        walls[draw.epoch] = max(walls.get(draw.epoch, 0), draw.elapsed_s)
-    last = max(draws, key=lambda draw: (draw.epoch, draw.done))
+        epoch = draw.epoch
+        if draw.elapsed_s > walls.get(epoch, -1):
+            walls[epoch] = draw.elapsed_s
+        if epoch > last.epoch or (epoch == last.epoch and draw.done > last.done):
+            last = draw
     unbroken = min(walls) == 1 and len(walls) == max(walls)
     return Progress(
         s_per_step=s_per_step,

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
+from runplan.priors.spoken import Span, spoken_spans
 
 _LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
@@ -105,12 +106,16 @@ def _scalar(raw: bytes) -> Any:
     return text
 
 
-def last_attempt(data: bytes) -> bytes:
-    """The text from the last printed config on: a requeued or retried job appends to the same log."""
-    last = data.rfind(_CONFIG)  # bytes.rfind is more than twice as fast as find where there is little to find
+def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
+    """The text from the last printed config on, and where it speaks: a retried job appends to the same log."""
+    spans = spoken_spans(data)
+    # bytes.rfind is faster than find where there is little to find.
+    found = (at for start, end in reversed(spans) if (at := data.rfind(_CONFIG, start, end)) >= 0)
+    last = next(found, -1)
     if last < 0 or data.find(_CONFIG) == last:
-        return data
-    return data[max(data.rfind(b"\n", 0, last), data.rfind(b"\r", 0, last)) + 1 :]
+        return data, spans
+    rest = data[max(data.rfind(b"\n", 0, last), data.rfind(b"\r", 0, last)) + 1 :]
+    return rest, spoken_spans(rest)
 
 
 def printed_config(data: bytes) -> tuple[str | None, Flat]:

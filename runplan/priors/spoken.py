@@ -1,0 +1,42 @@
+"""Where in a log something is said: all of it but the middle of long lines, on which a bar is only redrawn.
+
+A redrawn bar (`\\r`, no newline) makes a line of megabytes. What is printed meanwhile ends in a newline and hence stands
+at the end of such a line. Words are looked for in these places only: the rest is most of the file.
+"""
+
+from __future__ import annotations
+
+Span = tuple[int, int]
+
+_NEAR_BYTES = 4000
+"""Kept at both ends of a long line; no message is longer."""
+
+
+def spoken_spans(data: bytes) -> list[Span]:
+    """Start and end of each part of a text in which messages can stand, in order.
+
+    >>> spoken_spans(b"one\\n" + b"\\r" * 20_000 + b"Saved.\\ntwo\\n")
+    [(0, 4004), (16010, 20015)]
+    """
+    size = len(data)
+    if data.find(b"\n", 0, _NEAR_BYTES) < 0:
+        return [(0, size)]
+    spans: list[Span] = []
+    start = at = 0
+    while at + _NEAR_BYTES < size:
+        newline = data.rfind(b"\n", at, at + _NEAR_BYTES)
+        if newline >= 0:
+            at = newline + 1
+            continue
+        end = data.find(b"\n", at + _NEAR_BYTES)
+        end = size if end < 0 else end
+        if end - at > 2 * _NEAR_BYTES:
+            spans.append((start, at + _NEAR_BYTES))
+            start = end - _NEAR_BYTES
+        at = end + 1
+    return [*spans, (start, size)]
+
+
+def spoken_text(data: bytes, spans: list[Span]) -> bytes:
+    """The spans of a text, one after the other."""
+    return data if len(spans) == 1 else b"\n".join([data[start:end] for start, end in spans])
