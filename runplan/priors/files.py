@@ -145,9 +145,11 @@ def find_logs(paths: Iterable[str]) -> list[LogFile]:
 
 
 def keep_large_blocks() -> None:
-    """Make glibc keep the memory of a freed log for the next one: to get it from the kernel each time costs as much as
-    reading it. glibc does so for blocks up to the largest that was ever freed; `bytes` of zeros are never written.
-    """  # fmt: skip
+    """Make glibc keep the memory of a freed log for the next one.
+
+    To get it from the kernel each time costs more than reading the log. glibc keeps blocks up to the size of the
+    largest that was ever freed; the zeros of this one are never written.
+    """
     bytes(16 << 20)
 
 

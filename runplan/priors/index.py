@@ -33,6 +33,9 @@ def reader_version() -> int:
     return total
 
 
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Index:
     """The index of one search path."""
 
@@ -41,7 +44,8 @@ class Index:
         self._file = cache_dir / "priors" / f"{digest}.json"
         self._entries: dict[str, Entry] = {}
         self._kept: dict[str, Entry] = {}
-        self._changed = False
+        self._new: dict[str, str] = {}
+        """Entries as JSON text."""
 
     def load(self) -> None:
         """Take over what an earlier call left; anything wrong with it means an empty index."""
@@ -63,22 +67,22 @@ class Index:
         self._kept[log.path] = entry
         return True, fields
 
-    def put(self, log: LogFile, fields: dict[str, Any] | None) -> None:
-        """Remember what a log says."""
-        self._kept[log.path] = (log.size, log.modified_ns, [list(one) for one in log.siblings], fields)
-        self._changed = True
+    def put(self, log: LogFile, fields: str) -> None:
+        """Remember what a log says, given as JSON."""
+        self._new[log.path] = f"[{log.size},{log.modified_ns},{_dumps(log.siblings)},{fields}]"
 
     def save(self) -> None:
         """Write the index when it changed; logs that are gone are forgotten. A full or read-only disk is no error."""
-        if not self._changed and len(self._kept) == len(self._entries):
+        if not self._new and len(self._kept) == len(self._entries):
             return
-        text = json.dumps({"version": reader_version(), "logs": self._kept}, separators=(",", ":"))
+        logs = {path: _dumps(entry) for path, entry in self._kept.items() if path not in self._new} | self._new
+        entries = ",\n".join([f"{_dumps(path)}:{entry}" for path, entry in logs.items()])
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=".index-")
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
+                    file.write(f'{{"version":{reader_version()},"logs":{{{entries}}}}}')
                 Path(name).replace(self._file)
             except OSError:
                 Path(name).unlink(missing_ok=True)

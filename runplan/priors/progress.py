@@ -88,9 +88,8 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
     draws = list(islice(_draws(data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS))
     step = max(1, (end - start) // (probes + 1))
-    for at in range(start + step, end - _PROBE_BYTES, step):
-        if draw := _first_draw(data, at, at + _PROBE_BYTES):
-            draws.append(draw)
+    places = range(start + step, end - _PROBE_BYTES, step)
+    draws.extend(draw for at in places if (draw := _first_draw(data, at, at + _PROBE_BYTES)))
     draws.extend(_draws(data, max(start, end - _PROBE_BYTES // 2), end))
     return _ordered(draws)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
-import threading
+import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,13 +13,13 @@ from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.priors.accounting import has_accounting, job_id, read_accounting
-from runplan.priors.files import LogFile, find_logs, is_pattern, keep_large_blocks, matches, read_text
+from runplan.priors.files import LogFile, find_logs, is_pattern, matches, read_text
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
+from runplan.priors.processes import in_processes, processes
 from runplan.priors.record import MemoryGib, PriorRun
 
 _PARALLEL_FROM = 300
-_MAX_PROCESSES = 8
 _FRESH_S = 120
 _ASK_AGAIN_S = 7 * 86400
 _NAMES = frozenset(item.name for item in fields(PriorRun))
@@ -29,6 +27,7 @@ _TUPLES = ("lora_targets", "checkpoint_s")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
 Fields = dict[str, Any]
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True)
@@ -146,13 +145,13 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
             known[log.path] = said
         else:
             unread.append(log)
-    fresh = dict(zip((log.path for log in unread), _read_all(unread), strict=True))
-    asked = _add_accounting(logs, {**known, **fresh})
-    for log in unread:
-        index.put(log, fresh[log.path])
-    for log in asked:
-        index.put(log, known[log.path] if log.path in known else fresh[log.path])
-    return [(log, known[log.path] if log.path in known else fresh[log.path]) for log in logs]
+    texts = _read_all(unread)
+    for log, text, said in zip(unread, texts, json.loads(f"[{','.join(texts)}]"), strict=True):
+        known[log.path] = said
+        index.put(log, text)
+    for log in _add_accounting(logs, known):
+        index.put(log, _encode(known[log.path]))
+    return [(log, known[log.path]) for log in logs]
 
 
 def read_log(log: LogFile) -> Fields | None:
@@ -189,19 +188,14 @@ def better_gpu(*names: str | None) -> str | None:
     return said[0] if said else None
 
 
-def _read_all(logs: Sequence[LogFile]) -> Iterable[Fields | None]:
-    """Every log read, on several processes where it pays and where forking is safe."""
-    processes = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    alone = processes < 2 or sys.platform != "linux" or threading.active_count() > 1
-    if len(logs) < _PARALLEL_FROM or alone:
-        return [read_log(log) for log in logs]
-    from multiprocessing import get_context  # noqa: PLC0415 - 15 ms that most calls save
+def _read_all(logs: Sequence[LogFile]) -> list[str]:
+    """What every log says, each as JSON; on several processes where it pays."""
+    workers = processes() if len(logs) >= _PARALLEL_FROM else 1
+    return in_processes(_said, logs, workers) if workers > 1 else [_said(log) for log in logs]
 
-    try:
-        with get_context("fork").Pool(processes, keep_large_blocks) as pool:
-            return pool.map(read_log, logs, chunksize=max(1, min(64, len(logs) // (processes * 4))))
-    except OSError:
-        return [read_log(log) for log in logs]
+
+def _said(log: LogFile) -> str:
+    return _encode(read_log(log))
 
 
 def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> list[LogFile]:

@@ -1,7 +1,7 @@
 r"""Where in a log something is said: all of it but the middle of long lines, on which a bar is only redrawn.
 
-A redrawn bar (`\\r`, no newline) makes a line of megabytes. What is printed meanwhile ends in a newline and hence stands
-at the end of such a line. Words are looked for in these places only: the rest is most of the file.
+A redrawn bar (`\r`, no newline) makes a line of megabytes. What is printed meanwhile ends in a newline and hence
+stands at the end of such a line. Words are looked for in these places only: the rest is most of the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NEAR_BYTES = 4000
 def spoken_spans(data: bytes) -> list[Span]:
     r"""Start and end of each part of a text in which messages can stand, in order.
 
-    >>> spoken_spans(b"one\\n" + b"\\r" * 20_000 + b"Saved.\\ntwo\\n")
+    >>> spoken_spans(b"one\n" + b"\r" * 20_000 + b"Saved.\ntwo\n")
     [(0, 4004), (16010, 20015)]
     """
     size = len(data)
