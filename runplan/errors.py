@@ -3,6 +3,7 @@
     RunplanError            exit code 1 unless a subclass says otherwise
     ├── ConfigError         a key, value or choice is wrong                     exit 2
     ├── PlanError           runs that cannot be planned; carries all problems   exit 1
+    ├── NotReadyError       something the runs need is missing                  exit 3
     ├── RenderError         a template asks for what the plan does not have
     ├── StoreError          the group cannot be written or read as asked
     └── SubmitError         the scheduler refused or did not answer
@@ -78,6 +79,12 @@ def _shared(problems: Sequence[Problem]) -> list[Problem]:
 
 class RenderError(RunplanError):
     """A template and the plan do not fit together."""
+
+
+class NotReadyError(RunplanError):
+    """The group is planned and written, but something its runs need is missing."""
+
+    exit_code = 3
 
 
 class StoreError(RunplanError):
