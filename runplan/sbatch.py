@@ -112,6 +112,17 @@ def submitit_parameters(request: Request, token: str = "") -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
+_OWN = {
+    "--time": "resources.time", "-t": "resources.time", "--mem": "resources.mem", "--gres": "resources.gres",
+    "--partition": "resources.partition", "-p": "resources.partition", "--qos": "resources.qos",
+    "-q": "resources.qos", "--account": "resources.account", "-A": "resources.account",
+    "--constraint": "resources.constraint", "-C": "resources.constraint", "--exclude": "resources.exclude",
+    "-x": "resources.exclude", "--cpus-per-task": "resources.cpus_per_task", "-c": "resources.cpus_per_task",
+    "--output": "the run's own log", "-o": "the run's own log", "--comment": "the run's own token",
+}  # fmt: skip
+"""Options that a job has anyway: a second one would win in silence."""
+
+
 def value_problems(request: Request) -> tuple[Problem, ...]:
     """What in a request cannot be written in a job script at all."""
     named = {
@@ -135,6 +146,9 @@ def value_problems(request: Request) -> tuple[Problem, ...]:
         else:
             if not words or not words[0].startswith("-"):
                 problems.append(_bad_extra(request, text, "not an option"))
+            elif taken := _OWN.get(words[0].partition("=")[0]):
+                what = f"{text!r} would replace what {taken} says"
+                problems.append(Problem(what, "resources.extra_sbatch", f"use {taken}", request.job_name))
     return tuple(problems)
 
 

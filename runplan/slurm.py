@@ -140,5 +140,5 @@ def _finish(process: subprocess.Popen[str], script: str, deadline: float, timeou
         return Answer("", f"no answer in {timeout_s:g} s")
     if process.returncode == 0:
         return Answer(out)
-    said = [line.strip() for line in (err + out).splitlines() if line.strip()]
+    said = [line.strip() for line in (err + out).splitlines() if line.strip() and not line.startswith('Try "')]
     return Answer(err + out, said[-1] if said else f"exit code {process.returncode}")

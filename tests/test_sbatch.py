@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from runplan.errors import ConfigError, SubmitError
 from runplan.plan import Request
-from runplan.sbatch import directives, quote_directive, sbatch_options, submitit_parameters
+from runplan.sbatch import directives, quote_directive, sbatch_options, submitit_parameters, value_problems
 
 FULL = Request(
     job_name="1B rank4",
@@ -76,9 +77,9 @@ def test_a_directive_is_one_line_and_one_word(name):
 
 
 def test_an_extra_option_is_as_on_the_command_line():
-    request = Request("r", 60, None, 1, 0, extra=("--comment='two words'", "--mail-user me"))
-    assert directives(request, "")[-2:] == ("#SBATCH '--comment=two words'", "#SBATCH --mail-user me")
-    assert sbatch_options(request)[-3:] == ("--comment=two words", "--mail-user", "me")
+    request = Request("r", 60, None, 1, 0, extra=("--licenses='two words'", "--mail-user me"))
+    assert directives(request, "")[-2:] == ("#SBATCH '--licenses=two words'", "#SBATCH --mail-user me")
+    assert sbatch_options(request)[-3:] == ("--licenses=two words", "--mail-user", "me")
 
 
 @pytest.mark.parametrize("change", [{"partition": "a\nb"}, {"extra": ("--x='",)}, {"extra": ("echo",)}])
@@ -103,4 +104,12 @@ def test_submitit_asks_for_the_same(tmp_path, monkeypatch):
 def test_submitit_takes_whole_minutes_and_long_options_only():
     assert submitit_parameters(Request("r", 61, None, 1, 0))["timeout_min"] == 2
     with pytest.raises(SubmitError, match="long options"):
-        submitit_parameters(Request("r", 60, None, 1, 0, extra=("-p gpu",)))
+        submitit_parameters(Request("r", 60, None, 1, 0, extra=("-L gpu",)))
+
+
+@pytest.mark.parametrize(("text", "key"), [("--time=1", "resources.time"), ("-p gpu", "resources.partition"),
+                                           ("--comment=x", "token")])  # fmt: skip
+def test_an_option_that_the_job_has_anyway_is_refused(text, key):
+    (problem,) = value_problems(replace(FULL, extra=(text,)))
+    assert key in problem.fix
+    assert value_problems(replace(FULL, extra=("--mail-type=END", "--timestamp"))) == ()

@@ -91,6 +91,9 @@ def test_would_take_passes_the_request_as_it_is(bin_dir):
 def test_a_refusal_is_told_from_silence(bin_dir):
     fake_program(bin_dir, "sbatch", "echo 'allocation failure: Invalid feature specification' >&2; exit 1")
     assert would_take(REQUEST) == (False, "allocation failure: Invalid feature specification")
+    hint = "echo \"sbatch: unrecognized option '--foo'\" >&2; echo 'Try \"sbatch --help\" for more' >&2; exit 1"
+    fake_program(bin_dir, "sbatch", hint)
+    assert would_take(REQUEST) == (False, "sbatch: unrecognized option '--foo'")
     fake_program(bin_dir, "sbatch", "echo 'allocation failure: Unable to contact slurm controller' >&2; exit 1")
     assert would_take(REQUEST)[0] is None
     assert would_take(replace(REQUEST, qos="a\nb"))[0] is None
