@@ -146,7 +146,7 @@ def test_what_is_not_ready_says_why_nothing_was_submitted(here, capsys, word):
     assert run("model=tiny", "dataset.path=nowhere.json", "priors.paths=[]", "group.name=words", word) == 3
     error = capsys.readouterr().err
     assert "not ready: nothing was submitted" in error
-    assert "dataset capitalization is missing" in error
+    assert "is missing: " in error
     assert "dataset.create=true" in error
 
 
