@@ -36,6 +36,7 @@ EDGES = {
     "priors.command": "the verb `priors`",
     "priors.index": "remembers what was read",
     "priors.files": "finds logs",
+    "priors.processes": "reads many logs at once, in forked processes",
     "priors.read": "reads logs",
     "priors.siblings": "reads what stands beside a log",
     "read": "reads models, datasets, tasks, disk, trainer",
