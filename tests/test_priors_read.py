@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from runplan.errors import ConfigError
-from runplan.priors import read as reading
+from runplan.priors import log as log_reading
+from runplan.priors import processes
 from runplan.priors.accounting import job_id, parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
 from runplan.priors.files import read_text
@@ -48,8 +49,8 @@ def read(tmp_path, no_sacct):
 @pytest.fixture
 def count_reads(monkeypatch):
     seen = []
-    original = reading.read_log
-    monkeypatch.setattr(reading, "read_log", lambda log: (seen.append(log.name), original(log))[1])
+    original = log_reading.read_log
+    monkeypatch.setattr(log_reading, "read_log", lambda log: (seen.append(log.name), original(log))[1])
     return seen
 
 
@@ -160,7 +161,8 @@ def test_several_readers_at_once_leave_a_whole_index(tmp_path, read):
 
 
 def test_many_logs_are_read_by_several_processes(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(reading, "_PARALLEL_FROM", 4)
+    monkeypatch.setattr(processes, "_PARALLEL_FROM", 4)
+    monkeypatch.setattr(processes, "_CHUNK", 2)
     for i in range(9):
         (tmp_path / "logs" / f"slurm-{i}.out").write_text(tune_log(batch=i, steps=30))
     assert [one.batch_size for one in read().runs] == list(range(9))

@@ -85,10 +85,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def json_text(runs: Sequence[PriorRun]) -> Iterator[str]:
     """The JSON list of records in pieces, one record a line."""
+    encode = json.JSONEncoder(ensure_ascii=False, default=_plain, check_circular=False).encode
     yield "["
     for i, run in enumerate(runs):
         yield ",\n " if i else "\n "
-        yield json.dumps(json_record(run), ensure_ascii=False, default=_plain)
+        yield encode(json_record(run))
     yield "\n]\n"
 
 

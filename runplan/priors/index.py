@@ -7,10 +7,8 @@ foreign or unwritable index is as good as none.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 import zlib
 from contextlib import suppress
 from functools import cache
@@ -40,8 +38,9 @@ class Index:
     """The index of one search path."""
 
     def __init__(self, cache_dir: Path, search: str) -> None:
-        digest = hashlib.sha256(search.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        self._file = cache_dir / "priors" / f"{digest}.json"
+        # Two searches that share a file by chance only read more than they had to. (hashlib takes 5 ms to import.)
+        name = search.encode("utf-8", "surrogateescape")
+        self._file = cache_dir / "priors" / f"{zlib.crc32(name):08x}{zlib.adler32(name):08x}.json"
         self._entries: dict[str, Entry] = {}
         self._kept: dict[str, Entry] = {}
         self._new: dict[str, str] = {}
@@ -75,6 +74,8 @@ class Index:
         """Write the index when it changed; logs that are gone are forgotten. A full or read-only disk is no error."""
         if not self._new and len(self._kept) == len(self._entries):
             return
+        import tempfile  # noqa: PLC0415 - 10 ms that most calls save
+
         logs = {path: _dumps(entry) for path, entry in self._kept.items() if path not in self._new} | self._new
         entries = ",\n".join([f"{_dumps(path)}:{entry}" for path, entry in logs.items()])
         with suppress(OSError):

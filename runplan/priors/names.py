@@ -166,3 +166,16 @@ def model_from_config_name(name: str | None) -> str | None:
     if not match:
         return None
     return f"{match[1]}_{match[2].lower().replace('.', '_')}"
+
+
+def better_gpu(*names: str | None) -> str | None:
+    """The first name; where it leaves the memory open (`a100`), a later one that agrees and says it.
+
+    >>> better_gpu(None, "a100", "a100-80"), better_gpu("h100", "a100-80")
+    ('a100-80', 'h100')
+    """
+    said = [name for name in names if name]
+    for name in said[1:]:
+        if "-" not in said[0] and name.lower().startswith(f"{said[0].lower()}-"):
+            return name
+    return said[0] if said else None

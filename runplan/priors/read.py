@@ -7,22 +7,23 @@ import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.priors.accounting import has_accounting, job_id, read_accounting
-from runplan.priors.files import LogFile, find_logs, is_pattern, matches, read_text
+from runplan.priors.files import LogFile, find_logs, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
-from runplan.priors.processes import in_processes, processes
-from runplan.priors.record import MemoryGib, PriorRun
+from runplan.priors.names import better_gpu
+from runplan.priors.record import MemoryGib, PriorRun, quick_run
 
-_PARALLEL_FROM = 300
 _FRESH_S = 120
-_ASK_AGAIN_S = 7 * 86400
-_NAMES = frozenset(item.name for item in fields(PriorRun))
+_ASK_FOR_S = 7 * 86400
+_ASK_AGAIN_S = 600
+_BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job")
+"""What is known of a log and is no field of its record."""
 _TUPLES = ("lora_targets", "checkpoint_s")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
@@ -145,7 +146,7 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
             known[log.path] = said
         else:
             unread.append(log)
-    texts = _read_all(unread)
+    texts = _read_logs(unread)
     for log, text, said in zip(unread, texts, json.loads(f"[{','.join(texts)}]"), strict=True):
         known[log.path] = said
         index.put(log, text)
@@ -154,52 +155,20 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
     return [(log, known[log.path]) for log in logs]
 
 
-def read_log(log: LogFile) -> Fields | None:
-    """What one log and the files beside it say, ready for JSON; None when it is no training log or cannot be read."""
-    from runplan.priors.parse import parse_text  # noqa: PLC0415 - fifty patterns to compile, not needed for known logs
-    from runplan.priors.siblings import sibling_fields  # noqa: PLC0415
+def _read_logs(logs: Sequence[LogFile]) -> list[str]:
+    """What every log says, each as JSON."""
+    if not logs:
+        return []
+    from runplan.priors.processes import log_texts  # noqa: PLC0415 - fifty patterns to compile, not for known logs
 
-    try:
-        text = read_text(log.path, log.size)
-    except OSError:
-        return None
-    said = parse_text(text, log.name)
-    if said is None:
-        return None
-    for name in _MEMORY:
-        if isinstance(memory := said.get(name), MemoryGib):
-            said[name] = [memory.allocated, memory.active, memory.reserved]
-    beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings])
-    gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
-    said = {**beside, **said}
-    if gpu:
-        said["gpu"] = gpu
-    if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
-        said["steps_total"] = said["steps_per_epoch"] * said["epochs"]
-    return said
-
-
-def better_gpu(*names: str | None) -> str | None:
-    """The first name; where it leaves the memory open (`a100`), a later one that agrees and says it."""
-    said = [name for name in names if name]
-    for name in said[1:]:
-        if "-" not in said[0] and name.lower().startswith(f"{said[0].lower()}-"):
-            return name
-    return said[0] if said else None
-
-
-def _read_all(logs: Sequence[LogFile]) -> list[str]:
-    """What every log says, each as JSON; on several processes where it pays."""
-    workers = processes() if len(logs) >= _PARALLEL_FROM else 1
-    return in_processes(_said, logs, workers) if workers > 1 else [_said(log) for log in logs]
-
-
-def _said(log: LogFile) -> str:
-    return _encode(read_log(log))
+    return log_texts(logs)
 
 
 def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> list[LogFile]:
-    """Ask `sacct` once about jobs it was not asked about yet and recent ones whose end is not known; whose changed."""
+    """Ask `sacct` about jobs it was not asked about yet, and now and then about recent ones whose end is not known.
+
+    Returns the logs about which more is known now.
+    """
     if not has_accounting():
         return []
     now = time.time()
@@ -208,15 +177,16 @@ def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> 
         one = said[log.path]
         if one is None or (job := job_id(log.name)) is None:
             continue
-        asked = one.get("accounting", "no")
-        if asked == "no" or (asked == "open" and now - log.modified_ns / 1e9 < _ASK_AGAIN_S):
+        recent = now - log.modified_ns / 1e9 < _ASK_FOR_S and now - one.get("asked_s", 0) > _ASK_AGAIN_S
+        if (asked := one.get("accounting")) is None or (asked == "open" and recent):
             jobs.setdefault(job, []).append((log, one))
     answers = read_accounting(list(jobs))
     changed: list[LogFile] = []
     for job, ones in jobs.items():
         answer = answers.get(job)
         closed = answer is not None and answer.get("state") not in {None, "running"}
-        news = {"accounting": "done" if closed else "open", **({"job": answer} if answer else {})}
+        news: Fields = {"accounting": "done" if closed else "open", **({"job": answer} if answer else {})}
+        news |= {} if closed else {"asked_s": int(now)}
         for log, one in ones:
             if any(one.get(key) != value for key, value in news.items()):
                 one.update(news)
@@ -225,8 +195,10 @@ def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> 
 
 
 def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
-    """The record; built once, for `dataclasses.replace` costs more than everything else here."""
-    values = {key: value for key, value in said.items() if key in _NAMES}
+    """The record; built once, for that costs more than everything else here."""
+    values = dict(said)
+    for name in _BESIDES:
+        values.pop(name, None)
     for name in _MEMORY:
         if name in values:
             values[name] = MemoryGib(*values[name])
@@ -242,7 +214,7 @@ def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
         values["state"] = "running"
     if "tokens_per_s" not in values and values.get("packed") and (tokens := _tokens_per_s(values)):
         values["tokens_per_s"] = tokens
-    return PriorRun(path=log.path, modified_s=modified_s, **values)
+    return quick_run({"path": log.path, "modified_s": modified_s, **values})
 
 
 def _take_accounting(values: Fields, job: Fields) -> None:

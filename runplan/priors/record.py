@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,15 @@ class PriorRun:
     """Highest memory in use on one GPU as `nvidia-smi` sampled it beside the run (gpu_metrics.csv)."""
     max_rss_gib: float | None = None
     """Most host memory of one task, as SLURM accounted it."""
-    outlier: str | None = None
-    """Why this record contradicts physics and must not be averaged in; None when it does not."""
     modified_s: float = field(default=0.0, compare=False)
     """When the log was last written (seconds since the epoch); `newest` means this."""
+
+
+_DEFAULTS = {item.name: item.default for item in fields(PriorRun) if item.default is not MISSING}
+
+
+def quick_run(values: Mapping[str, Any]) -> PriorRun:
+    """`PriorRun(**values)` at a tenth of the cost: the constructor of a frozen class sets every field by a call."""
+    run = object.__new__(PriorRun)
+    vars(run).update(_DEFAULTS, **values)
+    return run
