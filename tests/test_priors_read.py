@@ -240,6 +240,19 @@ def test_siblings_add_what_the_log_does_not_say(tmp_path, read):
     assert one.tokens_per_s == pytest.approx(2.0 * 4 * 2 * 2048, rel=0.01)
 
 
+def test_the_trainer_state_of_hugging_face_adds_the_plan(tmp_path, read):
+    run = tmp_path / "logs" / "sft"
+    run.mkdir()
+    (run / "train.log").write_text("***** Running training *****\n{'loss': 1.2, 'epoch': 0.1}\n")
+    history = [{"epoch": i / 99, "step": i, "loss": 1.25, "text": "x" * 400} for i in range(6000)]
+    state = {"epoch": 1.5, "global_step": 90, "log_history": history, "max_steps": 120, "num_train_epochs": 2}
+    (run / "trainer_state.json").write_text(json.dumps({**state, "train_batch_size": 8}, indent=2))
+    (one,) = read().runs
+    assert (one.trainer, one.steps_total, one.epochs, one.batch_size, one.steps_done) == ("hf", 120, 2, 8, None)
+    (run / "trainer_state.json").write_bytes(b"\0{" * 9)
+    assert read().runs[0].steps_total is None
+
+
 def test_gpu_request_then_text_then_default(tmp_path, read):
     logs = tmp_path / "logs"
     for name, script, text in (
@@ -318,6 +331,19 @@ def test_accounting_is_asked_once_and_counts_first(tmp_path, read, monkeypatch):
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 1
     assert "--jobs 7,8,9" in asked[0]
+
+
+def test_accounting_of_unfinished_jobs_is_asked_now_and_then(tmp_path, read, monkeypatch):
+    programs = tmp_path / "no-programs"
+    programs.mkdir()
+    (programs / "sacct").write_text(f"#!/bin/sh\necho $@ >>{tmp_path}/asked\n")
+    (programs / "sacct").chmod(0o755)
+    (tmp_path / "logs" / "slurm-7.out").write_text(tune_log())
+    now = time.time()
+    for later, asked in ((0, 1), (300, 1), (700, 2), (800, 2), (8 * 86400, 2)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert read().runs[0].state == "completed"
+        assert len((tmp_path / "asked").read_text().splitlines()) == asked
 
 
 def test_accounting_that_hangs_or_fails_is_no_accounting(tmp_path, read, monkeypatch):

@@ -11,6 +11,7 @@ from runplan.priors import settings
 from runplan.priors.names import gpu_key
 
 _BYTES = 1 << 20
+"""Read of each end of a file."""
 _SBATCH = re.compile(rb"^#SBATCH[ \t]+([^\r\n]*)", re.MULTILINE)
 _TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d+))?")
 _COUNTED = re.compile(
@@ -18,6 +19,14 @@ _COUNTED = re.compile(
 )
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
 _GPU_WORD = re.compile(r"[a-z]*\d{2,4}[a-z]*(?:[-_]?\d+ ?gb?)?|t4|l4", re.IGNORECASE)
+_STATE_NUMBERS = {
+    name: re.compile(rb'"%b": (\d+)\b(?!\.)' % key)
+    for name, key in (
+        ("steps_total", b"max_steps"),
+        ("epochs", b"num_train_epochs"),
+        ("batch_size", b"train_batch_size"),
+    )
+}
 _MODELS = re.compile(r"gpu[48]0|[avhb]\d{2,3}|l40s?|l4|t4|rtx|gh200|a6000|mi\d{3}", re.IGNORECASE)
 
 
@@ -38,7 +47,11 @@ def sibling_fields(folder: str, names: Iterable[str]) -> dict[str, Any]:
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as in files.LogFile.folder
-            return file.read(_BYTES)
+            text = file.read(_BYTES)
+            if len(text) == _BYTES and (size := os.fstat(file.fileno()).st_size) > _BYTES:
+                file.seek(max(_BYTES, size - _BYTES))
+                text += b"\n" + file.read(_BYTES)
+            return text
     except OSError:
         return b""
 
@@ -95,6 +108,18 @@ def metrics_fields(text: bytes) -> dict[str, Any]:
     return fields
 
 
+def trainer_state_fields(text: bytes) -> dict[str, Any]:
+    """What HF Trainer's `trainer_state.json` says of the plan; its history may be megabytes of a damaged file.
+
+    Steps done are not taken: they may be those of another attempt than the log's.
+
+    >>> trainer_state_fields(b'{"global_step": 40, "log_history": [], "max_steps": 40, "num_train_epochs": 2}')
+    {'steps_total': 40, 'epochs': 2}
+    """
+    found = {name: _STATE_NUMBERS[name].search(text) for name in _STATE_NUMBERS}
+    return {name: int(match[1]) for name, match in found.items() if match and int(match[1]) > 0}
+
+
 def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
     return lambda text: understand(settings.flat_yaml(text))
 
@@ -105,4 +130,5 @@ _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     "setup_finetune.yaml": _yaml(settings.setup_fields),
     ".hydra/config.yaml": _yaml(settings.plan_fields),
     "gpu_metrics.csv": metrics_fields,
+    "trainer_state.json": trainer_state_fields,
 }
