@@ -35,6 +35,8 @@ EDGES = {
     "priors.accounting": "asks sacct",
     "priors.command": "the verb `priors`",
     "priors.index": "remembers what was read",
+    "priors.log": "reads one log",
+    "priors.processes": "reads logs on all cores",
     "priors.files": "finds logs",
     "priors.processes": "reads many logs at once, in forked processes",
     "priors.read": "reads logs",
