@@ -70,7 +70,7 @@ def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, 
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name.endswith(_LOG_SUFFIXES) or (name.endswith(".txt") and _DISK_LOG.fullmatch(name)):
+                if is_log_name(name):
                     logs.append(entry)
                 elif name in SIBLINGS or name == _HYDRA[0]:
                     siblings[name] = entry

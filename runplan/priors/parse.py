@@ -178,7 +178,6 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 def _hugging_face(data: bytes, name: str) -> Fields:
     fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
-    fields["params_b"] = fields.get("params_b")
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)

@@ -18,7 +18,6 @@ _COUNTED = re.compile(
     r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)|gpu:(?P<plain>\d+)\b"
 )
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
-_GPU_WORD = re.compile(r"[a-z]*\d{2,4}[a-z]*(?:[-_]?\d+ ?gb?)?|t4|l4", re.IGNORECASE)
 _STATE_NUMBERS = {
     name: re.compile(rb'"%b": (\d+)\b(?!\.)' % key)
     for name, key in (

@@ -59,11 +59,12 @@ def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[lis
     earliest = min(epochs)
     for epoch, draws in epochs.items():
         for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
-            if b.at < a.at or b.elapsed_s < a.elapsed_s or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+            lasted_s = b.elapsed_s - a.elapsed_s
+            if b.at < a.at or lasted_s < 0 or bisect_left(marks, a.at) != bisect_right(marks, b.at):
                 breaks += 1
                 continue
             steps += b.done - a.done
-            time_s += b.elapsed_s - a.elapsed_s
+            time_s += lasted_s
             if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
                 groups.append(_Stretch(steps, time_s))
                 steps = time_s = 0
