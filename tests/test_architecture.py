@@ -38,7 +38,6 @@ EDGES = {
     "priors.log": "reads one log",
     "priors.processes": "reads logs on all cores",
     "priors.files": "finds logs",
-    "priors.processes": "reads many logs at once, in forked processes",
     "priors.read": "reads logs",
     "priors.siblings": "reads what stands beside a log",
     "read": "reads models, datasets, tasks, disk, trainer",
