@@ -94,7 +94,7 @@ def _numbers(dims: tuple[int, ...]) -> int:
 
 
 def _write_weights(folder: Path, shape: Architecture) -> None:
-    import torch
+    import torch  # noqa: PLC0415 - the grid can be listed without it
 
     block = torch.empty(min(_BLOCK, shape.embedding_params), dtype=torch.bfloat16)
     block.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(14))

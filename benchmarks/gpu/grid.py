@@ -12,9 +12,13 @@ from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 
 STEPS = 20
+MOST_STEPS = 300
+LONG_ENOUGH_S = 12.0
+"""A log's own clock has whole seconds: with so many of them its speed is known to a few percent."""
 EVEN, UNEVEN = "even", "uneven"
-_TEMPLATE_TOKENS = 24
-"""More than what a chat template adds to a row."""
+_QUESTION = 12
+_TEMPLATE_TOKENS = 25
+"""What Llama 3's chat template adds to a row of bytes (12 tokens for the roles' names, the rest special tokens)."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,26 @@ class Point:
 
 
 def cpu_grid() -> list[Point]:
-    """Seconds each on one core: two tiny shapes, ranks, batches, lengths, accumulation, packing."""
-    base = Point("tiny", dtype="fp32", tokens=128, steps=40)
-    wide = replace(base, model="tiny-wide", steps=30)
+    """Some ten seconds each on one core: two tiny shapes, ranks, batches, lengths, accumulation, packing."""
+    base = Point("tiny", dtype="fp32", tokens=128)
+    wide = replace(base, model="tiny-wide")
     return [
         base,
         replace(wide, batch=8, tokens=256),
         replace(base, batch=16),
-        replace(wide, batch=1, tokens=64),
+        replace(wide, batch=1, tokens=128),
         replace(base, batch=2, tokens=512, rank=64),
-        replace(wide, batch=4, tokens=512, accumulation=2, steps=20),
+        replace(wide, batch=4, tokens=256, accumulation=2),
         replace(base, accumulation=4),
         replace(wide, batch=16, rows=UNEVEN),
-        replace(base, batch=8, tokens=256, packed=True, steps=20),
+        replace(base, batch=8, tokens=256, packed=True),
         replace(wide, batch=8, checkpointing=True),
-        replace(base, batch=32, tokens=256, mlp=False, steps=20),
+        replace(base, batch=16, tokens=256, mlp=False),
         replace(wide, batch=2, rank=32, merged=True),
-        replace(base, batch=1, tokens=1024, checkpointing=True, steps=20),
+        replace(base, batch=2, tokens=512, checkpointing=True),
         replace(wide, batch=4, dtype="bf16"),
+        replace(base, batch=8, rank=4),
+        replace(wide, batch=4, rank=64),
     ]
 
 
@@ -129,25 +135,43 @@ def gpu_grid() -> list[Point]:
     ]
 
 
-def edge_batch(point: Point, shape: Architecture, gpu: Gpu) -> int:
-    """The batch that an `edge` stands for on this GPU, without any log."""
-    work = Workload(
+def made_whole(point: Point, shape: Architecture, gpu: Gpu) -> Point:
+    """The point with the batch that its `edge` stands for on this GPU, and with as many steps as take a while."""
+    if point.edge:
+        return replace(point, batch=_edge_batch(point, shape, gpu))
+    step_s = 1 / calibrated.size(workload(point, shape, gpu), calibrated.calibrate([], {}, {})).it_per_s
+    return replace(point, steps=max(point.steps, min(MOST_STEPS, round(LONG_ENOUGH_S / step_s))))
+
+
+def workload(point: Point, shape: Architecture, gpu: Gpu) -> Workload:
+    """A point as the estimators take it."""
+    attention = ("q_proj", "v_proj", "output_proj") if point.mlp else ("q_proj", "v_proj")
+    return Workload(
         trainer="torchtune",
         trainer_version="0.6.1",
         architecture=shape,
-        adapter=Adapter(point.rank, ("q_proj", "v_proj", "output_proj"), point.mlp),
+        adapter=Adapter(point.rank, attention, point.mlp),
         gpu=gpu,
         gpus=1,
-        lengths=Lengths(((point.tokens, 1000),)),
+        lengths=row_tokens(point),
         max_seq_len=point.tokens,
         packed=point.packed,
         dtype=point.dtype,
         activation_checkpointing=point.checkpointing,
         compile=point.compile,
         epochs=1,
-        effective_batch_size=1,
-        gradient_accumulation_steps=1,
+        effective_batch_size=point.batch * point.accumulation,
+        batch_size=point.batch,
+        gradient_accumulation_steps=point.accumulation,
+        max_steps_per_epoch=point.steps,
+        save_adapter_weights_only=not point.merged,
+        model_name=point.model,
+        dataset=f"{dataset_name(point)}.json",
     )
+
+
+def _edge_batch(point: Point, shape: Architecture, gpu: Gpu) -> int:
+    work = replace(workload(point, shape, gpu), batch_size=1)
     nothing = calibrated.calibrate([], {}, {})
     if point.edge == "safe":
         return max(1, calibrated.largest_batch(work, nothing))
@@ -158,19 +182,42 @@ def edge_batch(point: Point, shape: Architecture, gpu: Gpu) -> int:
     return batch if limit < gpu.memory_gib else batch + 1
 
 
-def write_rows(folder: Path, point: Point) -> Path:
-    """The dataset of a point: enough rows for its steps, the same for the same settings. Bytes are tokens."""
+def answer_lengths(point: Point) -> list[int]:
+    """Bytes of every row's answer: enough rows for the point's steps, the same for the same settings."""
     needed = point.batch * point.accumulation * point.steps
-    uneven = point.rows == UNEVEN or point.packed
     if point.packed:
         needed = 1 + needed * 4 * point.tokens // 1000 + point.batch
-    path = folder / f"{UNEVEN if uneven else EVEN}_{point.tokens}_{needed}.json"
+    if point.rows == EVEN and not point.packed:
+        return [point.tokens] * needed
+    rng = random.Random(point.tokens)
+    return [_length(rng, point.tokens) for _ in range(needed)]
+
+
+def row_tokens(point: Point) -> Lengths:
+    """Tokens of every row, template and question included, cut to the point's length."""
+    counts: dict[int, int] = {}
+    for length in answer_lengths(point):
+        tokens = min(point.tokens, length + _QUESTION + _TEMPLATE_TOKENS)
+        counts[tokens] = counts.get(tokens, 0) + 1
+    return Lengths(tuple(sorted(counts.items())))
+
+
+def dataset_name(point: Point) -> str:
+    """Rows of one distribution have one name, however many there are of them."""
+    if point.packed:
+        return f"packed_{point.tokens}"
+    return f"{point.rows}_{point.tokens}"
+
+
+def write_rows(folder: Path, point: Point) -> Path:
+    """The dataset of a point. Bytes are tokens."""
+    lengths = answer_lengths(point)
+    path = folder / str(len(lengths)) / f"{dataset_name(point)}.json"
     if path.exists():
         return path
-    rng = random.Random(needed)
-    lengths = [_length(rng, point.tokens) if uneven else point.tokens + _TEMPLATE_TOKENS for _ in range(needed)]
-    rows = [{"input": _words(rng, 12), "output": _words(rng, length)} for length in lengths]
-    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(point.tokens)
+    rows = [{"input": _words(rng, _QUESTION), "output": _words(rng, length)} for length in lengths]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"train": rows, "validation": rows[:2], "test": rows[:2]}), encoding="utf-8")
     return path
 

@@ -14,9 +14,9 @@ blobfile, pycryptodomex, kagglehub, hydra-core, antlr4-python3-runtime, omegacon
 has not), `pip install --no-index --no-deps --target SITE *.whl`, and `PYTHONPATH=SITE:.:runplan/_hydra`.
 
 Each point is planned and written by runplan itself (so the product's own finetune.yaml is what is measured) and run by
-`tune run` in a process of its own. Kept under `--out` (default `measured/`): `table.csv`, a row a run, and under `runs/`
-the run directories with `train.out` (stdout and stderr, as a job's log), finetune.yaml and gpu_metrics.csv, which is
-what `runplan priors` reads. Without a GPU the columns of GPU memory stay empty.
+`tune run` in a process of its own. Kept under `--out` (default `measured/`): `table.csv`, a row a run, and the run
+directories under `runs/` with `train.out` (stdout and stderr, as a job's log), finetune.yaml and gpu_metrics.csv, which
+is what `runplan priors` reads. Without a GPU the columns of GPU memory stay empty.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoints import make_model
-from grid import Point, cpu_grid, edge_batch, gpu_grid, write_rows
-from trace import Trace, after_init, peaks, watch
+from grid import Point, cpu_grid, gpu_grid, made_whole, write_rows
+from shapes import WIDE, folder_of, shapes
+from watched import Trace, after_init, peaks, watch
 
-from runplan.catalogue import gpus, models
+from runplan.catalogue import gpus
 from runplan.estimate.workload import Gpu
 from runplan.facts import Architecture
 from runplan.paths import CONF_DIR
@@ -46,15 +47,6 @@ from runplan.priors.names import gpu_key
 
 RUN_S = 150.0
 """A run is only started with so much time left, or what it needs by estimate, and stopped after three times that."""
-WIDE = {
-    "name": "tiny-wide",
-    "folder": "Tiny-Wide",
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "intermediate_size": 512,
-}
 SETTINGS = tuple(Point.__dataclass_fields__)
 PLANNED = (
     "plan_allocated_gib",
@@ -94,7 +86,7 @@ class Machine:
 
 
 def machine(device: str, resources: str | None) -> Machine:
-    import torch
+    import torch  # noqa: PLC0415 - --help needs none
 
     known = gpus([CONF_DIR])
     if device == "cpu":
@@ -108,13 +100,6 @@ def machine(device: str, resources: str | None) -> Machine:
             f"{name} is no entry of conf/resources; name one with --resources, of {', '.join(sorted(known))}"
         )
     return Machine("cuda", known[key], name, torch.__version__)
-
-
-def shapes() -> dict[str, Architecture]:
-    """Architectures by the grid's names."""
-    known = models([CONF_DIR])
-    dims = {key: value for key, value in WIDE.items() if isinstance(value, int)}
-    return {**known, WIDE["name"]: replace(known["tiny"], **dims)}
 
 
 def plan(point: Point, where: Machine, models_dir: Path, out: Path) -> Path:
@@ -244,15 +229,12 @@ def say(row: dict[str, object]) -> None:
 
 
 def chosen(arguments: argparse.Namespace, where: Machine, known: dict[str, Architecture]) -> list[Point]:
-    """The grid's points that were asked for, edges made batches."""
+    """The grid's points that were asked for."""
     points = cpu_grid() if where.device == "cpu" else gpu_grid()
     wanted = set(arguments.models.split(",")) if arguments.models else None
     points = [point for point in points if wanted is None or point.model in wanted]
     points = [point for point in points if not arguments.only or re.search(arguments.only, point.name)]
-    return [
-        replace(point, batch=edge_batch(point, known[point.model], where.gpu)) if point.edge else point
-        for point in points
-    ][: arguments.limit]
+    return [made_whole(point, known[point.model], where.gpu) for point in points][: arguments.limit]
 
 
 def main() -> None:
@@ -304,14 +286,6 @@ def measure(
         row = run(point, planned[point], where, out, min(3 * max(RUN_S, expected), remaining))
         append(out / "table.csv", row)
         say(row)
-
-
-def folder_of(name: str, models_dir: Path) -> Path:
-    """The folder conf/model expects a model in."""
-    if name == WIDE["name"]:
-        return models_dir / str(WIDE["folder"])
-    text = (CONF_DIR / "model" / f"{name}.yaml").read_text(encoding="utf-8")
-    return models_dir / re.findall(r"^folder: (.+)$", text, re.MULTILINE)[0]
 
 
 if __name__ == "__main__":
