@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from checkpoints import make_model
@@ -234,7 +234,8 @@ def chosen(arguments: argparse.Namespace, where: Machine, known: dict[str, Archi
     wanted = set(arguments.models.split(",")) if arguments.models else None
     points = [point for point in points if wanted is None or point.model in wanted]
     points = [point for point in points if not arguments.only or re.search(arguments.only, point.name)]
-    return [made_whole(point, known[point.model], where.gpu) for point in points][: arguments.limit]
+    whole = [made_whole(point, known[point.model], where.gpu) for point in points][: arguments.limit]
+    return [replace(point, steps=arguments.steps) for point in whole] if arguments.steps else whole
 
 
 def main() -> None:
@@ -247,6 +248,7 @@ def main() -> None:
     parser.add_argument("--models", help="names of the grid, with commas between")
     parser.add_argument("--only", help="regular expression on the name of a run")
     parser.add_argument("--limit", type=int, help="at most so many runs")
+    parser.add_argument("--steps", type=int, help="steps of every run (default: as many as take some seconds)")
     parser.add_argument("--list", action="store_true", help="say what there is and what is done, run nothing")
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes

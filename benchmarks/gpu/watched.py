@@ -116,6 +116,8 @@ def watch(command: list[str], folder: Path, environment: dict[str, str], limit_s
         if process.returncode is None:
             os.killpg(process.pid, 9)
             process.wait()
+        if process.stdout:
+            process.stdout.close()
     seen.wall_s = time.perf_counter() - started
     seen.exit_code = process.returncode
     seen.max_rss_gib = usage.ru_maxrss / 2**20
