@@ -13,7 +13,7 @@ from runplan.facts import Architecture, Lengths
 
 STEPS = 20
 MOST_STEPS = 300
-LONG_ENOUGH_S = 12.0
+LONG_ENOUGH_S = 10.0
 """A log's own clock has whole seconds: with so many of them its speed is known to a few percent."""
 EVEN, UNEVEN = "even", "uneven"
 _QUESTION = 12

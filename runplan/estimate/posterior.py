@@ -25,6 +25,8 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
+FREEDOM = 5.0
+"""Logs that the assumed standard deviations count as: more logs than that decide themselves how much they scatter."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
 _ROUNDS = 3
@@ -46,6 +48,8 @@ class Posterior:
     """Cholesky factor of their covariance."""
     solved: list[float] = field(default_factory=list)
     """Inverse covariance times residuals."""
+    misfits: list[float] = field(default_factory=list)
+    """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
 
     def constants(self, gpu: Gpu) -> Constants:
@@ -86,7 +90,13 @@ class Posterior:
         variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(here, here)
         half = _forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
-        return mean, math.sqrt(variance + RUN * RUN)
+        return mean, _scale(*self.misfit(task.gpu)) * math.sqrt(variance + RUN * RUN)
+
+    def misfit(self, gpu: Gpu) -> tuple[float, int]:
+        """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""
+        pairs = zip(self.misfits, self.used, strict=True)
+        alike = [misfit for misfit, seen in pairs if (seen.task.gpu.name == "cpu") == (gpu.name == "cpu")]
+        return sum(alike), len(alike)
 
 
 def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
@@ -144,9 +154,20 @@ def _solve(observations: list[Observation]) -> Posterior:
         factor = _cholesky(_covariance(observations, rows, shapes))
         posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor)
         posterior.solved = _backward(posterior.factor, _forward(posterior.factor, rest))
+        posterior.misfits = [a * b for a, b in zip(posterior.solved, rest, strict=True)]
         shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
     posterior.shifts = dict(shifts)
     return posterior
+
+
+def _scale(misfit: float, n: int) -> float:
+    """How many times wider than assumed the errors are, as the logs themselves show.
+
+    The scale of a multivariate Student-t process (Shah, Wilson and Ghahramani 2014, "Student-t processes as
+    alternatives to Gaussian processes", equation 6). A shared or throttled machine scatters more than assumed; where
+    logs agree better than assumed that may be chance, so intervals are never made narrower.
+    """
+    return max(1.0, math.sqrt((FREEDOM + misfit) / (FREEDOM + n)))
 
 
 def _covariance(
@@ -242,6 +263,8 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
         unit[i] = 1.0
         precision = sum(x * x for x in _forward(posterior.factor, unit))
         deviation = posterior.solved[i] / math.sqrt(precision)
+        misfit, alike = posterior.misfit(seen.task.gpu)
+        deviation /= _scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
         if abs(deviation) > most:
             factor = math.exp(posterior.solved[i] / precision)
             found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
