@@ -9,9 +9,10 @@ the 8B model, whose 16 GB are written once):
     python benchmarks/gpu/measure.py --list                            # what there is and what is done
     python benchmarks/gpu/measure.py --device cpu --models tiny        # two minutes on any machine, no GPU
 
-Where packages travel as files: `pip wheel --no-deps` of torchtune, torchao, torchdata, datasets, dill, multiprocess,
-blobfile, pycryptodomex, kagglehub, hydra-core, antlr4-python3-runtime, omegaconf and submitit (what torch's own image
-has not), `pip install --no-index --no-deps --target SITE *.whl`, and `PYTHONPATH=SITE:.:runplan/_hydra`.
+Where packages travel as files (12 MB beside an image that has torch, transformers and pandas): `pip download --no-deps`
+of torchtune==0.6.1, torchao==0.13.0, torchdata==0.11.0, datasets, dill, multiprocess, kagglehub, kagglesdk, blobfile,
+pycryptodomex, omegaconf, hydra-core and submitit, `pip wheel --no-deps antlr4-python3-runtime==4.9.3`; there
+`pip install --no-index --no-deps --target SITE *.whl` and `export PYTHONPATH=SITE:.:runplan/_hydra`.
 
 Each point is planned and written by runplan itself (so the product's own finetune.yaml is what is measured) and run by
 `tune run` in a process of its own. Kept under `--out` (default `measured/`): `table.csv`, a row a run, and the run
