@@ -45,14 +45,14 @@ def fill_request(config: Config, time_s: float, mem_gib: float, limit_s: int | N
 
 
 def training_request(config: Config, job_name: str) -> Request:
-    """The request of a training job, from a complete config."""
+    """The request of a training job, from a complete config; training on the CPU asks for no GPU by itself."""
     resources = config.resources
     return Request(
         job_name=job_name,
         time_s=parse_slurm_time(resources.time or "") or 0,
         mem_gib=math.ceil(parse_memory_gib(resources.mem)) if resources.mem else None,
         cpus_per_task=resources.cpus_per_task or CPUS_PER_GPU * resources.gpus,
-        gpus=resources.gpus,
+        gpus=0 if config.trainer.device == "cpu" else resources.gpus,
         gres=resources.gres,
         partition=resources.partition,
         account=resources.account,

@@ -11,7 +11,8 @@ from runplan.trainers.builders import FAMILIES, builder, builder_problems
 
 MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 DESCRIBED = [name for name in MODELS if name != "hf"]
-GPUS = sorted(path.stem for path in (CONF_DIR / "resources").glob("*.yaml") if not path.stem.startswith("_"))
+RESOURCES = sorted(path.stem for path in (CONF_DIR / "resources").glob("*.yaml") if not path.stem.startswith("_"))
+GPUS = [name for name in RESOURCES if name != "cpu"]
 
 # Parameters as the model cards give them, in billions, counted without the tied output head.
 PUBLISHED = {

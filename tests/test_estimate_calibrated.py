@@ -146,6 +146,24 @@ def test_a_log_of_perhaps_other_lengths_is_followed_half_way():
     assert calibrated.size(planned, same).it_per_s < after < before
 
 
+def test_a_log_of_another_dataset_counts_little_and_one_of_the_same_counts_whatever_its_peak():
+    planned = workload(dataset="/data/words.json")
+    before = calibrated.size(planned, NOTHING).it_per_s
+
+    def after(**changes):
+        learnt = calibrated.calibrate([dataclasses.replace(LOG, **changes)], GPUS, MODELS)
+        return calibrated.size(planned, learnt).it_per_s
+
+    same, unnamed, other = after(dataset="words.json"), after(), after(dataset="essays.json")
+    assert same == pytest.approx(2.5, rel=0.08)
+    assert same < unnamed < other < before
+    task = calibrated.make_task(planned, 16, 1)
+    peak = MemoryGib(allocated=calibrated.allocated_gib(planned, NOTHING, 16, round(task.tokens / 0.8), 1))
+    assert after(dataset="words.json", peak_memory_gib=peak) == pytest.approx(same, rel=0.01)
+    # The same name, but a peak that such rows cannot have: the file was another one then.
+    assert after(dataset="words.json", peak_memory_gib=MemoryGib(allocated=60.0)) > 1.1 * same
+
+
 def test_leaving_the_range_of_the_logs_is_said():
     learnt = calibrated.calibrate([LOG], GPUS, MODELS)
     bigger = calibrated.size(workload(architecture=LLAMA_3B, activation_checkpointing=True), learnt)

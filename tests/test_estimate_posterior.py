@@ -203,6 +203,33 @@ def test_logs_of_processors_teach_about_processors_only():
     assert learnt.log_step_s(TASK) == pytest.approx(fit([], A100).log_step_s(TASK))
 
 
+def test_logs_that_scatter_widen_the_interval_and_the_median_stays_among_them():
+    shapes = [
+        dataclasses.replace(TASK, batch=batch, tokens=tokens) for batch in (2, 4, 8) for tokens in (512.0, 1024.0)
+    ]
+    expected = [math.exp(fit([], A100).log_step_s(shape)[0]) for shape in shapes]
+    calm = fit([seen(shape, s) for shape, s in zip(shapes, expected, strict=True)], A100)
+    noisy = fit(
+        [seen(shape, s * 1.5 ** (-1) ** i) for i, (shape, s) in enumerate(zip(shapes, expected, strict=True))], A100
+    )
+    for shape, truth in zip(shapes, expected, strict=True):
+        (_, narrow), (mean, wide) = calm.log_step_s(shape), noisy.log_step_s(shape)
+        assert wide > 2 * narrow
+        assert math.log(truth / 1.5) < mean < math.log(truth * 1.5)
+    assert not noisy.outliers
+
+
+def test_one_wild_log_is_left_out_and_does_not_widen_the_interval():
+    shapes = [
+        dataclasses.replace(TASK, batch=batch, tokens=tokens) for batch in (2, 4, 8) for tokens in (512.0, 1024.0)
+    ]
+    good = [seen(shape, math.exp(fit([], A100).log_step_s(shape)[0]), name=f"{i}") for i, shape in enumerate(shapes)]
+    wild = seen(dataclasses.replace(TASK, batch=4, tokens=768.0), 3.0, name="wild")
+    learnt = fit([*good, wild], A100)
+    assert [log.run.path for log, _ in learnt.outliers] == ["wild"]
+    assert learnt.log_step_s(TASK) == pytest.approx(fit(good, A100).log_step_s(TASK))
+
+
 def test_nothing_here_needs_numpy():
     package = Path(__file__).parent.parent / "runplan" / "estimate"
     assert not [path.name for path in package.glob("*.py") if "import numpy" in path.read_text()]

@@ -21,6 +21,14 @@ def test_what_the_user_set_stays():
     assert (config.resources.time, config.resources.mem, config.resources.cpus_per_task) == ("02:00:00", "10G", 3)
 
 
+def test_training_on_the_cpu_asks_for_no_gpu():
+    config = config_with(time="00:05:00")
+    config.trainer.device = "cpu"
+    assert requests.training_request(config, "x").gpus == 0
+    config.trainer.device = "cuda"
+    assert requests.training_request(config, "x").gpus == 1
+
+
 def test_the_rest_comes_from_the_estimate():
     config = config_with(gpus=2)
     requests.fill_request(config, time_s=601, mem_gib=15.2, limit_s=None)

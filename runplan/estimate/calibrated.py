@@ -48,8 +48,8 @@ class Calibration:
 
     @cached_property
     def _guesses(self) -> bool:
-        """Whether any log leaves its rows' lengths open."""
-        return any(not item.tokens_known for item in self._seen)
+        """Whether any log leaves its rows' lengths open, or tells them but roughly."""
+        return any(not item.tokens_known or item.tokens_sigma for item in self._seen)
 
     @cached_property
     def _seen(self) -> tuple[Observation, ...]:
@@ -60,13 +60,15 @@ class Calibration:
     def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
             seen = replace(seen, task=replace(seen.task, gpu=gpu))
-        if seen.tokens_known:
+        certain = seen.tokens_known and not seen.tokens_sigma
+        named = evidence.same_dataset(seen.run, dataset)
+        if certain or (seen.tokens_known and not (named and lengths.rows)):
             return seen
         if not lengths.rows:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.task.batch)
-        return evidence.guessed(seen, tokens, dataset)
+        return evidence.confirmed(seen, tokens) if seen.tokens_known else evidence.guessed(seen, tokens, dataset)
 
 
 _SETTING = (

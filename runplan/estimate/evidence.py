@@ -12,6 +12,7 @@ from runplan.estimate.observation import Observation
 from runplan.estimate.posterior import Posterior
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Workload
+from runplan.priors.record import PriorRun
 
 MOST_LINES = 5
 
@@ -23,15 +24,36 @@ class Evidence(NamedTuple):
     extrapolated: bool
 
 
-SAME_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25
-"""Relative error of a length taken from the planned dataset: the log names the same one, or perhaps ran on another."""
+SAME_DATASET_SIGMA, UNNAMED_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25, 0.7
+"""Relative error of a length taken from the planned dataset: the log names the same one, names none, names another."""
+AGREES = 0.35
+"""A length that the log's peak of memory tells may differ by so much (its logarithm) from that of the same dataset."""
 
 
 def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     """The same log with a length it does not state: that of the planned dataset, trusted if the log names the same."""
-    same = bool(dataset) and bool(seen.run.dataset) and _stem(dataset) == _stem(seen.run.dataset or "")
-    task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
-    return dataclasses.replace(seen, task=task, tokens_sigma=SAME_DATASET_SIGMA if same else OTHER_DATASET_SIGMA)
+    sigma = UNNAMED_DATASET_SIGMA
+    if dataset and seen.run.dataset:
+        sigma = SAME_DATASET_SIGMA if same_dataset(seen.run, dataset) else OTHER_DATASET_SIGMA
+    return _with_length(seen, tokens, sigma)
+
+
+def confirmed(seen: Observation, tokens: float) -> Observation:
+    """The same log with its dataset's own length in place of what its peak of memory tells, where the two agree."""
+    if abs(math.log(max(1.0, tokens) / max(1.0, seen.task.tokens))) > AGREES:
+        return seen
+    return _with_length(seen, tokens, SAME_DATASET_SIGMA)
+
+
+def same_dataset(run: PriorRun, dataset: str) -> bool:
+    """Whether a log names the planned dataset, wherever its file lay."""
+    return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
+
+
+def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
+    return dataclasses.replace(
+        seen, task=dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2), tokens_sigma=sigma
+    )
 
 
 def _stem(dataset: str) -> str:

@@ -9,10 +9,11 @@ first only), and runs of a like shape share what the physics gets wrong. Solved 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from runplan.estimate.cholesky import backward, cholesky, forward
 from runplan.estimate.observation import Observation
 from runplan.estimate.speed import SPREAD_OWN, SPREAD_SHARED, Constants, Task, prior, step_s
 from runplan.estimate.workload import Gpu
@@ -25,9 +26,15 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
+FREEDOM = 5.0
+"""Logs that the assumed standard deviations count as: more logs than that decide themselves how much they scatter."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
-_ROUNDS = 3
+_ROUNDS = 12
+_CLOSE = 0.01
+"""Constants that move by less than this between rounds have been found."""
+_PROCESSOR = 6.0
+"""Processors differ from each other, and from the physics of GPUs, by so many times the variance of GPUs."""
 _STEP = 1e-4
 
 
@@ -46,6 +53,8 @@ class Posterior:
     """Cholesky factor of their covariance."""
     solved: list[float] = field(default_factory=list)
     """Inverse covariance times residuals."""
+    misfits: list[float] = field(default_factory=list)
+    """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
 
     def constants(self, gpu: Gpu) -> Constants:
@@ -84,9 +93,15 @@ class Posterior:
             cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + by_shape)
             mean += by_shape * weight
         variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(here, here)
-        half = _forward(self.factor, cross)
+        half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
-        return mean, math.sqrt(variance + RUN * RUN)
+        return mean, _scale(*self.misfit(task.gpu)) * math.sqrt(variance + RUN * RUN)
+
+    def misfit(self, gpu: Gpu) -> tuple[float, int]:
+        """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""
+        pairs = zip(self.misfits, self.used, strict=True)
+        alike = [misfit for misfit, seen in pairs if (seen.task.gpu.name == "cpu") == (gpu.name == "cpu")]
+        return sum(alike), len(alike)
 
 
 def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
@@ -126,27 +141,50 @@ def _merge(observations: Sequence[Observation]) -> list[Observation]:
 
 
 def _solve(observations: list[Observation]) -> Posterior:
-    posterior = Posterior(observations, [])
+    """The posterior at the constants that it implies itself: linearised again until they stand still."""
     if not observations:
-        return posterior
+        return Posterior(observations, [])
     gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
-    shapes = [_shape(seen.task) for seen in observations]
-    shifts = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
+    start = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
     for _ in range(_ROUNDS):
-        rows, rest = [], []
-        for seen in observations:
-            shift = shifts[seen.task.gpu.name]
-            at = Constants(*(a + b for a, b in zip(prior(seen.task.gpu), shift, strict=True)))
-            row = _slope(seen.task, at)
-            rows.append(row)
-            expected = math.log(step_s(seen.task, at))
-            rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
-        factor = _cholesky(_covariance(observations, rows, shapes))
-        posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor)
-        posterior.solved = _backward(posterior.factor, _forward(posterior.factor, rest))
-        shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
-    posterior.shifts = dict(shifts)
+        posterior = _linearised(observations, gpus, start)
+        found = posterior.shifts
+        if all(abs(b - a) < _CLOSE for name in gpus for a, b in zip(start[name], found[name], strict=True)):
+            break
+        # Half the way: where launches and throughput take turns, whole steps jump over the crossing and back.
+        start = {
+            name: Constants(*((a + b) / 2 for a, b in zip(start[name], found[name], strict=True))) for name in gpus
+        }
     return posterior
+
+
+def _linearised(observations: list[Observation], gpus: dict[str, Gpu], shifts: Mapping[str, Constants]) -> Posterior:
+    """The posterior when step times are taken as linear around shifted constants."""
+    rows, rest = [], []
+    for seen in observations:
+        shift = shifts[seen.task.gpu.name]
+        at = Constants(*(a + b for a, b in zip(prior(seen.task.gpu), shift, strict=True)))
+        row = _slope(seen.task, at)
+        rows.append(row)
+        expected = math.log(step_s(seen.task, at))
+        rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
+    shapes = [_shape(seen.task) for seen in observations]
+    factor = cholesky(_covariance(observations, rows, shapes))
+    solved = backward(factor, forward(factor, rest))
+    misfits = [a * b for a, b in zip(solved, rest, strict=True)]
+    posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor, solved, misfits)
+    posterior.shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
+    return posterior
+
+
+def _scale(misfit: float, n: int) -> float:
+    """How many times wider than assumed the errors are, as the logs themselves show.
+
+    The scale of a multivariate Student-t process (Shah, Wilson and Ghahramani 2014, "Student-t processes as
+    alternatives to Gaussian processes", equation 6). A shared or throttled machine scatters more than assumed; where
+    logs agree better than assumed that may be chance, so intervals are never made narrower.
+    """
+    return max(1.0, math.sqrt((FREEDOM + misfit) / (FREEDOM + n)))
 
 
 def _covariance(
@@ -172,8 +210,7 @@ def _token_elasticity(row: Constants) -> float:
 def _spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
     """Prior covariance of every constant between two GPU types: (shared, own)."""
     same = 1.0 if a.name == b.name else 0.0
-    # Processors differ from GPUs and from each other far more than GPUs do.
-    wide = 6.0 if a.name == "cpu" and b.name == "cpu" else 1.0
+    wide = _PROCESSOR if a.name == "cpu" and b.name == "cpu" else 1.0
     alike = 0.0 if (a.name == "cpu") != (b.name == "cpu") else 1.0
     return tuple(
         (wide * alike * shared * shared, wide * same * own * own)
@@ -218,7 +255,8 @@ def _shape_covariance(a: _Shape, b: _Shape) -> float:
     if a.mode != b.mode:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
-    return math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
+    wide = _PROCESSOR if a.gpu == "cpu" else 1.0
+    return wide * math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
 
 
 def _slope(task: Task, at: Constants) -> Constants:
@@ -240,36 +278,11 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
     for i, seen in enumerate(posterior.used):
         unit = [0.0] * n
         unit[i] = 1.0
-        precision = sum(x * x for x in _forward(posterior.factor, unit))
+        precision = sum(x * x for x in forward(posterior.factor, unit))
         deviation = posterior.solved[i] / math.sqrt(precision)
+        misfit, alike = posterior.misfit(seen.task.gpu)
+        deviation /= _scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
         if abs(deviation) > most:
             factor = math.exp(posterior.solved[i] / precision)
             found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
     return found
-
-
-def _cholesky(matrix: list[list[float]]) -> list[list[float]]:
-    n = len(matrix)
-    factor = [[0.0] * n for _ in range(n)]
-    for i in range(n):
-        for j in range(i + 1):
-            rest = matrix[i][j] - sum(factor[i][k] * factor[j][k] for k in range(j))
-            factor[i][j] = math.sqrt(max(rest, 1e-12)) if i == j else rest / factor[j][j]
-    return factor
-
-
-def _forward(factor: list[list[float]], right: Sequence[float]) -> list[float]:
-    solved: list[float] = []
-    for row, value in zip(factor, right, strict=True):
-        n = len(solved)
-        solved.append((value - sum(a * b for a, b in zip(row[:n], solved, strict=True))) / row[n])
-    return solved
-
-
-def _backward(factor: list[list[float]], right: Sequence[float]) -> list[float]:
-    n = len(right)
-    solved = [0.0] * n
-    for i in reversed(range(n)):
-        rest = right[i] - sum(factor[j][i] * solved[j] for j in range(i + 1, n))
-        solved[i] = rest / factor[i][i]
-    return solved

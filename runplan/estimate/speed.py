@@ -114,7 +114,8 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     if task.gpus > 1:
         # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs; its hooks add launches.
         on_gpu, launching = on_gpu / 0.93, launching * 1.3
-    return _larger(on_gpu, launching)
+    # A processor does its own launching.
+    return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
 
 
 def gpu_s(task: Task, done: Work, constants: Constants) -> float:

@@ -1,0 +1,186 @@
+"""How far every estimator is off, on all measured runs at hand: a replay of their history.
+
+    python benchmarks/accuracy.py                    # the table
+    python benchmarks/accuracy.py --fleet h200-141   # of one GPU type
+
+Runs of one GPU type are a history. Before each run the estimators are given its first 0, 1, 3 or 10 earlier logs (as
+`runplan priors` reads them) and asked about the run: `same` logs are of the same GPU type, `other` of all others. The
+history is replayed in the order in which the runs ran and in some shuffled ones, so that no lucky first log decides.
+
+An error is |estimated / measured - 1|. `covers` is the part of runs that stayed below p95, `p95/p50` the median width.
+A batch is judged where runs were driven to the edge: it must not be one that ran out of memory, and twice it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cases import GPUS, Case, cases, log_names
+from rivals import ESTIMATORS, Answer
+
+COUNTS = (0, 1, 3, 10)
+ORDERS = 6
+QUANTITIES = ("allocated", "reserved", "process", "s/step", "wall")
+
+
+class Key(NamedTuple):
+    """One row of the table."""
+
+    fleet: str
+    quantity: str
+    estimator: str
+    logs: str
+
+
+@dataclass
+class Score:
+    """Errors of one estimator in one quantity."""
+
+    errors: list[float] = field(default_factory=list)
+    """Estimated over measured, less 1."""
+    covered: list[bool] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)
+
+    def add(self, answer: tuple[float, float | None], measured: float) -> None:
+        """Count one answer."""
+        p50, p95 = answer
+        self.errors.append(p50 / measured - 1)
+        if p95 is not None:
+            self.covered.append(measured <= p95)
+            self.widths.append(p95 / p50)
+
+    def line(self) -> str:
+        """Number of answers, median, mean and worst error, coverage and width."""
+        sizes = [abs(error) for error in self.errors]
+        worst = max(self.errors, key=abs)
+        figures = f"{len(sizes):5} {statistics.median(sizes):8.1%} {statistics.fmean(sizes):8.1%} {worst:+8.1%}"
+        if self.covered:
+            figures += f" {statistics.fmean(self.covered):8.0%} {statistics.median(self.widths):8.2f}"
+        return figures
+
+
+def replay(fleets: dict[str, list[Case]], orders: int) -> dict[Key, Score]:
+    """Every estimator's errors in every history."""
+    scores: dict[Key, Score] = defaultdict(Score)
+    models = log_names()
+    for fleet, members in fleets.items():
+        others = [case for name, some in fleets.items() if name != fleet for case in some]
+        for n, where, history, target in _moments(members, others, orders):
+            logs = f"{n}" if n == 0 else f"{n} {where}"
+            priors = [case.prior for case in history]
+            for name, estimate in ESTIMATORS.items():
+                answer = estimate(target.workload, priors, GPUS, models)
+                _count(scores, (fleet, name, logs), answer, target)
+    return scores
+
+
+def _count(scores: dict[Key, Score], key: tuple[str, str, str], answer: Answer, target: Case) -> None:
+    fleet, name, logs = key
+    for quantity, measured in target.measured.items():
+        if quantity in answer:
+            scores[Key(fleet, quantity, name, logs)].add(answer[quantity], measured)
+
+
+def _moments(
+    members: Sequence[Case], others: Sequence[Case], orders: int
+) -> list[tuple[int, str, Sequence[Case], Case]]:
+    """(logs, same or other GPU, history, run asked about)."""
+    found: list[tuple[int, str, Sequence[Case], Case]] = [(0, "", (), target) for target in members]
+    rng = random.Random(14)
+    for order in range(orders):
+        own, foreign = list(members), list(others)
+        if order:
+            rng.shuffle(own)
+            rng.shuffle(foreign)
+        for n in COUNTS[1:]:
+            found += [(n, "same", own[:n], target) for target in own[n:]]
+            if len(foreign) >= n:
+                found += [(n, "other", foreign[:n], target) for target in own]
+    return found
+
+
+def batches(fleets: dict[str, list[Case]]) -> list[str]:
+    """For every setting driven out of memory: the largest batch that ran, and what each estimator would take."""
+    lines = []
+    for fleet, members in fleets.items():
+        edges: dict[object, list[Case]] = defaultdict(list)
+        for case in members:
+            w = case.workload
+            setting = (w.model_name, w.max_seq_len, w.packed, w.activation_checkpointing, w.compile)
+            edges[setting].append(case)
+        for some in edges.values():
+            ran = max((case.workload.batch_size or 0 for case in some if case.state == "ok"), default=0)
+            broke = min((case.workload.batch_size or 0 for case in some if case.state == "oom"), default=0)
+            if not ran or not broke:
+                continue
+            told = []
+            for name, estimate in ESTIMATORS.items():
+                # `safe` is asked before any run, as the others are.
+                answer = estimate(some[0].workload, [], GPUS, log_names())
+                if "batch" in answer:
+                    chosen = 2 ** (int(answer["batch"][0]).bit_length() - 1)
+                    fits = "runs" if chosen <= ran else "OUT OF MEMORY" if chosen >= broke else "between"
+                    told.append(f"{name} {chosen} ({fits})")
+            lines.append(f"{fleet} {some[0].name}: {ran} ran, {broke} ran out of memory; {', '.join(told)}")
+    return lines
+
+
+def show(scores: dict[Key, Score]) -> None:
+    """Print the table, one part a GPU type and quantity."""
+    names, quantities = list(ESTIMATORS), list(QUANTITIES)
+    rank = {"": -1, "same": 0, "other": 1}
+
+    def place(key: Key) -> tuple[object, ...]:
+        count, _, where = key.logs.partition(" ")
+        return key.fleet, quantities.index(key.quantity), rank[where], int(count), names.index(key.estimator)
+
+    previous: tuple[str, str] | None = None
+    for key in sorted(scores, key=place):
+        if (key.fleet, key.quantity) != previous:
+            previous = key.fleet, key.quantity
+            print(f"\n{key.fleet}: {key.quantity}")
+            heads = ("runs", "median", "mean", "worst", "covers", "p95/p50")
+            print(f"{'logs':10}{'estimator':22}{heads[0]:>5}" + "".join(f"{head:>9}" for head in heads[1:]))
+        print(f"{key.logs:10}{key.estimator:22}{scores[key].line()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fleet", help="only runs of GPU types whose name begins so")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="orders in which histories are replayed")
+    parser.add_argument("--each", action="store_true", help="every run without any log, measured and estimated")
+    arguments = parser.parse_args()
+    fleets: dict[str, list[Case]] = defaultdict(list)
+    for case in cases():
+        fleets[case.fleet].append(case)
+    wanted = {name: some for name, some in fleets.items() if name.startswith(arguments.fleet or "")}
+    if not wanted:
+        sys.exit(f"no runs of {arguments.fleet}; there are {', '.join(fleets)}")
+    print(", ".join(f"{name}: {len(some)} runs" for name, some in wanted.items()))
+    if arguments.each:
+        each(wanted)
+    scores = replay(fleets, arguments.orders)
+    show({key: score for key, score in scores.items() if key.fleet in wanted})
+    print("\n" + "\n".join(batches(wanted) or ["batch: no setting was driven out of memory"]))
+
+
+def each(fleets: dict[str, list[Case]]) -> None:
+    """Every run, measured and as `calibrated` estimates it without any log."""
+    for case in (case for some in fleets.values() for case in some):
+        answer = ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())
+        told = [
+            f"{name} {measured:.3g} est. {answer[name][0]:.3g} ({answer[name][0] / measured - 1:+.1%})"
+            for name, measured in case.measured.items()
+        ]
+        print(f"{case.name:44} {case.state:4} {'; '.join(told)}")
+
+
+if __name__ == "__main__":
+    main()

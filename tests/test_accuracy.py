@@ -1,0 +1,101 @@
+"""benchmarks/accuracy.py: its arithmetic, and what the estimator owes to the measured runs at hand."""
+
+import importlib
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("accuracy", "cases", "rivals", "gpu", "gpu.grid", "gpu.shapes")
+
+
+@pytest.fixture(name="script")
+def _script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_scores_are_relative_errors_coverage_and_width(script):
+    score = script("accuracy").Score()
+    score.add((2.0, 3.0), 2.5)
+    score.add((2.0, 2.2), 4.0)
+    score.add((3.0, None), 2.0)
+    assert score.errors == pytest.approx([-0.2, -0.5, 0.5])
+    assert (score.covered, score.widths) == ([True, False], pytest.approx([1.5, 1.1]))
+    assert score.line().split() == ["3", "50.0%", "40.0%", "-50.0%", "50%", "1.30"]
+
+
+def test_history_comes_before_the_run_that_is_asked_about(script):
+    accuracy, runs = script("accuracy"), script("cases").cases()
+    cpu = [case for case in runs if case.fleet == "cpu"]
+    others = [case for case in runs if case.fleet != "cpu"]
+    moments = accuracy._moments(cpu, others, 2)
+    assert {(n, where) for n, where, _, _ in moments} == {
+        *((0, ""), (1, "same"), (3, "same"), (10, "same")),
+        *((1, "other"), (3, "other")),
+    }
+    for n, where, history, target in moments:
+        assert len(history) == n
+        assert target not in history
+        assert all((case.fleet == "cpu") == (where == "same") for case in history)
+
+
+def test_recorded_runs_are_whole(script):
+    cpu = [case for case in script("cases").cases() if case.fleet == "cpu"]
+    assert len(cpu) >= 12
+    assert all({"s/step", "wall"} <= set(case.measured) for case in cpu)
+    assert len({case.workload.architecture for case in cpu}) == 2
+    # What the reader makes of a log's whole seconds against steps timed one by one.
+    read = [case.prior.s_per_step / case.measured["s/step"] for case in cpu if case.prior.s_per_step]
+    assert len(read) >= 8
+    assert all(abs(ratio - 1) < 0.1 for ratio in read)
+
+
+@pytest.fixture(name="scores", scope="module")
+def _scores():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        accuracy, cases = importlib.import_module("accuracy"), importlib.import_module("cases")
+        fleets = {}
+        for case in cases.cases():
+            fleets.setdefault(case.fleet, []).append(case)
+        found = accuracy.replay(fleets, 4)
+        for name in MODULES:
+            sys.modules.pop(name, None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("logs", "median", "coverage"), [("0", 0.2, 0.95), ("1 same", 0.2, 0.93), ("3 same", 0.2, 0.9)]
+)
+def test_speed_on_a_processor(scores, logs, median, coverage):
+    score = scores["cpu", "s/step", "calibrated", logs]
+    assert statistics.median(map(abs, score.errors)) < median
+    assert statistics.fmean(score.covered) >= coverage
+    rival = scores.get(("cpu", "s/step", "parameter ratio", logs))
+    if rival:
+        assert statistics.median(map(abs, score.errors)) < statistics.median(map(abs, rival.errors)) / 1.5
+
+
+def test_published_peaks_of_eager_runs_are_met(scores):
+    errors = scores["published mi355x", "allocated", "calibrated", "0"].errors
+    assert max(map(abs, errors)) < 0.01
+
+
+def test_the_table_is_printed():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/accuracy.py"), "--fleet", "cpu", "--orders", "1", "--each"],
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'runplan/_hydra'}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cpu: s/step" in done.stdout
+    assert "10 same   calibrated" in done.stdout
+    assert "no setting was driven out of memory" in done.stdout
