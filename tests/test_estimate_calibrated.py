@@ -228,3 +228,11 @@ def test_sizing_a_run_takes_no_more_than_a_fraction_of_a_millisecond():
     for w in runs:
         calibrated.size(w, learnt)
     assert (time.process_time() - start) / len(runs) < 3e-3
+
+
+def test_what_a_processor_needed_says_nothing_about_a_gpu():
+    on_cpu = dataclasses.replace(LOG, path="logs/cpu.out", gpu="cpu", num_gpus=0, s_per_step=40.0)
+    w = workload()
+    alone, beside = calibrated.size(w, NOTHING), calibrated.size(w, calibrated.calibrate([on_cpu], GPUS, MODELS))
+    assert (beside.n_priors, beside.it_per_s) == (0, alone.it_per_s)
+    assert not any("cpu.out" in line for line in beside.evidence)

@@ -42,7 +42,8 @@ class Calibration:
         key = (gpu, (lengths, dataset) if self._guesses else None)
         found = self._fits.get(key)
         if found is None:
-            seen = [self._with_lengths(item, gpu, lengths, dataset) for item in self._seen]
+            alike = [item for item in self._seen if not item.gpu_known or _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            seen = [self._with_lengths(item, gpu, lengths, dataset) for item in alike]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
 
@@ -69,6 +70,11 @@ class Calibration:
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.task.batch)
         return evidence.confirmed(seen, tokens) if seen.tokens_known else evidence.guessed(seen, tokens, dataset)
+
+
+def _is_gpu(gpu: Gpu) -> bool:
+    """Whether it is a GPU at all: what a processor needs for a step says nothing about one, nor the other way round."""
+    return gpu.name != "cpu"
 
 
 _SETTING = (
