@@ -48,6 +48,7 @@ from runplan.priors.names import gpu_key
 
 RUN_S = 150.0
 """A run is only started with so much time left, or what it needs by estimate, and stopped after three times that."""
+IN_A_ROW = 3
 SETTINGS = tuple(Point.__dataclass_fields__)
 PLANNED = (
     "plan_allocated_gib",
@@ -272,6 +273,7 @@ def measure(
     """Run the points in order until the time is over; a model is made, and its points planned, when it is first due."""
     out, models_dir = arguments.out, arguments.models_dir or arguments.out / "models"
     planned: dict[Point, Path] = {}
+    broken = 0
     for point in left:
         if point not in planned:
             started = time.monotonic()
@@ -289,6 +291,11 @@ def measure(
         row = run(point, planned[point], where, out, min(3 * max(RUN_S, expected), remaining))
         append(out / "table.csv", row)
         say(row)
+        broken = broken + 1 if row["state"] == "failed" else 0
+        if broken:
+            print("\n".join((planned[point] / "train.out").read_text(errors="replace").splitlines()[-15:]), flush=True)
+        if broken == IN_A_ROW:
+            raise SystemExit(f"{broken} runs in a row failed for another reason than memory")
 
 
 if __name__ == "__main__":
