@@ -220,9 +220,9 @@ def append(table: Path, row: dict[str, object]) -> None:
 
 def say(row: dict[str, object]) -> None:
     """One line: measured against planned."""
-    pairs = [("allocated_gib", "plan_allocated_gib"), ("process_gib", "plan_peak_p50_gib"), ("s_per_step", PLANNED[3])]
+    pairs = {"allocated_gib": PLANNED[0], "process_gib": PLANNED[1], "s_per_step": PLANNED[3]}
     told = [
-        f"{name} {float(row[name]):.3f} planned {float(row[planned]):.3f}" for name, planned in pairs if row.get(name)
+        f"{name} {float(row[name]):.3f} planned {float(row[at]):.3f}" for name, at in pairs.items() if row.get(name)
     ]
     print(
         f"{row['run']:44} {row['state']:8} {float(row['wall_s']):5.0f} s  {'; '.join(told)}  {row['reason']}",
@@ -293,7 +293,7 @@ def measure(
         say(row)
         broken = broken + 1 if row["state"] == "failed" else 0
         if broken:
-            print("\n".join((planned[point] / "train.out").read_text(errors="replace").splitlines()[-15:]), flush=True)
+            print((planned[point] / "train.out").read_text(errors="replace")[-2000:], flush=True)
         if broken == IN_A_ROW:
             raise SystemExit(f"{broken} runs in a row failed for another reason than memory")
 
