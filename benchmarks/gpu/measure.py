@@ -48,7 +48,6 @@ from runplan.priors.names import gpu_key
 
 RUN_S = 150.0
 """A run is only started with so much time left, or what it needs by estimate, and stopped after three times that."""
-IN_A_ROW = 3
 SETTINGS = tuple(Point.__dataclass_fields__)
 PLANNED = (
     "plan_allocated_gib",
@@ -205,8 +204,8 @@ def done_rows(table: Path) -> list[dict[str, str]]:
     """The rows that are there; a run that was stopped or broke counts as not done."""
     if not table.exists():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["state"] in {"ok", "oom"}]
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["state"] in {"ok", "oom"}]
 
 
 def append(table: Path, row: dict[str, object]) -> None:
@@ -272,8 +271,7 @@ def measure(
 ) -> None:
     """Run the points in order until the time is over; a model is made, and its points planned, when it is first due."""
     out, models_dir = arguments.out, arguments.models_dir or arguments.out / "models"
-    planned: dict[Point, Path] = {}
-    broken = 0
+    planned, broken = dict[Point, Path](), 0
     for point in left:
         if point not in planned:
             started = time.monotonic()
@@ -294,8 +292,8 @@ def measure(
         broken = broken + 1 if row["state"] == "failed" else 0
         if broken:
             print((planned[point] / "train.out").read_text(errors="replace")[-2000:], flush=True)
-        if broken == IN_A_ROW:
-            raise SystemExit(f"{broken} runs in a row failed for another reason than memory")
+        if broken == 3:
+            raise SystemExit("three runs in a row failed for another reason than memory")
 
 
 if __name__ == "__main__":
