@@ -34,6 +34,7 @@ lint: $(VENV)/.installed-lint
 bench: $(INSTALLED)
 	$(RUN) benchmarks/startup.py
 	$(RUN) benchmarks/plan.py
+	$(RUN) benchmarks/accuracy.py
 	$(RUN) benchmarks/priors.py
 
 # The README's own commands, on a model folder that is made here, and with logs of real runs.

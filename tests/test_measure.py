@@ -122,6 +122,29 @@ def test_how_a_run_ended(script, tmp_path, program, state, reason):
     assert seen.first_step_s is None
 
 
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in
+  *compute-apps*) for used in 700 9000 8000; do echo "4242, $used"; sleep 0.05; done; echo "4242, [N/A]" ;;
+  *loop-ms*)
+    echo "timestamp, index, name, utilization.gpu [%], memory.used [MiB], memory.total [MiB], power.draw [W]"
+    for used in 1400 9700 8700; do echo "t, 0, NVIDIA H200, 50 %, $used MiB, 143771 MiB, 300 W"; sleep 0.05; done ;;
+  *) echo 500 ;;
+esac
+"""
+
+
+def test_gpu_memory_is_the_highest_sample_of_the_process_and_of_the_gpu_above_before(script, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    seen = watched(script, tmp_path, TRAINER)
+    assert seen.process_gib == pytest.approx(9000 / 1024)
+    assert seen.device_gib == pytest.approx(9200 / 1024)
+    (log,) = read_priors([str(tmp_path / "train.out")], None, tmp_path / "cache", tmp_path).runs
+    assert (log.gpu, log.process_peak_gib) == ("h200-141", pytest.approx(9700 / 1024))
+
+
 def test_peaks_are_the_highest_logged(script):
     module = script("watched")
     log = "Step 1 | loss:2.5 peak_memory_active:3.5 peak_memory_alloc:3.25 peak_memory_reserved:4.0\nStep 2 | "

@@ -204,8 +204,8 @@ def done_rows(table: Path) -> list[dict[str, str]]:
     """The rows that are there; a run that was stopped or broke counts as not done."""
     if not table.exists():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["state"] in {"ok", "oom"}]
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["state"] in {"ok", "oom"}]
 
 
 def append(table: Path, row: dict[str, object]) -> None:
@@ -219,9 +219,9 @@ def append(table: Path, row: dict[str, object]) -> None:
 
 def say(row: dict[str, object]) -> None:
     """One line: measured against planned."""
-    pairs = [("allocated_gib", "plan_allocated_gib"), ("process_gib", "plan_peak_p50_gib"), ("s_per_step", PLANNED[3])]
+    pairs = {"allocated_gib": PLANNED[0], "process_gib": PLANNED[1], "s_per_step": PLANNED[3]}
     told = [
-        f"{name} {float(row[name]):.3f} planned {float(row[planned]):.3f}" for name, planned in pairs if row.get(name)
+        f"{name} {float(row[name]):.3f} planned {float(row[at]):.3f}" for name, at in pairs.items() if row.get(name)
     ]
     print(
         f"{row['run']:44} {row['state']:8} {float(row['wall_s']):5.0f} s  {'; '.join(told)}  {row['reason']}",
@@ -271,7 +271,7 @@ def measure(
 ) -> None:
     """Run the points in order until the time is over; a model is made, and its points planned, when it is first due."""
     out, models_dir = arguments.out, arguments.models_dir or arguments.out / "models"
-    planned: dict[Point, Path] = {}
+    planned, broken = dict[Point, Path](), 0
     for point in left:
         if point not in planned:
             started = time.monotonic()
@@ -289,6 +289,11 @@ def measure(
         row = run(point, planned[point], where, out, min(3 * max(RUN_S, expected), remaining))
         append(out / "table.csv", row)
         say(row)
+        broken = broken + 1 if row["state"] == "failed" else 0
+        if broken:
+            print((planned[point] / "train.out").read_text(errors="replace")[-2000:], flush=True)
+        if broken == 3:
+            raise SystemExit("three runs in a row failed for another reason than memory")
 
 
 if __name__ == "__main__":
