@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runplan.errors import Problem
-from runplan.units import short_time, slurm_time
+from runplan.units import GIB, short_time, slurm_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runplan.estimate.workload import Gpu
+    from runplan.estimate.workload import Gpu, Workload
     from runplan.workloads import Sized
 
 Z95 = 1.6448536269514722  # standard normal quantile at 95 %
@@ -64,19 +64,25 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
     options = []
     if workload.batch_size is not None and sizing.largest_batch_size >= 1:
         options.append(f"batch_size={sizing.largest_batch_size} (the largest that fits)")
-    if not workload.activation_checkpointing:
-        options.append("activation_checkpointing=true")
-    longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
-    options.append(f"a max_seq_len below {longest}")
+    if _weights_gib(workload) < workload.gpu.memory_gib:  # else no activation is small enough
+        if not workload.activation_checkpointing:
+            options.append("activation_checkpointing=true")
+        longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
+        options.append(f"a max_seq_len below {longest}")
     bigger = [
         f"resources={name} ({gpu.memory_gib:.0f} GiB)"
         for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
-        if gpu.memory_gib >= sizing.peak_memory_gib.p95
+        if gpu.memory_gib >= sizing.peak_memory_gib.p95 and "-mig-" not in name and name != "cpu"
     ]
     options.extend(bigger[:2])
     if not bigger:
         options.append(f"resources.gpus={2 * workload.gpus} (weights are sharded over GPUs)")
     return "try " + " or ".join(options)
+
+
+def _weights_gib(workload: Workload) -> float:
+    """The frozen weights on one GPU, in GiB: the least that any setting leaves there."""
+    return workload.architecture.params * (4 if workload.dtype == "fp32" else 2) / workload.gpus / GIB
 
 
 def check_rows(sized: Sized) -> Verdict:

@@ -86,3 +86,10 @@ def test_exceedance_is_a_probability_with_the_right_quantiles(p50, ratio, part):
     assert feasible.exceedance(p50, p95, p50) == pytest.approx(0.5)
     assert feasible.exceedance(p50, p95, p95) == pytest.approx(0.05)
     assert 0 <= feasible.exceedance(p50, p95, p50 * part) <= 1
+
+
+def test_weights_that_do_not_fit_are_not_answered_with_shorter_sequences():
+    huge = replace(WORKLOAD, gpu=T4, architecture=replace(LLAMA, num_hidden_layers=400))
+    found = feasible.check_memory(sized(huge, batch_size=1, peak_memory_gib=Interval(50, 55)), {"a100-80": A100})
+    assert "max_seq_len" not in found.problem.fix
+    assert "resources=a100-80" in found.problem.fix
