@@ -80,10 +80,12 @@ def _say(text: str) -> None:
 def _dispatch(words: list[str]) -> int:
     if words and words[0] in VERBS:
         return VERBS[words[0]][0](words[1:])
-    if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
-        fix = did_you_mean(words[0], VERBS, f"verbs: {', '.join(VERBS)}; a key is set with {words[0]}=VALUE")
+    if words and not words[0].startswith(("-", "~")) and "=" not in words[0] and words != ["help"]:
+        fix = did_you_mean(
+            words[0], VERBS, f"verbs: {', '.join(VERBS)}; a key is set with {words[0]}=VALUE; see --help"
+        )
         raise ConfigError([Problem(f"{words[0]!r} is no verb and no override", words[0], fix)])
-    if "--help" in words or "-h" in words:
+    if "--help" in words or "-h" in words or words == ["help"]:
         from runplan.help_text import help_text  # noqa: PLC0415 - reads folders
 
         print(help_text(VERBS))  # noqa: T201

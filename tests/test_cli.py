@@ -416,3 +416,8 @@ def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.Monk
     monkeypatch.setattr(cli, "_dispatch", lambda _: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["model=1B"])
+
+
+def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help"]) == 0
+    assert "Config groups" in capsys.readouterr().out

@@ -112,7 +112,8 @@ def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[s
     for path in missing:
         whole = cwd / Path(path).expanduser()
         if path in optional:
-            warnings += [f"priors.paths: nothing at {whole}"] if len(missing) == len(paths) else []
+            said = f"no earlier logs: nothing at {whole} yet; priors.paths=[DIR] names those you have"
+            warnings += [said] if len(missing) == len(paths) else []
         elif is_pattern(path):
             warnings.append(f"priors.paths: nothing at {whole}")
         else:
