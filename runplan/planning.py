@@ -72,7 +72,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     Raises:
         PlanError: at least one run is impossible; carries the problems of all runs.
     """
-    world = replace(world, facts=_with_trainers_view(composed, world.facts))
+    world = replace(world, facts=_with_trainers_view(world.facts))
     calibration = calibrated.calibrate(world.priors, world.gpus, _known_models(composed, world))
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
@@ -113,16 +113,13 @@ def _known_models(composed: Sequence[Composed], world: World) -> dict[str, Archi
     return {**world.models, **own}
 
 
-def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
+def _with_trainers_view(facts: Facts) -> Facts:
     """Facts in which each model carries what the trainer's builder thinks of it."""
-    configs = {place.model: item.config for item, place in zip(composed, facts.places, strict=True)}
     models = dict(facts.models)
-    for path, config in configs.items():
-        model = models[path]
-        found = builder_problems(model.architecture, config) if model.architecture else ()
+    for path, model in facts.models.items():
+        found = builder_problems(model.architecture) if model.architecture else ()
         if found:
-            invalid = model.status is Status.ok and any(finding.status is Status.invalid for finding in found)
-            status = Status.invalid if invalid else model.status
+            status = Status.invalid if model.status is Status.ok else model.status
             models[path] = replace(model, status=status, findings=(*model.findings, *found))
     return replace(facts, models=models)
 

@@ -39,7 +39,7 @@ def test_parameters_follow_from_the_dimensions(name):
 def test_every_model_has_a_builder_without_objections(name):
     config = make_config(model=name)
     assert config.model.family in FAMILIES
-    assert builder_problems(make_architecture(config), config) == ()
+    assert builder_problems(make_architecture(config)) == ()
     named = not builder(make_architecture(config)).arguments
     assert named == (name != "tiny")
 

@@ -209,3 +209,14 @@ def test_tokens_differ_between_runs_and_stay_the_same():
     tokens = [run.token for run in first.runs]
     assert len(set(tokens)) == len(tokens)
     assert tokens == [run.token for run in second.runs]
+
+
+def test_a_model_that_torchtune_cannot_build_is_invalid_and_says_why_once():
+    item = composed()
+    known = world([item])
+    ((path, model),) = known.facts.models.items()
+    odd = replace(model, architecture=replace(model.architecture, attention_bias=True))
+    known = replace(known, facts=replace(known.facts, models={path: odd}))
+    (check,) = [check for check in make_plan("words", "/out", "", [item], known).checks if check.kind == "model"]
+    assert check.status is Status.invalid
+    assert check.detail.count("has biases in attention") == 1

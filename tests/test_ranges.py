@@ -50,6 +50,7 @@ def test_defaults_are_in_range() -> None:
         ("lora__dropout", -0.1, 0.5),
         ("lora__dropout", float("nan"), 0.5),
         ("lora__attn_modules", ["q_proj", "qproj"], ["v_proj"]),
+        ("lora__attn_modules", ["o_proj"], ["output_proj"]),
         ("epochs", 0, 1),
         ("optimizer__lr", 0.0, 1e-9),
         ("optimizer__lr", -1e-4, 1.0),

@@ -3,9 +3,11 @@ import os
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from factories import make_architecture, make_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from runplan import tiny
 from runplan.config import Model
 from runplan.facts import Status
 from runplan.read.cache import Cache
-from runplan.read.hf_config import architecture_from_json, configured_architecture
+from runplan.read.hf_config import architecture_from_json, configured_architecture, disagreements
 from runplan.read.model import read_model
 from runplan.read.weights import WeightsError, read_shard
 
@@ -197,6 +199,25 @@ def test_disagreement_with_conf_names_both_numbers(folder):
     assert facts.status is Status.invalid
     assert "config.json has hidden_size 64, but model.hidden_size is 2048" in details(facts)
     assert facts.architecture.hidden_size == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vocab_size": 128300}, "config.json has vocab_size 128300, but model.vocab_size is 128256"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings False, but model.tie_word_embeddings is True"),
+    ],
+)
+def test_each_number_that_disagrees_is_said(changes, says):
+    described = make_config().model
+    (found,) = disagreements(replace(make_architecture(make_config()), **changes), described)
+    assert says in found.detail
+    assert found.status is Status.invalid
+    assert found.fix
+
+
+def test_a_model_that_claims_nothing_cannot_disagree():
+    assert disagreements(make_architecture(make_config()), make_config(model="hf").model) == []
 
 
 def test_a_quantized_model_is_refused(folder):

@@ -23,12 +23,9 @@ def arch(**changes):
     ("settings", "where"),
     [
         ({"lora__attn_modules": []}, "lora.attn_modules"),
-        ({"lora__attn_modules": ["o_proj"]}, "lora.attn_modules"),
         ({"lora__apply_to_output": True}, "lora.apply_to_output"),
-        ({"optimizer__lr_scheduler": "linear"}, "optimizer.lr_scheduler"),
         ({"max_seq_len": 200000}, "max_seq_len"),
         ({"trainer__activation_offloading": True}, "trainer.activation_offloading"),
-        ({"prompt": "no input"}, "prompt"),
     ],
 )
 def test_settings_that_torchtune_would_refuse(settings, where):

@@ -6,10 +6,9 @@ take any dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from runplan.config import Config, Model
 from runplan.facts import Architecture, Finding, Status
 
 LLAMA = frozenset({"llama2", "llama3", "llama3_1", "llama3_2", "llama3_3"})
@@ -167,8 +166,8 @@ def checkpoint_type(architecture: Architecture) -> str:
     return "LLAMA3_2" if architecture.tie_word_embeddings else "LLAMA3"
 
 
-def builder_problems(architecture: Architecture, config: Config) -> tuple[Finding, ...]:
-    """What keeps torchtune from building a model, and where it is not the model that `config.model` describes."""
+def builder_problems(architecture: Architecture) -> tuple[Finding, ...]:
+    """What keeps torchtune from building a model."""
     family = architecture.family
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
@@ -197,24 +196,7 @@ def builder_problems(architecture: Architecture, config: Config) -> tuple[Findin
         found.append(
             _invalid(f"this {family} model {has} biases in attention, torchtune's builder differs", "use another model")
         )
-    return (*found, *_disagreements(architecture, config.model))
-
-
-def _disagreements(architecture: Architecture, described: Model) -> list[Finding]:
-    """config.json against conf/model, number by number; null there means that nothing was claimed."""
-    found = []
-    for item in fields(Architecture):
-        claimed = getattr(described, item.name)
-        read = getattr(architecture, item.name)
-        if item.name == "family" or claimed is None or claimed == read:
-            continue
-        found.append(
-            _invalid(
-                f"config.json says {item.name} {read}, model={described.name} says {claimed}",
-                "correct model.path, or use model=hf model.path=FOLDER for another model",
-            )
-        )
-    return found
+    return tuple(found)
 
 
 def _invalid(detail: str, fix: str) -> Finding:

@@ -8,39 +8,34 @@ from dataclasses import replace
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
 from runplan.facts import Architecture
-
-ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "output_proj")
-SCHEDULERS = ("cosine", "none")
+from runplan.ranges import ATTENTION
 
 
 def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:
-    """Settings that torchtune would refuse, or would fail on after the job has waited in the queue."""
+    """Settings that torchtune would refuse, or would fail on after the job has waited in the queue.
+
+    What is wrong with any trainer is said by `ranges.check_ranges`, before this is asked.
+    """
     return (*_adapters(config, architecture), *_texts(config), *_training(config, architecture))
 
 
 def _adapters(config: Config, architecture: Architecture) -> Iterator[Problem]:
     lora = config.lora
-    unknown = [name for name in lora.attn_modules if name not in ATTENTION_MODULES]
-    if unknown or not lora.attn_modules:
-        what = f"adapters on {', '.join(unknown) or 'no attention projection'}, which torchtune cannot make"
-        yield Problem(what, "lora.attn_modules", f"use any of {', '.join(ATTENTION_MODULES)}")
+    if not lora.attn_modules:
+        what = "adapters on no attention projection, which torchtune cannot make"
+        yield Problem(what, "lora.attn_modules", f"use any of {', '.join(ATTENTION)}")
     if lora.apply_to_output and architecture.tie_word_embeddings:
         what = "adapters on the output head, which this model shares with its embeddings"
         yield Problem(what, "lora.apply_to_output", "use lora.apply_to_output=false")
 
 
 def _texts(config: Config) -> Iterator[Problem]:
-    if "{input}" not in config.prompt:
-        yield Problem("the prompt has no {input}: every row would be the same", "prompt", "put {input} in it")
     if config.system_prompt == "???":
         what = "torchtune reads the system prompt ??? as a value that was forgotten"
         yield Problem(what, "system_prompt", "add a word or a space to it")
 
 
 def _training(config: Config, architecture: Architecture) -> Iterator[Problem]:
-    if config.optimizer.lr_scheduler not in SCHEDULERS:
-        what = f"no schedule is called {config.optimizer.lr_scheduler!r}"
-        yield Problem(what, "optimizer.lr_scheduler", f"use one of {', '.join(SCHEDULERS)}")
     longest = architecture.max_position_embeddings
     if config.max_seq_len > longest:
         what = f"sequences of {config.max_seq_len} tokens, the model takes {longest}"
