@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from runplan.plan import Cell, PlannedRun
+
+
+def cell_token(run_token: str, cell_dir: str) -> str:
+    """What identifies a cell's jobs, from the run's token and the cell's directory; plain characters only."""
+    digest = hashlib.sha256(f"{run_token}\0{cell_dir}".encode(errors="surrogatepass")).hexdigest()
+    return f"{run_token}-{digest[:8]}"
 
 
 def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:

@@ -200,7 +200,9 @@ def _estimate(sizing: Sizing | None) -> dict[str, Any]:
 
 
 def _resources(request: Request | None) -> dict[str, Any]:
+    """Everything a job asks for: whoever submits a group has nothing else to go by."""
     return {
+        "job_name": request.job_name if request else None,
         "gpus": request.gpus if request else None,
         "nodes": request.nodes if request else None,
         "time": slurm_time(request.time_s) if request else None,
@@ -210,6 +212,9 @@ def _resources(request: Request | None) -> dict[str, Any]:
         "constraint": request.constraint if request else None,
         "qos": request.qos if request else None,
         "cpus_per_task": request.cpus_per_task if request else None,
+        "gres": request.gres if request else None,
+        "exclude": request.exclude if request else None,
+        "extra": list(request.extra) if request else [],
     }
 
 

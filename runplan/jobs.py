@@ -17,13 +17,12 @@ own `jobs.jsonl`, in `squeue` (the comment is `runplan:<token>`), in `sacct` whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from runplan.cells import cell_facts, inspect_options, model_arguments
+from runplan.cells import cell_facts, cell_token, inspect_options, model_arguments
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
 from runplan.naming import relevant_overrides
@@ -33,7 +32,7 @@ from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options,
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["cell_token", "job_files", "sbatch_options", "submit_all", "submitit_parameters"]
+__all__ = ["job_files", "sbatch_options", "submit_all", "submitit_parameters"]
 
 TRAIN = "finetune.slurm"
 CELL = "cell.slurm"
@@ -59,7 +58,7 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
             about=one_line(_about(plan, run)), facts=facts
         )
         files[f"{cell.dir}/{CELL}"] = templates.get_template("inspect/cell.slurm.j2").render(
-            _job(plan, run, cell.request, cell_token(run, cell), cell)
+            _job(plan, run, cell.request, cell_token(run.token, cell.dir), cell)
             | {
                 "facts": facts,
                 "options": inspect_options(facts),
@@ -78,7 +77,7 @@ def submit_all(plan: Plan, templates: Environment) -> str:
         if trains:
             jobs.append(_entry(run.name, TRAIN, run.token))
         jobs += [
-            _entry(f"{run.name}/{cell.dir}", CELL, cell_token(run, cell))
+            _entry(f"{run.name}/{cell.dir}", CELL, cell_token(run.token, cell.dir))
             | ({"after": run.token, "after_dir": run.name} if trains and cell.epoch is not None else {})
             for cell in run.cells
         ]
@@ -90,12 +89,6 @@ def submit_all(plan: Plan, templates: Environment) -> str:
         invalid=[check for check in plan.checks if check.status is Status.invalid and check.kind in _NEEDED],
         unsafe_in_output=UNSAFE_IN_OUTPUT,
     )
-
-
-def cell_token(run: PlannedRun, cell: Cell) -> str:
-    """What identifies a cell's jobs, from the run's token and the cell's directory; plain characters only."""
-    digest = hashlib.sha256(f"{run.token}\0{cell.dir}".encode(errors="surrogatepass")).hexdigest()
-    return f"{run.token}-{digest[:8]}"
 
 
 def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:

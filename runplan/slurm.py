@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from runplan.cluster import (
     SINFO_FORMAT,
@@ -24,6 +25,7 @@ from runplan.cluster import (
     parse_sinfo,
 )
 from runplan.plan import Request
+from runplan.queue import SACCT_FORMAT, SQUEUE_FORMAT, SlurmJob, parse_accounting, parse_queue
 from runplan.sbatch import sbatch_options, value_problems
 
 _NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "communication connection failure")
@@ -78,6 +80,29 @@ def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
         max_array_size=int(largest) if largest.isdigit() else None,
         slow=_failures(answers),
     )
+
+
+def read_queue(timeout_s: float = 30.0) -> dict[str, SlurmJob] | None:
+    """This user's jobs that SLURM's controller still knows, by id, from one call; None when it does not answer.
+
+    Jobs that are over stay known for some minutes (`MinJobAge`).
+    """
+    command = ["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", SQUEUE_FORMAT]
+    answer = _ask({"squeue": command}, timeout_s)["squeue"]
+    return None if answer.failure else parse_queue(answer.text)
+
+
+def read_accounting(since: datetime, timeout_s: float = 30.0) -> dict[str, SlurmJob] | None:
+    """This user's jobs that were in the queue since a moment, by id, from one call; None without accounting.
+
+    Args:
+        since: aware; some minutes earlier are asked for, should the clocks of SLURM and of this machine differ.
+        timeout_s: seconds after which it is given up.
+    """
+    start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
+    command = ["sacct", "-n", "-P", "-u", getpass.getuser(), "-S", start, "-o", SACCT_FORMAT]
+    answer = _ask({"sacct": command}, timeout_s)["sacct"]
+    return None if answer.failure else parse_accounting(answer.text)
 
 
 def _failures(answers: Mapping[str, Answer]) -> tuple[str, ...]:

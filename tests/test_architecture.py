@@ -30,6 +30,7 @@ EDGES = {
     "exclusion": "leaves combinations out, as Hydra parsed them",
     "group": "reads, plans, writes",
     "help_text": "lists conf/",
+    "ledger": "what was submitted",
     "overrides": "parses override lines, with Hydra",
     "present": "what is there of a group",
     "priors.accounting": "asks sacct",
@@ -51,6 +52,7 @@ EDGES = {
     "tiny": "makes a model folder",
     "turn": "one writer at a time",
     "words": "makes a dataset",
+    "written": "reads a group",
 }
 
 # Programs of their own: copied into runs, executed and imported by the trainer alone.

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from job_plans import cell, config, control, fake_program, plan, request, run, templates, write
 from omegaconf import OmegaConf
 
+from runplan.cells import cell_token
 from runplan.errors import ConfigError, RenderError
 from runplan.facts import Status
-from runplan.jobs import cell_token, job_files, one_line, submit_all
+from runplan.jobs import job_files, one_line, submit_all
 from runplan.plan import Check, Recipe
 
 TUNE = 'printf "%s\\n" "$*"; pwd; exit "${TUNE_EXIT:-0}"'
@@ -95,7 +96,7 @@ def test_a_cell_asks_inspect_for_what_the_config_says():
 
 def test_tokens_tell_all_jobs_apart_and_are_plain():
     first, second = run(cells=(cell(0), cell(1))), run(token="tok2", cells=(cell(0),))
-    tokens = [cell_token(first, each) for each in first.cells] + [cell_token(second, second.cells[0])]
+    tokens = [cell_token(each.token, part.dir) for each in (first, second) for part in each.cells]
     assert len(set(tokens)) == 3
     assert all(token.startswith(("tok1-", "tok2-")) for token in tokens)
     with pytest.raises(RenderError, match="cannot identify"):

@@ -1,0 +1,153 @@
+"""What a group's ledger and the records of its jobs say: what was submitted, what began, what ended. Pure.
+
+The formats are in the docstring of `jobs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One submission of a job: intended, and submitted once `job_id` is known."""
+
+    token: str
+    intended_at: str
+    """UTC, `2026-01-31T12:00:00Z`; empty where a ledger does not say."""
+    job_id: str | None = None
+    """None: intended, and what came of it is not recorded."""
+    via: str = "sbatch"
+    options: tuple[str, ...] = ()
+    """What was asked beyond what the script says, such as `--mem=32G` after a run was out of memory."""
+    refused: bool = False
+    """SLURM did not take it: there is no job."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a group's ledger says."""
+
+    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)
+    """By token, in order; refused ones are left out."""
+    damaged: tuple[int, ...] = ()
+    """Numbers of lines that are none of ours: cut short by a crash, or edited."""
+
+    def of(self, token: str) -> tuple[Attempt, ...]:
+        """The attempts of a job, the last one last."""
+        return self.attempts.get(token, ())
+
+    def last(self, token: str) -> Attempt | None:
+        """The attempt that counts."""
+        return self.of(token)[-1] if self.of(token) else None
+
+    def job_ids(self, token: str) -> frozenset[str]:
+        """Every job that is known to have had this token."""
+        return frozenset(attempt.job_id for attempt in self.of(token) if attempt.job_id is not None)
+
+    @property
+    def unsettled(self) -> tuple[Attempt, ...]:
+        """Submissions of which the end is not recorded: each may or may not have made a job."""
+        return tuple(tried[-1] for tried in self.attempts.values() if tried[-1].job_id is None)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line that a job wrote into its own directory."""
+
+    event: str
+    """`started`, `ended`, or what else a job tells."""
+    token: str
+    job_id: str
+    time: str
+    exit_code: int | None = None
+    seconds: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_ledger(text: str) -> Ledger:
+    """What the text of a ledger says; lines that are not ours are numbered, and otherwise ignored."""
+    attempts: dict[str, list[Attempt]] = {}
+    damaged = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        event = _object(line)
+        token = event.get("token") if event else None
+        if event is None or not isinstance(token, str) or not _apply(event, attempts.setdefault(token, [])):
+            damaged.append(number)
+    return Ledger({token: tuple(tried) for token, tried in attempts.items() if tried}, tuple(damaged))
+
+
+def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
+    """Add one line to the attempts of its token; False for one that says nothing we know."""
+    kind, job_id, time = event.get("event"), event.get("job_id"), str(event.get("time", ""))
+    via, options = str(event.get("via", "sbatch")), event.get("options", [])
+    if kind == "intent":
+        if tried and tried[-1].job_id is None:  # nothing came of the one before: it was looked for
+            tried.pop()
+        words = tuple(str(word) for word in options) if isinstance(options, list) else ()
+        tried.append(Attempt(str(event["token"]), time, via=via, options=words))
+    elif kind == "submitted" and isinstance(job_id, str) and job_id:
+        if any(attempt.job_id == job_id for attempt in tried):
+            return True  # said twice
+        if tried and tried[-1].job_id is None:
+            tried[-1] = replace(tried[-1], job_id=job_id)
+        else:
+            tried.append(Attempt(str(event["token"]), time, job_id, via))
+    elif kind == "refused":
+        if tried and tried[-1].job_id is None:
+            tried.pop()
+    else:
+        return False
+    return True
+
+
+def parse_records(text: str) -> tuple[Record, ...]:
+    """The lines that jobs wrote into a `jobs.jsonl`, in order; damaged lines are left out."""
+    return tuple(_records(text))
+
+
+def _records(text: str) -> Iterator[Record]:
+    for line in text.split("\n"):
+        found = _object(line)
+        if found is None or not all(isinstance(found.get(key), str) for key in ("event", "token", "job_id")):
+            continue
+        code, seconds = found.get("exit_code"), found.get("seconds")
+        known = {"event", "token", "job_id", "time", "exit_code", "seconds"}
+        yield Record(
+            found["event"],
+            found["token"],
+            found["job_id"],
+            str(found.get("time", "")),
+            code if isinstance(code, int) else None,
+            float(seconds) if isinstance(seconds, (int, float)) else None,
+            {key: value for key, value in found.items() if key not in known},
+        )
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def now() -> str:
+    """The time as ledgers and records have it."""
+    return datetime.now(UTC).strftime(TIME_FORMAT)
+
+
+def moment(text: str) -> datetime | None:
+    """A time of a ledger or a record; None for what is none."""
+    try:
+        return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,215 @@
+"""The state of every job of a group, from what the ledger, the jobs themselves, SLURM and the logs say. Pure.
+
+SLURM forgets (`squeue` after minutes; `sacct` may not be there), a job that was killed could not write its last line,
+and a ledger knows nothing of what was started by hand. Each is believed where it knows best: the queue about what is
+not over, accounting about how it ended, the job's own record about exit codes, its log about running out of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from runplan.attempts import Attempt, Record
+from runplan.queue import WAITING, SlurmJob
+
+
+class JobState(Enum):
+    """What a job is doing, or how it ended."""
+
+    not_submitted = "not submitted"
+    held = "held"
+    """Its submission was begun, and nobody knows yet what came of it."""
+    pending = "pending"
+    running = "running"
+    completed = "completed"
+    failed = "failed"
+    oom = "oom"
+    """Out of GPU memory."""
+    host_oom = "host_oom"
+    """Out of the node's memory, or of what the job had asked for."""
+    timeout = "timeout"
+    cancelled = "cancelled"
+    node_fail = "node_fail"
+    preempted = "preempted"
+    unknown = "unknown"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job ended."""
+        return self not in {JobState.not_submitted, JobState.held, JobState.pending, JobState.running}
+
+    @property
+    def ended_badly(self) -> bool:
+        """Whether it ended, and not as it should."""
+        return self.over and self is not JobState.completed
+
+
+SLURM_STATES = {
+    "COMPLETED": JobState.completed,
+    "FAILED": JobState.failed,
+    "CANCELLED": JobState.cancelled,
+    "REVOKED": JobState.cancelled,
+    "TIMEOUT": JobState.timeout,
+    "DEADLINE": JobState.timeout,
+    "OUT_OF_MEMORY": JobState.host_oom,
+    "NODE_FAIL": JobState.node_fail,
+    "BOOT_FAIL": JobState.node_fail,
+    "PREEMPTED": JobState.preempted,
+}
+FROM_LOG = frozenset({"oom", "host_oom", "timeout", "cancelled", "node_fail", "preempted"})
+"""States of `priors.ending` that say more than a bare failure does."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the log of a job says of its end."""
+
+    state: str
+    """As in `PriorRun.state`."""
+    reason: str | None = None
+    """The line that says so."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A job as it is."""
+
+    state: JobState
+    job_id: str | None = None
+    attempts: int = 0
+    """How often it was submitted."""
+    reason: str = ""
+    """Why it waits, or how it failed."""
+    exit_code: int | None = None
+    started_at: str = ""
+    """UTC, from the job itself; empty before."""
+    ended_at: str = ""
+    seconds: float | None = None
+    """How long it ran, once it ended."""
+    max_rss_gib: float | None = None
+    slurm: SlurmJob | None = None
+    """What SLURM says, if it still knows the job."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the world says of one group's jobs."""
+
+    queue: Mapping[str, SlurmJob] | None
+    """Jobs by id; None when the queue could not be asked."""
+    accounting: Mapping[str, SlurmJob] | None = None
+    """None without accounting."""
+
+    def job(self, job_id: str) -> SlurmJob | None:
+        """What SLURM knows of a job; the queue knows better while it is not over, accounting after."""
+        waits = (self.queue or {}).get(job_id)
+        if waits is not None and waits.active:
+            return waits
+        return (self.accounting or {}).get(job_id) or waits
+
+
+def observe(  # noqa: PLR0911 - one answer a case
+    attempts: Sequence[Attempt],
+    records: Sequence[Record],
+    known: Known,
+    ending: Ending | None = None,
+    *,
+    alive: bool | None = None,
+) -> Observed:
+    """The state of one job.
+
+    Args:
+        attempts: its submissions, as the ledger has them.
+        records: what jobs with its token wrote in its directory.
+        known: what SLURM says.
+        ending: what the log of its last attempt says, where somebody looked.
+        alive: whether the process of a job without SLURM is there; None where that cannot be told.
+    """
+    job_id = current_job(attempts, records)
+    if job_id is None:
+        if not attempts:
+            return Observed(JobState.not_submitted)
+        return Observed(JobState.held, attempts=len(attempts), reason="its submission is not recorded to the end")
+    began = _last(records, job_id, "started")
+    ended = _last(records, job_id, "ended")
+    if began and ended and records.index(began) > records.index(ended):
+        ended = None  # requeued, and running again
+    slurm = known.job(job_id)
+    facts = Observed(
+        JobState.unknown,
+        job_id,
+        max(len(attempts), 1),
+        exit_code=ended.exit_code if ended else slurm.exit_code if slurm and not slurm.active else None,
+        started_at=began.time if began else "",
+        ended_at=ended.time if ended else "",
+        seconds=ended.seconds if ended else slurm.elapsed_s if slurm and not slurm.active else None,
+        max_rss_gib=slurm.max_rss_gib if slurm else None,
+        slurm=slurm,
+    )
+    if slurm is not None and slurm.active:
+        state = JobState.pending if slurm.state in WAITING else JobState.running
+        return _with(facts, state, slurm.reason if state is JobState.pending else "")
+    if ended is not None and ended.exit_code == 0:
+        return _with(facts, JobState.completed)
+    if slurm is not None:
+        return _ended(facts, SLURM_STATES.get(slurm.state, JobState.unknown), ending, slurm.reason)
+    if ended is not None:
+        return _ended(facts, JobState.failed, ending, "")
+    return _vanished(facts, known, ending, alive=alive, began=began is not None)
+
+
+def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
+    """The job that counts: of the last attempt, or one that was started by hand since; None when there is none."""
+    last = attempts[-1] if attempts else None
+    begun = [record for record in records if record.event == "started"]
+    if last is None:
+        return begun[-1].job_id if begun else None
+    if last.job_id is not None:
+        later = [record for record in begun if record.job_id != last.job_id and record.time > last.intended_at]
+        known = {attempt.job_id for attempt in attempts}
+        by_hand = [record for record in later if record.job_id not in known]
+        mine = [record.time for record in begun if record.job_id == last.job_id]
+        if by_hand and (not mine or by_hand[-1].time > mine[-1]):
+            return by_hand[-1].job_id
+        return last.job_id
+    known = {attempt.job_id for attempt in attempts}
+    fresh = [record for record in begun if record.job_id not in known]
+    return fresh[-1].job_id if fresh else None
+
+
+def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -> Observed:
+    """How a job ended badly; its log may know more than SLURM."""
+    code = f"exit code {facts.exit_code}" if facts.exit_code else ""
+    if state in {JobState.failed, JobState.unknown} and ending is not None and ending.state in FROM_LOG:
+        return _with(facts, JobState(ending.state), ending.reason or said or code)
+    line = ending.reason if ending is not None and state in {JobState.failed, JobState.unknown} else None
+    meaningful = said if said not in {"", "NonZeroExitCode"} else ""
+    return _with(facts, state, line or meaningful or code)
+
+
+def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:
+    """A job that neither wrote its end nor is known to SLURM any more."""
+    if alive:
+        return _with(facts, JobState.running)
+    if ending is not None and ending.state in FROM_LOG:
+        return _with(facts, JobState(ending.state), ending.reason or "")
+    local = (facts.job_id or "").startswith("local-")
+    if local and alive is False:
+        return _with(facts, JobState.cancelled, "its process is gone without a word, killed or lost with the machine")
+    if began and (known.queue is None or local):
+        return _with(facts, JobState.running, "by its own record; SLURM does not answer")
+    if began:
+        return _with(facts, JobState.failed, "left the queue without writing its end: killed, or its node was lost")
+    state = JobState.unknown if known.queue is None else JobState.cancelled
+    return _with(facts, state, "SLURM does not answer" if known.queue is None else "left the queue before it began")
+
+
+def _last(records: Sequence[Record], job_id: str, event: str) -> Record | None:
+    found = [record for record in records if record.job_id == job_id and record.event == event]
+    return found[-1] if found else None
+
+
+def _with(facts: Observed, state: JobState, reason: str = "") -> Observed:
+    return replace(facts, state=state, reason=reason)

@@ -1,0 +1,109 @@
+"""A group as it was written: what `plan.json` says, and its jobs in the order in which they are submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runplan.cells import cell_token
+from runplan.errors import StoreError
+from runplan.store import DOCUMENT, read_document
+
+TRAIN = "finetune.slurm"
+CELL = "cell.slurm"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One script of a group: a run's training, or one evaluation cell."""
+
+    token: str
+    """Identifies the job in SLURM, in the ledger and in its own records."""
+    run: str
+    kind: str
+    """`train` or `cell`."""
+    cell: str | None
+    """Directory of the cell relative to the run; None for training."""
+    epoch: int | None
+    """Whose checkpoint a cell evaluates; None for training and for models as they are."""
+    directory: Path
+    script: str
+    path: str
+    """Of the script, relative to the group: as the ledger has it."""
+    after: str | None
+    """Token of the training that has to succeed first."""
+    resources: Mapping[str, Any]
+    """What it asks for, as `plan.json` has it."""
+    entry: Mapping[str, Any]
+    """The run's entry in `plan.json`."""
+
+    @property
+    def name(self) -> str:
+        """How people call it: the run, or `run/cell`."""
+        return f"{self.run}/{self.cell}" if self.cell else self.run
+
+
+@dataclass(frozen=True)
+class WrittenGroup:
+    """What a group's directory says it is."""
+
+    directory: Path
+    """Absolute."""
+    document: Mapping[str, Any]
+    """`plan.json`."""
+    jobs: tuple[Job, ...]
+    """In the order in which they are submitted: a run's training before its cells."""
+
+    def of_run(self, run: str) -> tuple[Job, ...]:
+        """The jobs of one run."""
+        return tuple(job for job in self.jobs if job.run == run)
+
+
+def read_group(directory: Path) -> WrittenGroup:
+    """The group in a directory.
+
+    Raises:
+        StoreError: there is no group, or its `plan.json` is damaged.
+    """
+    directory = directory.absolute()
+    if not directory.is_dir():
+        raise StoreError(f"{directory}: no such directory; `runplan OVERRIDES…` plans a group and says where it is")
+    document = read_document(directory)
+    if document is None:
+        raise StoreError(f"{directory}: holds no {DOCUMENT}, so it is no group; `runplan OVERRIDES…` plans one")
+    try:
+        jobs = tuple(job for entry in document["runs"] for job in _jobs(directory, entry))
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise StoreError(
+            f"{directory / DOCUMENT}: not as runplan wrote it ({what}); plan the same again to repair it"
+        ) from error
+    return WrittenGroup(directory, document, jobs)
+
+
+def _jobs(group: Path, entry: Mapping[str, Any]) -> Iterator[Job]:
+    name, token = _part(entry["dir"]), str(entry["token"])
+    trains = entry["recipe"] is not None and entry["resources"]["time"] is not None
+    if trains:
+        yield Job(
+            token=token, kind="train", cell=None, epoch=None, directory=group / name, script=TRAIN,
+            path=f"{name}/{TRAIN}", after=None, resources=entry["resources"],
+            run=name, entry=entry,
+        )  # fmt: skip
+    for cell in entry["cells"]:
+        inside = "/".join(_part(part) for part in cell["dir"].split("/"))
+        after = token if trains and cell["epoch"] is not None else None
+        yield Job(
+            token=cell_token(token, inside), kind="cell", cell=inside, epoch=cell["epoch"],
+            directory=group / name / inside, script=CELL, path=f"{name}/{inside}/{CELL}", after=after,
+            resources=cell["resources"], run=name, entry=entry,
+        )  # fmt: skip
+
+
+def _part(name: str) -> str:
+    """A part of a path that stays inside the group."""
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise TypeError(f"{name!r} is no directory of a run")
+    return name

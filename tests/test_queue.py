@@ -1,0 +1,42 @@
+"""Lines of squeue and sacct."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan.queue import parse_accounting, parse_queue
+
+
+def test_a_queue_tells_ids_states_and_tokens():
+    text = (
+        "12|12|PENDING|Resources|2026-01-01T00:00:00|N/A|runplan:abc\n"
+        "13_4|15|RUNNING|None|2026-01-01T00:00:00|2026-01-01T00:00:05|\n"
+        "slurm_load_jobs error: Unable to contact slurm controller\n"
+    )
+    jobs = parse_queue(text)
+    assert jobs["12"].token == "abc"
+    assert (jobs["12"].reason, jobs["12"].start_at, jobs["12"].active) == ("Resources", "", True)
+    assert (jobs["13_4"].raw_id, jobs["13_4"].reason, jobs["13_4"].token) == ("15", "", "")
+    assert len(jobs) == 2
+
+
+def test_a_comment_may_hold_the_separator():
+    assert parse_queue("1|1|RUNNING|None|a|b|theirs|and more\n")["1"].token == ""
+
+
+def test_accounting_takes_the_memory_of_steps():
+    text = (
+        "20|20|OUT_OF_MEMORY|0:125|90||2026-01-01T00:00:00|2026-01-01T00:00:05||runplan:abc\n"
+        "20.batch|20.batch|OUT_OF_MEMORY|0:125|90|2097152K|2026-01-01T00:00:00|2026-01-01T00:00:05||\n"
+        "20.extern|20.extern|COMPLETED|0:0|90|1024K|2026-01-01T00:00:00|2026-01-01T00:00:05||\n"
+        "21|21|CANCELLED by 0|0:15|5||2026-01-01T00:00:00|Unknown|None|\n"
+    )
+    jobs = parse_accounting(text)
+    assert (jobs["20"].max_rss_gib, jobs["20"].exit_code, jobs["20"].signal, jobs["20"].elapsed_s) == (2, 0, 125, 90)
+    assert (jobs["21"].state, jobs["21"].start_at, jobs["21"].max_rss_gib) == ("CANCELLED", "", None)
+    assert not jobs["21"].active
+
+
+@given(st.text())
+def test_any_text_is_read(text):
+    parse_queue(text)
+    parse_accounting(text)
