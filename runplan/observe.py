@@ -58,6 +58,8 @@ SLURM_STATES = {
     "BOOT_FAIL": JobState.node_fail,
     "PREEMPTED": JobState.preempted,
 }
+STOPPED = frozenset({128 + number for number in (1, 2, 15)})
+"""Exit codes of a script that got a hang-up, an interrupt or a request to end."""
 FROM_LOG = frozenset({"oom", "host_oom", "timeout", "cancelled", "node_fail", "preempted"})
 """States of `priors.ending` that say more than a bare failure does."""
 
@@ -137,17 +139,7 @@ def observe(  # noqa: PLR0911 - one answer a case
     if began and ended and records.index(began) > records.index(ended):
         ended = None  # requeued, and running again
     slurm = known.job(job_id)
-    facts = Observed(
-        JobState.unknown,
-        job_id,
-        max(len(attempts), 1),
-        exit_code=ended.exit_code if ended else slurm.exit_code if slurm and not slurm.active else None,
-        started_at=began.time if began else "",
-        ended_at=ended.time if ended else "",
-        seconds=ended.seconds if ended else slurm.elapsed_s if slurm and not slurm.active else None,
-        max_rss_gib=slurm.max_rss_gib if slurm else None,
-        slurm=slurm,
-    )
+    facts = replace(_facts(began, ended, slurm), job_id=job_id, attempts=max(len(attempts), 1))
     if slurm is not None and slurm.active:
         state = JobState.pending if slurm.state in WAITING else JobState.running
         return _with(facts, state, slurm.reason if state is JobState.pending else "")
@@ -155,9 +147,25 @@ def observe(  # noqa: PLR0911 - one answer a case
         return _with(facts, JobState.completed)
     if slurm is not None:
         return _ended(facts, SLURM_STATES.get(slurm.state, JobState.unknown), ending, slurm.reason)
+    if ended is not None and ended.exit_code in STOPPED:
+        return _with(facts, JobState.cancelled, f"stopped from outside (exit code {ended.exit_code})")
     if ended is not None:
         return _ended(facts, JobState.failed, ending, "")
     return _vanished(facts, known, ending, alive=alive, began=began is not None)
+
+
+def _facts(began: Record | None, ended: Record | None, slurm: SlurmJob | None) -> Observed:
+    """What a job and SLURM say of it, its state left open; its own word first."""
+    over = slurm if slurm is not None and not slurm.active else None
+    return Observed(
+        JobState.unknown,
+        exit_code=ended.exit_code if ended else over.exit_code if over else None,
+        started_at=began.time if began else "",
+        ended_at=ended.time if ended else "",
+        seconds=ended.seconds if ended else over.elapsed_s if over else None,
+        max_rss_gib=slurm.max_rss_gib if slurm else None,
+        slurm=slurm,
+    )
 
 
 def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:

@@ -48,6 +48,8 @@ EDGES = {
     "slurm": "asks SLURM",
     "staging": "files beside their place, then renamed into it",
     "store": "writes groups",
+    "submit.local": "runs jobs here",
+    "submit.machine": "what is here",
     "sweep": "composes",
     "tiny": "makes a model folder",
     "turn": "one writer at a time",

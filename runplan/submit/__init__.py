@@ -1,0 +1,1 @@
+"""From a written group to submitted jobs."""

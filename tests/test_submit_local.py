@@ -1,0 +1,199 @@
+"""A group run on this machine, by its own scripts and with a trainer that only pretends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from job_plans import cell, control, fake_program, plan, request, run, write
+
+from runplan.document import plan_json
+from runplan.errors import SubmitError
+from runplan.ledger import read_ledger, read_records
+from runplan.submit.lanes import Machine
+from runplan.submit.local import run_jobs
+from runplan.submit.machine import is_alive, read_machine
+from runplan.written import read_group
+
+TUNE = """
+echo "$CUDA_VISIBLE_DEVICES" >gpus
+date +%s.%N >began
+sleep "${TUNE_SLEEPS:-0}"
+date +%s.%N >over
+[ ! -e fail ] || exit 3
+mkdir -p artifacts/epoch_0
+echo '{}' >artifacts/epoch_0/config.json
+"""
+INSPECT = """
+log=$(printf '%s\\n' "$@" | grep -A1 -x -- --log-dir | tail -n 1)
+echo '{"status": "success", "results": {"scores": []}}' >"$log/one.json"
+"""
+MACHINE = Machine((), 2, 8.0)
+DRIVER = """
+import sys
+from pathlib import Path
+from runplan.submit.lanes import Machine
+from runplan.submit.local import run_jobs
+from runplan.written import read_group
+group = read_group(Path(sys.argv[1]))
+outcome = run_jobs(group, group.jobs, Machine((), 4, 8.0), lambda line: print(line, flush=True), 0.02)
+print(outcome, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path, monkeypatch):
+    fake_program(tmp_path / "bin", "tune", TUNE)
+    fake_program(tmp_path / "bin", "inspect", INSPECT)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin")
+
+
+def make(tmp_path, *runs):
+    made = plan(*runs, directory=str(tmp_path / "a'; echo x"))
+    group = write(made)
+    (group / "plan.json").write_text(plan_json(made))
+    return read_group(group)
+
+
+def two_runs_and_a_control(tmp_path, **more):
+    model = tmp_path / "Tiny"
+    model.mkdir()
+    base = control()
+    base = replace(base, model=replace(base.model, path=str(model)))
+    return make(tmp_path, run("r4", cells=(cell(),), **more), run("r8", token="tok2", cells=(cell(),), **more), base)
+
+
+def go(group, machine=MACHINE, said=None):
+    return run_jobs(group, group.jobs, machine, (said if said is not None else []).append, 0.02)
+
+
+def test_a_group_runs_to_its_end_and_the_ledger_knows_every_job_once(tmp_path):
+    group = two_runs_and_a_control(tmp_path)
+    outcome = go(group)
+    assert len(outcome.completed) == len(group.jobs) == 5
+    assert (outcome.failed, outcome.skipped, outcome.interrupted) == ((), (), False)
+    ledger = read_ledger(group.directory)
+    for job in group.jobs:
+        (attempt,) = ledger.of(job.token)
+        events = [(record.event, record.job_id) for record in read_records(job.directory)]
+        assert events == [("started", attempt.job_id), ("ended", attempt.job_id)]
+        assert (job.directory / f"slurm-{attempt.job_id}.out").exists()
+
+
+def test_the_cells_of_a_failed_training_are_not_run_and_the_rest_is(tmp_path):
+    group = two_runs_and_a_control(tmp_path)
+    (group.directory / "r4" / "fail").touch()
+    said = []
+    outcome = go(group, said=said)
+    assert outcome.failed == ("r4",)
+    assert outcome.skipped == ("r4/eval/cap_epoch0",)
+    assert len(outcome.completed) == 3
+    assert any("exit code 3" in line and "slurm-local-" in line for line in said)
+
+
+def test_gpus_are_never_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "0.3")
+    runs = [run(f"r{n}", token=f"tok{n}", request=request(gpus=1)) for n in range(4)]
+    group = make(tmp_path, *runs)
+    go(group, Machine(("GPU-a", "GPU-b"), 8, 8.0))
+    spans = {}
+    for job in group.jobs:
+        gpu = (job.directory / "gpus").read_text().strip()
+        spans.setdefault(gpu, []).append(
+            (float((job.directory / "began").read_text()), float((job.directory / "over").read_text()))
+        )
+    assert set(spans) == {"GPU-a", "GPU-b"}
+    for held in spans.values():
+        held.sort()
+        assert all(first[1] <= second[0] for first, second in pairwise(held))
+
+
+def test_what_this_machine_can_never_run_is_said_before_anything_starts(tmp_path):
+    group = make(tmp_path, run(), run("big", token="tok2", request=request(gpus=2)))
+    with pytest.raises(SubmitError, match="big: asks for 2 GPUs, this machine has no GPU"):
+        go(group)
+    assert not (group.directory / "ledger.jsonl").exists()
+
+
+def start_driver(group):
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(group.directory)], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+
+
+def wait_for(condition, what):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+def test_an_interrupt_stops_the_jobs_and_the_next_call_runs_them_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "60")
+    group = make(tmp_path, run())
+    driver = start_driver(group)
+    wait_for((group.directory / "1B_rank4" / "began").exists, "the training never began")
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=30)
+    assert "interrupted=True" in said
+    (attempt,) = read_ledger(group.directory).of("tok1")
+    assert is_alive(attempt.job_id) is False
+    assert [record.event for record in read_records(group.jobs[0].directory)] == ["started", "ended"]
+    monkeypatch.setenv("TUNE_SLEEPS", "0")
+    assert go(group).completed == ("1B_rank4",)
+
+
+def test_a_killed_call_leaves_its_jobs_running_and_the_next_one_waits_for_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "1.5")
+    group = make(tmp_path, run(cells=(cell(),)))
+    driver = start_driver(group)
+    wait_for((group.directory / "1B_rank4" / "began").exists, "the training never began")
+    driver.kill()
+    driver.communicate()
+    said = []
+    outcome = go(group, said=said)
+    assert outcome.completed == ("1B_rank4", "1B_rank4/eval/cap_epoch0")
+    assert "still runs as local-" in said[0]
+    assert len(read_ledger(group.directory).of("tok1")) == 1
+
+
+def test_two_calls_at_once_run_every_job_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "0.3")
+    group = make(tmp_path, *(run(f"r{n}", token=f"tok{n}") for n in range(4)))
+    drivers = [start_driver(group) for _ in range(2)]
+    for driver in drivers:
+        driver.communicate(timeout=60)
+        assert driver.returncode == 0
+    for job in group.jobs:
+        assert [record.event for record in read_records(job.directory)] == ["started", "ended"]
+
+
+def test_a_deleted_run_is_said(tmp_path):
+    group = make(tmp_path, run())
+    shutil.rmtree(group.directory / "1B_rank4")
+    with pytest.raises(SubmitError, match="cannot be started"):
+        go(group)
+
+
+def test_this_machine_is_read(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+    machine = read_machine()
+    assert machine.gpus == ("3", "GPU-5")
+    assert machine.cpus >= 1
+    assert machine.memory_gib > 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert read_machine().gpus == ()
+
+
+def test_processes_are_told_apart():
+    assert is_alive("123") is None
+    assert is_alive(f"local-{os.getpid()}") is False  # a process, but no job's
+    assert is_alive("local-999999999") is False
+    assert json.dumps(is_alive("local-x")) == "null"
