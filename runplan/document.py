@@ -141,6 +141,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
         },
         "estimate": _estimate(sizing),
         "resources": _resources(run.request),
+        "limits": _limits(run),
         "gpu_hours": interval(run.gpu_hours),
         "cells": [_cell(cell) for cell in run.cells],
         "token": run.token,
@@ -215,6 +216,14 @@ def _resources(request: Request | None) -> dict[str, Any]:
         "gres": request.gres if request else None,
         "exclude": request.exclude if request else None,
         "extra": list(request.extra) if request else [],
+    }
+
+
+def _limits(run: PlannedRun) -> dict[str, Any]:
+    """What the run is held against."""
+    return {
+        "time": slurm_time(run.time_limit_s) if run.time_limit_s is not None else None,
+        "gpu_memory_gib": run.config.resources.gpu_memory_gib,
     }
 
 

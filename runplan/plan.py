@@ -117,6 +117,8 @@ class PlannedRun:
     request: Request | None = None
     gpu_hours: Interval = field(default=Interval(0.0, 0.0))
     """Training and evaluation."""
+    time_limit_s: int | None = None
+    """What the partition or the user's `resources.time_limit` allows; None where nobody knows."""
     packed_reason: str = ""
     """Why rows are packed or not."""
     token: str = ""

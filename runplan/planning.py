@@ -193,7 +193,9 @@ class _Planner:
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        return _Planned(replace(run, recipe=recipe), risks=tuple(replace(risk, run=name) for risk in risks))
+        return _Planned(
+            replace(run, recipe=recipe, time_limit_s=limit_s), risks=tuple(replace(risk, run=name) for risk in risks)
+        )
 
     def plan_controls(
         self, composed: Sequence[Composed], names: Sequence[str], places: Sequence[Place]

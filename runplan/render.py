@@ -7,15 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, UndefinedError, select_autoescape
 
 from runplan import yaml_text
-from runplan.document import plan_csv, plan_json
+from runplan.document import document_csv, document_text, plan_document
 from runplan.errors import RenderError
 from runplan.jobs import job_files, submit_all
 from runplan.provenance import hydra_files
+from runplan.report.page import PAGE, report
 from runplan.setup_file import setup_finetune
-from runplan.summary import readme
+from runplan.summary import readme_of
 from runplan.trainers.torchtune import training_files
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def environment(templates_dir: Path, compiled: BytecodeCache | None = None) -> E
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - shell and YAML, never HTML; values pass `| sh` or `| yaml`
+        # pages escape by themselves; elsewhere values pass `| sh` or `| yaml`
+        autoescape=select_autoescape(("html.j2",), default_for_string=False),
     )
     made.filters["sh"] = lambda value: shlex.quote(str(value))
     made.filters["yaml"] = yaml_text.scalar
@@ -63,9 +65,11 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
         files = {
             f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
         }
-        files["README.md"] = readme(plan, templates)
-        files["plan.json"] = plan_json(plan)
-        files["plan.csv"] = plan_csv(plan)
+        document = plan_document(plan)
+        files["README.md"] = readme_of(document, plan.directory, templates)
+        files[PAGE] = report(document, plan.directory, templates)
+        files["plan.json"] = document_text(document)
+        files["plan.csv"] = document_csv(document)
         files["submit_all.sh"] = submit_all(plan, templates)
     except UndefinedError as error:
         raise RenderError(f"a template names something the plan does not have: {error}") from error

@@ -21,6 +21,7 @@ from runplan.errors import StoreError
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.present import PresentRun, is_own, read_run, started_runs
+from runplan.report.page import PAGE, report
 from runplan.summary import carry_results, readme_of
 from runplan.turn import group_lock
 
@@ -191,7 +192,11 @@ def _merged(
         from runplan.render import environment  # noqa: PLC0415 - render imports every part
 
         templates = environment(TEMPLATES_DIR)
-    shown = {README: readme_of(document, plan.directory, templates), TABLE: document_csv(document)}
+    shown = {
+        README: readme_of(document, plan.directory, templates),
+        PAGE: report(document, plan.directory, templates),
+        TABLE: document_csv(document),
+    }
     return document, files | shown | {DOCUMENT: document_text(document)}
 
 
@@ -202,7 +207,7 @@ def _changed_group_files(directory: Path, files: Mapping[str, str]) -> dict[str,
             before = (directory / path).read_bytes().decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             before = None
-        wanted = carry_results(before, text) if path == README and before is not None else text
+        wanted = carry_results(before, text) if path in {README, PAGE} and before is not None else text
         if before != wanted:
             changed[path] = wanted
     return changed

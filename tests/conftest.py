@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 NO_SKIP = os.environ.get("RUNPLAN_NO_SKIP", "") not in {"", "0"}
 
-COMMANDS = {"slurm": ("sbatch", "squeue", "sinfo", "scontrol")}
-PACKAGES = {"trainer": ("torch", "torchtune", "torchao"), "evaluation": ("inspect_ai", "transformers", "peft")}
+COMMANDS = {"slurm": ("sbatch", "squeue", "sinfo", "scontrol"), "browser": ("chromium",)}
+WHAT = {"slurm": "SLURM", "browser": "a browser"}
+PACKAGES = {
+    "browser": ("playwright",),
+    "trainer": ("torch", "torchtune", "torchao"),
+    "evaluation": ("inspect_ai", "transformers", "peft"),
+}
 
 
 @cache
@@ -31,7 +36,7 @@ def lacking(marker: str) -> str:
     commands = [name for name in COMMANDS.get(marker, ()) if shutil.which(name) is None]
     packages = [name for name in PACKAGES.get(marker, ()) if importlib.util.find_spec(name) is None]
     if commands:
-        return f"needs SLURM: {', '.join(commands)} not on PATH"
+        return f"needs {WHAT[marker]}: {', '.join(commands)} not on PATH"
     if packages:
         return f"needs the extra '{marker}' (make test EXTRAS={marker}): no {', '.join(packages)} in this environment"
     return slurm_silence() if marker == "slurm" else ""
@@ -48,7 +53,7 @@ def slurm_silence() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    reasons = [lacking(marker) for marker in (*COMMANDS, *PACKAGES) if item.get_closest_marker(marker)]
+    reasons = [lacking(marker) for marker in {**COMMANDS, **PACKAGES} if item.get_closest_marker(marker)]
     if any(reasons):
         pytest.skip("; ".join(filter(None, reasons)))
 

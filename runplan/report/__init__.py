@@ -1,0 +1,1 @@
+"""`report.html`: what people look at, in one file that needs nothing else."""

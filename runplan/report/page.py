@@ -1,0 +1,70 @@
+"""The page itself: the plan's charts and sections, and a place for results. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from runplan.overview import Section, sections, total_runs
+from runplan.report.charts import memory_chart, time_chart
+from runplan.summary import RESULTS_END, RESULTS_START, TITLE
+from runplan.units import short_hours
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jinja2 import Environment
+
+PAGE = "report.html"
+TEMPLATE = "group/report.html.j2"
+
+_HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that a page must not obey: controls, and those that turn the direction of text."""
+
+
+def report(document: Mapping[str, Any], directory: str, templates: Environment) -> str:
+    """`report.html` from a plan document: one file, no script, nothing fetched; results have an empty place in it.
+
+    Args:
+        document: a plan document (`plan.json`), merged or new.
+        directory: absolute path of the group, for the commands.
+        templates: ours; values are escaped for HTML.
+    """
+    charts = [chart for chart in (time_chart(document), memory_chart(document)) if chart is not None]
+    text = templates.get_template(TEMPLATE).render(
+        title=TITLE,
+        document=document,
+        totals=_totals(document),
+        charts=charts,
+        sections=[(section.heading, blocks(section)) for section in sections(document, directory)],
+        start=RESULTS_START,
+        end=RESULTS_END,
+    )
+    return _HIDDEN.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def blocks(section: Section) -> list[tuple[str, Any]]:
+    """The blocks of a section with what they are, neighbours of one kind together: a list of items is one list."""
+    found: list[tuple[str, Any]] = []
+    for block in section.blocks:
+        kind = type(block).__name__.lower()
+        if kind in {"fact", "item"}:
+            if not (found and found[-1][0] == kind):
+                found.append((kind, []))
+            found[-1][1].append(block)
+        else:
+            found.append((kind, block))
+    return found
+
+
+def _totals(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures that stand first."""
+    hours = document["totals"]["gpu_hours"]
+    known = hours["p50"] is not None
+    return [
+        ("runs", total_runs(document)),
+        ("GPU hours", f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if known else "unknown"),
+        ("cells", str(sum(len(run["cells"]) for run in document["runs"]))),
+        ("ready", "yes" if document["ready"] else "no"),
+        ("risks", str(len(document["risks"])) if document["risks"] else "none"),
+    ]
