@@ -80,6 +80,11 @@ def _say(text: str) -> None:
 def _dispatch(words: list[str]) -> int:
     if words and words[0] in VERBS:
         return VERBS[words[0]][0](words[1:])
+    if words[:1] == ["help"] and len(words) > 1:
+        from runplan.explain import explain  # noqa: PLC0415 - composes
+
+        print(explain(words[1:]))  # noqa: T201
+        return 0
     if words and not words[0].startswith(("-", "~")) and "=" not in words[0] and words != ["help"]:
         fix = did_you_mean(
             words[0], VERBS, f"verbs: {', '.join(VERBS)}; a key is set with {words[0]}=VALUE; see --help"

@@ -57,6 +57,7 @@ def help_text(verbs: Mapping[str, tuple[object, str]]) -> str:
         text = textwrap.fill(", ".join(options), 100, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
         lines.append(text)
     lines.append(
-        "\nKeys: runplan --cfg job prints all; lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …"
+        "\nKeys: lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …; `runplan help KEY` explains one, or"
+        "\n      all of a group, and `runplan --cfg job` prints all with their values"
     )
     return "\n".join(lines)

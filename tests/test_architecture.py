@@ -28,6 +28,7 @@ EDGES = {
     "compiled": "keeps compiled templates",
     "compose": "calls Hydra's composition",
     "exclusion": "leaves combinations out, as Hydra parsed them",
+    "explain": "composes the defaults",
     "group": "reads, plans, writes",
     "help_text": "lists conf/",
     "ledger": "what was submitted",
@@ -73,8 +74,10 @@ THIRD_PARTY = {
     "compiled": {"jinja2"},
     "compose": {"hydra", "omegaconf"},
     "config": {"omegaconf"},
+    "explain": {"hydra", "omegaconf"},
     "group": {"jinja2"},
     "jobs": {"jinja2"},
+    "keys": {"omegaconf"},
     "overrides": {"hydra"},  # its parser
     "priors.command": {"rich"},
     "read": {"tokenizers", "yaml"},
