@@ -106,8 +106,8 @@ def markdown(defaults: Mapping[str, Any]) -> str:
 
 _INTRODUCTION = (
     "Written from the schema in `runplan/config.py` and the defaults in `conf/`. `runplan help KEY` shows the same for",
-    "one key or group. A key is set with `KEY=VALUE`; commas sweep. *Worked out*: runplan finds the value; one that you",
-    "set instead is checked, never changed.",
+    "one key or group. A key is set with `KEY=VALUE`; commas sweep. *Worked out*: runplan finds the value; one that",
+    "you set instead is checked, never changed.",
 )
 
 
