@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 60
 PIPED_WIDTH = 10_000
+LEAST_COLUMNS = 4
 GAP = 3
 """Spaces between two columns; one less where room is short."""
 PLAIN = str.maketrans({"✓": "ok", "✗": "MISSING", TIMES: "x", "…": "...", "≤": "<=", "→": "->", "·": "-"})
@@ -109,6 +110,7 @@ def _print_table(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable  # noqa: PLC0415 - heavy
     from rich.text import Text  # noqa: PLC0415 - heavy
 
+    table, left_out = _narrowed(table, console.width)
     widths, tight = _column_widths(table, console.width)
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, safe_box=True, collapse_padding=tight)
     for header, width in zip(table.headers, widths, strict=True):
@@ -121,6 +123,37 @@ def _print_table(console: Console, table: Table) -> None:
     console.width = before
     if len(table.rows) > ROWS_SHOWN:
         console.print(f"  … {len(table.rows) - ROWS_SHOWN} more rows in README.md")
+    if left_out:
+        _print_hanging(console, f"  … too narrow for {', '.join(left_out)}: see README.md", "    ")
+
+
+def _narrowed(table: Table, available: int) -> tuple[Table, tuple[str, ...]]:
+    """A table without the columns after the first that leave no room for the rest, and what these are called.
+
+    Factors stand there, and a run's name has their levels.
+    """
+    left_out: list[str] = []
+    while len(table.headers) > LEAST_COLUMNS and sum(_least_widths(table)) > _room(table, available):
+        left_out.append(table.headers[1])
+        rows = tuple((row[0], *row[2:]) for row in table.rows)
+        table = Table((table.headers[0], *table.headers[2:]), rows)
+    return table, tuple(left_out)
+
+
+def _least_widths(table: Table) -> list[int]:
+    """The width of each column when headers break at spaces and cells before a bracket, the first column nowhere."""
+    from rich.cells import cell_len  # noqa: PLC0415 - heavy
+
+    columns = list(zip(table.headers, *(map(visible, row) for row in table.rows[:ROWS_SHOWN]), strict=True))
+    least = [max(map(cell_len, (*head.split(), *(part for cell in cells for part in _parts(cell)))))
+             for head, *cells in columns]  # fmt: skip
+    least[0] = max(map(cell_len, columns[0]))
+    return least
+
+
+def _room(table: Table, available: int) -> int:
+    """Columns of the terminal for cells, when these stand close: the box leaves a space at both ends."""
+    return available - 2 - (GAP - 1) * (len(table.headers) - 1)
 
 
 def _column_widths(table: Table, available: int) -> tuple[list[int], bool]:
@@ -133,11 +166,8 @@ def _column_widths(table: Table, available: int) -> tuple[list[int], bool]:
 
     columns = list(zip(table.headers, *(map(visible, row) for row in table.rows[:ROWS_SHOWN]), strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
-    least = [max(map(cell_len, (*head.split(), *(part for cell in cells for part in _parts(cell)))))
-             for head, *cells in columns]  # fmt: skip
-    least[0] = widths[0]
+    least, room = _least_widths(table), _room(table, available)
     between = len(columns) - 1
-    room = available - 2 - (GAP - 1) * between  # the box leaves a space at both ends
     if sum(widths) <= room - between or sum(least) > room:
         return widths, False
     while sum(widths) > room:
