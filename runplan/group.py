@@ -15,7 +15,7 @@ from runplan.config import Via
 from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
-from runplan.paths import TEMPLATES_DIR, conf_dirs
+from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def _templates() -> Environment:
     from runplan.compiled import CompiledTemplates  # noqa: PLC0415 - start-up time
     from runplan.render import environment  # noqa: PLC0415
 
-    return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"))
+    return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
 
 def _show(plan: Plan, *, overwrite: bool) -> int:
@@ -155,10 +155,9 @@ def _show(plan: Plan, *, overwrite: bool) -> int:
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
     from runplan.store import compare_group  # noqa: PLC0415
 
-    print_summary(
-        plan,
-        compare_group(plan, render(plan, _templates()), overwrite=overwrite),
-    )
+    templates = _templates()
+    files = render(plan, templates)
+    print_summary(plan, compare_group(plan, files, overwrite=overwrite, templates=templates))
     return 0
 
 
@@ -167,7 +166,8 @@ def _write(plan: Plan, config: Config) -> int:
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
-    result = write_group(plan, render(plan, _templates()), overwrite=config.overwrite)
+    templates = _templates()
+    result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
     print_summary(plan, result)
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
         raise NotReadyError(_not_ready(plan))

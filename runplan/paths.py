@@ -45,6 +45,11 @@ def user_conf_dirs() -> tuple[UserConf, ...]:
     return tuple(found)
 
 
+def user_template_dirs() -> tuple[Path, ...]:
+    """Folders of the user's own templates, `templates/` in their conf folders; a file there takes the place of ours."""
+    return tuple(path for conf in user_conf_dirs() if (path := conf.path / "templates").is_dir())
+
+
 def conf_dirs() -> tuple[Path, ...]:
     """Folders of configuration in order of search: the user's, then what runplan ships."""
     return (*(conf.path for conf in user_conf_dirs()), CONF_DIR)

@@ -7,7 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, UndefinedError, select_autoescape
+from jinja2 import (
+    BytecodeCache,
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+    select_autoescape,
+)
 
 from runplan import yaml_text
 from runplan.document import document_csv, document_text, plan_document
@@ -24,15 +33,16 @@ if TYPE_CHECKING:
 
 
 @cache
-def environment(templates_dir: Path, compiled: BytecodeCache | None = None) -> Environment:
+def environment(templates_dir: Path, compiled: BytecodeCache | None = None, *more: Path) -> Environment:
     """Templates under a folder: strict about names, with `| sh` for shell words and `| yaml` for YAML scalars.
 
     Args:
         templates_dir: folder of the templates.
+        more: folders whose templates come before those of the same name.
         compiled: where compiled templates are kept for the next call; None keeps none.
     """
     made = Environment(
-        loader=FileSystemLoader(templates_dir),
+        loader=FileSystemLoader((*more, templates_dir)),
         undefined=StrictUndefined,
         bytecode_cache=compiled,
         keep_trailing_newline=True,
@@ -59,7 +69,7 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
     """All files of a group, by path relative to it.
 
     Raises:
-        RenderError: a template asks for a name that is not there.
+        RenderError: a template asks for a name that is not there, or cannot be read.
     """
     try:
         files = {
@@ -73,4 +83,8 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
         files["submit_all.sh"] = submit_all(plan, templates)
     except UndefinedError as error:
         raise RenderError(f"a template names something the plan does not have: {error}") from error
+    except TemplateSyntaxError as error:
+        raise RenderError(f"{error.filename or error.name}, line {error.lineno}: {error.message}") from error
+    except TemplateNotFound as error:
+        raise RenderError(f"a template asks for {error.name}, which is in no folder of templates") from error
     return files
