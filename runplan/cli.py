@@ -23,7 +23,14 @@ def _priors(argv: Sequence[str]) -> int:
     return int(command(list(argv)))
 
 
+def _init(argv: Sequence[str]) -> int:
+    from runplan.discover.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
 }
 """Word → what it does, and the line of the help that says so."""
@@ -79,7 +86,10 @@ def _say(text: str) -> None:
 
 def _dispatch(words: list[str]) -> int:
     if words and words[0] in VERBS:
-        return VERBS[words[0]][0](words[1:])
+        try:
+            return VERBS[words[0]][0](words[1:])
+        except SystemExit as done:  # argparse, after --help
+            return done.code if isinstance(done.code, int) else 2
     if words[:1] == ["help"] and len(words) > 1:
         from runplan.explain import explain  # noqa: PLC0415 - composes
 

@@ -33,9 +33,12 @@ def environments(conda_says: str, cwd: Path) -> tuple[Environment, ...]:
         if _is_dir(path)
     ]
     venv = os.environ.get("VIRTUAL_ENV") or (sys.prefix if sys.prefix != sys.base_prefix else "")
-    for path in dict.fromkeys(filter(None, [venv, str(cwd / ".venv"), str(cwd / "venv")])):
-        if path not in conda and _is_file(f"{path}/bin/activate"):
-            found.append(Environment("venv", path, path, _torchtune(path), path == venv))
+    others = dict.fromkeys(filter(None, [venv, str(cwd / ".venv"), str(cwd / "venv")]))
+    found += [
+        Environment("venv", path, path, _torchtune(path), path == venv)
+        for path in others
+        if path not in conda and _is_file(f"{path}/bin/activate")
+    ]
     return tuple(found)
 
 

@@ -16,7 +16,8 @@ from runplan.discover.found import DataFile, LogFolder, ModelFolder
 from runplan.priors.files import is_log_name
 
 DEPTH = 4
-"""Folders below a root that was not named by the user; below one that was, twice as many."""
+"""Folders below a root that was not named by the user; below one that was, `NAMED_DEPTH`."""
+NAMED_DEPTH = 8
 COUNTED_BYTES = 20 << 20
 """Data files up to this size are read to count their rows."""
 _HEAD_BYTES = 64 << 10
@@ -38,6 +39,8 @@ class Search:
     models: dict[str, ModelFolder] = field(default_factory=dict)
     data: dict[str, DataFile] = field(default_factory=dict)
     logs: Counter[str] = field(default_factory=Counter)
+    scratch: list[tuple[str, str]] = field(default_factory=list)
+    """(folder, how it was found) of roots for large files that can be written."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Root or folder → why it was not looked through."""
     folders: int = 0
@@ -57,6 +60,10 @@ class Root:
     path: str
     kinds: frozenset[str] = frozenset({"models", "data", "logs"})
     depth: int = DEPTH
+    named: bool = False
+    """Whether the user named it."""
+    scratch: str = ""
+    """How it was found, where it is a place for large files."""
 
 
 def search(
@@ -89,6 +96,8 @@ def _look(found: Search, roots: Sequence[Root], options: dict[str, str], deadlin
     seen: set[tuple[int, int]] = set()
     for root in roots:
         found.now = root.path
+        if not _opens(found, root):
+            continue
         queue = deque([(root.path, 0)])
         while queue:
             if time.monotonic() > deadline:
@@ -105,6 +114,17 @@ def _look(found: Search, roots: Sequence[Root], options: dict[str, str], deadlin
             if depth < root.depth:
                 queue.extend((path, depth + 1) for path in _subfolders(entries))
     found.done = True
+
+
+def _opens(found: Search, root: Root) -> bool:
+    """Whether a root is a folder; one that the user named and is none is told of."""
+    if not os.path.isdir(root.path):  # noqa: PTH112 - text in, text out
+        if root.named:
+            found.unreadable[root.path] = "no such folder"
+        return False
+    if root.scratch and os.access(root.path, os.W_OK | os.X_OK):
+        found.scratch.append((root.path, root.scratch))
+    return True
 
 
 def _listing(found: Search, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
@@ -189,13 +209,13 @@ def _files(found: Search, root: Root, folder: str, entries: Sequence[os.DirEntry
         if is_data:
             _data(found, entry.path, size)
         elif _TORCHTUNE.search(_read(entry.path, _HEAD_BYTES)):
-            found.logs[_log_folder(root.path, folder)] += 1
+            found.logs[_log_folder(root, folder)] += 1
 
 
-def _log_folder(root: str, folder: str) -> str:
+def _log_folder(root: Root, folder: str) -> str:
     """The folder to name for a log: the root where the user named it, else the root's folder that the log is below."""
-    inside = os.path.relpath(folder, root)
-    return root if inside == "." else os.path.join(root, inside.split("/")[0])  # noqa: PTH118 - text in, text out
+    inside = os.path.relpath(folder, root.path)
+    return root.path if root.named or inside == "." else f"{root.path.rstrip('/')}/{inside.split('/')[0]}"
 
 
 def _data(found: Search, path: str, size: int) -> None:

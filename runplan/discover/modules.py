@@ -9,9 +9,9 @@ _MARKS = re.compile(r"\((?:default|D|L|[A-Za-z,:]+)\)$")
 
 
 def parse_modules(text: str) -> tuple[str, ...]:
-    """Modules that bring conda, CUDA or Python, in their order; both Lmod's and Tcl's terse lists.
+    r"""Modules that bring conda, CUDA or Python, in their order; both Lmod's and Tcl's terse lists.
 
-    >>> parse_modules("/opt/modulefiles:\\nanaconda3/2025.6(default)\\ngcc/13\\ncudatoolkit/\\ncudatoolkit/12.8\\n")
+    >>> parse_modules("/opt/modulefiles:\nanaconda3/2025.6(default)\ngcc/13\ncudatoolkit/\ncudatoolkit/12.8\n")
     ('anaconda3/2025.6', 'cudatoolkit/12.8')
     """
     names = (_MARKS.sub("", line.strip()) for line in text.splitlines())

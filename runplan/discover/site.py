@@ -204,7 +204,7 @@ def _environment(found: Discovered) -> tuple[Setting, Setting]:
     able = [item for item in found.environments if item.torchtune]
     active = [item for item in able if item.active]
     chosen = active[0] if active else able[0] if len(able) == 1 else None
-    why = "this shell is in it" if active else "the only one found with torchtune"
+    why = "in use here" if active else "the only one found with torchtune"
     made = []
     for key, kind in (("conda_env", "conda"), ("venv", "venv")):
         rest = [item for item in found.environments if item.kind == kind and item is not chosen]
