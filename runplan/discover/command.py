@@ -17,6 +17,7 @@ from runplan.discover.places import words_for
 from runplan.discover.site import POINTER, site_of
 from runplan.discover.site_text import pointed, pointer_text, site_text
 from runplan.errors import ConfigError, Problem, StoreError
+from runplan.screen import encodable
 from runplan.summary import visible
 
 DESCRIPTION = """\
@@ -36,15 +37,15 @@ def main(argv: Sequence[str]) -> int:
         RunplanError: a wrong option, or a folder that cannot be written.
     """
     options = _parser().parse_args(list(argv))
+    _check_folders(options)
     wishes = Wishes(
         options.name,
-        tuple(options.models),
-        tuple(options.data),
-        tuple(options.logs),
-        options.partition,
-        options.account,
+        models=_absolute(options.models),
+        data=_absolute(options.data),
+        logs=_absolute(options.logs),
+        partition=options.partition,
+        account=options.account,
     )
-    _check_folders(wishes)
     found, site = _look(wishes, options.seconds)
     text = site_text(site)
     place = Path("conf", "site", f"{site.name}.yaml")
@@ -52,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
         code = 0 if options.print else _place(place, text, site.name)
         print(json.dumps(_document(site, found, place, text, code), indent=1, ensure_ascii=False))  # noqa: T201
         return code
-    print(text, end="")  # noqa: T201 - this is what the verb is for
+    if options.print or not place.exists():
+        sys.stdout.write(encodable(text, sys.stdout.encoding))
+        sys.stdout.flush()
     if options.print:
         return 0
     if place.exists() or options.yes or _agrees(place):
