@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from runplan.discover.found import Discovered, ModelFolder, Offer, Setting, Wishes
+from runplan.suggest import as_text
 
 _OF_A_TASK = re.compile(r"/tasks/[^/]+/input$")
 """Where the data of one task lies: found without `data_dir`."""
@@ -37,7 +39,7 @@ def _one_of(key: str, noun: str, holders: Counter[str], given: Sequence[str], op
     if len(offers) == 1 and is_plain(offers[0].value):
         return Setting(key, offers[0].value, f"the only folder found; {offers[0].said}")
     if not offers:
-        return Setting(key, None, f"no {noun} found; name the folder with {option}")
+        return Setting(key, None, f"no {noun} found; name a folder with {option}")
     return Setting(key, None, f"{_count(len(offers), 'folder')} found", offers)
 
 
@@ -51,7 +53,7 @@ def data_setting(found: Discovered, wishes: Wishes) -> Setting:
     """`data_dir`: the folder that holds JSON files with splits, or holds the folders of tasks that do."""
     folders = (posixpath.dirname(file.path) for file in found.data)
     holders = Counter(folder for folder in folders if not _OF_A_TASK.search(folder))
-    return _one_of("data_dir", "JSON file with splits", holders, wishes.data, "--data")
+    return _one_of("data_dir", "data file", holders, wishes.data, "--data")
 
 
 def log_setting(found: Discovered, wishes: Wishes) -> Setting:
@@ -92,7 +94,5 @@ def words_for(model: ModelFolder) -> str:
 
 def quoted(path: str) -> str:
     """A path as a value that Hydra's grammar and a shell both read."""
-    if all(letter.isalnum() or letter in "/._-" for letter in path):
-        return path
-    inner = path.replace("\\", "\\\\").replace('"', '\\"')
-    return "'\"" + inner.replace("'", "'\\''") + "\"'"
+    plain = path.isascii() and all(letter.isalnum() or letter in "/._-" for letter in path)
+    return path if plain else shlex.quote(as_text(path))

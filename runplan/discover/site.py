@@ -213,7 +213,7 @@ def _environment(found: Discovered) -> tuple[Setting, Setting]:
         if chosen is not None and chosen.kind == kind:
             made.append(Setting(key, chosen.name, f"torchtune {chosen.torchtune}; {why}: {chosen.path}", offers))
         elif chosen is not None:
-            made.append(Setting(key, None, "not needed beside the other", offers))
+            made.append(Setting(key, None, f"not needed beside {chosen.name}", offers))
         else:
             why_not = f"{len(able)} have torchtune" if able else "none found with torchtune"
             made.append(Setting(key, None, why_not, offers))

@@ -48,7 +48,10 @@ def pointed(text: str) -> str | None:
 
 def _resources(setting: Setting) -> list[str]:
     head = "  {}- override /resources@_global_.resources: {}  # {}"
-    lines = [head.format("" if setting.value else "# ", setting.value or "KIND", _comment(setting.said))]
+    if setting.value:
+        lines = [head.format("", setting.value, _comment(setting.said))]
+    else:
+        lines = [f"  # resources as runplan has it: {_comment(setting.said)}"]
     return lines + [head.format("# ", offer.value, _comment(offer.said)) for offer in setting.offers]
 
 
