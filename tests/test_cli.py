@@ -184,7 +184,7 @@ def test_the_users_conf_adds_and_overrides(planner: Planner, tmp_path: Path, mon
     write(f"{here}/conf/model/mine.yaml", "defaults: [1B]\nname: mine\n")
     write(
         f"{here}/conf/site/local.yaml",
-        (paths.CONF_DIR / "site/local.yaml").read_text().replace("models_dir: models", "models_dir: mm"),
+        "defaults: [_site, _self_]\nname: local\nmodels_dir: mm\n",
     )
     monkeypatch.chdir(here)
     assert cli.main(["model=mine,1B"]) == 0

@@ -157,10 +157,7 @@ def test_hostile_names(tmp_path, name):
 
 
 def test_names_that_are_no_text_are_passed_over(tmp_path):
-    folder = os.fsencode(tmp_path) + b"/\xff"
-    os.mkdir(folder)
-    with open(folder + b"/config.json", "w") as file:
-        file.write(CONFIG)
+    write(tmp_path / os.fsdecode(b"\xff") / "config.json", CONFIG)
     assert look(tmp_path).models == {}
 
 

@@ -15,10 +15,12 @@ from runplan.errors import ConfigError
 
 DATA = Path(__file__).parent / "data/slurm"
 KNOWN = frozenset({"a100-40", "a100-80", "h100-80", "a100-mig-10", "v100-16", "v100-32"})
+ANY = Wishes()
+SILENT = Associations(None, None, None)
 NOTHING = Discovered("box.example.org", "me")
 
 
-def cluster(sinfo: str = "sinfo_mixed.txt", said: Associations = Associations(None, None, None)) -> Cluster:
+def cluster(sinfo: str = "sinfo_mixed.txt", said: Associations = SILENT) -> Cluster:
     partitions = merge_partitions(
         parse_partitions((DATA / "partitions.txt").read_text()) if sinfo == "sinfo.txt" else (),
         parse_sinfo((DATA / sinfo).read_text()),
@@ -26,7 +28,7 @@ def cluster(sinfo: str = "sinfo_mixed.txt", said: Associations = Associations(No
     return Cluster("sim", partitions, said.accounts, said.qos, said.max_submit_jobs, 1001)
 
 
-def setting(found: Discovered, key: str, wishes: Wishes = Wishes()) -> Setting:
+def setting(found: Discovered, key: str, wishes: Wishes = ANY) -> Setting:
     site = site_of(found, wishes, KNOWN)
     return next(item for item in (*site.settings, site.resources) if item.key == key)
 

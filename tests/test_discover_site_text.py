@@ -70,7 +70,9 @@ def test_any_name_is_read_back_and_breaks_no_line(value, said, offer):
     assert yaml.safe_load(text).keys() == found.keys()
 
 
-@pytest.mark.parametrize("hostile", ["a\nname: evil", "x # y", "${oc.env:HOME}", "\x85z", "\ufeff\ufffe", "\udcff", "- a"])
+@pytest.mark.parametrize(
+    "hostile", ["a\nname: evil", "x # y", "${oc.env:HOME}", "\x85z", "\ufeff\ufffe", "\udcff", "- a"]
+)
 def test_comments_stay_comments(hostile):
     text = site_text(site(Setting("partition", None, hostile, (Offer("p", hostile),)), facts=(hostile,)))
     assert yaml.safe_load(text.encode("utf-8")) == {

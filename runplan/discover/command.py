@@ -119,7 +119,8 @@ def _agrees(place: Path) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     _say(f"write {place}? [Y/n] ", end="")
-    return sys.stdin.readline().strip().lower() in {"", "y", "yes"}
+    answer = sys.stdin.readline()
+    return answer.endswith("\n") and answer.strip().lower() in {"", "y", "yes"}
 
 
 def _place(place: Path, text: str, name: str) -> int:

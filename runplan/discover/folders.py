@@ -81,10 +81,12 @@ def search(
     deadline = time.monotonic() + limit_s
     worker = threading.Thread(target=_look, args=(found, roots, options, deadline), daemon=True)
     worker.start()
-    while worker.is_alive() and time.monotonic() < deadline + 0.5:
+    waiting = True
+    while waiting:
         worker.join(0.1)
         if progress is not None:
             progress(found)
+        waiting = worker.is_alive() and time.monotonic() < deadline + 0.5
     if not found.done:
         found.unreadable.setdefault(
             found.now, f"not looked through in {limit_s:g} s; --models, --data, --logs name one"
