@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.errors import ConfigError, Problem, RunplanError
+from runplan.show import OPTION, split_show
 from runplan.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -147,13 +148,16 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
 
+    words, show = split_show(words)
     found = _arguments(words)
     shows = found.cfg or found.info or found.hydra_help or found.shell_completion
+    if shows and show:
+        raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
     if shows or found.config_path or found.config_name or found.experimental_rerun:
         return app.hydra_command(_shown(found))
     # -r and -m are both a group here; one run is a group of one.
     overrides = [line for line in found.overrides if not line.startswith("hydra.mode=")]
-    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None)
+    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None, show)
 
 
 def _shown(found: argparse.Namespace) -> list[str]:

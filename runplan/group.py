@@ -49,13 +49,14 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
-def plan_group(composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+def plan_group(composed: Sequence[Composed], command: str, experiment: str | None, *, show: Sequence[str] = ()) -> int:
     """Plan, show and write a group; returns the exit code.
 
     Args:
         composed: the runs, in sweep order.
         command: the override line as the user typed it.
         experiment: name of the chosen experiment, the default name of the group.
+        show: files of the group whose texts are printed instead of the summary; only for a preview.
 
     Raises:
         RunplanError: anything the user has to solve.
@@ -73,7 +74,7 @@ def plan_group(composed: Sequence[Composed], command: str, experiment: str | Non
     plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
-    return _show(plan, overwrite=config.overwrite) if config.preview else _write(plan, config)
+    return _show(plan, config, show) if config.preview else _write(plan, config)
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
@@ -149,15 +150,21 @@ def _templates() -> Environment:
     return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
 
-def _show(plan: Plan, *, overwrite: bool) -> int:
-    """Everything but the deed: what writing would change or refuse is said, too."""
+def _show(plan: Plan, config: Config, show: Sequence[str]) -> int:
+    """Everything but the deed: what writing would change or refuse is said, too; or the texts of some files alone."""
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
+    from runplan.show import chosen, shown  # noqa: PLC0415 - rarely asked
     from runplan.store import compare_group  # noqa: PLC0415
 
     templates = _templates()
-    files = render(plan, templates)
-    print_summary(plan, compare_group(plan, files, overwrite=overwrite, templates=templates))
+    result = compare_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    if not show:
+        print_summary(plan, result)
+        return 0
+    text = shown(result.texts, chosen([*result.texts], show, plan.directory))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # what would be written, whatever the screen
     return 0
 
 

@@ -42,7 +42,10 @@ class Planner:
         self.experiment: str | None = None
         self.error: BaseException | None = None
 
-    def plan_group(self, composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+    def plan_group(
+        self, composed: Sequence[Composed], command: str, experiment: str | None, *, show: Sequence[str] = ()
+    ) -> int:
+        self.show = list(show)
         self.composed, self.command, self.experiment = list(composed), command, experiment
         if self.error:
             raise self.error
