@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.errors import ConfigError, Problem, RunplanError
-from runplan.show import OPTION, split_show
 from runplan.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -147,6 +146,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
+    from runplan.show import OPTION, split_show  # noqa: PLC0415 - same
 
     words, show = split_show(words)
     found = _arguments(words)
