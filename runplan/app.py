@@ -107,7 +107,7 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None, show: Sequenc
         print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
     from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
 
-    return plan_group(sweep.composed, sweep.command, sweep.experiment, show=show)
+    return plan_group(sweep.composed, sweep.command, sweep.experiment, show=show, directory=sweep.directory)
 
 
 def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:

@@ -49,13 +49,21 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
-def plan_group(composed: Sequence[Composed], command: str, experiment: str | None, *, show: Sequence[str] = ()) -> int:
+def plan_group(
+    composed: Sequence[Composed],
+    command: str,
+    experiment: str | None,
+    *,
+    show: Sequence[str] = (),
+    directory: str | None = None,
+) -> int:
     """Plan, show and write a group; returns the exit code.
 
     Args:
         composed: the runs, in sweep order.
         command: the override line as the user typed it.
         experiment: name of the chosen experiment, the default name of the group.
+        directory: the group's directory, where `hydra.sweep.dir` names it; else below `site.output_root`.
         show: files of the group whose texts are printed instead of the summary; only for a preview.
 
     Raises:
@@ -66,7 +74,7 @@ def plan_group(composed: Sequence[Composed], command: str, experiment: str | Non
     for item in composed:
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
-    place = _place(config, command, experiment)
+    place = _place(config, command, experiment, directory)
     world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
@@ -129,9 +137,15 @@ def _value(config: Config, key: str) -> Any:
     return value
 
 
-def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
+def _place(config: Config, command: str, experiment: str | None, directory: str | None = None) -> GroupPlace:
     name = config.group.name
-    if name is None:
+    if directory is not None:
+        whole = locate.absolute(directory, Path.cwd())
+        if name not in {None, whole.name}:
+            what = f"group.name is {name}, but the directory that hydra.sweep.dir names is {whole.name}"
+            raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
+        name = whole.name
+    elif name is None:
         name = experiment or datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
@@ -139,8 +153,9 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
     if len(os.fsencode(name)) > LONGEST_NAME:
         what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
         raise ConfigError([Problem(what, "group.name", "use a shorter name")])
-    root = locate.absolute(config.site.output_root, Path.cwd())
-    return GroupPlace(name, root / name, command)
+    if directory is None:
+        whole = locate.absolute(config.site.output_root, Path.cwd()) / name
+    return GroupPlace(name, whole, command)
 
 
 def _templates() -> Environment:

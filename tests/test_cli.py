@@ -9,7 +9,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -42,10 +42,8 @@ class Planner:
         self.experiment: str | None = None
         self.error: BaseException | None = None
 
-    def plan_group(
-        self, composed: Sequence[Composed], command: str, experiment: str | None, *, show: Sequence[str] = ()
-    ) -> int:
-        self.show = list(show)
+    def plan_group(self, composed: Sequence[Composed], command: str, experiment: str | None, **more: Any) -> int:
+        self.more = more
         self.composed, self.command, self.experiment = list(composed), command, experiment
         if self.error:
             raise self.error
