@@ -85,6 +85,11 @@ def _say(text: str) -> None:
 
 
 def _dispatch(words: list[str]) -> int:
+    if "-sc" in words or "--shell-completion" in words:
+        from runplan.completion.command import completion_text  # noqa: PLC0415 - only when asked for
+
+        print(completion_text(words, VERBS), end="")  # noqa: T201 - for a shell
+        return 0
     if words and words[0] in VERBS:
         try:
             return VERBS[words[0]][0](words[1:])
@@ -150,7 +155,7 @@ def _hydra(words: list[str]) -> int:
 
     words, show = split_show(words)
     found = _arguments(words)
-    shows = found.cfg or found.info or found.hydra_help or found.shell_completion
+    shows = found.cfg or found.info or found.hydra_help
     if shows and show:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
     if shows or found.config_path or found.config_name or found.experimental_rerun:
@@ -171,6 +176,6 @@ def _shown(found: argparse.Namespace) -> list[str]:
         "--config-name": found.config_name,
         "--experimental-rerun": found.experimental_rerun,
     }
-    flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help, "--shell-completion": found.shell_completion}
+    flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help}
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     return [*words, *(flag for flag, given in flags.items() if given), *found.overrides]

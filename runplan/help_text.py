@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.paths import CONF_DIR, user_conf_dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 _HEAD = """\
 runplan plans, sizes, checks and writes a group of fine-tuning runs.
@@ -34,10 +34,10 @@ Options
 """
 
 
-def groups() -> dict[str, list[str]]:
-    """Config group → its options, from our conf folder and the user's."""
+def groups(more: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Config group → its options, from our conf folder, the user's, and more folders where they exist."""
     found: dict[str, set[str]] = {}
-    for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs())):
+    for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs()), *filter(Path.is_dir, more)):
         for group in _subfolders(folder):
             files = (file for file in group.rglob("*.yaml") if not file.name.startswith("_"))
             options = (file.relative_to(group).as_posix().removesuffix(".yaml") for file in files)

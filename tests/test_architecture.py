@@ -26,6 +26,8 @@ EDGES = {
     "cli": "the verbs",
     "complaints": "what Hydra and the user's conf/ complain of, in our words",
     "compiled": "keeps compiled templates",
+    "completion.candidates": "lists conf/ and folders",
+    "completion.command": "what a shell asks",
     "compose": "calls Hydra's composition",
     "discover.command": "the verb `init`",
     "discover.environments": "finds conda's and virtual environments",
