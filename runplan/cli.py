@@ -84,17 +84,25 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - the user's screen is the place
 
 
+def _completion(words: list[str]) -> int:
+    from runplan.completion.command import completion_text  # noqa: PLC0415 - only when asked for
+
+    print(completion_text(words, VERBS), end="")  # noqa: T201 - for a shell
+    return 0
+
+
+def _verb(words: list[str]) -> int:
+    try:
+        return VERBS[words[0]][0](words[1:])
+    except SystemExit as done:  # argparse, after --help
+        return done.code if isinstance(done.code, int) else 2
+
+
 def _dispatch(words: list[str]) -> int:
     if "-sc" in words or "--shell-completion" in words:
-        from runplan.completion.command import completion_text  # noqa: PLC0415 - only when asked for
-
-        print(completion_text(words, VERBS), end="")  # noqa: T201 - for a shell
-        return 0
+        return _completion(words)
     if words and words[0] in VERBS:
-        try:
-            return VERBS[words[0]][0](words[1:])
-        except SystemExit as done:  # argparse, after --help
-            return done.code if isinstance(done.code, int) else 2
+        return _verb(words)
     if words[:1] == ["help"] and len(words) > 1:
         from runplan.explain import explain  # noqa: PLC0415 - composes
 
@@ -106,9 +114,9 @@ def _dispatch(words: list[str]) -> int:
         )
         raise ConfigError([Problem(f"{words[0]!r} is no verb and no override", words[0], fix)])
     if "--help" in words or "-h" in words or words == ["help"]:
-        from runplan.help_text import help_text  # noqa: PLC0415 - reads folders
+        from runplan.help_text import help_text, named_folders  # noqa: PLC0415 - reads folders
 
-        print(help_text(VERBS))  # noqa: T201
+        print(help_text(VERBS, named_folders(words)))  # noqa: T201
         return 0
     if "--version" in words:
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - rarely asked

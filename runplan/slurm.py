@@ -88,7 +88,7 @@ def read_queue(timeout_s: float = 30.0) -> dict[str, SlurmJob] | None:
     Jobs that are over stay known for some minutes (`MinJobAge`).
     """
     command = ["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", SQUEUE_FORMAT]
-    answer = _ask({"squeue": command}, timeout_s)["squeue"]
+    answer = ask({"squeue": command}, timeout_s)["squeue"]
     return None if answer.failure else parse_queue(answer.text)
 
 
@@ -101,7 +101,7 @@ def read_accounting(since: datetime, timeout_s: float = 30.0) -> dict[str, Slurm
     """
     start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
     command = ["sacct", "-n", "-P", "-u", getpass.getuser(), "-S", start, "-o", SACCT_FORMAT]
-    answer = _ask({"sacct": command}, timeout_s)["sacct"]
+    answer = ask({"sacct": command}, timeout_s)["sacct"]
     return None if answer.failure else parse_accounting(answer.text)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from runplan.completion.line import Line
-from runplan.help_text import groups
+from runplan.help_text import groups, named_folders
 
 Verbs = Mapping[str, tuple[Callable[[Sequence[str]], int], str]]
 
@@ -54,27 +54,22 @@ def candidates(line: Line, verbs: Verbs, cwd: Path) -> list[str]:
     """
     if line.words and line.words[0] in verbs:
         return _of_verb(line, verbs[line.words[0]][0], cwd)
+    if line.words[:1] == ("help",):
+        return [word.replace("=", " ") for word in _keys(line.current, groups()) if not word.startswith("+")]
+    known = groups(named_folders(line.words))
+    if line.current.startswith("-") or (line.words and line.words[-1] in {*AFTER_OPTION, *_FOLDER_OPTIONS}):
+        return _of_option(line, cwd)
+    if "=" in line.current:
+        return _values(line.current, cwd, known)
+    return [*(_fitting([*verbs, "help"], line.current) if not line.words else []), *_keys(line.current, known)]
+
+
+def _of_option(line: Line, cwd: Path) -> list[str]:
+    """Options, and what may follow one."""
     before = line.words[-1] if line.words else ""
-    if before in AFTER_OPTION:
-        return _fitting(AFTER_OPTION[before], line.current)
     if before in _FOLDER_OPTIONS:
         return _paths(line.current, cwd, folders_only=True)
-    if line.current.startswith("-"):
-        return _fitting(OPTIONS, line.current)
-    if "=" in line.current:
-        return _values(line.current, cwd, _groups(line))
-    found = _keys(line.current, _groups(line))
-    return [*(_fitting(verbs, line.current) if not line.words else []), *found]
-
-
-def _groups(line: Line) -> dict[str, list[str]]:
-    """Config groups with those of a `--config-dir` on the line."""
-    named = [
-        line.words[i + 1] if word in {"--config-dir", "-cd"} else word.partition("=")[2]
-        for i, word in enumerate(line.words)
-        if (word in {"--config-dir", "-cd"} and i + 1 < len(line.words)) or word.startswith("--config-dir=")
-    ]
-    return groups([Path(folder) for folder in named])
+    return _fitting(AFTER_OPTION.get(before, OPTIONS), line.current)
 
 
 def _fitting(words: Iterable[str], current: str) -> list[str]:
