@@ -188,3 +188,19 @@ def test_no_hydra_before_the_file_is_written():
     code = "import sys; from runplan.discover import command; print(*{'hydra', 'rich', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_progress_is_one_line_that_goes_away_and_nothing_without_a_terminal():
+    from runplan.discover.folders import Search
+    from runplan.discover.progress import Progress
+
+    screen = Terminal()
+    with Progress(screen) as progress:
+        progress(Search(now="/a\nb", folders=3))
+    assert "looking through /a\\nb: 3 folders" in screen.getvalue()
+    assert "\n" not in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[K")
+    pipe = io.StringIO()
+    with Progress(pipe) as progress:
+        progress(Search(now="/a", folders=3))
+    assert pipe.getvalue() == ""

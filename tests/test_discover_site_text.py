@@ -31,7 +31,8 @@ def test_values_say_where_they_are_from_and_the_rest_is_commented():
             Setting("modules", None, "none loaded", (Offer("cuda/12.8", "module avail"),)),
             facts=("partition gpu: 4 nodes",),
             resources="h100-80",
-        )
+        ),
+        {"data_dir": "data", "modules": []},
     )
     assert text.splitlines()[1:] == [
         "# partition gpu: 4 nodes",
@@ -43,13 +44,13 @@ def test_values_say_where_they_are_from_and_the_rest_is_commented():
         "",
         "name: lab",
         "models_dir: /m/base models  # given with --models",
-        "# data_dir as runplan has it: 2 folders found",
+        "# data_dir: data  # runplan's own; 2 folders found",
         "#   data_dir: /a  # holds 1 data file",
         "#   data_dir: /b  # holds 2",
         "priors: ['${site.output_root}', /logs]  # 17 logs in /logs",
         "partition: null  # several",
         "#   partition: gpu  # limit 1:00:00",
-        "# modules as runplan has it: none loaded",
+        "# modules: []  # runplan's own; none loaded",
         "#   modules: [cuda/12.8]  # module avail",
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runplan import yaml_text
 from runplan.discover.found import Discovered, Setting, Site, Wishes
 from runplan.discover.machine import SEARCH_S, read_machine
 from runplan.discover.places import words_for
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         account=options.account,
     )
     found, site = _look(wishes, options.seconds)
-    text = site_text(site)
+    text = site_text(site, _defaults())
     place = Path("conf", "site", f"{site.name}.yaml")
     if options.json:
         code = 0 if options.print else _place(place, text, site.name)
@@ -112,6 +113,13 @@ def _look(wishes: Wishes, seconds: float) -> tuple[Discovered, Site]:
     with Progress(sys.stderr) as progress:
         found = read_machine(wishes, Path.cwd(), model_folders(conf_dirs()), seconds, progress)
     return found, site_of(found, wishes, gpus(conf_dirs()))
+
+
+def _defaults() -> dict[str, Any]:
+    """What a site has where nothing is said."""
+    from runplan.paths import CONF_DIR  # noqa: PLC0415 - not for --help
+
+    return yaml_text.load((CONF_DIR / "site/_site.yaml").read_text(encoding="utf-8"))
 
 
 def _agrees(place: Path) -> bool:

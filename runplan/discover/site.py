@@ -137,11 +137,18 @@ def _found_partition(default: Partition | None, usable: Sequence[Partition]) -> 
     return Setting("partition", None, said, offers)
 
 
+def _silence(cluster: Cluster | None) -> str:
+    """Why nothing is known of what the user may charge."""
+    if cluster is None:
+        return "no SLURM here"
+    return "SLURM has no accounting that says" if cluster.partitions else "SLURM did not answer"
+
+
 def _account(cluster: Cluster | None, wish: str | None) -> Setting:
     if wish:
         return Setting("account", wish, "given with --account")
     if cluster is None or cluster.accounts is None:
-        return Setting("account", None, "no accounting that says" if cluster else "no SLURM here")
+        return Setting("account", None, _silence(cluster))
     if len(cluster.accounts) == 1:
         return Setting("account", cluster.accounts[0], "your only one (sacctmgr show assoc)")
     if not cluster.accounts:
@@ -152,7 +159,7 @@ def _account(cluster: Cluster | None, wish: str | None) -> Setting:
 
 def _qos(cluster: Cluster | None, partition: Partition | None) -> Setting:
     if cluster is None or not cluster.qos:
-        return Setting("qos", None, "no accounting that says" if cluster else "no SLURM here")
+        return Setting("qos", None, _silence(cluster))
     allowed = [name for name in cluster.qos if partition is None or partition.qos is None or name in partition.qos]
     return Setting("qos", None, "your default", tuple(Offer(name, "sacctmgr show assoc") for name in allowed))
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from runplan import yaml_text
 from runplan.discover.found import Offer, Setting, Site
 from runplan.summary import visible
 
+NOTHING: Mapping[str, Any] = {}
 STATED = frozenset({"partition", "account", "qos", "constraint", "conda_env", "venv"})
 """Keys that are written as null where nothing was chosen; others keep what `_site` says and stand as comments."""
 _NOT_YAML = re.compile(r"[^\t\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
-def site_text(site: Site) -> str:
-    """The text of `conf/site/<name>.yaml`; two equal findings give the same text."""
+def site_text(site: Site, defaults: Mapping[str, Any] = NOTHING) -> str:
+    """The text of `conf/site/<name>.yaml`; two equal findings give the same text.
+
+    Args:
+        site: what was chosen.
+        defaults: what `conf/site/_site.yaml` has for keys that stay as they are.
+    """
     lines = [
         f"# What `runplan init` found. Edit it; init never writes over it. In use: site={site.name}",
         *(f"# {_comment(fact)}" for fact in site.facts),
@@ -26,7 +34,7 @@ def site_text(site: Site) -> str:
         f"name: {_value(site.name)}",
     ]
     for setting in site.settings:
-        lines += _setting(setting)
+        lines += _setting(setting, defaults)
     return "\n".join(lines) + "\n"
 
 
@@ -51,18 +59,18 @@ def _resources(setting: Setting) -> list[str]:
     if setting.value:
         lines = [head.format("", setting.value, _comment(setting.said))]
     else:
-        lines = [f"  # resources as runplan has it: {_comment(setting.said)}"]
+        lines = [f"  # resources: runplan's own; {_comment(setting.said)}"]
     return lines + [head.format("# ", offer.value, _comment(offer.said)) for offer in setting.offers]
 
 
-def _setting(setting: Setting) -> list[str]:
+def _setting(setting: Setting, defaults: Mapping[str, Any]) -> list[str]:
     said = _comment(setting.said)
     if setting.value is not None:
         lines = [f"{setting.key}: {_value(setting.value)}  # {said}"]
     elif setting.key in STATED:
         lines = [f"{setting.key}: null  # {said}"]
     else:
-        lines = [f"# {setting.key} as runplan has it: {said}"]
+        lines = [f"# {setting.key}: {_comment(yaml_text.scalar(defaults.get(setting.key)))}  # runplan's own; {said}"]
     return lines + [_offer(setting, offer) for offer in setting.offers]
 
 
