@@ -205,6 +205,13 @@ def test_the_folder_of_data_is_not_that_of_a_task():
     assert "data /d/y.json: train 5, test 1" in facts
 
 
+def test_a_named_folder_of_data_may_have_folders_of_tasks():
+    found = replace(NOTHING, data=(DataFile("/d/a/x.json", 1), DataFile("/d/b/y.json", 1), DataFile("/d/b/z.json", 1)))
+    named = setting(found, "data_dir", Wishes(data=("/d",)))
+    assert (named.value, named.said) == ("/d", "given with --data; holds 3 data files")
+    assert setting(found, "data_dir").value is None
+
+
 def test_every_folder_with_logs_teaches():
     found = replace(NOTHING, logs=(LogFolder("/a", 3), LogFolder("/b", 1)))
     assert setting(found, "priors").value == ("${site.output_root}", "/a", "/b")
