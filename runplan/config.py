@@ -278,6 +278,8 @@ class Trainer:
     """Shuffle the training rows."""
     activation_offloading: bool = False
     """Keep saved activations in CPU memory."""
+    max_rungs: int | None = None
+    """Smaller batches (same effective batch) a job may try when out of GPU memory; default 2, or 0 for a batch you set."""
     device: str = "cuda"
     """Where it trains: `cuda` or `cpu`."""
 

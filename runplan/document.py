@@ -142,6 +142,15 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
         "estimate": _estimate(sizing),
         "resources": _resources(run.request),
         "limits": _limits(run),
+        "rungs": [
+            {
+                "file": rung.file,
+                "batch_size": rung.batch_size,
+                "gradient_accumulation_steps": rung.gradient_accumulation_steps,
+                "activation_checkpointing": rung.activation_checkpointing,
+            }
+            for rung in run.rungs
+        ],
         "gpu_hours": interval(run.gpu_hours),
         "cells": [_cell(cell) for cell in run.cells],
         "token": run.token,

@@ -5,6 +5,16 @@ Every job writes a line to `jobs.jsonl` in its own directory before it does anyt
     {"event": "started", "token": "…", "job_id": "123", "kind": "train|cell", "cell": null|"eval/…", "time": "…Z"}
     {"event": "ended", "token": "…", "job_id": "123", "kind": …, "cell": …, "exit_code": 0, "seconds": 60, "time": "…Z"}
 
+In between, a training writes what it runs, every time it starts the trainer::
+
+    {"event": "attempt", "token": "…", "kind": "train", "cell": null, "job_id": "123", "config": "finetune.rung1.yaml",
+     "reason": "start|oom|resume|again", "resumed_epoch": 0, "sha256": "…", "time": "…Z"}
+
+`reason`: the first attempt; the GPU ran out of memory with the configuration before; an earlier job's last whole epoch
+is continued; an earlier job left nothing to continue, or another configuration, or RUNPLAN_AGAIN was set.
+`resumed_epoch` is the last epoch that is kept (null: from the start), also after `oom`. `sha256` is the configuration's:
+another one, and the attempt no longer counts (`recipes/resume.py`). What did not count is in `attempts/<n>/`.
+
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
 submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::
 
@@ -19,6 +29,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +38,9 @@ from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
 from runplan.naming import relevant_overrides
 from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
+from runplan.priors.ending import GPU_OOM_SIGNS, LAST_BYTES
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
+from runplan.trainers.torchtune import resuming_recipe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +63,7 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     """
     files = {}
     if run.recipe is not None and run.request is not None:
-        job = _job(plan, run, run.request, run.token) | {"command": launch_command(run.recipe, run.request.gpus)}
+        job = _job(plan, run, run.request, run.token) | _attempts(run, run.recipe, run.request.gpus)
         files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
@@ -102,6 +115,19 @@ def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
         start = ("torchrun", "--standalone", *workers) if recipe.distributed else ("python",)
         return (*start, recipe.name, "--config")
     return ("tune", "run", *workers, recipe.shipped or recipe.name, "--config")
+
+
+def _attempts(run: PlannedRun, recipe: Recipe, gpus: int) -> dict[str, Any]:
+    """How training is started, continued from a saved epoch, and started again when the GPU's memory was too small."""
+    resuming = replace(recipe, shipped=resuming_recipe(run) or recipe.shipped)
+    return {
+        "command": launch_command(recipe, gpus),
+        "resuming": () if recipe.custom else launch_command(resuming, gpus),
+        "epochs": run.config.epochs,
+        "rungs": run.rungs,
+        "signs": [sign.decode() for sign in GPU_OOM_SIGNS],
+        "last_bytes": LAST_BYTES,
+    }
 
 
 def one_line(text: str) -> str:

@@ -200,6 +200,17 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     return (*blocks, Fact("Total GPU hours", total))
 
 
+def _rungs(run: Mapping[str, Any]) -> str:
+    """What the job does then: `batch 8 × 2, then 4 × 4`; a run kept from an older plan has no rungs."""
+    own = run["config"]["activation_checkpointing"]
+    steps = [
+        f"{rung['batch_size']} × {rung['gradient_accumulation_steps']}"
+        + " with activation checkpointing" * (rung["activation_checkpointing"] != own)
+        for rung in run.get("rungs", ())
+    ]
+    return f"the job goes on with batch × accumulation {', then '.join(steps)}" if steps else "the job fails"
+
+
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Recipe": lambda run: f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU')})",
     "Epochs": lambda run: run["config"]["epochs"],
@@ -207,6 +218,7 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Effective batch size": lambda run: (
         run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * run["resources"]["gpus"]
     ),
+    "Out of GPU memory": _rungs,
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
     "Max sequence length": lambda run: run["config"]["max_seq_len"],
     "Packing": lambda run: run["config"]["packed_because"] or ("on" if run["config"]["packed"] else "off"),

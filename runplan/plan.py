@@ -80,6 +80,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """A configuration for when the one before ran out of GPU memory; the effective batch is the same."""
+
+    file: str
+    """Relative to the run: `finetune.rung1.yaml`."""
+    batch_size: int
+    gradient_accumulation_steps: int
+    activation_checkpointing: bool
+
+
+@dataclass(frozen=True)
 class Cell:
     """One evaluation: a task at a saved epoch, or of a base model."""
 
@@ -123,6 +134,8 @@ class PlannedRun:
     """Why rows are packed or not."""
     token: str = ""
     """Identifies the run's jobs in SLURM, in the ledger and in the run itself."""
+    rungs: tuple[Rung, ...] = ()
+    """Tried one after the other in the same job when the GPU runs out of memory."""
 
 
 @dataclass(frozen=True)

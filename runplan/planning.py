@@ -27,6 +27,7 @@ from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunTy
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
+from runplan.rungs import plan_rungs
 from runplan.trainers.builders import builder_problems
 from runplan.trainers.settings import complete_trainer_defaults, setting_problems
 from runplan.units import HOUR_S, parse_slurm_time
@@ -193,9 +194,8 @@ class _Planner:
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        return _Planned(
-            replace(run, recipe=recipe, time_limit_s=limit_s), risks=tuple(replace(risk, run=name) for risk in risks)
-        )
+        run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=plan_rungs(run.config, composed, recipe))
+        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
     def plan_controls(
         self, composed: Sequence[Composed], names: Sequence[str], places: Sequence[Place]

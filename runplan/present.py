@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LEDGER = "ledger.jsonl"
 OWN_FILES = (
     "setup_finetune.yaml", "finetune*.yaml", "finetune*.slurm", "lora_finetune_*.py", "full_finetune_*.py",
-    "run_prompt.py", "eval/*/eval.yaml", "eval/*/cell.slurm", ".hydra/config.yaml", ".hydra/hydra.yaml",
+    "run_prompt.py", "resume.py", "eval/*/eval.yaml", "eval/*/cell.slurm", ".hydra/config.yaml", ".hydra/hydra.yaml",
     ".hydra/overrides.yaml",
 )  # fmt: skip
 """What planning writes into a run; everything else there is its user's or a job's."""

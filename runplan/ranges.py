@@ -45,6 +45,7 @@ def _at_least(config: Config) -> Iterator[tuple[str, float | None, float]]:
     yield "trainer.log_every_n_steps", config.trainer.log_every_n_steps, 1
     yield "trainer.run_val_every_n_steps", config.trainer.run_val_every_n_steps, 1
     yield "trainer.max_steps_per_epoch", config.trainer.max_steps_per_epoch, 1
+    yield "trainer.max_rungs", config.trainer.max_rungs, 0
     yield "evaluation.limit", config.evaluation.limit, 1
     yield "evaluation.max_tokens", config.evaluation.max_tokens, 1
     yield "evaluation.batch_size", config.evaluation.batch_size, 1

@@ -53,6 +53,7 @@ def option_lines(request: Request, token: str = "", output: str = OUTPUT) -> tup
     if problems:
         raise ConfigError(problems)
     named = tuple((f"--{key}={value}",) for key, value in values.items() if value is not None)
+    named += (("--requeue",),)  # after preemption or a node's failure, whatever the cluster's default: a job goes on
     return named + tuple(tuple(shlex.split(text)) for text in request.extra)
 
 
@@ -106,9 +107,7 @@ def submitit_parameters(request: Request, token: str = "") -> dict[str, Any]:
         "slurm_exclude": request.exclude,
         "slurm_comment": comment(token) if token else None,
     }
-    extra = dict(_long_option(text) for text in request.extra)
-    if extra:
-        values["slurm_additional_parameters"] = extra
+    values["slurm_additional_parameters"] = {"requeue": True} | dict(_long_option(text) for text in request.extra)
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -155,8 +155,8 @@ def test_training_runs_in_its_directory_and_leaves_nothing_elsewhere(name, bin_d
     done = bash(group / name / "finetune.slurm")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"run lora_finetune_single_device --config finetune.yaml\n{group / name}\n"
-    started, ended = records(group / name)
-    assert started["event"] == "started"
+    started, attempt, ended = records(group / name)
+    assert (started["event"], attempt["event"]) == ("started", "attempt")
     assert started["token"] == "tok1"
     assert started["kind"] == "train"
     assert started["job_id"].startswith("local-")
@@ -322,5 +322,5 @@ def test_a_trainer_that_ends_at_once_leaves_its_own_exit_code(bin_dir, tmp_path)
     for i in range(15):
         group = write(plan(run(), directory=str(tmp_path / f"g{i}")))
         assert bash(group / "1B_rank4" / "finetune.slurm").returncode == 3
-        assert [each["event"] for each in records(group / "1B_rank4")] == ["started", "ended"]
+        assert [each["event"] for each in records(group / "1B_rank4")] == ["started", "attempt", "ended"]
         assert records(group / "1B_rank4")[-1]["exit_code"] == 3

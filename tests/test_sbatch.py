@@ -27,7 +27,7 @@ FULL = Request(
     qos="high",
     constraint="a100&gpu80",
     exclude="n[1-2]",
-    extra=("--mail-type=END", "--requeue"),
+    extra=("--mail-type=END", "--no-kill"),
 )
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -49,8 +49,9 @@ def test_every_key_of_a_request_is_an_option():
         "--exclude=n[1-2]",
         "--output=slurm-%j.out",
         "--open-mode=append",
-        "--mail-type=END",
         "--requeue",
+        "--mail-type=END",
+        "--no-kill",
     )
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from runplan.config import DatasetType, MetricLogger
 from runplan.facts import Split
 from runplan.paths import CONF_DIR, RECIPES_DIR
+from runplan.rungs import plan_rungs
 from runplan.trainers.torchtune import training_files
 
 MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "hf")
@@ -83,11 +84,31 @@ class TestText:
     def test_validation_only_with_a_recipe_that_validates(self):
         config = finetune(validation=False)
         assert not {"dataset_val", "run_val_every_n_steps", "batch_size_val"} & set(config)
-        assert set(files(validation=False)) == {"finetune.yaml"}
+        assert set(files(validation=False)) == {"finetune.yaml", "resume.py"}
 
     def test_the_shipped_recipe_is_copied_whole(self):
         name = "lora_finetune_single_device_val.py"
         assert files()[name] == (RECIPES_DIR / name).read_text()
+
+    def test_a_run_of_several_epochs_has_a_recipe_that_continues_it(self):
+        """The stock recipe of one GPU would start the learning rate anew."""
+        name = "lora_finetune_single_device_val.py"
+        assert name not in files(validation=False)
+        assert name in files(validation=False, epochs=2)
+        assert set(files(validation=False, epochs=2, resources__gpus=2)) == {"finetune.yaml", "resume.py"}
+
+    def test_a_rung_differs_in_its_batch_alone(self):
+        run = make_run()
+        run = replace(run, rungs=plan_rungs(run.config, run.composed, run.recipe))
+        made = training_files(make_plan(run), run, make_templates())
+        first, *rungs = (yaml.safe_load(made[name]) for name in ("finetune.yaml", *(each.file for each in run.rungs)))
+        assert len(rungs) == 2
+        for rung, planned in zip(rungs, run.rungs, strict=True):
+            changed = {key for key in first | rung if first.get(key) != rung.get(key)}
+            assert changed == {"batch_size", "batch_size_val", "gradient_accumulation_steps"}
+            assert rung["batch_size"] == rung["batch_size_val"] == planned.batch_size
+            made_of = (rung["batch_size"], rung["gradient_accumulation_steps"])
+            assert made_of[0] * made_of[1] == first["batch_size"] * first["gradient_accumulation_steps"]
 
     def test_a_small_vocabulary_brings_its_own_special_tokens(self):
         assert "special_tokens_path" not in finetune()["tokenizer"]

@@ -13,24 +13,26 @@ class Ending(NamedTuple):
     reason: str | None = None
 
 
+GPU_OOM_SIGNS = (
+    b"CUDA out of memory",
+    b"HIP out of memory",
+    b"XPU out of memory",
+    b"MPS backend out of memory",
+    b"CUDA error: out of memory",
+    b"HIP error: out of memory",
+    b"OutOfMemoryError",
+    b"CUBLAS_STATUS_ALLOC_FAILED",
+    b"cudaErrorMemoryAllocation",
+    b"Failed to CUDA calloc",
+)
+"""What a trainer prints when a GPU has no memory left."""
+LAST_BYTES = 512 * 1024
+"""Of a log's end in which its ending is looked for."""
+
 # In the order in which they explain each other: ranks that hang after an OOM are cancelled or run into the time limit,
 # and a killed job's traceback follows from the kill.
 _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
-    (
-        "oom",
-        (
-            b"CUDA out of memory",
-            b"HIP out of memory",
-            b"XPU out of memory",
-            b"MPS backend out of memory",
-            b"CUDA error: out of memory",
-            b"HIP error: out of memory",
-            b"OutOfMemoryError",
-            b"CUBLAS_STATUS_ALLOC_FAILED",
-            b"cudaErrorMemoryAllocation",
-            b"Failed to CUDA calloc",
-        ),
-    ),
+    ("oom", GPU_OOM_SIGNS),
     (
         "host_oom",
         (
@@ -71,7 +73,6 @@ _SLURM_SIGNS = frozenset(
 )
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
-_LAST_LINES = 512 * 1024
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
     rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
@@ -86,7 +87,7 @@ def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
         last_draw: where the last progress bar stands in it; 0 without one.
         finished: whether all steps were done and saved; faults before that did not end it.
     """
-    start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - _LAST_LINES, 0)
+    start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - LAST_BYTES, 0)
     text = data[start:]
     for state, signs in _SIGNS:
         for sign in signs:

@@ -7,6 +7,7 @@ that a group can be moved; models and data are absolute.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "finetune.yaml"
 PROMPT_FILE = "run_prompt.py"
+RESUME_FILE = "resume.py"
 PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
@@ -29,17 +31,43 @@ _GLOB = re.compile(r"([*?\[])")
 
 
 def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -> dict[str, str]:
-    """finetune.yaml, the recipe where runplan ships it, and the prompt where there is one, by path in the run."""
+    """What training needs, by path in the run: finetune.yaml and its rungs, recipe and prompt where there are any.
+
+    A rung is the same text but for batch, accumulation and activation checkpointing.
+    """
     if run.recipe is None or run.model.architecture is None or run.dataset is None:
         raise ValueError(f"{run.name} is not planned: it has no recipe, architecture or dataset")
     parts = {"config": run.config, "recipe": run.recipe, "header": _header(plan, run)} | sections(plan, run)
-    files = {CONFIG_FILE: templates.get_template("torchtune/finetune.yaml.j2").render(parts)}
+    template = templates.get_template("torchtune/finetune.yaml.j2")
+    files = {CONFIG_FILE: template.render(parts)}
+    for rung in run.rungs:
+        changed = replace(
+            run.config,
+            batch_size=rung.batch_size,
+            gradient_accumulation_steps=rung.gradient_accumulation_steps,
+            activation_checkpointing=rung.activation_checkpointing,
+        )
+        files[rung.file] = template.render(parts | {"config": changed})
     if _has_prompt(run.config):
         prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
         files[PROMPT_FILE] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
-    if run.recipe.shipped:
-        files[run.recipe.shipped] = _shipped(run.recipe.shipped)
+    files |= {name: _shipped(name) for name in (run.recipe.shipped, resuming_recipe(run)) if name}
+    if not run.recipe.custom:
+        files[RESUME_FILE] = _shipped(RESUME_FILE)
     return files
+
+
+def resuming_recipe(run: PlannedRun) -> str | None:
+    """The shipped recipe that continues a run from a saved epoch; None where the run's own does, or none would.
+
+    0.6.1's single-device recipe starts the learning rate and the count of steps anew unless `max_steps_per_epoch` is
+    set (`lora_finetune_single_device.py`, the last line of its `if`); ours does not, and without `dataset_val` it is
+    otherwise the same recipe.
+    """
+    recipe = run.recipe
+    if recipe is None or recipe.custom or recipe.shipped or recipe.distributed or run.config.epochs < 2:  # noqa: PLR2004
+        return None
+    return f"{recipe.name}_val.py"
 
 
 @cache
