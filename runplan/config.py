@@ -279,7 +279,7 @@ class Trainer:
     activation_offloading: bool = False
     """Keep saved activations in CPU memory."""
     max_rungs: int | None = None
-    """Smaller batches (same effective batch) a job may try when out of GPU memory; default 2, or 0 for a batch you set."""
+    """Smaller batches a job may try when out of GPU memory, effective batch kept; default 2, 0 for a batch you set."""
     device: str = "cuda"
     """Where it trains: `cuda` or `cpu`."""
 

@@ -12,8 +12,8 @@ In between, a training writes what it runs, every time it starts the trainer::
 
 `reason`: the first attempt; the GPU ran out of memory with the configuration before; an earlier job's last whole epoch
 is continued; an earlier job left nothing to continue, or another configuration, or RUNPLAN_AGAIN was set.
-`resumed_epoch` is the last epoch that is kept (null: from the start), also after `oom`. `sha256` is the configuration's:
-another one, and the attempt no longer counts (`recipes/resume.py`). What did not count is in `attempts/<n>/`.
+`resumed_epoch` is the last epoch that is kept (null: from the start), also after `oom`. `sha256` is that of the
+configuration: once it changes, the attempt no longer counts (`recipes/resume.py`). What does not is in `attempts/<n>/`.
 
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
 submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::

@@ -22,7 +22,7 @@ MOST_RUNGS = 2
 
 
 def plan_rungs(config: Config, composed: Composed, recipe: Recipe) -> tuple[Rung, ...]:
-    """The configurations that follow on finetune.yaml, at most `trainer.max_rungs`, in the order in which they are tried.
+    """The configurations that follow on finetune.yaml, at most `trainer.max_rungs`, in the order of trial.
 
     None without a GPU, for a recipe of the user's own (which may read other keys) and where the user set the batch or
     the accumulation; `trainer.max_rungs` asks for them all the same, but for the user's own recipe. Activation

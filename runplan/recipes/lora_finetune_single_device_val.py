@@ -79,14 +79,10 @@ class LoRAFinetuneValRecipeSingleDevice(stock.LoRAFinetuneRecipeSingleDevice):
         self.ignore_labels_cache = torch.full((rows, 1), self._loss_fn.ignore_index, device=self._device)
         self._profiler = AfterStep(self._profiler, self._validate_when_due)
 
-    def _setup_lr_scheduler(self, cfg_lr_scheduler, num_training_steps, last_epoch):
+    def _setup_lr_scheduler(self, **settings):
         """Go on where the saved epochs ended: the stock recipe does so only where `max_steps_per_epoch` ends them."""
         self.global_step = self.epochs_run * self._steps_per_epoch
-        return super()._setup_lr_scheduler(
-            cfg_lr_scheduler=cfg_lr_scheduler,
-            num_training_steps=num_training_steps,
-            last_epoch=self.global_step - 1,
-        )
+        return super()._setup_lr_scheduler(**settings | {"last_epoch": self.global_step - 1})
 
     def _validate_when_due(self):
         due = self.global_step % self._val_every == 0 and self.global_step != self._validated_at

@@ -126,4 +126,4 @@ def decide(epochs, configs):
 
 
 if __name__ == "__main__":
-    print(*decide(int(sys.argv[1]), sys.argv[2:]))
+    sys.stdout.write(" ".join(map(str, decide(int(sys.argv[1]), sys.argv[2:]))) + "\n")

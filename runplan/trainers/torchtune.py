@@ -65,7 +65,7 @@ def resuming_recipe(run: PlannedRun) -> str | None:
     otherwise the same recipe.
     """
     recipe = run.recipe
-    if recipe is None or recipe.custom or recipe.shipped or recipe.distributed or run.config.epochs < 2:  # noqa: PLR2004
+    if recipe is None or recipe.custom or recipe.shipped or recipe.distributed or run.config.epochs < 2:
         return None
     return f"{recipe.name}_val.py"
 

@@ -6,19 +6,18 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import make_config, make_plan, make_run, make_templates
+from factories import make_plan, make_templates
+from tiny_training import make_dataset, make_tiny_model, planned, row
 
-from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
+from runplan.facts import Architecture, ModelFacts, Status
 from runplan.recipe import choose_recipe
 from runplan.trainers.torchtune import training_files
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 
-ROWS = {"train": 24, "validation": 7, "test": 4}
 SHAPES = [
     (kind, packed, val) for kind in ("instruct", "chat", "text") for packed in (False, True) for val in (False, True)
 ]
@@ -40,53 +39,9 @@ def model(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("models") / "Tiny 'Llama' $(x) [3]")
 
 
-def make_tiny_model(folder, **changes):
-    from runplan.tiny import TINY, tiny_files
-
-    architecture = replace(TINY, **changes)
-    for name, content in tiny_files(architecture).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    shards = tuple(sorted(path.name for path in folder.glob("*.safetensors")))
-    return ModelFacts(
-        str(folder),
-        Status.ok,
-        architecture,
-        from_disk=True,
-        shards=shards,
-        tokenizer="tokenizer.json",
-        tiktoken="original/tokenizer.model",
-    )
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Rows that can be read as instruct, chat or text; lengths differ, so that padding and weights matter."""
-    file = tmp_path_factory.mktemp("data [1]*?") / "words é 'x'.json"
-    file.write_text(json.dumps({role: [row(role, i) for i in range(n)] for role, n in ROWS.items()}))
-    splits = {role: Split(role, n) for role, n in ROWS.items()}
-    return DatasetFacts(str(file), Status.ok, 1, "instruct", splits, {role: role for role in splits})
-
-
-def row(role, i):
-    word = "abcdefghijklmnop"[: 2 + i % 9] + role
-    turns = [{"role": "user", "content": word}, {"role": "assistant", "content": word.capitalize()}]
-    return {"input": word, "output": word.capitalize(), "messages": turns, "text": f"{word} {word.capitalize()}"}
-
-
-def planned(model, dataset, /, **settings):
-    defaults = {
-        "model": "tiny",
-        "trainer__device": "cpu",
-        "batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "max_seq_len": 64,
-        "packed": False,
-        "trainer__max_steps_per_epoch": 2,
-        "trainer__run_val_every_n_steps": 1,
-        "optimizer__num_warmup_steps": 0,
-    }
-    return make_run(make_config(**(defaults | settings)), model=model, dataset=dataset)
+    return make_dataset(tmp_path_factory.mktemp("data [1]*?") / "words é 'x'.json")
 
 
 def write(run, folder):

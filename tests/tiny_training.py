@@ -1,0 +1,57 @@
+"""A tiny model, its data and runs of it, for tests with the real trainer."""
+
+import json
+from dataclasses import replace
+
+from factories import make_config, make_run
+
+from runplan.facts import DatasetFacts, ModelFacts, Split, Status
+
+ROWS = {"train": 24, "validation": 7, "test": 4}
+
+
+def make_tiny_model(folder, **changes):
+    from runplan.tiny import TINY, tiny_files
+
+    architecture = replace(TINY, **changes)
+    for name, content in tiny_files(architecture).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    shards = tuple(sorted(path.name for path in folder.glob("*.safetensors")))
+    return ModelFacts(
+        str(folder),
+        Status.ok,
+        architecture,
+        from_disk=True,
+        shards=shards,
+        tokenizer="tokenizer.json",
+        tiktoken="original/tokenizer.model",
+    )
+
+
+def make_dataset(file):
+    """Rows that can be read as instruct, chat or text; lengths differ, so that padding and weights matter."""
+    file.write_text(json.dumps({role: [row(role, i) for i in range(n)] for role, n in ROWS.items()}))
+    splits = {role: Split(role, n) for role, n in ROWS.items()}
+    return DatasetFacts(str(file), Status.ok, 1, "instruct", splits, {role: role for role in splits})
+
+
+def row(role, i):
+    word = "abcdefghijklmnop"[: 2 + i % 9] + role
+    turns = [{"role": "user", "content": word}, {"role": "assistant", "content": word.capitalize()}]
+    return {"input": word, "output": word.capitalize(), "messages": turns, "text": f"{word} {word.capitalize()}"}
+
+
+def planned(model, dataset, /, **settings):
+    defaults = {
+        "model": "tiny",
+        "trainer__device": "cpu",
+        "batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_seq_len": 64,
+        "packed": False,
+        "trainer__max_steps_per_epoch": 2,
+        "trainer__run_val_every_n_steps": 1,
+        "optimizer__num_warmup_steps": 0,
+    }
+    return make_run(make_config(**(defaults | settings)), model=model, dataset=dataset)
