@@ -52,7 +52,7 @@ CAPABILITIES = (_ONE, _MANY, _validating(_ONE), _validating(_MANY))
 def choose_recipe(config: Config, is_file: Callable[[str], bool] = os.path.isfile) -> Recipe | Problem:
     """The recipe that does what the configuration asks, or why none does and what would.
 
-    A custom recipe is taken as it is; whether it validates cannot be seen, and `Recipe.note` says so.
+    A custom recipe is taken as it is; what cannot be known of it or done with it `Recipe.note` says.
     """
     impossible = _number_format(config) or _gpu_count(config)
     if impossible:
@@ -122,9 +122,9 @@ def _custom(config: Config, custom: str, is_file: Callable[[str], bool]) -> Reci
             what = f"torchtune imports a recipe by its file name, and {file.name} is no module's name"
             return Problem(what, "recipe.custom", "rename it to something like my_recipe.py")
         name = str(file)
-    note = ""
+    note = f"{custom} is started as it is: no smaller batch when out of GPU memory, no continuing of a saved epoch"
     if config.validation:
-        note = f"whether {custom} validates during training cannot be seen; it is given dataset_val and its settings"
+        note += "; whether it validates during training cannot be seen, it is given dataset_val and its settings"
     return Recipe(name, distributed=config.resources.gpus > 1, validation=config.validation, custom=True, note=note)
 
 

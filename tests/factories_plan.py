@@ -20,6 +20,7 @@ from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
 from runplan.provenance import hydra_files
 from runplan.recipe import choose_recipe
+from runplan.rungs import plan_rungs
 from runplan.setup_file import setup_finetune
 from runplan.summary import design_type, readme
 from runplan.trainers.settings import complete_trainer_defaults
@@ -180,7 +181,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     config.resources.time, config.resources.mem, config.resources.cpus_per_task = "00:30:00", "32G", 4
     return PlannedRun(
         name, kind, config, composed, facts, data, cells,
-        recipe=recipe,
+        recipe=recipe, rungs=plan_rungs(config, composed, recipe),
         sizing=sizing, request=make_request(name), token=token,
         gpu_hours=Interval((sizing.time_s.p50 + 60) / 3600, (sizing.time_s.p95 + 100) / 3600),
     )  # fmt: skip

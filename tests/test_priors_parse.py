@@ -309,7 +309,12 @@ def test_a_traceback_is_named_by_its_exception():
 def test_a_second_attempt_in_the_same_log_is_the_one_that_counts():
     first = HEAD.replace(b"batch_size: 2", b"batch_size: 16") + b"torch.OutOfMemoryError: CUDA out of memory.\n"
     fields = parse_text(first + HEAD + DRAW)
-    assert (fields["batch_size"], fields["state"]) == (2, "unknown")
+    assert (fields["batch_size"], fields["state"], fields["oom_batch_sizes"]) == (2, "unknown", (16,))
+    failed = HEAD + b"ValueError: no such file\n"
+    fields = parse_text(first + failed + first.replace(b"batch_size: 16", b"batch_size: 8") + HEAD + DRAW)
+    assert fields["oom_batch_sizes"] == (16, 8)
+    assert "oom_batch_sizes" not in parse_text(HEAD + DRAW)
+    assert parse_text(HEAD + first)["state"] == "oom"
 
 
 def test_saving_that_did_not_finish_is_not_completed():

@@ -295,6 +295,18 @@ def test_a_disk_log_nobody_names_joins_the_only_log_of_its_run_directory(tmp_pat
     assert len(read().runs) == 3
 
 
+def test_what_an_attempt_left_aside_is_no_run_of_its_own(tmp_path, read):
+    """A job that ran out of memory went on with a smaller batch; its own log tells of both attempts."""
+    run = tmp_path / "logs" / "run"
+    for folder in ("logs", "attempts/1/logs"):
+        (run / folder).mkdir(parents=True)
+        (run / folder / "log_1.txt").write_text("Step 1 | loss:1.0 peak_memory_alloc:3.5 \n")
+    (run / "attempts/1/logs/log_1.txt").write_text("Step 1 | loss:1.0 peak_memory_alloc:79.0 \n")
+    (run / "slurm-1.out").write_text(tune_log(extra="Writing logs to logs/log_1.txt\n"))
+    (one,) = read().runs
+    assert one.peak_memory_gib.allocated == 3.5
+
+
 SACCT = """7|COMPLETED|900||billing=1,gres/gpu:a100=1,gres/gpu=1
 7.batch|COMPLETED|900|2097152K|
 8|FAILED|60||gres/gpu=2

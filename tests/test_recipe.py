@@ -82,7 +82,9 @@ def test_a_custom_file_is_taken_and_its_validation_is_not_vouched_for(tmp_path):
     chosen = recipe(recipe__custom=str(file), resources__gpus=2)
     assert (chosen.name, chosen.custom, chosen.distributed, chosen.shipped) == (str(file), True, True, None)
     assert "cannot be seen" in chosen.note
-    assert not recipe(recipe__custom=str(file), validation=False).note
+    without = recipe(recipe__custom=str(file), validation=False).note
+    assert "no smaller batch" in without
+    assert "cannot be seen" not in without
 
 
 def test_a_custom_module_is_not_looked_for():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
+# Where our job scripts put what an attempt left that does not count: without settings, and never finished.
+_ASIDE = re.compile(r"/attempts/\d+/logs$")
+
 
 def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple[LogFile, Fields]]:
     """The training logs among what was found; a DiskLogger file whose run has a log of its own is merged into that."""
-    logs = [(log, said) for log, said in found if said]
+    logs = [(log, said) for log, said in found if said and not _ASIDE.search(log.folder)]
     disk = [(log, said) for log, said in logs if log.name.endswith(".txt")]
     if not disk:
         return logs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -25,6 +26,7 @@ _TUNE_SIGNS = (
 )
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
 _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
 _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
@@ -43,7 +45,9 @@ _HEAD = 1 << 16
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
+    whole = data
     data, spans = settings.last_attempt(data)
+    crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
     if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
@@ -55,6 +59,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     else:
         fields = {}
     _add_ending(data, fields)
+    fields["oom_batch_sizes"] = crowded or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     if "gpu" not in fields:
@@ -62,6 +67,18 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     fields.pop("head", None)
     fields.pop("tail", None)
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _crowded(earlier: bytes) -> tuple[int, ...]:
+    """Batch sizes with which attempts before the last one ran out of GPU memory, in order."""
+    starts = [match.start() for match in _ATTEMPT.finditer(earlier)]
+    parts = [earlier[start:end] for start, end in itertools.pairwise([*starts, len(earlier)])]
+    sizes = [settings.printed_config(part)[1].get("batch_size") for part in parts if _ended_crowded(part)]
+    return tuple(size for size in sizes if isinstance(size, int))
+
+
+def _ended_crowded(part: bytes) -> bool:
+    return ending(part, part.rfind(b"|Loss:"), finished=False).state == "oom"
 
 
 def gpu_in_text(text: bytes) -> str | None:

@@ -24,7 +24,7 @@ _ASK_FOR_S = 7 * 86400
 _ASK_AGAIN_S = 600
 _BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job")
 """What is known of a log and is no field of its record."""
-_TUPLES = ("lora_targets", "checkpoint_s")
+_TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
 Fields = dict[str, Any]

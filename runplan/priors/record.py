@@ -61,6 +61,8 @@ class PriorRun:
     """completed, oom (GPU), host_oom, timeout, cancelled, node_fail, preempted, failed, running, unknown."""
     reason: str | None = None
     """The line that says why it ended."""
+    oom_batch_sizes: tuple[int, ...] = ()
+    """Batch sizes with which earlier attempts in the same log ran out of GPU memory; the record is the last one's."""
     process_peak_gib: float | None = None
     """Highest memory in use on one GPU as `nvidia-smi` sampled it beside the run (gpu_metrics.csv)."""
     max_rss_gib: float | None = None

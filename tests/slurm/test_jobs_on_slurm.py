@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import time
 import uuid
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_plans import cell, control, fake_program, plan, request, run, write
+from job_plans import cell, config, control, fake_program, plan, request, run, write
 
+from runplan.paths import RECIPES_DIR
 from runplan.slurm import read_cluster, would_take
 
 pytestmark = pytest.mark.slurm
@@ -126,7 +129,8 @@ def test_finetune_slurm_runs_alone_from_its_directory(name, tmp_path, group_dir,
     job = output("sbatch", "--parsable", "finetune.slurm", cwd=group / name)
     assert finished(job) == {job: "COMPLETED 0:0"}
     assert (group / name / f"slurm-{job}.out").read_text() == f"trained in {group / name}\n"
-    assert [(line["event"], line["job_id"]) for line in records(group / name)] == [("started", job), ("ended", job)]
+    events = [(line["event"], line["job_id"]) for line in records(group / name)]
+    assert events == [("started", job), ("attempt", job), ("ended", job)]
     left = {path.name for path in (group / name).iterdir()}
     assert left == {"finetune.slurm", "jobs.jsonl", "logs", "artifacts", f"slurm-{job}.out"}
 
@@ -168,10 +172,10 @@ def test_a_cancelled_job_ends_with_its_trainer_and_says_so(tmp_path, group_dir, 
     assert records(group / "1B_rank4")[-1]["exit_code"] == 5
 
 
-def test_a_group_is_submitted_once_however_often_it_is_asked(tmp_path, group_dir, token):
+def test_a_group_is_submitted_once_however_often_it_is_asked(tmp_path, group_dir, monkeypatch, token):
     made = [run("a'; echo x", token=f"{token}a", cells=(cell(),)), run("new\nline", token=f"{token}b")]
     group = ready([*made, control(token=f"{token}c")], tmp_path, group_dir)
-    (group / "a'; echo x" / "artifacts" / "epoch_0").mkdir(parents=True)
+    monkeypatch.setenv("TUNE", "mkdir artifacts/epoch_0")
     first = submit(group)
     assert first.returncode == 0, first.stderr
     assert "4 submitted, 0 already submitted, 0 not submitted" in first.stdout
@@ -200,6 +204,45 @@ def test_cells_of_a_failed_training_never_run(tmp_path, group_dir, monkeypatch, 
     assert found[jobs["1B_rank4/finetune.slurm"]] == "FAILED 3:0"
     assert found[jobs["1B_rank4/eval/cap_epoch0/cell.slurm"]].startswith("CANCELLED")
     assert not (group / "1B_rank4" / "eval" / "cap_epoch0" / "jobs.jsonl").exists()
+
+
+SAVE = """
+if [ -e artifacts/epoch_0 ]; then mkdir artifacts/epoch_1; exit 0; fi
+mkdir -p artifacts/epoch_0 artifacts/recipe_state artifacts/epoch_1
+cp ../../state.pt artifacts/recipe_state/recipe_state.pt; cp ../../state.pt artifacts/epoch_0/adapter_model.pt
+echo saved; sleep 60
+"""
+
+
+def test_a_requeued_job_continues_behind_its_last_whole_epoch(tmp_path, group_dir, monkeypatch, token):
+    """As after preemption or a node's failure: the same job id, the same log, killed without a word."""
+    settings = config()
+    settings.epochs = 2
+    group = write(plan(small(run(token=token, config=settings)), directory=str(group_dir)))
+    folder = group / "1B_rank4"
+    (folder / "resume.py").write_text((RECIPES_DIR / "resume.py").read_text())
+    (folder / "finetune.yaml").touch()
+    with zipfile.ZipFile(tmp_path / "state.pt", "w") as state:
+        state.writestr("state/data.pkl", pickle.dumps({"epochs_run": 1}, protocol=2))
+    monkeypatch.setenv("TUNE", SAVE)
+    job = output("sbatch", "--parsable", "finetune.slurm", cwd=folder)
+    log = folder / f"slurm-{job}.out"
+    wait_until(lambda: log.exists() and "saved" in log.read_text())
+    output("scontrol", "requeue", job)
+    wait_until(lambda: states(job)[job].startswith("PENDING"))
+    output("scontrol", "update", f"JobId={job}", "StartTime=now+2")  # else two minutes: credentials expire
+    assert finished(job) == {job: "COMPLETED 0:0"}
+    made = [(each["reason"], each["resumed_epoch"]) for each in records(folder) if each["event"] == "attempt"]
+    assert made == [("start", None), ("resume", 0)]
+    assert (folder / "attempts/1/artifacts/epoch_1").is_dir()
+    assert log.read_text().count("trained in") == 2
+
+
+def wait_until(true) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("ran", [False, True], ids=["pending", "over"])

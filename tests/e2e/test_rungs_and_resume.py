@@ -129,4 +129,4 @@ def test_out_of_memory_goes_on_with_a_smaller_batch_in_the_same_job(model, datas
     assert {path.name for path in (folder / "artifacts").glob("epoch_*")} == {f"epoch_{n}" for n in range(EPOCHS)}
     said = parse_text(next(folder.glob("slurm-local-*.out")).read_bytes())
     assert (said["state"], said["batch_size"], said["gradient_accumulation_steps"]) == ("completed", 2, 2)
-    assert said["steps_total"] == 6 * EPOCHS
+    assert (said["steps_total"], said["oom_batch_sizes"]) == (6 * EPOCHS, (4,))
