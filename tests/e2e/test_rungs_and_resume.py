@@ -116,7 +116,7 @@ def test_a_job_killed_while_saving_continues_behind_the_last_whole_epoch(model, 
 
 
 def test_out_of_memory_goes_on_with_a_smaller_batch_in_the_same_job(model, dataset, tmp_path):
-    """In the second epoch (an epoch is 6 batches and 12 of validation), so that the rung continues behind the first with half the batch and the same steps."""
+    """In the second epoch (one is 6 batches, 12 with validation's): the rung continues behind the first."""
     folder = write_run(tmp_path / "oom", model, dataset)
     done = start(folder, FITS="3", FITS_UNTIL="22")
     assert done.returncode == 0, done.stdout

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,9 +194,10 @@ runpy.run_path("lora_finetune_distributed_val.py", run_name="__main__")
 """
 
 
-def test_distributed_validates(model, dataset, tmp_path):
+def test_distributed_validates_and_continues(model, dataset, tmp_path):
     """On CPUs with gloo: the recipe asks for NCCL and CUDA's memory statistics, which are replaced."""
-    run = planned(model, dataset, resources__gpus=2, trainer__device="cuda", dtype="fp32", batch_size=2)
+    several = {"resources__gpus": 2, "trainer__device": "cuda", "dtype": "fp32", "epochs": 2}
+    run = planned(model, dataset, **several, batch_size=2, optimizer__lr=0.01)
     assert run.recipe == choose_recipe(run.config)
     write(run, tmp_path)
     text = (tmp_path / "finetune.yaml").read_text()
@@ -203,10 +205,17 @@ def test_distributed_validates(model, dataset, tmp_path):
         text.replace("device: cuda", "device: cpu").replace("fused: true", "fused: false")
     )
     (tmp_path / "shim.py").write_text(SHIM)
-    done = start(("tune", "run", "--nproc_per_node", "2", "shim.py", "--config", "finetune.yaml"), tmp_path)
+    command = ("tune", "run", "--nproc_per_node", "2", "shim.py", "--config", "finetune.yaml")
+    done = start(command, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = logged(tmp_path)
-    assert len(metrics["loss"]) == len(metrics["val_loss"]) == 2
+    assert len(metrics["loss"]) == len(metrics["val_loss"]) == 4
+    shutil.rmtree(tmp_path / "logs")
+    adapter = "checkpointer.adapter_checkpoint=epoch_0/adapter_model.pt"
+    state = "checkpointer.recipe_checkpoint=recipe_state/recipe_state.pt"
+    again = start((*command, "resume_from_checkpoint=true", state, adapter), tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert logged(tmp_path)["loss"] == pytest.approx(metrics["loss"][2:], rel=1e-5)
 
 
 def make_tiny_qwen(folder):
