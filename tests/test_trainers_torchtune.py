@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from runplan.config import DatasetType, MetricLogger
 from runplan.facts import Split
 from runplan.paths import CONF_DIR, RECIPES_DIR
+from runplan.plan import Rung
 from runplan.rungs import plan_rungs
 from runplan.trainers.torchtune import training_files
 
@@ -97,8 +98,9 @@ class TestText:
         assert name in files(validation=False, epochs=2)
         assert set(files(validation=False, epochs=2, resources__gpus=2)) == {"finetune.yaml", "resume.py"}
 
-    def test_a_rung_differs_in_its_batch_alone(self):
-        run = make_run()
+    @pytest.mark.parametrize("text", ["", "\nbatch_size: 3\n", "batch_size: 3\r\x85\u2028batch_size: 3"])
+    def test_a_rung_differs_in_its_batch_alone(self, text):
+        run = make_run(make_config(system_prompt=text))
         run = replace(run, rungs=plan_rungs(run.config, run.composed, run.recipe))
         made = training_files(make_plan(run), run, make_templates())
         first, *rungs = (yaml.safe_load(made[name]) for name in ("finetune.yaml", *(each.file for each in run.rungs)))
@@ -109,6 +111,14 @@ class TestText:
             assert rung["batch_size"] == rung["batch_size_val"] == planned.batch_size
             made_of = (rung["batch_size"], rung["gradient_accumulation_steps"])
             assert made_of[0] * made_of[1] == first["batch_size"] * first["gradient_accumulation_steps"]
+
+    def test_the_last_rung_recomputes_activations(self):
+        rung = Rung("finetune.rung1.yaml", 1, 16, activation_checkpointing=True)
+        run = replace(make_run(make_config(batch_size=1, gradient_accumulation_steps=16)), rungs=(rung,))
+        made = training_files(make_plan(run), run, make_templates())
+        first, second = (made[name].splitlines() for name in ("finetune.yaml", rung.file))
+        changed = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
+        assert changed == [("enable_activation_checkpointing: false", "enable_activation_checkpointing: true")]
 
     def test_a_small_vocabulary_brings_its_own_special_tokens(self):
         assert "special_tokens_path" not in finetune()["tokenizer"]

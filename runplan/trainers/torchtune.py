@@ -7,15 +7,15 @@ that a group can be moved; models and data are absolute.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, ModelFacts
 from runplan.paths import RECIPES_DIR
-from runplan.plan import Plan, PlannedRun
+from runplan.plan import Plan, PlannedRun, Rung
 from runplan.trainers.builders import LLAMA, builder, checkpoint_type
+from runplan.yaml_text import scalar
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,6 +27,9 @@ PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
+_RUNG_LINE = re.compile(
+    r"^(batch_size|batch_size_val|gradient_accumulation_steps|enable_activation_checkpointing): .*$", re.MULTILINE
+)
 _GLOB = re.compile(r"([*?\[])")
 
 
@@ -38,16 +41,8 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     if run.recipe is None or run.model.architecture is None or run.dataset is None:
         raise ValueError(f"{run.name} is not planned: it has no recipe, architecture or dataset")
     parts = {"config": run.config, "recipe": run.recipe, "header": _header(plan, run)} | sections(plan, run)
-    template = templates.get_template("torchtune/finetune.yaml.j2")
-    files = {CONFIG_FILE: template.render(parts)}
-    for rung in run.rungs:
-        changed = replace(
-            run.config,
-            batch_size=rung.batch_size,
-            gradient_accumulation_steps=rung.gradient_accumulation_steps,
-            activation_checkpointing=rung.activation_checkpointing,
-        )
-        files[rung.file] = template.render(parts | {"config": changed})
+    text = templates.get_template("torchtune/finetune.yaml.j2").render(parts)
+    files = {CONFIG_FILE: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
     if _has_prompt(run.config):
         prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
         files[PROMPT_FILE] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
@@ -55,6 +50,17 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     if not run.recipe.custom:
         files[RESUME_FILE] = _shipped(RESUME_FILE)
     return files
+
+
+def _rung(text: str, rung: Rung) -> str:
+    """finetune.yaml with other values in a few of its lines: no text of the user's begins a line."""
+    values = {
+        "batch_size": rung.batch_size,
+        "batch_size_val": rung.batch_size,
+        "gradient_accumulation_steps": rung.gradient_accumulation_steps,
+        "enable_activation_checkpointing": rung.activation_checkpointing,
+    }
+    return _RUNG_LINE.sub(lambda line: f"{line[1]}: {scalar(values[line[1]])}", text)
 
 
 def resuming_recipe(run: PlannedRun) -> str | None:
