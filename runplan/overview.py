@@ -208,7 +208,10 @@ def _rungs(run: Mapping[str, Any]) -> str:
         + " with activation checkpointing" * (rung["activation_checkpointing"] != own)
         for rung in run.get("rungs", ())
     ]
-    return f"the job goes on with batch × accumulation {', then '.join(steps)}" if steps else "the job fails"
+    if steps:
+        return f"the job goes on with batch × accumulation {', then '.join(steps)}"
+    set_by_user = "batch_size" not in run.get("estimated", ())
+    return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {

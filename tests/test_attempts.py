@@ -198,6 +198,18 @@ def test_a_resume_names_the_epoch_and_keeps_what_belongs_to_it(folder, monkeypat
     assert len(files(folder / "logs")) == 2
 
 
+def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
+    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-h -t R -j 77" ] && echo 77')
+    assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
+    done = start(folder, RUNNING="1", SLURM_JOB_ID="78")
+    assert (done.returncode, len(attempts(folder))) == (1, 1)
+    assert "job 77 is training here" in done.stdout
+    assert not (folder / "attempts").exists()
+    assert start(folder, RUNNING="1", SLURM_JOB_ID="77").returncode == 0  # the same one, requeued
+    assert start(folder, SLURM_JOB_ID="78", RUNPLAN_AGAIN="1").returncode == 0
+    assert len(attempts(folder)) == 3
+
+
 def test_a_broken_resume_py_means_to_start(folder):
     start(folder, "finetune.yaml:9")
     (folder / "resume.py").write_text("import nothing_like_this\n")

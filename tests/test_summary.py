@@ -78,6 +78,24 @@ def test_settings_by_model():
     assert by_model(runs[:2], lambda run: run["b"]) == "4"
 
 
+def test_what_happens_when_the_gpu_is_too_small_is_said():
+    def said(document):
+        blocks = {one.heading: one.blocks for one in sections(document, "/g")}["Configuration"]
+        return next(fact.value for fact in blocks if fact.label == "Out of GPU memory")
+
+    document = plan_document(make_plan())
+    assert said(document) == "the job goes on with batch × accumulation 2 × 8, then 1 × 16"
+    document = plan_document(make_plan(sizes={"batch_size": 2}))
+    last = "1 × 16, then 1 × 16 with activation checkpointing"
+    assert f"the job goes on with batch × accumulation {last} (1B)" in said(document)
+    for run in document["runs"]:
+        run.pop("rungs")  # kept from a plan that had none
+    assert said(document) == "the job fails"
+    for run in document["runs"]:
+        run["estimated"] = []
+    assert said(document) == "the job fails; trainer.max_rungs=2 would let it try smaller batches than yours"
+
+
 def test_seeds_are_replicates():
     plan = make_plan({"model": ["1B", "3B"], "lora.rank": [4, 64], "seed": [1, 2, 3]})
     assert "2×2 Factorial Design, 3 replicates (seed)" in text_of(plan)

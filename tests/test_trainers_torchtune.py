@@ -219,6 +219,18 @@ class TestAgainstTorchtune:
                     text = files(model=model, dataset__type=kind, resources__gpus=gpus, validation=validation)
                     config.validate(OmegaConf.create(text["finetune.yaml"]))
 
+    @pytest.mark.parametrize("model", ["1B", "3B"])
+    def test_its_own_validation_passes_every_rung(self, model):
+        from torchtune import config
+
+        run = make_run(make_config(model=model, batch_size=2, gradient_accumulation_steps=8))
+        asked = replace(run.composed, config=replace(run.config, activation_checkpointing=None))
+        run = replace(run, rungs=plan_rungs(run.config, asked, run.recipe))
+        made = training_files(make_plan(run), run, make_templates())
+        for rung in run.rungs:
+            config.validate(OmegaConf.create(made[rung.file]))
+        assert len(run.rungs) == (2 if model == "1B" else 1)
+
     def test_its_validation_catches_an_argument_that_is_not_there(self):
         from torchtune import config
 
