@@ -110,7 +110,10 @@ def test_a_job_killed_while_saving_continues_behind_the_last_whole_epoch(model, 
         for epoch in range(EPOCHS):
             mine, other = (each / f"artifacts/epoch_{epoch}" / name for each in (folder, whole))
             assert mine.read_bytes() == other.read_bytes()
+    said = parse_text(again.stdout.encode())
+    assert (said["state"], said["steps_done"], said["steps_total"]) == ("completed", 6 * EPOCHS, 6 * EPOCHS)
     done = start(folder)
+    assert parse_text(done.stdout.encode()) is None
     assert (done.returncode, len(attempts(folder))) == (0, 2)
     assert "this run is complete" in done.stdout
 
