@@ -83,7 +83,8 @@ def test_a_group_runs_to_its_end_and_the_ledger_knows_every_job_once(tmp_path):
     for job in group.jobs:
         (attempt,) = ledger.of(job.token)
         events = [(record.event, record.job_id) for record in read_records(job.directory)]
-        assert events == [("started", attempt.job_id), ("ended", attempt.job_id)]
+        expected = ["started", "attempt", "ended"] if job.kind == "train" else ["started", "ended"]
+        assert events == [(event, attempt.job_id) for event in expected]
         assert (job.directory / f"slurm-{attempt.job_id}.out").exists()
 
 
@@ -145,7 +146,7 @@ def test_an_interrupt_stops_the_jobs_and_the_next_call_runs_them_again(tmp_path,
     assert "interrupted=True" in said
     (attempt,) = read_ledger(group.directory).of("tok1")
     assert is_alive(attempt.job_id) is False
-    assert [record.event for record in read_records(group.jobs[0].directory)] == ["started", "ended"]
+    assert [record.event for record in read_records(group.jobs[0].directory)] == ["started", "attempt", "ended"]
     monkeypatch.setenv("TUNE_SLEEPS", "0")
     assert go(group).completed == ("1B_rank4",)
 
@@ -172,7 +173,7 @@ def test_two_calls_at_once_run_every_job_once(tmp_path, monkeypatch):
         driver.communicate(timeout=60)
         assert driver.returncode == 0
     for job in group.jobs:
-        assert [record.event for record in read_records(job.directory)] == ["started", "ended"]
+        assert [record.event for record in read_records(job.directory)] == ["started", "attempt", "ended"]
 
 
 def test_a_deleted_run_is_said(tmp_path):
