@@ -171,7 +171,7 @@ def test_tune_runs_the_shipped_recipe(model, dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"Validation loss: \d+\.\d+ \| step 2 \| 4 batches", done.stderr)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == sorted(
-        ["artifacts", "finetune.yaml", "logs", run.recipe.shipped]
+        ["artifacts", "finetune.yaml", "logs", "resume.py", run.recipe.shipped]
     )
 
 
