@@ -23,7 +23,17 @@ def _priors(argv: Sequence[str]) -> int:
     return int(command(list(argv)))
 
 
+def _ask(argv: Sequence[str]) -> int:
+    from runplan.ask.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(list(argv))
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "ask": (
+        _ask,
+        "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
+    ),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
 }
 """Word → what it does, and the line of the help that says so."""

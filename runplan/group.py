@@ -18,7 +18,7 @@ from runplan.facts import Status
 from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jinja2 import Environment
 
@@ -49,13 +49,28 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
-def plan_group(composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+def plan_group(composed: Sequence[Composed], command: str, experiment: str | None, *, summary: bool = True) -> int:
     """Plan, show and write a group; returns the exit code.
 
     Args:
         composed: the runs, in sweep order.
         command: the override line as the user typed it.
         experiment: name of the chosen experiment, the default name of the group.
+        summary: whether a group that is written is shown, too; False says only where it went.
+
+    Raises:
+        RunplanError: anything the user has to solve.
+    """
+    config = composed[0].config
+    plan = make_group(composed, command, experiment, may_create=not config.preview)
+    if config.preview:
+        show(plan, overwrite=config.overwrite)
+        return 0
+    return _write(plan, config, summary=summary)
+
+
+def make_group(composed: Sequence[Composed], command: str, experiment: str | None, *, may_create: bool) -> Plan:
+    """The plan of a group, warnings said; arguments as `plan_group` has them.
 
     Raises:
         RunplanError: anything the user has to solve.
@@ -66,14 +81,14 @@ def plan_group(composed: Sequence[Composed], command: str, experiment: str | Non
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment)
-    world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
+    world, warnings = read_world(composed, Path.cwd(), may_create=may_create)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
     shown = [without_deeds(item) for item in composed]
     plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
-    return _show(plan, overwrite=config.overwrite) if config.preview else _write(plan, config)
+    return plan
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
@@ -149,8 +164,12 @@ def _templates() -> Environment:
     return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
 
-def _show(plan: Plan, *, overwrite: bool) -> int:
-    """Everything but the deed: what writing would change or refuse is said, too."""
+def show(plan: Plan, *, overwrite: bool) -> Mapping[str, str]:
+    """Print everything but the deed, with what writing would change; returns each file's text by its path.
+
+    Raises:
+        StoreError: writing would be refused.
+    """
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
     from runplan.store import compare_group  # noqa: PLC0415
@@ -158,17 +177,20 @@ def _show(plan: Plan, *, overwrite: bool) -> int:
     templates = _templates()
     files = render(plan, templates)
     print_summary(plan, compare_group(plan, files, overwrite=overwrite, templates=templates))
-    return 0
+    return files
 
 
-def _write(plan: Plan, config: Config) -> int:
+def _write(plan: Plan, config: Config, *, summary: bool) -> int:
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
     templates = _templates()
     result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
-    print_summary(plan, result)
+    if summary:
+        print_summary(plan, result)
+    else:
+        print(f"\n{'Written to' if result.written else 'Nothing changed in'} {plan.directory}")  # noqa: T201
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
         raise NotReadyError(_not_ready(plan))
     return _submit(plan) if config.submit.via is Via.sbatch else 0

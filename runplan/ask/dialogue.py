@@ -1,0 +1,203 @@
+"""The interview as it is held: questions go out, answers are verified, the plan is shown and, if approved, written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from runplan import app
+from runplan.ask import interview
+from runplan.ask.flow import CHANGE, STOP, SUBMIT, WRITE
+from runplan.ask.known import Known
+from runplan.ask.lines import Answer, override_lines
+from runplan.ask.places import PLACES
+from runplan.ask.prompt import Prompt, prompt_of
+from runplan.ask.questions import Choice, Kind, Question, State
+from runplan.ask.survey import Survey
+from runplan.ask.tree import tree_lines
+from runplan.ask.typed import NotUnderstood
+from runplan.deeds import plan_command
+from runplan.errors import ConfigError, RunplanError
+from runplan.facts import Status
+from runplan.group import make_group, show
+from runplan.screen import encodable
+
+if TYPE_CHECKING:
+    from runplan.plan import Check
+
+MARKS = {Status.ok: "✓", Status.missing: "✗", Status.invalid: "✗", Status.unchecked: "?"}
+VERIFIED_AFTER = frozenset({"site", "missing", *PLACES, *PLACES.values()})
+"""Questions whose answers name things that may be missing."""
+STEERING = frozenset({"vary", "more"})
+"""Questions whose answers set nothing."""
+
+
+class Asker(Protocol):
+    """Whatever puts a question to someone."""
+
+    help: str
+
+    def ask(self, prompt: Prompt) -> Answer | None:
+        """The answer; None to go back."""
+
+
+def say(text: str = "") -> None:
+    """Print a line, with signs that the screen can show."""
+    print(encodable(text, sys.stdout.encoding))  # noqa: T201 - the user's screen is the place
+
+
+class Dialogue:
+    """One interview, from the answers that are given to a group that is written."""
+
+    def __init__(self, survey: Survey, state: State) -> None:
+        """Hold what is given against the schema, and look around.
+
+        Raises:
+            ConfigError: everything that is wrong with what is given, and with the user's config files.
+        """
+        self._survey = survey
+        self._state = state
+        self._known = survey.with_files(survey.known([]), state.answers.get("dataset", ()))
+        self._given = override_lines(state.answers, self._known)
+        self._said: set[Check] = set()
+        self._look_around()
+
+    def take_defaults(self) -> int:
+        """Plan and write with what is given and defaults for the rest; returns the exit code."""
+        while (question := interview.next_question(self._state, self._known)) is not None:
+            self._answer(question, question.default(self._state, self._known))
+        lines = self._lines(self._state)
+        code = app.plan(lines, self._survey.config_dir)
+        self._say_command(lines)
+        return code
+
+    def hold(self, asker: Asker) -> int:
+        """Ask until the plan is approved or the user stops; returns the exit code.
+
+        Raises:
+            KeyboardInterrupt: the user stopped; nothing was written.
+        """
+        try:
+            say(f"A few questions, then the whole plan to approve. {asker.help}")
+            lines, deed = self._until_approved(asker)
+        except KeyboardInterrupt:
+            say("\nStopped: nothing was written.")
+            raise
+        if deed == STOP:
+            say("\nNothing was written. This plans the same:")
+            self._say_command(lines, heading=False)
+            return 0
+        code = app.plan(
+            [*lines, *(["submit=sbatch"] if deed == SUBMIT else [])], self._survey.config_dir, summary=False
+        )
+        self._say_command(lines)
+        return code
+
+    def _until_approved(self, asker: Asker) -> tuple[list[str], str]:
+        while True:
+            self._ask_all(asker)
+            lines = self._lines(self._state)
+            deed = asker.ask(self._approval(can_write=self._show(lines)))
+            if deed is None:
+                self._state = interview.back(self._state, "")
+            elif deed[0] == CHANGE:
+                self._change(asker)
+            else:
+                return lines, deed[0]
+
+    def _ask_all(self, asker: Asker) -> None:
+        while (question := interview.next_question(self._state, self._known)) is not None:
+            prompt = prompt_of(question, self._state, self._known, partial(self._refused, question))
+            answer = asker.ask(prompt)
+            if answer is not None:
+                self._answer(question, answer)
+            elif not self._state.asked and question.key not in self._state.wanted:
+                say("  This is the first question; Ctrl-C stops.")
+            else:
+                self._state = interview.back(self._state, question.key)
+
+    def _answer(self, question: Question, answer: Answer) -> None:
+        self._state = interview.answered(question, answer, self._state, self._known)
+        if question.key == "site":
+            self._look_around()
+        self._known = self._survey.with_files(self._known, self._state.answers.get("dataset", ()))
+        if question.key in VERIFIED_AFTER:
+            self._verify()
+
+    def _look_around(self) -> None:
+        """What there is to choose from, on the site that is chosen."""
+        site = self._state.answers.get("site", ())
+        lines = [line for line in self._given if not line.startswith("site=")]
+        found = self._survey.known([*(f"site={name}" for name in site), *lines])
+        kept = {thing.name for thing in found.datasets}
+        more = tuple(thing for thing in self._known.datasets if thing.name not in kept and thing.name.count("/"))
+        self._known = replace(found, datasets=(*found.datasets, *more), checks=self._known.checks)
+
+    def _verify(self) -> None:
+        """Look at what the answers name, and say what was not said yet."""
+        checks = self._survey.checks(self._lines(self._state))
+        answered = {each for each in ("model", "dataset", "evaluation") if self._state.has(each)}
+        self._known = replace(self._known, checks=tuple(check for check in checks if check.kind in answered))
+        for check in self._known.checks:
+            if check not in self._said:
+                self._said.add(check)
+                state = "" if check.status is Status.ok else f" {check.status.value}"
+                detail = f" ({check.detail})" if check.detail else ""
+                say(f"  {MARKS[check.status]} {check.kind} {check.name}{state}: {check.path}{detail}")
+                if check.fix and check.status is not Status.ok:
+                    say(f"      {check.fix}")
+
+    def _refused(self, question: Question, answer: Answer) -> str:
+        """Why an answer cannot be taken: by the question itself, else by the schema."""
+        try:
+            state = interview.answered(question, answer, self._state, self._known)
+            if question.key not in STEERING:
+                known = self._survey.with_files(self._known, state.answers.get("dataset", ()))
+                self._survey.composed(self._lines(state, known))
+        except NotUnderstood as error:
+            return str(error)
+        except ConfigError as error:
+            return "; ".join(f"{problem.what}; {problem.fix}" if problem.fix else problem.what
+                             for problem in error.problems)  # fmt: skip
+        return ""
+
+    def _lines(self, state: State, known: Known | None = None) -> list[str]:
+        known = known or self._known
+        return override_lines(interview.final_answers(state, known), known)
+
+    def _show(self, lines: Sequence[str]) -> bool:
+        """Print the summary as a preview does, and the tree; False, with what is wrong, if it cannot be planned."""
+        try:
+            sweep = self._survey.composed(lines)
+            plan = make_group(sweep.composed, sweep.command, sweep.experiment, may_create=False)
+            files = show(plan, overwrite=sweep.composed[0].config.overwrite)
+        except RunplanError as error:
+            say(f"\n{error}")
+            return False
+        say()
+        for line in tree_lines(files, plan.directory):
+            say(line)
+        return True
+
+    def _approval(self, *, can_write: bool) -> Prompt:
+        submit = [Choice(SUBMIT, "write and submit")] if can_write and self._known.can_submit else []
+        write = [Choice(WRITE, "write the files"), *submit] if can_write else []
+        choices = (*write, Choice(CHANGE, "change an answer"), Choice(STOP, "stop", "nothing is written"))
+        text = "Is this the plan?" if can_write else "This cannot be planned. What now?"
+        return Prompt(text, Kind.one, (choices[0].value,), choices)
+
+    def _change(self, asker: Asker) -> None:
+        rows = interview.settled(self._state, self._known)
+        choices = [Choice(key, text, now) for key, text, now in rows]
+        choices.append(Choice("more", "anything else"))
+        key = asker.ask(Prompt("Which answer?", Kind.one, (choices[0].value,), tuple(choices)))
+        if key is not None:
+            self._state = interview.changed(self._state, key[0])
+
+    def _say_command(self, lines: Sequence[str], *, heading: bool = True) -> None:
+        command = plan_command(self._survey.composed(lines).command)
+        say("\nThe same plan again:" if heading else "")
+        print(f"  python -m runplan -m {command}")  # noqa: T201 - to be copied: nothing is replaced in it
