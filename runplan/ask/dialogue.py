@@ -13,7 +13,7 @@ from runplan.ask import interview
 from runplan.ask.flow import CHANGE, STOP, SUBMIT, WRITE
 from runplan.ask.known import Known
 from runplan.ask.lines import Answer, override_lines
-from runplan.ask.places import PLACES
+from runplan.ask.places import PLACES, evaluation_is_open
 from runplan.ask.prompt import Prompt, prompt_of
 from runplan.ask.questions import Choice, Kind, Question, State
 from runplan.ask.survey import Survey
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runplan.plan import Check
 
 MARKS = {Status.ok: "✓", Status.missing: "✗", Status.invalid: "✗", Status.unchecked: "?"}
-VERIFIED_AFTER = frozenset({"site", "missing", *PLACES, *PLACES.values()})
+VERIFIED_AFTER = frozenset({"site", *PLACES, *PLACES.values()})
 """Questions whose answers name things that may be missing."""
 STEERING = frozenset({"vary", "more"})
 """Questions whose answers set nothing."""
@@ -140,6 +140,8 @@ class Dialogue:
         """Look at what the answers name, and say what was not said yet."""
         checks = self._survey.checks(self._lines(self._state))
         answered = {each for each in ("model", "dataset", "evaluation") if self._state.has(each)}
+        if "dataset" in answered and not evaluation_is_open(self._state, self._known):
+            answered.add("evaluation")
         self._known = replace(self._known, checks=tuple(check for check in checks if check.kind in answered))
         for check in self._known.checks:
             if check not in self._said:

@@ -41,6 +41,8 @@ class Known:
     """Names of groups that are there."""
     checks: tuple[Check, ...] = ()
     """What verification found so far, as the answers go."""
+    experiment: str = ""
+    """A kept sweep that the given lines name; what it sweeps is left to it."""
     can_submit: bool = False
     """Whether SLURM's `sbatch` is here."""
 

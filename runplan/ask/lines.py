@@ -17,7 +17,7 @@ ORDER = (
     "prompt", OTHER, "resources", "resources.gpus", "validation", "controls", "budget.gpu_hours", "group.name",
 )  # fmt: skip
 """Keys in the order of the line; the last one that is swept varies fastest."""
-ALWAYS = frozenset({"model", "group.name", "dataset.create", OTHER})
+ALWAYS = frozenset({"group.name", "dataset.create", OTHER})
 """Keys that stand in the line even where they say what holds anyway."""
 
 RAW = frozenset({"dataset.create", "resources.gpus", "validation", "controls", "packed"})
@@ -67,7 +67,8 @@ def override_lines(answers: Mapping[str, Answer], known: Known) -> list[str]:
     lines: list[str] = []
     for key in ORDER:
         levels = answers.get(key)
-        if levels is None or (key not in ALWAYS and _holds(key, levels, known)):
+        shown = key in ALWAYS or (key == "model" and not known.experiment)
+        if levels is None or (not shown and _holds(key, levels, known)):
             continue
         lines += _LINES.get(key, _plain_lines)(key, levels, known)
     return lines

@@ -20,7 +20,7 @@ def suggested_name(state: State, known: Known) -> str:
         if len(levels) > 1:
             prefix = "" if key == "dataset" else SHORT_KEYS.get(key, key.rpartition(".")[2])
             parts.append(prefix + "-".join(level_text(key, level, {}) for level in levels))
-    name = safe_name("_".join(parts))[:LONGEST].rstrip("-._") or "runs"
+    name = safe_name(known.experiment or "_".join(parts))[:LONGEST].rstrip("-._") or "runs"
     free, number = name, 1
     while free in known.taken:
         number += 1

@@ -64,7 +64,8 @@ class Survey:
         Raises:
             ConfigError: the lines, or a config file, are wrong.
         """
-        first = self.composed(lines).composed[0]
+        sweep = self.composed(lines)
+        first = sweep.composed[0]
         config = first.config
         chosen = {group: option for group in GROUPS if (option := first.choices.get(group)) is not None}
         own = [folder for folder in (self.config_dir, *(conf.path for conf in user_conf_dirs())) if folder]
@@ -79,6 +80,7 @@ class Survey:
             evaluations=tuple(self._evaluations(config)),
             gpus=tuple(_gpus(options(self.folders, "resources"))),
             taken=frozenset(path.name for path in _entries(locate.absolute(config.site.output_root, self.cwd))),
+            experiment=sweep.experiment or "",
             can_submit=shutil.which("sbatch") is not None,
         )
 
@@ -116,7 +118,8 @@ class Survey:
             if place is not None and place.is_dir():
                 yield Thing(name, f"{label}, on disk", str(place))
             else:
-                absent.append(Thing(name, f"{label}, not there yet"))
+                can_make = ", runplan can make it" if name == "tiny" else ""
+                absent.append(Thing(name, f"{label}, not there yet{can_make}"))
         for path in folders.values():
             yield Thing(self._shown(path), "on disk", self._shown(path))
         yield from absent
