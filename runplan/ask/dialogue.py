@@ -16,6 +16,7 @@ from runplan.ask.lines import Answer, override_lines
 from runplan.ask.places import PLACES, evaluation_is_open
 from runplan.ask.prompt import Prompt, prompt_of
 from runplan.ask.questions import Choice, Kind, Question, State
+from runplan.ask.settings import OTHER
 from runplan.ask.survey import Survey
 from runplan.ask.tree import tree_lines
 from runplan.ask.typed import NotUnderstood
@@ -60,14 +61,15 @@ class Dialogue:
         """
         self._survey = survey
         self._state = state
-        self._known = survey.with_files(survey.known([]), state.answers.get("dataset", ()))
-        self._given = override_lines(state.answers, self._known)
         self._said: set[Check] = set()
-        self._look_around()
+        self._unverified = False
+        read = survey.with_files(Known(), state.answers.get("dataset", ()))
+        survey.composed(override_lines(state.answers, read))
+        self._known = self._look_around()
 
     def take_defaults(self) -> int:
         """Plan and write with what is given and defaults for the rest; returns the exit code."""
-        while (question := interview.next_question(self._state, self._known)) is not None:
+        while (question := self._next()) is not None:
             self._answer(question, question.default(self._state, self._known))
         lines = self._lines(self._state)
         code = app.plan(lines, self._survey.config_dir)
@@ -109,7 +111,9 @@ class Dialogue:
                 return lines, deed[0]
 
     def _ask_all(self, asker: Asker) -> None:
-        while (question := interview.next_question(self._state, self._known)) is not None:
+        while (question := self._next()) is not None:
+            if self._unverified:  # as it goes: what was just chosen is there, or is not
+                self._verify()
             prompt = prompt_of(question, self._state, self._known, partial(self._refused, question))
             answer = asker.ask(prompt)
             if answer is not None:
@@ -119,29 +123,34 @@ class Dialogue:
             else:
                 self._state = interview.back(self._state, question.key)
 
+    def _next(self) -> Question | None:
+        """The next question; things are verified once all that are asked for one after the other are answered."""
+        question = interview.next_question(self._state, self._known)
+        if self._unverified and (question is None or question.key not in VERIFIED_AFTER):
+            self._verify()
+            question = interview.next_question(self._state, self._known)
+        return question
+
     def _answer(self, question: Question, answer: Answer) -> None:
         self._state = interview.answered(question, answer, self._state, self._known)
         if question.key == "site":
-            self._look_around()
+            self._known = replace(self._look_around(), own_sites=self._known.own_sites)
         self._known = self._survey.with_files(self._known, self._state.answers.get("dataset", ()))
-        if question.key in VERIFIED_AFTER:
-            self._verify()
+        self._unverified = self._unverified or question.key in VERIFIED_AFTER
 
-    def _look_around(self) -> None:
-        """What there is to choose from, on the site that is chosen."""
-        site = self._state.answers.get("site", ())
-        lines = [line for line in self._given if not line.startswith("site=")]
-        found = self._survey.known([*(f"site={name}" for name in site), *lines])
-        kept = {thing.name for thing in found.datasets}
-        more = tuple(thing for thing in self._known.datasets if thing.name not in kept and thing.name.count("/"))
-        self._known = replace(found, datasets=(*found.datasets, *more), checks=self._known.checks)
+    def _look_around(self) -> Known:
+        """What there is to choose from and what holds, on the site that is chosen and with keys that are not asked."""
+        answers = {key: self._state.answers.get(key, ()) for key in ("site", OTHER)}
+        known = self._survey.known(override_lines(answers, Known()))
+        return self._survey.with_files(known, self._state.answers.get("dataset", ()))
 
     def _verify(self) -> None:
         """Look at what the answers name, and say what was not said yet."""
-        checks = self._survey.checks(self._lines(self._state))
+        self._unverified = False
         answered = {each for each in ("model", "dataset", "evaluation") if self._state.has(each)}
         if "dataset" in answered and not evaluation_is_open(self._state, self._known):
             answered.add("evaluation")
+        checks = self._survey.checks(self._lines(self._state)) if answered else ()
         self._known = replace(self._known, checks=tuple(check for check in checks if check.kind in answered))
         for check in self._known.checks:
             if check not in self._said:

@@ -70,10 +70,14 @@ def _setting_question(setting: Setting) -> Question:
         return setting.key in state.wanted or state.varies(setting.key)
 
     def text(state: State, _: Known) -> str:
-        return f"Which {setting.several}?" if state.varies(setting.key) else f"{setting.label.capitalize()}?"
+        return (
+            f"Which {setting.several}?"
+            if state.varies(setting.key)
+            else f"{setting.label[0].upper()}{setting.label[1:]}?"
+        )
 
     return Question(setting.key, text, _settings_default(setting), _typed, when=when, form=setting.form,
-                    note=setting.advice)  # fmt: skip
+                    note=setting.advice, unset=setting.unset)  # fmt: skip
 
 
 def _vary_default(state: State, _: Known) -> Answer:

@@ -64,6 +64,9 @@ def _flat(document: Any, place: str, problems: list[Problem], prefix: str = "") 
 
 
 def _take_value(key: str, value: Any, answers: dict[str, Answer], others: dict[str, str]) -> None:
+    if value is None and key in BY_KEY:  # left open on purpose: not asked, either
+        answers[key] = ()
+        return
     levels = value if isinstance(value, list) else [value]
     if not levels or any(isinstance(level, list | Mapping) for level in levels):
         raise NotUnderstood(f"{value!r} is no answer")
@@ -79,7 +82,9 @@ def _take_value(key: str, value: Any, answers: dict[str, Answer], others: dict[s
 
 
 def _text(level: Any) -> str:
-    if level is None or isinstance(level, bool):
+    if level is None:
+        return "null"
+    if isinstance(level, bool):
         return str(level).lower()
     return short_number(level) if isinstance(level, int | float) else str(level)
 

@@ -38,7 +38,7 @@ def check(question: Question, answer: Answer, state: State, known: Known) -> Non
             if level not in values and "/" not in level:
                 fix = did_you_mean(level, values, f"choose among {listed(values)}")
                 raise NotUnderstood(f"there is no choice {level!r}; {fix}")
-    elif not answer:
+    elif not answer and not question.unset:
         raise NotUnderstood("an answer is needed")
     problem = question.problem(answer, state, known)
     if problem:

@@ -17,7 +17,7 @@ ORDER = (
     "prompt", OTHER, "resources", "resources.gpus", "validation", "controls", "budget.gpu_hours", "group.name",
 )  # fmt: skip
 """Keys in the order of the line; the last one that is swept varies fastest."""
-ALWAYS = frozenset({"group.name", "dataset.create", OTHER})
+ALWAYS = frozenset({"site", "group.name", "dataset.create", OTHER})
 """Keys that stand in the line even where they say what holds anyway."""
 
 RAW = frozenset({"dataset.create", "resources.gpus", "validation", "controls", "packed"})
@@ -37,7 +37,7 @@ def written(text: str) -> str:
         return text
     text = _INTERPOLATION.sub(lambda match: match[1] * 2 + "\\${", text)
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
     return f'"{text}"'
 
 
@@ -68,7 +68,7 @@ def override_lines(answers: Mapping[str, Answer], known: Known) -> list[str]:
     for key in ORDER:
         levels = answers.get(key)
         shown = key in ALWAYS or (key == "model" and not known.experiment)
-        if levels is None or (not shown and _holds(key, levels, known)):
+        if not levels or (not shown and _holds(key, levels, known)):
             continue
         lines += _LINES.get(key, _plain_lines)(key, levels, known)
     return lines

@@ -70,7 +70,7 @@ def one_kind_of(group: str) -> Callable[[Answer, State, Known], str]:
         if not answer:
             return "choose at least one"
         things = {name: known.thing(group, name) or Thing(name, path=name) for name in answer if name != ELSEWHERE}
-        by_path = any("/" in name for name in things)
+        by_path = any("/" in name or name == ELSEWHERE for name in answer)
         bare = [name for name, thing in things.items() if not thing.path]
         if by_path and bare:
             return f"{', '.join(bare)}: not on disk, and cannot go together with a path; get it first, or leave it out"

@@ -26,6 +26,7 @@ class Prompt:
     choices: tuple[Choice, ...] = ()
     form: Form = Form.text
     note: str = ""
+    unset: str = ""
     words: tuple[str, ...] = ()
     completes_paths: bool = False
     refused: Callable[[Answer], str] = lambda _: ""
@@ -34,12 +35,12 @@ class Prompt:
     @property
     def default_text(self) -> str:
         """The default as one would type it; empty where there is none."""
-        return shown(self.default, self.form) if self.default else ""
+        return shown(self.default, self.form) if self.default else self.unset
 
     def labels(self, answer: Answer) -> str:
         """An answer as it stays on the screen."""
         if self.kind is Kind.typed:
-            return shown(answer, self.form)
+            return shown(answer, self.form) if answer else self.unset
         named = {choice.value: choice.label for choice in self.choices}
         return ", ".join(named.get(value, value) for value in answer) or "none"
 
@@ -53,6 +54,7 @@ def prompt_of(question: Question, state: State, known: Known, refused: Callable[
         choices=question.choices(state, known),
         form=question.form,
         note=question.note,
+        unset=question.unset,
         words=question.words(state, known) if question.words else (),
         completes_paths=question.completes_paths,
         refused=refused,
@@ -69,7 +71,7 @@ def read_answer(text: str, prompt: Prompt) -> Answer:
     """
     text = text.strip()
     if not text:
-        if not prompt.default and prompt.kind is not Kind.many:
+        if not prompt.default and prompt.kind is not Kind.many and not prompt.unset:
             raise NotUnderstood("an answer is needed")
         answer = prompt.default
     elif prompt.kind is Kind.typed:

@@ -81,6 +81,8 @@ class Question:
     """Whether it is asked, given the answers so far."""
     form: Form = Form.text
     note: str = ""
+    unset: str = ""
+    """What holds when a typed question is left without an answer; empty: it needs one."""
     problem: Callable[[Answer, State, Known], str] = _no_problem
     """Why an answer cannot be taken; empty when it can."""
     sets: Callable[[Answer, State, Known], Answers] | None = None
