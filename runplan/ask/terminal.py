@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from runplan.ask.lines import Answer
@@ -53,6 +54,20 @@ def _fragments(parts: list[tuple[str, str]]) -> Any:
     from prompt_toolkit.formatted_text import FormattedText  # noqa: PLC0415 - heavy
 
     return FormattedText(parts)
+
+
+def _beside(text: str, detail: str, style: str, detail_style: str = "detail") -> list[tuple[str, str]]:
+    """A text with its detail: on one line where both fit, else on lines of their own, broken at words and indented."""
+    from prompt_toolkit.application import get_app  # noqa: PLC0415 - heavy
+    from prompt_toolkit.utils import get_cwidth  # noqa: PLC0415 - heavy
+
+    width = get_app().output.get_size().columns
+    styles = [f"class:{name}" if name else "" for name in (style, detail_style)]
+    if get_cwidth(f"{text}  {detail}") <= width or not detail:
+        return [(styles[0], text), (styles[1], f"  {detail}" if detail else "")]
+    lines = textwrap.wrap(detail, max(width - 6, 10), break_long_words=False, break_on_hyphens=False)
+    rest = "\n      ".join(lines)
+    return [(styles[0], text), (styles[1], f"\n      {rest}" if text else f"  {rest}")]
 
 
 def _style() -> Style:
@@ -162,8 +177,7 @@ class _Menu:
         return tuple(value for value in self.values if value in self.checked)
 
     def _head(self) -> Any:
-        head = [("class:question", f"? {self.prompt.text}")]
-        return _fragments([*head, ("class:note", f" ({self.prompt.note})")] if self.prompt.note else head)
+        return _fragments(_beside(f"? {self.prompt.text}", self.prompt.note and f"({self.prompt.note})", "question"))
 
     def _rows(self) -> Any:
         parts: list[tuple[str, str]] = []
@@ -171,17 +185,17 @@ class _Menu:
             here = i == self.at
             parts += [("[SetCursorPosition]", "")] if here else []
             box = ("[x] " if choice.value in self.checked else "[ ] ") if self.prompt.kind is Kind.many else ""
-            parts.append(("class:here" if here else "", f"{'>' if here else ' '} {box}{choice.label}"))
-            parts += [("class:detail", f"  {choice.detail}")] if choice.detail else []
+            row = f"{'>' if here else ' '} {box}{choice.label}"
+            parts += _beside(row, choice.detail, "here" if here else "")
             parts.append(("", "\n" if i + 1 < len(self.values) else ""))
         return _fragments(parts)
 
     def _foot(self) -> Any:
         if self.wrong:
-            return _fragments([("class:wrong", f"  {self.wrong}")])
+            return _fragments(_beside("", self.wrong, "", "wrong"))
         hint = "space chooses, Enter goes on" if self.prompt.kind is Kind.many else "Enter chooses"
         more = f"{self.at + 1} of {len(self.values)} · " if len(self.values) > ROWS else ""
-        return _fragments([("class:note", f"  {more}↑↓ move, {hint}, Esc back")])
+        return _fragments(_beside("", f"{more}↑↓ move, {hint}, Esc back", ""))
 
     def _keys(self) -> KeyBindings:
         keys = _bindings()
