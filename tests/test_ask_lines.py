@@ -57,6 +57,8 @@ def test_texts_that_could_be_something_else_are_quoted(text):
         ({"dataset": ("./data/c.json",)}, ["dataset=chat", "dataset.path=./data/c.json"]),
         ({"dataset": ("./not listed.json",)}, ["dataset=json", 'dataset.path="./not listed.json"']),
         ({"evaluation": ("none",)}, ["evaluation=none"]),
+        ({"priors.paths": ("/a b", "runs/*/slurm.out")}, ['priors.paths=["/a b","runs/*/slurm.out"]']),
+        ({"naming": ("full",)}, ["naming=full"]),
         ({"evaluation": ("./tasks/t/inspect.py",)}, ["evaluation=script", "evaluation.script=./tasks/t/inspect.py"]),
         ({"resources": ("h100-80",), "resources.gpus": ("2",)}, ["resources=h100-80", "resources.gpus=2"]),
         ({"validation": ("false",), "controls": ("true",)}, ["validation=false"]),

@@ -17,8 +17,8 @@ ON_DEFAULTS = (
     "Which model?",
     "Which dataset?",
     "Something is missing. Go on?",
-    "GPUs of a job?",
-    "What is measured beside the runs?",
+    "GPUs for each job?",
+    "Validation and controls?",
     "Anything else to set?",
     "Is this the plan?",
 )
@@ -51,7 +51,9 @@ class Terminal:
         """Wait until a question is there and takes keys: its last part is on the screen."""
         self.sees(f"? {question}")
         return (
-            self.sees("] ") if question in {"GPUs of a job?", "LoRA rank?", "Which LoRA ranks?"} else self.sees("back")
+            self.sees("] ")
+            if question in {"GPUs for each job?", "LoRA rank?", "Which LoRA ranks?"}
+            else self.sees("back")
         )
 
     def types(self, *keys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,6 +85,7 @@ class Dialogue:
         """
         try:
             say(f"A few questions, then the whole plan to approve. {asker.help}")
+            self._say_given()
             lines, deed = self._until_approved(asker)
         except KeyboardInterrupt:
             say("\nStopped: nothing was written.")
@@ -97,6 +99,14 @@ class Dialogue:
         )
         self._say_command(lines)
         return code
+
+    def _say_given(self) -> None:
+        """What will not be asked: the site that holds, and given answers."""
+        site = next((each for each in self._known.sites if each.name == self._known.chosen.get("site")), None)
+        if site is not None and not self._known.own_sites:
+            say(f"Site: {site.name}" + (f" ({site.detail})" if site.detail else ""))
+        if self._state.given:
+            say(f"Given: {shlex.join(override_lines(self._state.answers, self._known))}")
 
     def _until_approved(self, asker: Asker) -> tuple[list[str], str]:
         while True:

@@ -24,6 +24,7 @@ from runplan.ask.places import (
 from runplan.ask.questions import Answers, Choice, Kind, Question, State, present
 from runplan.ask.settings import BY_KEY, OTHER, SETTINGS, VARIED, Form, Setting
 from runplan.ask.typed import NotUnderstood, read_gpus, shown
+from runplan.facts import Status
 
 MEASURED = {
     "validation": ("validation loss during training", "needs a _val recipe and a validation split"),
@@ -86,6 +87,10 @@ def _vary_default(state: State, _: Known) -> Answer:
     return tuple(key for key in VARIED if len(state.answers.get(key, ())) > 1)
 
 
+def _site_default(state: State, known: Known) -> Answer:
+    return state.answers.get("site") or known.own_sites[:1] or present("site", state, known)
+
+
 def _is_lacking(state: State, known: Known) -> bool:
     return bool(known.lacking) or "missing" in state.asked
 
@@ -94,11 +99,20 @@ def _can_make(known: Known) -> bool:
     return any("dataset.create=true" in check.fix for check in known.lacking)
 
 
+def _missing_text(_: State, known: Known) -> str:
+    broken = any(check.status is Status.invalid for check in known.lacking)
+    return f"Something is {'broken' if broken else 'missing'}. Go on?"
+
+
 def _missing_choices(state: State, known: Known) -> tuple[Choice, ...]:
     makes = _can_make(known) or state.answers.get("dataset.create") == ("true",)
     if makes and "dataset.create" not in state.given:
         return (
-            Choice(YES, "go on, and make the dataset", "dataset.create=true, when the plan is written"),
+            Choice(
+                YES,
+                "go on, and make the dataset",
+                "when the plan is written; dataset.n_words= and dataset.word_length= set its size",
+            ),
             Choice(WITHOUT_DATA, "go on without"),
         )
     return (Choice(YES, "go on; what is missing can be got until the runs are submitted"),)
@@ -167,7 +181,8 @@ def _more_choices(state: State, known: Known) -> tuple[Choice, ...]:
     rows = [Choice(setting.key, setting.label, value_shown(setting, state, known)) for setting in SETTINGS]
     evaluation = Choice("evaluation", "evaluation", shown(present("evaluation", state, known), Form.texts))
     other = Choice(OTHER, "any other key", shlex.join(state.answers.get(OTHER, ())) or "KEY=VALUE …")
-    return (Choice(NO, "no, go on"), *rows, evaluation, other)
+    site = [Choice("site", "site", present("site", state, known)[0])] if len(known.sites) > 1 else []
+    return (Choice(NO, "no, go on"), *rows, evaluation, *site, other)
 
 
 def _other_open(state: State, _: Known) -> bool:
@@ -175,9 +190,9 @@ def _other_open(state: State, _: Known) -> bool:
 
 
 QUESTIONS: tuple[Question, ...] = (
-    Question("site", _says("Which site?"), lambda state, known: state.answers.get("site", known.own_sites[:1]), _one,
+    Question("site", _says("Which site?"), _site_default, _one,
              choices=lambda _, known: tuple(Choice(site.name, site.name, site.detail) for site in known.sites),
-             when=lambda _, known: bool(known.own_sites)),
+             when=lambda state, known: bool(known.own_sites) or "site" in state.wanted),
     Question("vary", _says("What do you want to vary?"), _vary_default, _many,
              choices=lambda _, __: tuple(Choice(key, label) for key, label in VARIED.items()),
              note="any combination; nothing = a single run"),
@@ -204,12 +219,12 @@ QUESTIONS: tuple[Question, ...] = (
     *(_setting_question(setting) for setting in SETTINGS[2:]),
     Question(OTHER, _says("Which keys?"), lambda state, _: state.answers.get(OTHER, ()), _typed, when=_other_open,
              form=Form.lines, note="KEY=VALUE, or KEY=VALUE,VALUE to vary it; runplan --cfg job lists all"),
-    Question("missing", _says("Something is missing. Go on?"), _missing_default, _one, choices=_missing_choices,
+    Question("missing", _missing_text, _missing_default, _one, choices=_missing_choices,
              when=_is_lacking, sets=_missing_sets),
-    Question("gpus", _says("GPUs of a job?"), _gpus_default, _typed, when=_gpus_open, problem=_gpus_problem,
+    Question("gpus", _says("GPUs for each job?"), _gpus_default, _typed, when=_gpus_open, problem=_gpus_problem,
              sets=_gpus_sets, words=lambda _, known: tuple(thing.name for thing in known.gpus),
              note="number and type; 1 = single-device recipe, more = distributed"),
-    Question("measure", _says("What is measured beside the runs?"), _measure_default, _many, choices=_measure_choices,
+    Question("measure", _says("Validation and controls?"), _measure_default, _many, choices=_measure_choices,
              when=lambda state, known: bool(_measurable(state, known)), sets=_measure_sets),
     Question("more", _says("Anything else to set?"), lambda _, __: (NO,), _one, choices=_more_choices),
 )  # fmt: skip

@@ -14,7 +14,8 @@ Answer = tuple[str, ...]
 ORDER = (
     "site", "model", "lora.rank", "lora.alpha", "dataset", "dataset.create", "dataset.train_rows", "evaluation",
     "optimizer.lr", "epochs", "batch_size", "effective_batch_size", "max_seq_len", "packed", "seed", "system_prompt",
-    "prompt", OTHER, "resources", "resources.gpus", "validation", "controls", "budget.gpu_hours", "group.name",
+    "prompt", OTHER, "resources", "resources.gpus", "validation", "controls", "naming", "priors.paths",
+    "budget.gpu_hours", "group.name",
 )  # fmt: skip
 """Keys in the order of the line; the last one that is swept varies fastest."""
 ALWAYS = frozenset({"site", "group.name", "dataset.create", OTHER})
@@ -116,4 +117,15 @@ def _other_lines(_key: str, levels: Answer, _known: Known) -> Sequence[str]:
     return levels
 
 
-_LINES = {"model": _model_lines, "dataset": _dataset_lines, "evaluation": _evaluation_lines, OTHER: _other_lines}
+def _list_lines(key: str, levels: Answer, _: Known) -> list[str]:
+    """One list, not levels."""
+    return [f"{key}=[{_joined(levels)}]"]
+
+
+_LINES = {
+    "model": _model_lines,
+    "dataset": _dataset_lines,
+    "evaluation": _evaluation_lines,
+    "priors.paths": _list_lines,
+    OTHER: _other_lines,
+}

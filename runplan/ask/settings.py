@@ -56,6 +56,9 @@ SETTINGS = (
     Setting("seed", "seed", Form.whole, "several make replicates", "seeds (replicates)", ("1", "2", "3")),
     Setting("system_prompt", "system prompt", Form.text, "of training and evaluation", unset="none"),
     Setting("prompt", "prompt", Form.text, "the user's turn; {input} is the row's input"),
+    Setting("naming", "run names", Form.text, "short: 1B_rank4, full: Llama-3.2-1B_rank4"),
+    Setting("priors.paths", "earlier logs", Form.texts, "folders or globs that estimates learn from",
+            unset="those of the site"),
     Setting("budget.gpu_hours", "GPU-hour budget", Form.number, "above it the summary says what to drop", unset="none"),
     Setting("group.name", "name of the group", Form.text, "its folder under site.output_root"),
 )  # fmt: skip
