@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from runplan import cli
+from runplan import app, cli
+from runplan.ask import interview
+from runplan.ask.lines import override_lines
+from runplan.ask.questions import State
 from runplan.ask.survey import Survey
 
 ROOT = Path(__file__).parents[1]
@@ -187,3 +192,51 @@ def test_a_user_s_primary_config_says_the_defaults(monkeypatch):
     assert known.chosen["site"] == "lab"
     assert known.own_sites == ()  # it holds already, so nothing is to be asked
     assert known.values["epochs"] == "2"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+LEVELS = {
+    "model": st.lists(st.sampled_from(["1B", "3B", "qwen2.5-7B"]), min_size=1, max_size=2, unique=True),
+    "lora.rank": st.lists(st.integers(1, 256).map(str), min_size=1, max_size=3, unique=True),
+    "optimizer.lr": st.lists(st.sampled_from(["1e-5", "3e-4", "0.001"]), min_size=1, max_size=2, unique=True),
+    "epochs": st.lists(st.integers(1, 9).map(str), min_size=1, max_size=2, unique=True),
+    "seed": st.lists(st.integers(0, 99).map(str), min_size=1, max_size=2, unique=True),
+    "system_prompt": st.lists(TEXTS, min_size=1, max_size=2, unique=True),
+    "validation": st.sampled_from([["true"], ["false"]]),
+    "packed": st.sampled_from([["auto"], ["true"], ["false"]]),
+    "resources": st.sampled_from([["a100-40"], ["h100-80"]]),
+    "resources.gpus": st.integers(1, 8).map(lambda number: [str(number)]),
+    "group.name": TEXTS.filter(str.strip).map(lambda text: [text]),
+}
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.fixed_dictionaries({}, optional=LEVELS))
+def test_any_answers_compose_to_every_combination_of_them(drawn):
+    answers = {key: tuple(levels) for key, levels in drawn.items()}
+    survey = Survey(Path.cwd())
+    known = survey.known([])
+    state = State(answers=answers, given=frozenset(answers))
+    runs = app.compose(override_lines(interview.final_answers(state, known), known)).composed
+    found = {
+        (run.choices["model"], run.config.lora.rank, run.config.optimizer.lr, run.config.epochs, run.config.seed,
+         run.config.system_prompt)
+        for run in runs
+    }  # fmt: skip
+    wanted = {
+        (model, int(rank), float(lr), int(epochs), int(seed), prompt)
+        for model in answers.get("model", ["1B"])
+        for rank in answers.get("lora.rank", ["8"])
+        for lr in answers.get("optimizer.lr", ["3e-4"])
+        for epochs in answers.get("epochs", ["1"])
+        for seed in answers.get("seed", ["14"])
+        for prompt in answers.get("system_prompt", [""])
+    }
+    assert found == wanted
+    assert len(runs) == len(wanted)
+    config = runs[0].config
+    assert str(config.validation).lower() == answers.get("validation", ("true",))[0]
+    assert str(config.packed).lower() == answers.get("packed", ("auto",))[0]
+    assert config.resources.gpu == answers.get("resources", ("a100-80",))[0]
+    assert str(config.resources.gpus) == answers.get("resources.gpus", ("1",))[0]
+    assert config.group.name == answers.get("group.name", (config.group.name,))[0]
