@@ -109,7 +109,9 @@ def test_factors_are_chosen_gone_back_to_and_changed_at_the_end():
     terminal.types("\x7f", "64", ENTER).asked(dataset).types(ENTER).asked(missing).types(ENTER)
     terminal.asked(gpus).types("2 h100-8", ENTER).sees("did you mean h100-80").types("0", ENTER)
     terminal.asked(measure).types(DOWN, SPACE, ENTER).asked(more).types(ENTER)
-    terminal.asked(approve).types(UP, UP, ENTER).asked("Which answer?").types(DOWN, DOWN, ENTER)
+    terminal.asked(approve)
+    assert "write and submit" not in terminal.text  # the model is missing
+    terminal.types(UP, UP, ENTER).asked("Which answer?").types(DOWN, DOWN, ENTER)
     terminal.asked("Which LoRA ranks?").types("4,16", ENTER).asked(approve).types(UP, ENTER)
     assert terminal.ends() == 0
     assert "2 fine-tuned" in terminal.text
@@ -148,18 +150,19 @@ def test_a_narrow_terminal_without_colours_shows_all():
     assert terminal.types(CTRL_C).ends() == 130
 
 
-def test_what_is_not_ready_is_written_but_not_submitted(tmp_path):
+def test_what_is_ready_can_be_submitted(tmp_path):
     sbatch = tmp_path / "sbatch"
-    sbatch.write_text("#!/bin/sh\nexit 1\n")
+    sbatch.write_text(f"#!/bin/sh\necho x >> {tmp_path}/calls\necho 17\n")
     sbatch.chmod(0o755)
-    terminal = Terminal("--set", "model=1B", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    for question in (*ON_DEFAULTS[:1], *ON_DEFAULTS[2:-1]):
+    given = ("--set", "model=tiny", "model.create=true", "validation=false")
+    terminal = Terminal(*given, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for question in (ON_DEFAULTS[0], *ON_DEFAULTS[2:-1]):
         terminal.asked(question).types(ENTER)
     terminal.asked(ON_DEFAULTS[-1]).types(DOWN, ENTER)
-    assert terminal.ends() == 3
-    assert "write and submit" in terminal.text
-    assert "not ready: nothing was submitted" in terminal.text
-    assert Path("outputs/1B_rank8/plan.json").is_file()
+    assert terminal.ends() == 0
+    assert "Given: model=tiny model.create=true validation=false" in terminal.text
+    assert Path("outputs/tiny_rank8/plan.json").is_file()
+    assert len((tmp_path / "calls").read_text().split()) >= 3  # training, its evaluation, the control
 
 
 def test_a_dumb_terminal_is_asked_line_by_line():

@@ -15,6 +15,7 @@ from runplan.ask.flow import CHANGE, STOP, SUBMIT, WRITE
 from runplan.ask.known import Known
 from runplan.ask.lines import Answer, override_lines
 from runplan.ask.places import PLACES, evaluation_is_open
+from runplan.ask.plain import say
 from runplan.ask.prompt import Prompt, prompt_of
 from runplan.ask.questions import Choice, Kind, Question, State
 from runplan.ask.settings import OTHER
@@ -25,10 +26,9 @@ from runplan.deeds import plan_command
 from runplan.errors import ConfigError, RunplanError
 from runplan.facts import Status
 from runplan.group import make_group, show
-from runplan.screen import encodable
 
 if TYPE_CHECKING:
-    from runplan.plan import Check
+    from runplan.plan import Check, Plan
 
 MARKS = {Status.ok: "✓", Status.missing: "✗", Status.invalid: "✗", Status.unchecked: "?"}
 VERIFIED_AFTER = frozenset({"site", *PLACES, *PLACES.values()})
@@ -46,9 +46,12 @@ class Asker(Protocol):
         """The answer; None to go back."""
 
 
-def say(text: str = "") -> None:
-    """Print a line, with signs that the screen can show."""
-    print(encodable(text, sys.stdout.encoding))  # noqa: T201 - the user's screen is the place
+def _will_be_ready(plan: Plan) -> bool:
+    """Whether nothing is missing but what writing the plan makes."""
+    from runplan.read.gather import WILL_BE_MADE  # noqa: PLC0415 - start-up time
+
+    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
+    return all(check.fix == WILL_BE_MADE.fix for check in lacking)
 
 
 class Dialogue:
@@ -88,11 +91,11 @@ class Dialogue:
             self._say_given()
             lines, deed = self._until_approved(asker)
         except KeyboardInterrupt:
-            say("\nStopped: nothing was written.")
+            say()
+            say("Stopped: nothing was written.")
             raise
         if deed == STOP:
-            say("\nNothing was written. This plans the same:")
-            self._say_command(lines, heading=False)
+            self._say_command(lines, "Nothing was written. This plans the same:")
             return 0
         code = app.plan(
             [*lines, *(["submit=sbatch"] if deed == SUBMIT else [])], self._survey.config_dir, summary=False
@@ -112,7 +115,7 @@ class Dialogue:
         while True:
             self._ask_all(asker)
             lines = self._lines(self._state)
-            deed = asker.ask(self._approval(can_write=self._show(lines)))
+            deed = asker.ask(self._approval(self._show(lines)))
             if deed is None:
                 self._state = interview.back(self._state, "")
             elif deed[0] == CHANGE:
@@ -167,9 +170,9 @@ class Dialogue:
                 self._said.add(check)
                 state = "" if check.status is Status.ok else f" {check.status.value}"
                 detail = f" ({check.detail})" if check.detail else ""
-                say(f"  {MARKS[check.status]} {check.kind} {check.name}{state}: {check.path}{detail}")
+                say(f"  {MARKS[check.status]} {check.kind} {check.name}{state}: {check.path}{detail}", "    ")
                 if check.fix and check.status is not Status.ok:
-                    say(f"      {check.fix}")
+                    print(f"      {check.fix}")  # noqa: T201 - to be copied: nothing is broken in it
 
     def _refused(self, question: Question, answer: Answer) -> str:
         """Why an answer cannot be taken: by the question itself, else by the schema."""
@@ -189,25 +192,26 @@ class Dialogue:
         known = known or self._known
         return override_lines(interview.final_answers(state, known), known)
 
-    def _show(self, lines: Sequence[str]) -> bool:
-        """Print the summary as a preview does, and the tree; False, with what is wrong, if it cannot be planned."""
+    def _show(self, lines: Sequence[str]) -> Plan | None:
+        """Print the summary as a preview does, and the tree; None, with what is wrong, if it cannot be planned."""
         try:
             sweep = self._survey.composed(lines)
             plan = make_group(sweep.composed, sweep.command, sweep.experiment, may_create=False)
             files = show(plan, overwrite=sweep.composed[0].config.overwrite)
         except RunplanError as error:
-            say(f"\n{error}")
-            return False
+            print(f"\n{error}", file=sys.stderr)  # noqa: T201 - as the command line says it
+            return None
         say()
         for line in tree_lines(files, plan.directory):
             say(line)
-        return True
+        return plan
 
-    def _approval(self, *, can_write: bool) -> Prompt:
-        submit = [Choice(SUBMIT, "write and submit")] if can_write and self._known.can_submit else []
-        write = [Choice(WRITE, "write the files"), *submit] if can_write else []
+    def _approval(self, plan: Plan | None) -> Prompt:
+        can_submit = plan is not None and self._known.can_submit and _will_be_ready(plan)
+        write = [Choice(WRITE, "write the files")] if plan else []
+        write += [Choice(SUBMIT, "write and submit")] if can_submit else []
         choices = (*write, Choice(CHANGE, "change an answer"), Choice(STOP, "stop", "nothing is written"))
-        text = "Is this the plan?" if can_write else "This cannot be planned. What now?"
+        text = "Is this the plan?" if plan else "This cannot be planned. What now?"
         return Prompt(text, Kind.one, (choices[0].value,), choices)
 
     def _change(self, asker: Asker) -> None:
@@ -218,7 +222,8 @@ class Dialogue:
         if key is not None:
             self._state = interview.changed(self._state, key[0])
 
-    def _say_command(self, lines: Sequence[str], *, heading: bool = True) -> None:
+    def _say_command(self, lines: Sequence[str], heading: str = "The same plan again:") -> None:
         command = plan_command(self._survey.composed(lines).command)
-        say("\nThe same plan again:" if heading else "")
-        print(f"  python -m runplan -m {command}")  # noqa: T201 - to be copied: nothing is replaced in it
+        say()
+        say(heading)
+        print(f"  python -m runplan -m {command}")  # noqa: T201 - same

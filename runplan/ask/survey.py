@@ -194,7 +194,7 @@ def _sites(found: dict[str, dict[str, Any]], own: Iterable[str]) -> Iterator[Thi
     for name in dict.fromkeys([*own, *found]):
         keys = found.get(name, {})
         where = keys.get("models_dir")
-        yield Thing(name, f"models in {where}" if isinstance(where, str) and "$" not in where else "")
+        yield Thing(name, f"models in {where}/" if isinstance(where, str) and "$" not in where else "")
 
 
 def _gpus(found: dict[str, dict[str, Any]]) -> Iterator[Thing]:

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from runplan.ask.lines import Answer
+from runplan.ask.plain import screen_width
 from runplan.ask.prompt import BACK_WORD, Prompt, read_answer
 from runplan.ask.questions import Kind
 from runplan.ask.typed import NotUnderstood
@@ -58,10 +59,9 @@ def _fragments(parts: list[tuple[str, str]]) -> Any:
 
 def _beside(text: str, detail: str, style: str, detail_style: str = "detail") -> list[tuple[str, str]]:
     """A text with its detail: on one line where both fit, else on lines of their own, broken at words and indented."""
-    from prompt_toolkit.application import get_app  # noqa: PLC0415 - heavy
     from prompt_toolkit.utils import get_cwidth  # noqa: PLC0415 - heavy
 
-    width = get_app().output.get_size().columns
+    width = screen_width() or 80
     styles = [f"class:{name}" if name else "" for name in (style, detail_style)]
     if get_cwidth(f"{text}  {detail}") <= width or not detail:
         return [(styles[0], text), (styles[1], f"  {detail}" if detail else "")]
@@ -113,8 +113,8 @@ def _line(prompt: Prompt) -> Any:
             except NotUnderstood as error:
                 raise ValidationError(len(document.text), str(error)) from error
 
-    message = [("class:question", f"? {prompt.text} ")]
-    message += [("class:note", f"({prompt.note}) ")] if prompt.note else []
+    message = _beside(f"? {prompt.text}", prompt.note and f"({prompt.note})", "question")
+    message.append(("", "\n  " if any("\n" in text for _, text in message) else " "))
     message += [("class:answer", f"[{prompt.default_text}] ")] if prompt.default_text else []
     session: PromptSession[Any] = PromptSession(
         message=_fragments(message),
