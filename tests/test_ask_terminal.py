@@ -22,6 +22,7 @@ ON_DEFAULTS = (
     "Anything else to set?",
     "Is this the plan?",
 )
+FEW_WORDS = ("--set", "dataset.n_words=400")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;\d+)*m")
 
 
@@ -124,7 +125,7 @@ def test_factors_are_chosen_gone_back_to_and_changed_at_the_end():
 
 
 def test_stopping_leaves_nothing_behind_at_any_stage():
-    stages = [Terminal() for _ in ON_DEFAULTS]  # they start together: starting is most of the time
+    stages = [Terminal(*FEW_WORDS) for _ in ON_DEFAULTS]  # they start together: starting is most of the time
     for last, terminal in enumerate(stages):
         for question in ON_DEFAULTS[:last]:
             terminal.asked(question).types(ENTER)
@@ -154,19 +155,19 @@ def test_what_is_ready_can_be_submitted(tmp_path):
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(f"#!/bin/sh\necho x >> {tmp_path}/calls\necho 17\n")
     sbatch.chmod(0o755)
-    given = ("--set", "model=tiny", "model.create=true", "validation=false")
+    given = (*FEW_WORDS, "model=tiny", "model.create=true", "validation=false")
     terminal = Terminal(*given, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     for question in (ON_DEFAULTS[0], *ON_DEFAULTS[2:-1]):
         terminal.asked(question).types(ENTER)
     terminal.asked(ON_DEFAULTS[-1]).types(DOWN, ENTER)
     assert terminal.ends() == 0
-    assert "Given: model=tiny model.create=true validation=false" in terminal.text
+    assert "Given: model=tiny dataset.n_words=400 model.create=true validation=false" in terminal.text
     assert Path("outputs/tiny_rank8/plan.json").is_file()
     assert len((tmp_path / "calls").read_text().split()) >= 3  # training, its evaluation, the control
 
 
 def test_a_dumb_terminal_is_asked_line_by_line():
-    terminal = Terminal("--set", "controls=false", TERM="dumb", columns=60)
+    terminal = Terminal(*FEW_WORDS, "controls=false", TERM="dumb", columns=60)
     for keys in ("2", "1B", "<", "", "4,64", "", "", "", "", "", ""):
         terminal.sees("] > ").types(f"{keys}\r")
     assert terminal.ends() == 0
