@@ -81,25 +81,28 @@ def started(config_dir: Path | None = None) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
-def plan(overrides: Sequence[str], config_dir: Path | None = None, *, summary: bool = True) -> int:
+def plan(
+    overrides: Sequence[str], config_dir: Path | None = None, show: Sequence[str] = (), *, summary: bool = True
+) -> int:
     """Plan the sweep that override lines name; what comes back is the exit code.
 
     Args:
         overrides: lines as on the command line.
         config_dir: one more folder of config groups.
+        show: files whose texts are printed; nothing is written then.
         summary: whether to print it; False says only where the group went.
 
     Raises:
         RunplanError: what is wrong with the command line, the config files or the plan.
     """
-    sweep = compose(overrides, config_dir)
+    sweep = compose([*overrides, "preview=true"] if show else overrides, config_dir)
     for note in [*sweep.notes, *_unused()]:
         print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
     from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
 
-    if summary:
-        return plan_group(sweep.composed, sweep.command, sweep.experiment)
-    return plan_group(sweep.composed, sweep.command, sweep.experiment, summary=False)
+    return plan_group(
+        sweep.composed, sweep.command, sweep.experiment, show=show, directory=sweep.directory, summary=summary
+    )
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:

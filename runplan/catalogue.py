@@ -94,6 +94,20 @@ def models(conf_dirs: Iterable[Path]) -> dict[str, Architecture]:
     return found
 
 
+def model_folders(conf_dirs: Iterable[Path]) -> dict[str, str]:
+    """Options of `conf/model` by the name of the folder that holds the model.
+
+    Args:
+        conf_dirs: configuration folders, the user's own before the shipped one.
+    """
+    found: dict[str, str] = {}
+    for option, keys in _group(conf_dirs, "model"):
+        for name in (keys.get("folder"), str(keys.get("repo_id") or "").rpartition("/")[2]):
+            if _known(name) and isinstance(name, str) and name:
+                found.setdefault(name, option)
+    return found
+
+
 def gpus(conf_dirs: Iterable[Path]) -> dict[str, Gpu]:
     """GPU types of `conf/resources` by option name and by their `gpu` key.
 

@@ -39,6 +39,32 @@ def option_files(group: str) -> list[str]:
     return sorted({path.stem for folder in _folders() for path in (folder / group).glob("*.yaml")}) if group else []
 
 
+def find_circle() -> list[str]:
+    """Files of one group whose defaults lists lead back to the first, as `site/a, site/b, site/a`; empty for none."""
+    for conf in user_conf_dirs():
+        for path in sorted(conf.path.glob("*/*.yaml")):
+            chain = [f"{path.parent.name}/{path.stem}"]
+            while (following := _next_in_circle(chain)) is not None:
+                chain.append(following)
+                if following == chain[0]:
+                    return chain
+                if following in chain[:-1]:
+                    break
+    return []
+
+
+def _next_in_circle(chain: list[str]) -> str | None:
+    """The first file of the same group that a file's defaults list names."""
+    group, path = chain[-1].rpartition("/")[0], find(chain[-1])
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        return None
+    defaults = values.get("defaults") if isinstance(values, dict) else None
+    names = [name for name in defaults if isinstance(name, str)] if isinstance(defaults, list) else []
+    return next((f"{group}/{name}" for name in names if name != "_self_"), None)
+
+
 def undecodable() -> list[Path]:
     """The user's config files that are not UTF-8 text."""
     return [path for conf in user_conf_dirs() for path in sorted(conf.path.rglob("*.yaml")) if not _is_text(path)]

@@ -29,7 +29,14 @@ def _ask(argv: Sequence[str]) -> int:
     return command(list(argv))
 
 
+def _init(argv: Sequence[str]) -> int:
+    from runplan.discover.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
     "ask": (
         _ask,
         "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
@@ -87,9 +94,25 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - the user's screen is the place
 
 
-def _dispatch(words: list[str]) -> int:
-    if words and words[0] in VERBS:
+def _completion(words: list[str]) -> int:
+    from runplan.completion.command import completion_text  # noqa: PLC0415 - only when asked for
+
+    print(completion_text(words, VERBS), end="")  # noqa: T201 - for a shell
+    return 0
+
+
+def _verb(words: list[str]) -> int:
+    try:
         return VERBS[words[0]][0](words[1:])
+    except SystemExit as done:  # argparse, after --help
+        return done.code if isinstance(done.code, int) else 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if "-sc" in words or "--shell-completion" in words:
+        return _completion(words)
+    if words and words[0] in VERBS:
+        return _verb(words)
     if words[:1] == ["help"] and len(words) > 1:
         from runplan.explain import explain  # noqa: PLC0415 - composes
 
@@ -101,9 +124,9 @@ def _dispatch(words: list[str]) -> int:
         )
         raise ConfigError([Problem(f"{words[0]!r} is no verb and no override", words[0], fix)])
     if "--help" in words or "-h" in words or words == ["help"]:
-        from runplan.help_text import help_text  # noqa: PLC0415 - reads folders
+        from runplan.help_text import help_text, named_folders  # noqa: PLC0415 - reads folders
 
-        print(help_text(VERBS))  # noqa: T201
+        print(help_text(VERBS, named_folders(words)))  # noqa: T201
         return 0
     if "--version" in words:
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - rarely asked
@@ -146,14 +169,18 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
+    from runplan.show import OPTION, split_show  # noqa: PLC0415 - same
 
+    words, show = split_show(words)
     found = _arguments(words)
-    shows = found.cfg or found.info or found.hydra_help or found.shell_completion
+    shows = found.cfg or found.info or found.hydra_help
+    if shows and show:
+        raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
     if shows or found.config_path or found.config_name or found.experimental_rerun:
         return app.hydra_command(_shown(found))
     # -r and -m are both a group here; one run is a group of one.
     overrides = [line for line in found.overrides if not line.startswith("hydra.mode=")]
-    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None)
+    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None, show)
 
 
 def _shown(found: argparse.Namespace) -> list[str]:
@@ -167,6 +194,6 @@ def _shown(found: argparse.Namespace) -> list[str]:
         "--config-name": found.config_name,
         "--experimental-rerun": found.experimental_rerun,
     }
-    flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help, "--shell-completion": found.shell_completion}
+    flags = {"--resolve": found.resolve, "--hydra-help": found.hydra_help}
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     return [*words, *(flag for flag, given in flags.items() if given), *found.overrides]

@@ -10,13 +10,13 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.check_files import OPEN, file_problems, option_files, undecodable
+from runplan.check_files import OPEN, file_problems, find_circle, option_files, undecodable
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.suggest import QUOTING, did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError, OSError)
 """What Hydra raises for a user's mistake, some of it by assert."""
@@ -39,8 +39,19 @@ def translated() -> Iterator[None]:
         yield
     except (RunplanError, BrokenPipeError):
         raise
+    except RecursionError:
+        circle = find_circle()
+        if not circle:
+            raise
+        raise ConfigError([_circle_problem(circle)]) from None
     except TRANSLATED as error:
         raise ConfigError(problems_of(error)) from error
+
+
+def _circle_problem(circle: Sequence[str]) -> Problem:
+    what = f"config files name each other in a circle: {' → '.join(circle)}"
+    base = "; a site begins with _site" if circle[0].startswith("site/") else ""
+    return Problem(what, f"{circle[-2]}.yaml", f"take {circle[-1].rpartition('/')[2]} out of its defaults{base}")
 
 
 def _chain(error: BaseException) -> list[BaseException]:

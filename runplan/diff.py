@@ -60,12 +60,19 @@ class GroupDiff:
         """Whether there is anything to tell."""
         return bool(self.added or self.changed or self.orphaned)
 
-    def lines(self) -> list[str]:
-        """The changes as lines for people; none when nothing changed."""
+    def lines(self, *, full: bool = False) -> list[str]:
+        """The changes as lines for people; none when nothing changed.
+
+        Args:
+            full: every change, each on a line of its own; else the first few in one line a run.
+        """
         if not self:
             return []
         lines = [f"+ {name}" for name in self.added]
         for name, changes in self.changed.items():
+            if full and len(changes) > 1:
+                lines += [f"~ {name}", *(f"    {change}" for change in changes)]
+                continue
             shown = [str(change) for change in changes[:CHANGES_SHOWN]]
             more = [f"and {len(changes) - CHANGES_SHOWN} more"] if len(changes) > CHANGES_SHOWN else []
             lines.append(f"~ {name}: {', '.join(shown + more)}")

@@ -18,7 +18,7 @@ from runplan.facts import Status
 from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jinja2 import Environment
 
@@ -49,27 +49,44 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
-def plan_group(composed: Sequence[Composed], command: str, experiment: str | None, *, summary: bool = True) -> int:
+def plan_group(
+    composed: Sequence[Composed],
+    command: str,
+    experiment: str | None,
+    *,
+    show: Sequence[str] = (),
+    directory: str | None = None,
+    summary: bool = True,
+) -> int:
     """Plan, show and write a group; returns the exit code.
 
     Args:
         composed: the runs, in sweep order.
         command: the override line as the user typed it.
         experiment: name of the chosen experiment, the default name of the group.
+        directory: the group's directory, where `hydra.sweep.dir` names it; else below `site.output_root`.
+        show: files of the group whose texts are printed instead of the summary; only for a preview.
         summary: whether a group that is written is shown, too; False says only where it went.
 
     Raises:
         RunplanError: anything the user has to solve.
     """
     config = composed[0].config
-    plan = make_group(composed, command, experiment, may_create=not config.preview)
+    plan = make_group(composed, command, experiment, directory, may_create=not config.preview)
     if config.preview:
-        show(plan, overwrite=config.overwrite)
+        preview(plan, config, show)
         return 0
     return _write(plan, config, summary=summary)
 
 
-def make_group(composed: Sequence[Composed], command: str, experiment: str | None, *, may_create: bool) -> Plan:
+def make_group(
+    composed: Sequence[Composed],
+    command: str,
+    experiment: str | None,
+    directory: str | None = None,
+    *,
+    may_create: bool,
+) -> Plan:
     """The plan of a group, warnings said; arguments as `plan_group` has them.
 
     Raises:
@@ -80,7 +97,7 @@ def make_group(composed: Sequence[Composed], command: str, experiment: str | Non
     for item in composed:
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
-    place = _place(config, command, experiment)
+    place = _place(config, command, experiment, directory)
     world, warnings = read_world(composed, Path.cwd(), may_create=may_create)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
@@ -143,9 +160,15 @@ def _value(config: Config, key: str) -> Any:
     return value
 
 
-def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
+def _place(config: Config, command: str, experiment: str | None, directory: str | None = None) -> GroupPlace:
     name = config.group.name
-    if name is None:
+    if directory is not None:
+        whole = locate.absolute(directory, Path.cwd())
+        if name not in {None, whole.name}:
+            what = f"group.name is {name}, but the directory that hydra.sweep.dir names is {whole.name}"
+            raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
+        name = whole.name
+    elif name is None:
         name = experiment or datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
@@ -153,8 +176,9 @@ def _place(config: Config, command: str, experiment: str | None) -> GroupPlace:
     if len(os.fsencode(name)) > LONGEST_NAME:
         what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
         raise ConfigError([Problem(what, "group.name", "use a shorter name")])
-    root = locate.absolute(config.site.output_root, Path.cwd())
-    return GroupPlace(name, root / name, command)
+    if directory is None:
+        whole = locate.absolute(config.site.output_root, Path.cwd()) / name
+    return GroupPlace(name, whole, command)
 
 
 def _templates() -> Environment:
@@ -164,20 +188,25 @@ def _templates() -> Environment:
     return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
 
-def show(plan: Plan, *, overwrite: bool) -> Mapping[str, str]:
-    """Print everything but the deed, with what writing would change; returns each file's text by its path.
+def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
+    """Print everything but the deed, and what writing would change or refuse; or the texts of some files alone.
 
     Raises:
         StoreError: writing would be refused.
     """
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
+    from runplan.show import chosen, shown  # noqa: PLC0415 - rarely asked
     from runplan.store import compare_group  # noqa: PLC0415
 
     templates = _templates()
-    files = render(plan, templates)
-    print_summary(plan, compare_group(plan, files, overwrite=overwrite, templates=templates))
-    return files
+    result = compare_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    if not show:
+        print_summary(plan, result)
+        return
+    text = shown(result.texts, chosen([*result.texts], show, plan.directory))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # what would be written, whatever the screen
 
 
 def _write(plan: Plan, config: Config, *, summary: bool) -> int:

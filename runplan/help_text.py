@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.paths import CONF_DIR, user_conf_dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 _HEAD = """\
 runplan plans, sizes, checks and writes a group of fine-tuning runs.
@@ -22,22 +22,25 @@ _EXAMPLES = """\
 Examples
   runplan model=1B,3B lora.rank=4,64                 four fine-tuned runs and two controls
   runplan model=1B optimizer.lr=1e-5,3e-4 seed=1,2   two learning rates, twice each
-  runplan model=3B lora.rank=8 preview=true          print the summary, write nothing
+  runplan model=3B lora.rank=8 preview=true          print summary, files, changes; write nothing
+  runplan model=3B --show 3B_rank8/finetune.slurm    print what a file would hold; '*.slurm', RUN and README.md do
   runplan +experiment=NAME submit=sbatch             a kept sweep, submitted when written
 
 Options
   --cfg job [--resolve]    print the config instead of planning
   --config-dir DIR         one more folder of config groups
   --info searchpath        where configs come from
-  --hydra-help             Hydra's own options; completion: eval "$(runplan -sc install=bash)"
+  --hydra-help             Hydra's own options
+  -sc install=SHELL        completion: eval "$(runplan -sc install=bash)", zsh alike; fish: … | source
+  hydra.sweep.dir=DIR      the group's directory, instead of site.output_root/group.name
   --version
 """
 
 
-def groups() -> dict[str, list[str]]:
-    """Config group → its options, from our conf folder and the user's."""
+def groups(more: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Config group → its options, from our conf folder, the user's, and more folders where they exist."""
     found: dict[str, set[str]] = {}
-    for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs())):
+    for folder in (CONF_DIR, *(conf.path for conf in user_conf_dirs()), *filter(Path.is_dir, more)):
         for group in _subfolders(folder):
             files = (file for file in group.rglob("*.yaml") if not file.name.startswith("_"))
             options = (file.relative_to(group).as_posix().removesuffix(".yaml") for file in files)
@@ -45,15 +48,28 @@ def groups() -> dict[str, list[str]]:
     return {name: sorted(options) for name, options in sorted(found.items()) if options}
 
 
+def named_folders(words: Sequence[str]) -> list[Path]:
+    """Folders that `--config-dir` names on a command line."""
+    names = {"--config-dir", "-cd"}
+    behind = [words[i + 1] for i, word in enumerate(words[:-1]) if word in names]
+    joined = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    return [Path(folder) for folder in (*behind, *joined)]
+
+
 def _subfolders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def help_text(verbs: Mapping[str, tuple[object, str]]) -> str:
-    """The whole help."""
+def help_text(verbs: Mapping[str, tuple[object, str]], more: Sequence[Path] = ()) -> str:
+    """The whole help.
+
+    Args:
+        verbs: word → (anything, line of the help).
+        more: folders of config groups beside ours and the user's.
+    """
     lines = [_HEAD.rstrip(), *(f"  runplan {verb:<30}{text}" for verb, (_, text) in verbs.items()), "", _EXAMPLES]
     lines.append("Config groups (GROUP=OPTION)")
-    for name, options in groups().items():
+    for name, options in groups(more).items():
         text = textwrap.fill(", ".join(options), 100, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
         lines.append(text)
     lines.append(

@@ -11,6 +11,7 @@ from runplan.design import TIMES
 from runplan.document import plan_document
 from runplan.overview import Block, Commands, Fact, Item, Table, sections
 from runplan.summary import TITLE, visible
+from runplan.tree import tree_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,8 +184,10 @@ def _parts(cell: str) -> list[str]:
 
 def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> None:
     if result is not None:
-        _print_diff(console, result.diff)
+        _print_diff(console, result.diff, full=result.preview)
     if result is None or result.preview:
+        if result is not None:
+            _print_files(console, plan.directory, result)
         text = f"Preview: nothing was written. Without preview=true it goes to {visible(plan.directory)}"
         console.print(f"\n{text}", soft_wrap=True)
         return
@@ -192,8 +195,15 @@ def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> 
     console.print(f"\n{state} {visible(plan.directory)}", soft_wrap=True)
 
 
-def _print_diff(console: Console, diff: GroupDiff) -> None:
-    lines = diff.lines()
+def _print_files(console: Console, root: str, result: WriteResult) -> None:
+    if result.texts:
+        _heading(console, "Files")
+    for line in tree_lines(root, result.texts, result.diff) if result.texts else ():
+        console.print(f"  {line}", soft_wrap=True)
+
+
+def _print_diff(console: Console, diff: GroupDiff, *, full: bool) -> None:
+    lines = diff.lines(full=full)
     if lines:
         _heading(console, "Changes to this group")
     for line in lines:

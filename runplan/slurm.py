@@ -54,7 +54,7 @@ def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
     if shutil.which("sbatch") is None:
         return None
     user = f"user={getpass.getuser()}"
-    answers = _ask(
+    answers = ask(
         {
             "sinfo": ["sinfo", "-a", "-h", "-e", "-o", SINFO_FORMAT],
             "scontrol show partition": ["scontrol", "-a", "-o", "show", "partition"],
@@ -88,7 +88,7 @@ def read_queue(timeout_s: float = 30.0) -> dict[str, SlurmJob] | None:
     Jobs that are over stay known for some minutes (`MinJobAge`).
     """
     command = ["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", SQUEUE_FORMAT]
-    answer = _ask({"squeue": command}, timeout_s)["squeue"]
+    answer = ask({"squeue": command}, timeout_s)["squeue"]
     return None if answer.failure else parse_queue(answer.text)
 
 
@@ -101,7 +101,7 @@ def read_accounting(since: datetime, timeout_s: float = 30.0) -> dict[str, Slurm
     """
     start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
     command = ["sacct", "-n", "-P", "-u", getpass.getuser(), "-S", start, "-o", SACCT_FORMAT]
-    answer = _ask({"sacct": command}, timeout_s)["sacct"]
+    answer = ask({"sacct": command}, timeout_s)["sacct"]
     return None if answer.failure else parse_accounting(answer.text)
 
 
@@ -122,14 +122,14 @@ def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, 
     if value_problems(request):
         return None, "not asked: the request cannot be written"
     command = ["sbatch", "--test-only", *sbatch_options(request, output="/dev/null")]
-    answer = _ask({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
+    answer = ask({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
     if not answer.failure:
         return True, answer.text
     unknown = not answer.text or any(phrase in answer.failure.lower() for phrase in _NOT_ASKED)
     return (None if unknown else False), answer.failure
 
 
-def _ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
+def ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
     """The answers to commands that run side by side, with one deadline for all."""
     deadline = time.monotonic() + timeout_s
     started = {name: _start(command) for name, command in commands.items()}

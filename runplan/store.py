@@ -48,6 +48,8 @@ class WriteResult:
     """Paths relative to the group of what was written: runs and single files."""
     preview: bool = False
     """Whether this only says what writing would do."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Path → text of every planned file as writing would leave it; for a preview only."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class _Changes:
     """Single files: those of the group, and those of runs that ran and are overwritten."""
     stale: tuple[str, ...] = ()
     """Our files in such runs that the new plan does not have."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Every planned file as it would be then: runs that are kept have their old texts."""
 
 
 def write_group(
@@ -109,7 +113,7 @@ def compare_group(
     """
     with spoken(Path(plan.directory)):
         changes = _find_changes(plan, files, overwrite, templates)
-    return WriteResult(changes.document, changes.diff, preview=True)
+    return WriteResult(changes.document, changes.diff, preview=True, texts=changes.texts)
 
 
 def read_document(directory: Path) -> dict[str, Any] | None:
@@ -135,7 +139,7 @@ def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templat
     directory = Path(plan.directory)
     runs, group_files = _by_run(files)
     if not directory.exists():
-        return _Changes(json.loads(files[DOCUMENT]), GroupDiff(), runs, files=group_files)
+        return _Changes(json.loads(files[DOCUMENT]), GroupDiff(), runs, files=group_files, texts=files)
     old = read_document(directory)
     present = {name: read_run(directory, name, run) for name, run in runs.items()}
     known = [run["name"] for run in old["runs"]] if old else []
@@ -148,14 +152,17 @@ def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templat
     insisted = [name for name in touched if name in ran or present[name].is_link]
     single = {f"{name}/{path}": runs[name][path] for name in insisted for path in touched[name] if path in runs[name]}
     stale = tuple(f"{name}/{path}" for name in insisted for path in touched[name] if path not in runs[name])
+    before = {path: _text_of(directory / path) for path in group_files}
+    wanted = {path: _with_results(path, before[path], text) for path, text in group_files.items()}
     return _Changes(
         document,
         compare(old, document, touched, kept) if old else GroupDiff(),
         {name: run for name, run in runs.items() if name not in kept and not present[name].there},
         {name: runs[name] for name in touched if name not in insisted},
         present,
-        single | _changed_group_files(directory, group_files),
+        single | {path: text for path, text in wanted.items() if before[path] != text},
         stale,
+        wanted | _texts_of_runs(runs, present, kept),
     )
 
 
@@ -200,17 +207,22 @@ def _merged(
     return document, files | shown | {DOCUMENT: document_text(document)}
 
 
-def _changed_group_files(directory: Path, files: Mapping[str, str]) -> dict[str, str]:
-    changed = {}
-    for path, text in files.items():
-        try:
-            before = (directory / path).read_bytes().decode("utf-8", "surrogateescape")
-        except FileNotFoundError:
-            before = None
-        wanted = carry_results(before, text) if path in {README, PAGE} and before is not None else text
-        if before != wanted:
-            changed[path] = wanted
-    return changed
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+
+
+def _with_results(path: str, before: str | None, text: str) -> str:
+    return carry_results(before, text) if path in {README, PAGE} and before is not None else text
+
+
+def _texts_of_runs(
+    runs: Mapping[str, Mapping[str, str]], present: Mapping[str, PresentRun], kept: set[str]
+) -> dict[str, str]:
+    texts = {name: present[name].texts if name in kept else files for name, files in runs.items()}
+    return {f"{name}/{path}": text for name, files in texts.items() for path, text in files.items()}
 
 
 def _refuse_changed_keys(

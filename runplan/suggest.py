@@ -17,13 +17,13 @@ def quoted(line: str) -> str:
     """How to write an override line whose value Hydra's grammar cannot read: as text, or as a list of texts."""
     key, _, value = line.partition("=")
     if value.startswith("[") and value.endswith("]"):
-        written = f"[{','.join(_as_text(part.strip()) for part in value[1:-1].split(','))}]"
+        written = f"[{','.join(as_text(part.strip()) for part in value[1:-1].split(','))}]"
     else:
-        written = _as_text(value)
+        written = as_text(value)
     return f"quote text for the shell and for Hydra: {shlex.quote(f'{key}={written}')}"
 
 
-def _as_text(text: str) -> str:
+def as_text(text: str) -> str:
     """In double quotes, as Hydra's grammar reads them: a backslash counts only before a quote and at the end."""
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)

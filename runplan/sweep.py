@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runplan import complaints
 from runplan.bench import Workshop, at
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
+OUTPUT_ROOT = "${site.output_root}"
+"""What `conf/runplan.yaml` has for Hydra's directories: not set by the user."""
+_DIRECTORIES = ("hydra.sweep.dir=", "hydra.run.dir=")
+_NOT_AGAIN = ("hydra.mode=", "hydra.sweep.subdir=")
 _ABOUT_THIS_CALL = ("preview", "overwrite", "submit")
 """Keys that do not change the plan, and stay out of the line that makes it again."""
 
@@ -38,6 +44,8 @@ class Sweep:
     """The overrides that make this plan again."""
     notes: list[str] = field(default_factory=list)
     """What the user should know, but need not change."""
+    directory: str | None = None
+    """The group's directory, where Hydra's own `hydra.sweep.dir` or `hydra.run.dir` was set."""
 
     @property
     def experiment(self) -> str | None:
@@ -65,13 +73,34 @@ def compose_sweep(
     composer = Composer(loader, str(config.hydra.job.config_name), searched)
     overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     _make_hydra_known(config)
-    found = Sweep([], command_line(loader, config, arguments))
+    notes, directory = _where(config)
+    found = Sweep([], command_line(loader, config, arguments), notes, directory)
     for branch in _branches(composer, overrides, loader):
         given = _given(composer, config, branch, frozenset(arguments))
         part = _compose_branch(Workshop(composer, branch, given))
         found.composed += part.composed
         found.notes += part.notes
     return found
+
+
+def _where(config: DictConfig) -> tuple[list[str], str | None]:
+    """Notes on Hydra's directories, and the one that was set: a sweep's directory is its group's.
+
+    One run is a sweep of one, so that `hydra.run.dir` counts where `hydra.sweep.dir` was not set.
+    """
+    hydra, notes = config.hydra, []
+    raw: Any = OmegaConf.to_container(hydra, resolve=False)
+    if raw["sweep"]["subdir"]:
+        notes.append("hydra.sweep.subdir is not used: runs are named by what varies (naming=short or full)")
+    for key in ("sweep", "run"):
+        node = hydra[key]
+        if raw[key]["dir"] != OUTPUT_ROOT:
+            try:
+                return notes, str(node.dir)
+            except OmegaConfBaseException as error:
+                what = f"hydra.{key}.dir cannot be worked out: {str(error).splitlines()[0]}"
+                raise ConfigError([Problem(what, f"hydra.{key}.dir", "name a folder")]) from error
+    return notes, None
 
 
 def _make_hydra_known(config: DictConfig) -> None:
@@ -137,7 +166,13 @@ def _compose_branch(workshop: Workshop) -> Sweep:
 def command_line(loader: ConfigLoaderImpl, config: DictConfig, arguments: Sequence[str]) -> str:
     """The overrides that make this plan again, quoted for a shell, with the config folder they need."""
     kept = [line for line in arguments if line.partition("=")[0].lstrip("+") not in _ABOUT_THIS_CALL]
-    hydra = [line for line in config.hydra.overrides.hydra if not line.startswith("hydra.mode=")]
+    given = config.hydra.overrides.hydra
+    raw: Any = OmegaConf.to_container(given, resolve=False)
+    hydra = [
+        given[i] if line.startswith(_DIRECTORIES) else line  # as it is now: `${now:…}` would lead elsewhere later
+        for i, line in enumerate(raw)
+        if not line.startswith(_NOT_AGAIN)
+    ]
     folders = [part.path for part in loader.get_search_path().get_path() if part.provider == "command-line"]
     options = [f"--config-dir={str(folder).removeprefix('file://')}" for folder in folders]
     return shlex.join([*options, *kept, *hydra])

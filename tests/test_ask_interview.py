@@ -14,7 +14,6 @@ from runplan.ask.lines import override_lines
 from runplan.ask.places import ELSEWHERE
 from runplan.ask.questions import Kind, State
 from runplan.ask.settings import SETTINGS, Form
-from runplan.ask.tree import tree_lines
 from runplan.ask.typed import NotUnderstood
 
 PARSER = OverridesParser.create()
@@ -203,15 +202,6 @@ def test_settled_lists_what_can_be_changed():
 
 def test_every_question_is_one_of_a_kind():
     assert len({question.key for question in QUESTIONS}) == len(QUESTIONS)
-
-
-def test_tree_counts_what_it_leaves_out():
-    paths = ["README.md", "a/x", "a/e/y", "b/x", "c/x"]
-    assert tree_lines(paths, "g", most=2) == [
-        "g/", "├── README.md", "├── a/", "│   ├── x", "│   └── e/", "│       └── y", "├── b/", "│   └── x",
-        "└── … 1 more run",
-    ]  # fmt: skip
-    assert tree_lines(paths, "g", most=3)[-2:] == ["└── c/", "    └── x"]
 
 
 NUMBERS = st.lists(st.integers(1, 99).map(str), min_size=1, max_size=3, unique=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -42,7 +42,8 @@ class Planner:
         self.experiment: str | None = None
         self.error: BaseException | None = None
 
-    def plan_group(self, composed: Sequence[Composed], command: str, experiment: str | None) -> int:
+    def plan_group(self, composed: Sequence[Composed], command: str, experiment: str | None, **more: Any) -> int:
+        self.more = more
         self.composed, self.command, self.experiment = list(composed), command, experiment
         if self.error:
             raise self.error
@@ -170,6 +171,16 @@ def test_mistakes_of_a_users_file(
         assert part in answer
 
 
+def test_files_that_name_each_other_in_a_circle(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    write("conf/site/local.yaml", "defaults: [lab]\n")
+    write("conf/site/lab.yaml", "defaults: [local, _self_]\nname: lab\n")
+    for words in ([], ["site=lab"], ["site=local,lab"], ["--cfg", "job"]):
+        code, text = said(capsys, *words)
+        assert code == 2
+        assert "site/lab → site/local → site/lab" in text
+        assert "begins with _site" in text
+
+
 def test_unquoted_time_in_yaml(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
     write("conf/resources/mine.yaml", "defaults: [a100-80]\ntime: 12:30:00\n")
     code, text = said(capsys, "resources=mine")
@@ -184,7 +195,7 @@ def test_the_users_conf_adds_and_overrides(planner: Planner, tmp_path: Path, mon
     write(f"{here}/conf/model/mine.yaml", "defaults: [1B]\nname: mine\n")
     write(
         f"{here}/conf/site/local.yaml",
-        (paths.CONF_DIR / "site/local.yaml").read_text().replace("models_dir: models", "models_dir: mm"),
+        "defaults: [_site, _self_]\nname: local\nmodels_dir: mm\n",
     )
     monkeypatch.chdir(here)
     assert cli.main(["model=mine,1B"]) == 0
@@ -270,6 +281,34 @@ def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         assert "mymodel" in text
         assert "della" in text
         assert "_request" not in text
+
+
+def test_help_knows_a_folder_that_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write(f"{tmp_path}/a b/model/theirs.yaml", "")
+    for words in (["--config-dir", f"{tmp_path}/a b", "--help"], [f"--config-dir={tmp_path}/a b", "-h"]):
+        assert "theirs" in said(capsys, *words)[1]
+    assert said(capsys, "--help", "--config-dir", "/nowhere")[0] == 0
+
+
+@pytest.mark.parametrize("shown", ["job", "hydra", "all"])
+def test_every_config_is_shown(planner: Planner, capsys: pytest.CaptureFixture[str], shown: str) -> None:
+    code, text = said(capsys, "--cfg", shown, "model=3B", "hydra.sweep.dir=/x/y")
+    assert code == 0
+    assert ("hydra" in OmegaConf.create(text)) == (shown != "job")
+    assert ("dir: /x/y" in text) == (shown != "job")
+
+
+@pytest.mark.parametrize("about", ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])
+def test_every_information_of_hydras(capsys: pytest.CaptureFixture[str], about: str) -> None:
+    assert said(capsys, "--info", about, "+experiment=ranks")[0] == 0
+
+
+def test_an_experiment_of_the_users_and_options_of_a_named_folder(planner: Planner, tmp_path: Path) -> None:
+    write("conf/experiment/mine.yaml", "# @package _global_\nepochs: 3\nhydra:\n  sweep:\n    dir: here/mine\n")
+    assert cli.main(["+experiment=mine", "seed=1,2"]) == 0
+    assert [run.config.epochs for run in planner.composed] == [3, 3]
+    assert planner.experiment == "mine"
+    assert planner.more["directory"] == "here/mine"
 
 
 def test_show_config(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:

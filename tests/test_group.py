@@ -95,6 +95,21 @@ def test_the_default_name_is_in_the_command_that_plans_again(here):
     assert document(group.name)["command"].endswith(f"group.name={group.name}")
 
 
+@pytest.mark.parametrize("key", ["hydra.sweep.dir", "hydra.run.dir"])
+def test_hydras_directory_is_the_groups(here, key):
+    assert run("-m", *TINY[:-1], "lora.rank=4,8", f"{key}='a b/${{site.name}}'") == 0
+    plan = json.loads((here / "a b/local/plan.json").read_text())
+    assert (plan["group"], plan["command"].partition(key)[2]) == ("local", "='\"'\"'a b/local'\"'\"''")
+    assert (here / "a b/local/tiny_rank4/finetune.slurm").is_file()
+    assert not (here / "outputs").exists()
+
+
+def test_two_names_for_a_group_are_one_too_many(here, capsys):
+    assert run(*TINY, "hydra.sweep.dir=x/y") == 2
+    assert "hydra.sweep.dir=x/y/words" in capsys.readouterr().err
+    assert run(*TINY, "hydra.sweep.dir=x/words") == 0
+
+
 def test_an_unwritable_output_is_one_clear_error(here, capsys):
     Path("outputs").write_text("a file")
     assert run(*TINY) == 1

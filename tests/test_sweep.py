@@ -367,6 +367,23 @@ def test_hydras_own_directories_may_be_named(hydra_app: Hydra, tmp_path: Path) -
     found = ours(hydra_app, f"hydra.sweep.dir={tmp_path}/x", f"hydra.run.dir={tmp_path}/y", "seed=1,2")
     assert len(found.composed) == 2
     assert not list(tmp_path.iterdir())
+    assert found.directory == f"{tmp_path}/x"
+    assert ours(hydra_app, f"hydra.run.dir={tmp_path}/y", "seed=1,2").directory == f"{tmp_path}/y"
+    assert ours(hydra_app, "seed=1,2").directory is None
+    assert ours(hydra_app, "site.output_root=elsewhere").directory is None
+
+
+def test_a_directory_that_is_worked_out_is_in_the_command_as_it_was(hydra_app: Hydra) -> None:
+    found = ours(hydra_app, "hydra.sweep.dir='runs/${site.name} ${epochs}'", "epochs=3")
+    assert found.directory == "runs/local 3"
+    assert "runs/local 3" in found.command
+    with pytest.raises(ConfigError, match="nope") as caught:
+        ours(hydra_app, "hydra.run.dir=${nope}")
+    assert caught.value.problems[0].where == "hydra.run.dir"
+
+
+def test_hydras_subfolders_are_not_used_and_said_to_be_so(hydra_app: Hydra) -> None:
+    assert any("subdir" in note for note in ours(hydra_app, "hydra.sweep.subdir=${hydra:job.num}").notes)
 
 
 def test_hydra_values_resolve(hydra_app: Hydra) -> None:

@@ -20,12 +20,11 @@ from runplan.ask.prompt import Prompt, prompt_of
 from runplan.ask.questions import Choice, Kind, Question, State
 from runplan.ask.settings import OTHER
 from runplan.ask.survey import Survey
-from runplan.ask.tree import tree_lines
 from runplan.ask.typed import NotUnderstood
 from runplan.deeds import plan_command
 from runplan.errors import ConfigError, RunplanError
 from runplan.facts import Status
-from runplan.group import make_group, show
+from runplan.group import make_group, preview
 
 if TYPE_CHECKING:
     from runplan.plan import Check, Plan
@@ -193,17 +192,14 @@ class Dialogue:
         return override_lines(interview.final_answers(state, known), known)
 
     def _show(self, lines: Sequence[str]) -> Plan | None:
-        """Print the summary as a preview does, and the tree; None, with what is wrong, if it cannot be planned."""
+        """Print what a preview prints; None, with what is wrong, if it cannot be planned."""
         try:
             sweep = self._survey.composed(lines)
-            plan = make_group(sweep.composed, sweep.command, sweep.experiment, may_create=False)
-            files = show(plan, overwrite=sweep.composed[0].config.overwrite)
+            plan = make_group(sweep.composed, sweep.command, sweep.experiment, sweep.directory, may_create=False)
+            preview(plan, sweep.composed[0].config)
         except RunplanError as error:
             print(f"\n{error}", file=sys.stderr)  # noqa: T201 - as the command line says it
             return None
-        say()
-        for line in tree_lines(files, plan.directory):
-            say(line)
         return plan
 
     def _approval(self, plan: Plan | None) -> Prompt:

@@ -1,0 +1,1 @@
+"""What a shell offers when its user presses Tab behind `runplan`."""
