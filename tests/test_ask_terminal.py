@@ -29,12 +29,12 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;\d+)*m")
 class Terminal:
     """`runplan ask` on a pty, with what it has shown so far."""
 
-    def __init__(self, *words, columns=100, **env):
+    def __init__(self, *words, verb="ask", columns=100, **env):
         base = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
         # Nobody answers prompt_toolkit's question for the cursor's position here.
         env = {**base, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "runplan/_hydra"), env.get("PYTHONPATH", "")])
-        arguments = ["-m", "runplan", "ask", *words]
+        arguments = ["-m", "runplan", verb, *words]
         self.child = pexpect.spawn(
             sys.executable, arguments, env=env, dimensions=(40, columns), encoding="utf-8", timeout=30
         )
@@ -98,6 +98,24 @@ def test_defaults_write_a_plan_in_nine_answers_and_the_command_writes_the_same()
     shutil.rmtree("tasks")
     subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True, capture_output=True)
     assert snapshot() == first
+
+
+def test_an_empty_folder_holds_a_plan_after_twelve_answers():
+    answers = 0
+    looking = Terminal(verb="init")
+    while looking.child.expect_exact(["[Y/n] ", pexpect.EOF]) == 0:
+        looking.types(ENTER)
+        answers += 1
+    assert looking.ends() == 0
+    (site,) = [path.stem for path in Path("conf/site").iterdir() if path.stem != "local"]
+    terminal = Terminal()
+    while terminal.child.expect([r"\? [^\r\n]+\?(?s:.*?)Esc back", r"\? GPUs[^\r\n]+\] ", pexpect.EOF]) != 2:
+        terminal.types(ENTER)
+        answers += 1
+    assert terminal.ends() == 0
+    assert answers <= 12, terminal.text
+    assert Path("outputs/1B_rank8/plan.json").is_file()
+    assert site
 
 
 def test_factors_are_chosen_gone_back_to_and_changed_at_the_end():
