@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from ask_known import KNOWN, MISSING_DATA, MISSING_MODEL
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runplan.ask import interview
@@ -220,6 +220,7 @@ def typed(question):
     return st.lists(TEXTS, min_size=1, max_size=1)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_answers_make_lines_that_hydra_reads(data):
     """Whatever is answered, gone back to and changed: it ends, and every line is one override of a known key."""

@@ -104,9 +104,8 @@ class Dialogue:
 
     def _say_given(self) -> None:
         """What will not be asked: the site that holds, and given answers."""
-        site = next((each for each in self._known.sites if each.name == self._known.chosen.get("site")), None)
-        if site is not None and not self._known.own_sites:
-            say(f"Site: {site.name}" + (f" ({site.detail})" if site.detail else ""))
+        if not self._known.own_sites:
+            say(f"Site: {self._known.place}", "  ")
         if self._state.given:
             say(f"Given: {shlex.join(override_lines(self._state.answers, self._known))}")
 

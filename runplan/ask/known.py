@@ -30,6 +30,8 @@ class Known:
     """Config group → option that holds when nothing is said."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Key → value that holds when nothing is said, as text; without an entry runplan works it out."""
+    place: str = ""
+    """The site that holds, in words."""
     sites: tuple[Thing, ...] = ()
     own_sites: tuple[str, ...] = ()
     """Sites of the user's own conf folders."""

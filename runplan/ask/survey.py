@@ -73,6 +73,7 @@ class Survey:
         return Known(
             chosen=chosen,
             values=dict(_values(config)),
+            place=f"{config.site.name}; models in {config.site.models_dir}, groups in {config.site.output_root}",
             sites=tuple(_sites(options(self.folders, "site"), own_sites)),
             own_sites=() if chosen.get("site") in own_sites else tuple(own_sites),
             models=tuple(self._models(config)),

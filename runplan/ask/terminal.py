@@ -114,8 +114,10 @@ def _line(prompt: Prompt) -> Any:
                 raise ValidationError(len(document.text), str(error)) from error
 
     message = _beside(f"? {prompt.text}", prompt.note and f"({prompt.note})", "question")
-    message.append(("", "\n  " if any("\n" in text for _, text in message) else " "))
-    message += [("class:answer", f"[{prompt.default_text}] ")] if prompt.default_text else []
+    takes = f"Enter takes {prompt.default_text}, " if prompt.default_text else ""
+    tab = "Tab completes, " if prompt.words or prompt.completes_paths else ""
+    message += [("", "\n"), *_beside("", f"{takes}{tab}Esc back", ""), ("", "\n")]
+    message.append(("class:answer", f"[{prompt.default_text}] " if prompt.default_text else "> "))
     session: PromptSession[Any] = PromptSession(
         message=_fragments(message),
         style=_style(),
