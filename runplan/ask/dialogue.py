@@ -161,7 +161,11 @@ class Dialogue:
         answered = {each for each in ("model", "dataset", "evaluation") if self._state.has(each)}
         if "dataset" in answered and not evaluation_is_open(self._state, self._known):
             answered.add("evaluation")
-        checks = self._survey.checks(self._lines(self._state)) if answered else ()
+        try:
+            checks = self._survey.checks(self._lines(self._state)) if answered else ()
+        except RunplanError as error:  # said again, with all else that is wrong, where the plan is shown
+            say(f"  {MARKS[Status.invalid]} {error}", "    ")
+            checks = ()
         self._known = replace(self._known, checks=tuple(check for check in checks if check.kind in answered))
         for check in self._known.checks:
             if check not in self._said:
