@@ -32,6 +32,7 @@ Options
   --info searchpath        where configs come from
   --hydra-help             Hydra's own options
   -sc install=SHELL        completion: eval "$(runplan -sc install=bash)", zsh alike; fish: … | source
+  site=NAME                a cluster; `runplan init` writes one and conf/site/local.yaml, which names the usual one
   hydra.sweep.dir=DIR      the group's directory, instead of site.output_root/group.name
   --version
 """

@@ -92,6 +92,23 @@ def test_a_local_site_of_the_users_own_stays(capsys):
     assert POINTER.read_text() == "defaults: [_site]\nname: mine\n"
 
 
+def test_a_named_conf_folder_decides_which_site_is_the_default(capsys, monkeypatch, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/local.yaml").write_text("defaults: [_site]\nname: theirs\n")
+    monkeypatch.setenv("RUNPLAN_CONF", str(tmp_path))
+    assert "next: runplan site=sim " in init(capsys)[2]
+
+
+def test_an_experiment_and_the_command_line_have_more_to_say_than_the_site(capsys):
+    init(capsys)
+    Path("conf/experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /resources: l4-24\n"
+    Path("conf/experiment/small.yaml").write_text(text)
+    for words, gpu in ((["+experiment=small"], "l4-24"), (["+experiment=small", "resources=a40-48"], "a40-48")):
+        assert cli.main(["--cfg", "job", *words]) == 0
+        assert OmegaConf.create(capsys.readouterr().out).resources.gpu == gpu
+
+
 def test_print_writes_nothing(capsys):
     code, out, err = init(capsys, "--print")
     assert (code, err) == (0, "")

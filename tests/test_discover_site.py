@@ -49,6 +49,8 @@ def test_nothing_is_made_up_where_nothing_is_there():
         ("box", "my cluster/1", None, "my-cluster-1"),
         ("local", None, None, "local-site"),
         ("_x", None, None, "x"),
+        ("box", "42", None, "site-42"),
+        ("NULL", None, None, "NULL-site"),
         ("...", None, None, "machine"),
         ("box", "della", "lab-2", "lab-2"),
     ],
@@ -58,7 +60,7 @@ def test_the_name(host, slurm, wish, name):
     assert site_of(found, Wishes(wish), KNOWN).name == name
 
 
-@pytest.mark.parametrize("name", ["local", "", "a/b", "_x", ".x", "-x", "a b", "${x}", "é"])
+@pytest.mark.parametrize("name", ["local", "", "null", "1", "1e5", "a/b", "_x", ".x", "-x", "a b", "${x}", "é"])
 def test_names_that_no_option_can_have(name):
     with pytest.raises(ConfigError, match="cannot name a site"):
         site_of(NOTHING, Wishes(name), KNOWN)
@@ -203,6 +205,13 @@ def test_the_folder_of_data_is_not_that_of_a_task():
     assert setting(found, "data_dir").value == "/d"
     facts = site_of(found, Wishes(), KNOWN).facts
     assert "data /d/y.json: train 5, test 1" in facts
+
+
+def test_a_named_folder_of_data_may_have_folders_of_tasks():
+    found = replace(NOTHING, data=(DataFile("/d/a/x.json", 1), DataFile("/d/b/y.json", 1), DataFile("/d/b/z.json", 1)))
+    named = setting(found, "data_dir", Wishes(data=("/d",)))
+    assert (named.value, named.said) == ("/d", "given with --data; holds 3 data files")
+    assert setting(found, "data_dir").value is None
 
 
 def test_every_folder_with_logs_teaches():

@@ -170,14 +170,20 @@ def _write_new(path: Path, text: str) -> bool:
     return True
 
 
+def _default_site() -> str | None:
+    """The site that is used when none is named, where `runplan init` wrote it down; the first conf folder decides."""
+    from runplan.paths import conf_dirs  # noqa: PLC0415 - not for --help
+
+    for folder in conf_dirs():
+        pointer = folder / "site" / f"{POINTER}.yaml"
+        if pointer.is_file():
+            return pointed(pointer.read_text(encoding="utf-8", errors="replace"))
+    return None
+
+
 def next_command(site: Site, found: Discovered) -> str:
     """What to type next: a preview with a model that is there."""
-    pointer = Path("conf", "site", f"{POINTER}.yaml")
-    try:
-        is_default = pointed(pointer.read_text(encoding="utf-8")) == site.name
-    except (OSError, UnicodeDecodeError):
-        is_default = False
-    words = [] if is_default else [f"site={site.name}"]
+    words = [] if _default_site() == site.name else [f"site={site.name}"]
     models_dir = next(setting.value for setting in site.settings if setting.key == "models_dir")
     reached = [m for m in found.models if m.hub is not None or str(Path(m.path).parent) == models_dir]
     with_option = [model for model in reached if model.option and model.hub is None]

@@ -29,9 +29,10 @@ def _count(number: int, noun: str) -> str:
 def _one_of(key: str, noun: str, holders: Counter[str], given: Sequence[str], option: str) -> Setting:
     """A folder: the only one that holds something, or the one that was given; several are offered."""
     offers = tuple(Offer(path, f"holds {_count(number, noun)}") for path, number in holders.most_common())
-    if len(given) == 1 and (len(holders) <= 1 or given[0] in holders):
+    nested = key == "data_dir"  # a data file may lie in a folder of its task's name
+    if len(given) == 1 and (len(holders) <= 1 or given[0] in holders or nested):
         rest = tuple(offer for offer in offers if offer.value != given[0])
-        inside = holders.get(given[0], 0)
+        inside = sum(holders.values()) if nested else holders.get(given[0], 0)
         only = next(iter(holders), given[0])
         if not inside and only != given[0]:
             return Setting(key, only, f"in {given[0]} ({option}); {offers[0].said}")

@@ -19,6 +19,9 @@ from runplan.units import slurm_time
 
 POINTER = "local"
 """The option of `site` that is used when none is named."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_TAKEN = frozenset({POINTER, "null", "true", "false", "nan", "inf"})
+"""The pointer, and words that Hydra reads as something else than text."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -60,14 +63,16 @@ def site_name(found: Discovered, wishes: Wishes) -> str:
         ConfigError: the user's name cannot be an option of `site`.
     """
     if wishes.name is not None:
-        if _NOT_IN_NAMES.search(wishes.name) or wishes.name in {"", POINTER} or wishes.name[0] in "._-":
+        if not _NAME.fullmatch(wishes.name) or wishes.name.lower() in _TAKEN:
             what = f"{wishes.name!r} cannot name a site"
-            fix = f"letters, digits, '.', '_' and '-' do; not {POINTER!r}, which is what stands for the site in use"
+            fix = f"a letter, then letters, digits, '.', '_', '-'; not {POINTER!r}, which stands for the site in use"
             raise ConfigError([Problem(what, "NAME", fix)])
         return wishes.name
     said = (found.cluster.name if found.cluster else "") or found.host.partition(".")[0]
     name = _NOT_IN_NAMES.sub("-", said).strip("._-") or "machine"
-    return f"{name}-site" if name == POINTER else name
+    if not name[0].isalpha():
+        name = f"site-{name}"
+    return f"{name}-site" if name.lower() in _TAKEN else name
 
 
 def _check(cluster: Cluster | None, wishes: Wishes) -> None:
