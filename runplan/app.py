@@ -81,16 +81,35 @@ def started(config_dir: Path | None = None) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
-def plan(overrides: Sequence[str], config_dir: Path | None = None, show: Sequence[str] = ()) -> int:
+def plan(
+    overrides: Sequence[str], config_dir: Path | None = None, show: Sequence[str] = (), *, summary: bool = True
+) -> int:
     """Plan the sweep that override lines name; what comes back is the exit code.
 
     Args:
         overrides: lines as on the command line.
         config_dir: one more folder of config groups.
         show: files whose texts are printed; nothing is written then.
+        summary: whether to print it; False says only where the group went.
 
     Raises:
         RunplanError: what is wrong with the command line, the config files or the plan.
+    """
+    sweep = compose([*overrides, "preview=true"] if show else overrides, config_dir)
+    for note in [*sweep.notes, *_unused()]:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
+    from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
+
+    return plan_group(
+        sweep.composed, sweep.command, sweep.experiment, show=show, directory=sweep.directory, summary=summary
+    )
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
+    """Every run that override lines name, composed and typed.
+
+    Raises:
+        ConfigError: everything that is wrong with the command line and the config files.
     """
     with started(config_dir) as made:
         loader = made.config_loader
@@ -101,13 +120,8 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None, show: Sequenc
             every = [*error.problems, *_behind(made, error.fine)]
             raise ConfigError(list(dict.fromkeys(every))) from error
         with translated():
-            lines = [*overrides, "preview=true"] if show else list(overrides)
-            sweep: Sweep = made.multirun(CONFIG_NAME, _task, lines, with_log_configuration=False)
-    for note in [*sweep.notes, *_unused()]:
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the user's screen is the place
-    from runplan.group import plan_group  # noqa: PLC0415 - not needed when composing fails
-
-    return plan_group(sweep.composed, sweep.command, sweep.experiment, show=show, directory=sweep.directory)
+            sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
+    return sweep
 
 
 def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:

@@ -52,6 +52,16 @@ def _group(conf_dirs: Iterable[Path], group: str) -> Iterable[tuple[str, dict[st
                 yield path.stem, _composed(directory, path.stem)
 
 
+def options(conf_dirs: Iterable[Path], group: str) -> dict[str, dict[str, Any]]:
+    """The options of a config group with their keys, interpolations as they stand.
+
+    Args:
+        conf_dirs: configuration folders, the user's own before the shipped one.
+        group: `model`, `resources`, …
+    """
+    return dict(_group(conf_dirs, group))
+
+
 def _known(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and ("${" in value or value == "???"))
 

@@ -23,6 +23,12 @@ def _priors(argv: Sequence[str]) -> int:
     return int(command(list(argv)))
 
 
+def _ask(argv: Sequence[str]) -> int:
+    from runplan.ask.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(list(argv))
+
+
 def _init(argv: Sequence[str]) -> int:
     from runplan.discover.command import main as command  # noqa: PLC0415 - only when asked for
 
@@ -31,6 +37,10 @@ def _init(argv: Sequence[str]) -> int:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
+    "ask": (
+        _ask,
+        "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
+    ),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
 }
 """Word → what it does, and the line of the help that says so."""

@@ -56,6 +56,7 @@ def plan_group(
     *,
     show: Sequence[str] = (),
     directory: str | None = None,
+    summary: bool = True,
 ) -> int:
     """Plan, show and write a group; returns the exit code.
 
@@ -65,6 +66,28 @@ def plan_group(
         experiment: name of the chosen experiment, the default name of the group.
         directory: the group's directory, where `hydra.sweep.dir` names it; else below `site.output_root`.
         show: files of the group whose texts are printed instead of the summary; only for a preview.
+        summary: whether a group that is written is shown, too; False says only where it went.
+
+    Raises:
+        RunplanError: anything the user has to solve.
+    """
+    config = composed[0].config
+    plan = make_group(composed, command, experiment, directory, may_create=not config.preview)
+    if config.preview:
+        preview(plan, config, show)
+        return 0
+    return _write(plan, config, summary=summary)
+
+
+def make_group(
+    composed: Sequence[Composed],
+    command: str,
+    experiment: str | None,
+    directory: str | None = None,
+    *,
+    may_create: bool,
+) -> Plan:
+    """The plan of a group, warnings said; arguments as `plan_group` has them.
 
     Raises:
         RunplanError: anything the user has to solve.
@@ -75,14 +98,14 @@ def plan_group(
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment, directory)
-    world, warnings = read_world(composed, Path.cwd(), may_create=not config.preview)
+    world, warnings = read_world(composed, Path.cwd(), may_create=may_create)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
     shown = [without_deeds(item) for item in composed]
     plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
-    return _show(plan, config, show) if config.preview else _write(plan, config)
+    return plan
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
@@ -165,8 +188,12 @@ def _templates() -> Environment:
     return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
 
-def _show(plan: Plan, config: Config, show: Sequence[str]) -> int:
-    """Everything but the deed: what writing would change or refuse is said, too; or the texts of some files alone."""
+def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
+    """Print everything but the deed, and what writing would change or refuse; or the texts of some files alone.
+
+    Raises:
+        StoreError: writing would be refused.
+    """
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
     from runplan.show import chosen, shown  # noqa: PLC0415 - rarely asked
@@ -176,21 +203,23 @@ def _show(plan: Plan, config: Config, show: Sequence[str]) -> int:
     result = compare_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
     if not show:
         print_summary(plan, result)
-        return 0
+        return
     text = shown(result.texts, chosen([*result.texts], show, plan.directory))
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # what would be written, whatever the screen
-    return 0
 
 
-def _write(plan: Plan, config: Config) -> int:
+def _write(plan: Plan, config: Config, *, summary: bool) -> int:
     from runplan.render import render  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
     templates = _templates()
     result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
-    print_summary(plan, result)
+    if summary:
+        print_summary(plan, result)
+    else:
+        print(f"\n{'Written to' if result.written else 'Nothing changed in'} {plan.directory}")  # noqa: T201
     if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
         raise NotReadyError(_not_ready(plan))
     return _submit(plan) if config.submit.via is Via.sbatch else 0

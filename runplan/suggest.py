@@ -27,7 +27,7 @@ def as_text(text: str) -> str:
     """In double quotes, as Hydra's grammar reads them: a backslash counts only before a quote and at the end."""
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
     return f'"{text}"'
 
 

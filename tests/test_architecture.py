@@ -19,6 +19,11 @@ EDGES = {
     "__main__": "starts the command line",
     "_hydra": "what Hydra looks for: the sweeper, the search path",
     "app": "Hydra's entry point",
+    "ask.command": "the verb `ask`",
+    "ask.dialogue": "holds the interview",
+    "ask.plain": "asks line by line",
+    "ask.survey": "looks at conf/, folders and files",
+    "ask.terminal": "asks with menus",
     "bench": "composes and reads group choices, each once",
     "catalogue": "reads conf/",
     "check_command": "holds override lines against the schema, with Hydra",
@@ -72,6 +77,8 @@ PROGRAMS = "recipes"
 THIRD_PARTY = {
     "_hydra": {"hydra", "omegaconf"},
     "app": {"hydra", "omegaconf"},
+    "ask.command": {"yaml"},
+    "ask.terminal": {"prompt_toolkit"},
     "bench": {"omegaconf"},
     "catalogue": {"yaml"},
     "check_command": {"hydra", "omegaconf"},
@@ -100,7 +107,10 @@ THIRD_PARTY = {
 }
 
 # Imported inside the function that needs them: start-up time is a feature.
-HEAVY = {"inspect_ai", "numpy", "pandas", "rich", "submitit", "tokenizers", "torch", "torchtune", "transformers"}
+HEAVY = {
+    *("inspect_ai", "numpy", "pandas", "prompt_toolkit", "rich"),
+    *("submitit", "tokenizers", "torch", "torchtune", "transformers"),
+}
 
 # Standard modules and calls that reach out of the process.
 OUTSIDE_MODULES = {"fcntl", "glob", "http", "shutil", "socket", "subprocess", "tempfile", "urllib"}
