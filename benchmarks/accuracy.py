@@ -1,11 +1,11 @@
-"""How far every estimator is off, on all measured runs at hand: a replay of their history.
+"""How far every estimator is off, on all measured runs at hand, each left out in turn.
 
     python benchmarks/accuracy.py                    # the table
     python benchmarks/accuracy.py --fleet h200-141   # of one GPU type
 
-Runs of one GPU type are a history. Before each run the estimators are given its first 0, 1, 3 or 10 earlier logs (as
-`runplan priors` reads them) and asked about the run: `same` logs are of the same GPU type, `other` of all others. The
-history is replayed in the order in which the runs ran and in some shuffled ones, so that no lucky first log decides.
+Each run is left out in turn: the estimators are given the logs of 0, 1, 3 or 10 other runs (as `runplan priors` reads
+them) and asked about it. `same` logs are of the same GPU type, `other` of all others; some draws of each number, so
+that no lucky log decides, and the same runs asked about with every number, so that rows can be compared.
 
 An error is |estimated / measured - 1|. `covers` is the part of runs that stayed below p95, `p95/p50` the median width.
 A batch is judged where runs were driven to the edge: it must not be one that ran out of memory, and twice it must be.
@@ -67,7 +67,7 @@ class Score:
 
 
 def replay(fleets: dict[str, list[Case]], orders: int) -> dict[Key, Score]:
-    """Every estimator's errors in every history."""
+    """Every estimator's errors with every draw of logs."""
     scores: dict[Key, Score] = defaultdict(Score)
     models = log_names()
     for fleet, members in fleets.items():
@@ -91,18 +91,16 @@ def _count(scores: dict[Key, Score], key: tuple[str, str, str], answer: Answer, 
 def _moments(
     members: Sequence[Case], others: Sequence[Case], orders: int
 ) -> list[tuple[int, str, Sequence[Case], Case]]:
-    """(logs, same or other GPU, history, run asked about)."""
+    """(logs, same or other GPU, history, run asked about); every run is asked about with every number of logs."""
     found: list[tuple[int, str, Sequence[Case], Case]] = [(0, "", (), target) for target in members]
     rng = random.Random(14)
-    for order in range(orders):
-        own, foreign = list(members), list(others)
-        if order:
-            rng.shuffle(own)
-            rng.shuffle(foreign)
+    for target in members:
+        rest = [case for case in members if case is not target]
         for n in COUNTS[1:]:
-            found += [(n, "same", own[:n], target) for target in own[n:]]
-            if len(foreign) >= n:
-                found += [(n, "other", foreign[:n], target) for target in own]
+            if n <= len(rest):
+                found += [(n, "same", rng.sample(rest, n), target) for _ in range(orders)]
+            if n <= len(others):
+                found += [(n, "other", rng.sample(others, n), target) for _ in range(orders)]
     return found
 
 
@@ -154,7 +152,7 @@ def show(scores: dict[Key, Score]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fleet", help="only runs of GPU types whose name begins so")
-    parser.add_argument("--orders", type=int, default=ORDERS, help="orders in which histories are replayed")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="draws of the logs that are given")
     parser.add_argument("--each", action="store_true", help="every run without any log, measured and estimated")
     arguments = parser.parse_args()
     fleets: dict[str, list[Case]] = defaultdict(list)
