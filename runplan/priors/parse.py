@@ -13,7 +13,8 @@ from runplan.priors.progress import Progress, pauses, plain_progress, tune_progr
 from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
-"""Names of `PriorRun`'s fields → what the log says; `disk_log` besides: the name of the DiskLogger file it mentions."""
+"""Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
+and `again`, that earlier attempts stand in the same text."""
 
 _TUNE_SIGNS = (
     b"with resolved config",
@@ -60,6 +61,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
         fields = {}
     _add_ending(data, fields)
     fields["oom_batch_sizes"] = crowded or None
+    fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     if "gpu" not in fields:
