@@ -72,11 +72,11 @@ above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on
 
 
 COMPILED_TRAFFIC = 0.2
-"""Part of elementwise traffic that is left when kernels are fused: 1.27 times the speed, from 7,075 to 8,998 tokens/s, in
-full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags; this part reproduces the row after it, too)."""
+"""Part of elementwise traffic that is left when kernels are fused: from 7,075 to 8,998 tokens/s in full fine-tuning of
+3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it)."""
 CHECKPOINTS = 2.0
-"""Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of random
-numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers with
+"""Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
+random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
