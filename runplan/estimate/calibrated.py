@@ -15,8 +15,8 @@ from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 
-COMPILED_ACTIVATIONS = 0.75
-"""Part of eager activations that a compiled model holds: 0.56 (8B in torchtune's README) to 1 (an upper bound)."""
+COMPILED_SIGMA = 0.05
+"""What other versions of the compiler may keep more or less (published rows: within 2 %)."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,6 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
     computed = memory.allocated_gib(w, batch, tokens, accumulation)
-    if w.compile:
-        fixed = memory.allocated_gib(w, 0, tokens, accumulation)
-        computed = fixed + COMPILED_ACTIVATIONS * (computed - fixed)
     return computed * math.exp(calibration.overheads.allocated.log_factor)
 
 
@@ -196,7 +193,9 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
     learnt = calibration.overheads
     reserved = learnt.reserved[w.packed]
     median = allocated * overheads.reserved_median(w, w.lengths) * math.exp(reserved.log_factor)
-    spread = math.hypot(reserved.sigma, learnt.allocated.sigma, 0.2 if w.compile else 0.0, 0.05 if w.gpus > 1 else 0.0)
+    spread = math.hypot(
+        reserved.sigma, learnt.allocated.sigma, COMPILED_SIGMA if w.compile else 0.0, 0.05 if w.gpus > 1 else 0.0
+    )
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
     above = median * math.expm1(intervals.Z95 * spread)
     return Interval(median + context, median + context + math.hypot(above, 0.2))

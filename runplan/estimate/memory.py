@@ -111,16 +111,37 @@ def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed
     return norms + attention + 3 * e * f + _packed_rope_bytes(a, e, packed) + _adapted_layer_bytes(a, adapter, e)
 
 
+def compiled_layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
+    """Bytes a token that one compiled block keeps for its backward pass without checkpointing.
+
+    What torch's partitioner keeps, read from compiled blocks of torchtune (torch 2.13, exact): of the norms only their
+    inputs and 1/std, of the MLP the products before and after SiLU's gate once, RoPE's tables gathered anew. Adapters
+    of the MLP keep their inputs, those of attention share the norm's output. Dropout and DoRA are taken as if eager.
+    """
+    a, e = architecture, ELEMENT_BYTES[dtype]
+    if adapter.dropout > 0 or adapter.use_dora:
+        return layer_bytes(a, adapter, dtype, packed)
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    kept = 3 * e * d + 2 * _FP32 + 4 * e * q + 4 * a.num_attention_heads + 2 * e * f
+    kept += e * adapter.rank * len(adapted_shapes(a, adapter))
+    return float(kept + (e * (d + f) if adapter.apply_to_mlp else 0))
+
+
 def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
     if not packed:
         return 0.0
     return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
 
 
-def _head_bytes(a: Architecture, dtype: str, chunks: int) -> tuple[float, float]:
-    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward."""
+def _head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward.
+
+    A compiled loss of chunks keeps the logits alone, and makes the gradient of one chunk at a time.
+    """
     v = a.vocab_size
     logits = ELEMENT_BYTES[dtype]
+    if chunks > 0 and compiled:
+        return float(logits * v), (logits + logits / chunks) * v
     if chunks > 0:
         upcast = 0 if dtype == "fp32" else _FP32 / chunks
         return (logits + _FP32 + upcast) * v, (_FP32 + 2 * _FP32 / chunks) * v
@@ -132,23 +153,23 @@ def footprint(
     architecture: Architecture,
     adapter: Adapter,
     dtype: str,
-    mode: tuple[bool, bool, bool],
+    mode: tuple[bool, bool, bool, bool],
     loss_chunks: int,
     gpus: int,
     gpu: str,
 ) -> Footprint:
-    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated)."""
-    checkpointing, packed, accumulated = mode
+    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
+    checkpointing, packed, accumulated, compiled = mode
     a, e = architecture, ELEMENT_BYTES[dtype]
     d, layers = a.hidden_size, a.num_hidden_layers
     n_adapter = adapter_params(a, adapter)
-    kept = layer_bytes(a, adapter, dtype, packed)
+    kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     trained = e * n_adapter
     fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
     fixed += rope_bytes(a) + _workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
-    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks))
+    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
@@ -212,10 +233,10 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
         tokens: length they are padded to.
         accumulation: forward passes an optimizer step (above 1 gradients are alive in the forward pass).
 
-    Source: torchtune 0.6.1 read and simulated; compiled models stay below (the eager formula is an upper bound).
+    Source: torchtune 0.6.1 read and simulated; of compiled models the blocks (`compiled_layer_bytes`).
     """
     w = workload
-    mode = (w.activation_checkpointing, w.packed, accumulation > 1)
+    mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
     parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
     peak = parts.peak_bytes(batch, tokens)
     if w.activation_offloading and w.activation_checkpointing:

@@ -191,7 +191,7 @@ def _tokens_of_peak(
     peak = (block.allocated or block.active) if block else None
     if not peak:
         return 0.0
-    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1)
+    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
     parts = memory.footprint(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
     rest = peak * 2**30 - parts.fixed
     per_token = max(per for _, per in parts.moments)

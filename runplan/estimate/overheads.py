@@ -146,7 +146,7 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
         peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
-        mode = (task.checkpointing, True, task.accumulation > 1)
+        mode = (task.checkpointing, True, task.accumulation > 1, False)
         parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
         ratio = peak * 2**30 / parts.peak_bytes(task.batch, run.max_seq_len)
         if 0.9 < ratio < 1.1:
