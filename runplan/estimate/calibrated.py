@@ -189,16 +189,20 @@ def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    allocated = allocated_gib(w, calibration, batch, tokens, accumulation)
     learnt = calibration.overheads
-    reserved = learnt.reserved[w.packed]
-    median = allocated * overheads.reserved_median(w, w.lengths) * math.exp(reserved.log_factor)
-    spread = math.hypot(
-        reserved.sigma, learnt.allocated.sigma, COMPILED_SIGMA if w.compile else 0.0, 0.05 if w.gpus > 1 else 0.0
-    )
+    corrected = math.exp(learnt.allocated.log_factor)
+    stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
+    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
-    above = median * math.expm1(intervals.Z95 * spread)
-    return Interval(median + context, median + context + math.hypot(above, 0.2))
+    median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
+    spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
+    above = (
+        (stays + freed) * math.expm1(intervals.Z95 * spread),
+        freed * math.expm1(intervals.Z95 * COMPILED_SIGMA) if w.compile else 0.0,
+        lost.p95 - lost.p50,
+        0.2,
+    )
+    return Interval(median, median + math.hypot(*above))
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:

@@ -235,15 +235,19 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
 
     Source: torchtune 0.6.1 read and simulated; of compiled models the blocks (`compiled_layer_bytes`).
     """
-    w = workload
+    return sum(allocated_parts_gib(workload, batch, tokens, accumulation))
+
+
+def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
+    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
     mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
     parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
-    peak = parts.peak_bytes(batch, tokens)
+    freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
         # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).
         waiting = max(0, w.architecture.num_hidden_layers - 5)
-        peak -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
-    return peak / GIB
+        freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
+    return parts.fixed / GIB, freed / GIB
 
 
 def host_memory_gib(

@@ -133,7 +133,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     if checkpointing is None:
         checkpointing = default_checkpointing(a, n_gpus)
     packed = bool(run.packed)
-    adapter = _adapter(run)
+    adapter = adapter_of(run)
     tokens, known, sigma = 0.0, False, 0.0
     if packed and run.max_seq_len:
         tokens, known = float(run.max_seq_len), True
@@ -171,7 +171,8 @@ def _trained_tokens(run: PriorRun, seconds: float) -> float:
     )
 
 
-def _adapter(run: PriorRun) -> Adapter:
+def adapter_of(run: PriorRun) -> Adapter:
+    """The adapters of a log; what it does not say as torchtune 0.6.1 has it."""
     targets = run.lora_targets
     if targets is None:
         return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, DEFAULT_ADAPTER.attn_modules, apply_to_mlp=True)
