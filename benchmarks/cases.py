@@ -78,6 +78,9 @@ def _measured_case(row: Mapping[str, str], log: PriorRun) -> Case:
     # Where nvidia-smi does not tell processes apart, the GPU ran nothing else.
     columns["process"] = "process_gib" if row["process_gib"] else "device_gib"
     found = {name: float(row[column]) for name, column in columns.items() if row[column] and row["state"] == "ok"}
+    if "wall" in found and log.wall_s and log.startup_s is None:
+        # A job notes its whole seconds in jobs.jsonl; these runs were no jobs, so the table stands for that.
+        log = replace(log, startup_s=max(0.0, round(found["wall"]) - log.wall_s), wall_s=float(round(found["wall"])))
     return Case(row["run"], gpu.name, workload(point, SHAPES[point.model], gpu), log, found, row["state"])
 
 

@@ -27,11 +27,16 @@ class Calibration:
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
+    _overheads: dict[bool, overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
-    def overheads(self) -> overheads.Overheads:
-        """Start-up, first step, checkpoints and allocator, from all logs."""
-        return overheads.learn_overheads(self.priors, self._seen, self.models)
+    def overheads(self, gpu: Gpu) -> overheads.Overheads:
+        """Start-up, first step, checkpoints and allocator, from all logs of GPUs, or from those of processors."""
+        found = self._overheads.get(_is_gpu(gpu))
+        if found is None:
+            runs = [run for run in self.priors if (run.gpu or "").startswith("cpu") != _is_gpu(gpu)]
+            seen = [item for item in self._seen if _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(runs, seen, self.models)
+        return found
 
     def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
         """What the logs say about step times on a GPU type.
@@ -92,6 +97,7 @@ _SETTING = (
     "gpu",
     "num_gpus",
     "dataset",
+    "save_adapter_weights_only",
 )
 REPETITIONS = 5
 """Logs of one and the same setting that are looked at, the newest first."""
@@ -183,13 +189,13 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
     computed = memory.allocated_gib(w, batch, tokens, accumulation)
-    return computed * math.exp(calibration.overheads.allocated.log_factor)
+    return computed * math.exp(calibration.overheads(w.gpu).allocated.log_factor)
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads
+    learnt = calibration.overheads(w.gpu)
     corrected = math.exp(learnt.allocated.log_factor)
     stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
     lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
@@ -254,7 +260,7 @@ def _times(
     w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
 ) -> dict[str, Interval]:
     """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads
+    learnt = calibration.overheads(w.gpu)
     constants = posterior.constants(w.gpu)
     ratio = step.p50 / step_s(task, constants)
     left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
@@ -263,14 +269,14 @@ def _times(
     validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
     wide = step.p95 / step.p50
     rows = w.lengths.rows if w.packed else 0
-    kind = overheads.first_step_kind(w.packed, w.compile)
-    save = overheads.checkpoint_median_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
+    kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
+    save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
     return {
-        "startup": learnt.startup.of(overheads.startup_median_s(w.architecture, w.dtype, rows)),
-        "first_step": learnt.first_step.of(overheads.FIRST_STEP_S[kind]),
+        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, rows)),
+        "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
         "steps": Interval(training, training * wide),
         "validation": Interval(validation, validation * wide),
-        "checkpoints": intervals.times(learnt.checkpoint.of(save), w.epochs),
+        "checkpoints": intervals.times(learnt.checkpoint.of(*save), w.epochs),
     }
 
 

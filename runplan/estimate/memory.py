@@ -23,7 +23,7 @@ for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLAS
 WORKSPACE_DEFAULT_MIB = 8.125
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
-_NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
+NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
 
@@ -185,7 +185,7 @@ def footprint(
     )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
     per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
-    dense = packed and gpu.startswith(_NO_FLEX_ATTENTION)
+    dense = packed and gpu.startswith(NO_FLEX_ATTENTION)
     masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
     return Footprint(fixed, moments, per_position, masks)
 

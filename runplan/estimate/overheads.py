@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runplan.estimate import intervals, memory
 from runplan.estimate.observation import Observation, adapter_of, match_model
+from runplan.estimate.two_parts import Timed, TwoParts, learn_parts
 from runplan.estimate.workload import Adapter, Interval, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -17,8 +18,12 @@ from runplan.units import GIB
 GB = 1e9
 IMPORT_S = 12.0
 """Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
+LOGGER_S = 8.0
+"""Of that, what passes before torchtune's logger starts: the imports."""
 READ_GB_PER_S = 0.6
 """Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
+SAVE_S = 1.0
+"""The work of a save beside writing."""
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
@@ -59,66 +64,80 @@ def learn(ratios: Iterable[float], spread: float, noise: float) -> Learnt:
 class Overheads:
     """Everything about a run that is not its steps."""
 
-    startup: Learnt
-    first_step: Learnt
-    checkpoint: Learnt
+    startup: TwoParts
+    first_step: Mapping[str, Learnt]
+    """By what is compiled in it (`first_step_kind`)."""
+    checkpoint: TwoParts
     fragmented: Mapping[bool, Learnt]
     """What the allocator loses of the memory that comes and goes, over what is usual; by packed."""
     allocated: Learnt
     """Measured over computed allocated memory."""
 
 
-def startup_median_s(architecture: Architecture, dtype: str, rows: int = 0) -> float:
-    """Import, reading the base model, tokenising rows where the dataset is packed up front; seconds."""
+def startup_parts_s(architecture: Architecture, dtype: str, rows: int = 0) -> tuple[float, float]:
+    """Usual seconds of start-up: imports, with tokenising rows where the dataset is packed; reading the base model."""
     size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
-    return IMPORT_S + size / READ_GB_PER_S + rows * TOKENIZE_ROW_S
+    return IMPORT_S + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
 
 
-def checkpoint_median_s(architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool) -> float:
-    """One save at the end of an epoch, seconds."""
+def checkpoint_parts_s(
+    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool
+) -> tuple[float, float]:
+    """Usual seconds of one save at the end of an epoch: a small work of its own, and writing."""
     bytes_each = memory.ELEMENT_BYTES[dtype]
     size = memory.adapter_params(architecture, adapter) * bytes_each / GB
     if not adapter_only:
         size += architecture.params * bytes_each / GB
-    return 2.0 + size / WRITE_GB_PER_S
+    return SAVE_S, size / WRITE_GB_PER_S
 
 
-def first_step_kind(packed: bool, compiled: bool) -> str:
+def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
     """Which first step it is: what is compiled in it."""
     if compiled:
         return "compile"
-    return "packed" if packed else "eager"
+    return "packed" if packed and not gpu.startswith(memory.NO_FLEX_ATTENTION) else "eager"
 
 
 def learn_overheads(
     runs: Iterable[PriorRun], observations: Iterable[Observation], models: Mapping[str, Architecture]
 ) -> Overheads:
-    """What all logs say about start-up, first step, checkpoints and the allocator."""
-    startup, first, saves = [], [], []
+    """What logs say about start-up, first step, checkpoints and the allocator."""
+    startup: list[Timed] = []
+    saves: list[Timed] = []
+    first: dict[str, list[float]] = {kind: [] for kind in FIRST_STEP_S}
     fragmented: dict[bool, list[float]] = {True: [], False: []}
     for run in runs:
         matched = match_model(run, models)
         if matched is None:
             continue
         a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-        if run.startup_s:
-            startup.append(run.startup_s / startup_median_s(a, dtype))
+        startup += _startup(run, *startup_parts_s(a, dtype))
         if run.first_step_s:
-            first.append(run.first_step_s / FIRST_STEP_S[first_step_kind(bool(run.packed), bool(run.compile))])
+            kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
+            first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
         if run.checkpoint_s:
-            usual = checkpoint_median_s(
-                a, Adapter(run.lora_rank or 8, (), apply_to_mlp=False), dtype, adapter_only=False
-            )
-            saves.append(statistics.median(run.checkpoint_s) / usual)
+            usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
+            saves.append(Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual))
         if lost := _fragmented(run, a, dtype):
             fragmented[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
     return Overheads(
-        learn(startup, 0.45, 0.15),
-        learn(first, 0.6, 0.3),
-        learn(saves, 0.6, 0.15),
+        learn_parts(startup),
+        {kind: learn(ratios, 0.6, 0.3) for kind, ratios in first.items()},
+        learn_parts(saves),
         {packed: learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, ratios in fragmented.items()},
         learn(_allocated_ratios(observations), 0.012, 0.02),
     )
+
+
+LEAST_S = 0.05
+"""Shorter times are as good as none, and their logarithms would outweigh all others."""
+
+
+def _startup(run: PriorRun, constant: float, scaled: float) -> tuple[Timed, ...]:
+    """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
+    if run.startup_s:
+        return (Timed(run.startup_s, constant, scaled),)
+    return (Timed(run.loading_s, constant - LOGGER_S, scaled),) if run.loading_s else ()
 
 
 ROUNDED_UP = 0.01
