@@ -10,6 +10,9 @@ from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
+LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED = 0.25, 0.40
+"""How uncertain the launches are that checkpointing adds, and the hooks of several GPUs (standard deviations of their
+logarithm): the one is measured without a GPU, the other taken from one published run."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
 _PROCESSOR = 6.0
@@ -44,15 +47,21 @@ class Shape(NamedTuple):
     tokens: float
     params: float
     mode: tuple[bool, bool, bool, int, str]
+    checkpointed: float
+    """Error of its step's time from launches that checkpointing adds."""
+    sharded: float
+    """The same from several GPUs."""
 
 
-def shape_of(task: Task) -> Shape:
+def shape_of(task: Task, slope: Constants) -> Shape:
     """What makes a task like others; distances in units of a correlation length."""
     return Shape(
         task.gpu.name,
         math.log(max(1.0, task.batch * task.tokens)) / 1.2,
         math.log(task.architecture.params) / 1.2,
         (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype),
+        LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
+        LAUNCHES_SHARDED * slope.layer_s if task.gpus > 1 else 0.0,
     )
 
 
@@ -66,4 +75,5 @@ def shape_covariance(a: Shape, b: Shape) -> float:
     if a.mode != b.mode:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
-    return math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
+    launches = a.checkpointed * b.checkpointed + a.sharded * b.sharded
+    return launches + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))

@@ -84,7 +84,7 @@ class Posterior:
         mean = math.log(step_s(task, constants))
         slope = _slope(task, constants)
         cross = []
-        here = shape_of(task)
+        here = shape_of(task, slope)
         along = {name: weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
         for row, shape, weight in zip(self.rows, self.shapes, self.solved, strict=True):
             a, b, c, d = along[shape.gpu]
@@ -188,7 +188,7 @@ def _linearised(
         rows.append(row)
         expected = math.log(step_s(seen.task, at))
         rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
-    shapes = [shape_of(seen.task) for seen in observations]
+    shapes = [shape_of(seen.task, row) for seen, row in zip(observations, rows, strict=True)]
     factor = cholesky(_covariance(observations, rows, shapes, noise))
     solved = backward(factor, forward(factor, rest))
     # In units of the noise that was assumed, not of what it looks like.
