@@ -7,6 +7,9 @@ Each run is left out in turn: the estimators are given the logs of 0, 1, 3 or 10
 them) and asked about it. `same` logs are of the same GPU type, `other` of all others; some draws of each number, so
 that no lucky log decides, and the same runs asked about with every number, so that rows can be compared.
 
+Some runs were in sight when constants of the estimator were chosen: --each marks them with `*`. Their rows without any
+log (0) show how well that worked, not how well others will be met.
+
 An error is |estimated / measured - 1|. `covers` is the part of runs that stayed below p95, `p95/p50` the median width.
 A batch is judged where runs were driven to the edge: it must not be one that ran out of memory, and twice it must be.
 """
@@ -21,9 +24,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from unittest import mock
 
 from cases import GPUS, Case, cases, log_names
 from rivals import ESTIMATORS, Answer
+
+from runplan.estimate import speed
 
 COUNTS = (0, 1, 3, 10)
 ORDERS = 6
@@ -170,14 +176,30 @@ def main() -> None:
 
 
 def each(fleets: dict[str, list[Case]]) -> None:
-    """Every run, measured and as `calibrated` estimates it without any log."""
+    """Every run, measured and as `calibrated` estimates it without any log; `*`: it helped to choose a constant."""
     for case in (case for some in fleets.values() for case in some):
         answer = ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())
         told = [
-            f"{name} {measured:.3g} est. {answer[name][0]:.3g} ({answer[name][0] / measured - 1:+.1%})"
+            f"{name}{'*' * (name in case.taught)} {measured:.3g} est. {answer[name][0]:.3g} "
+            f"({answer[name][0] / measured - 1:+.1%})"
             for name, measured in case.measured.items()
         ]
+        if (unknown := without_own_share(case)) is not None:
+            told.append(
+                f"s/step were its GPU type unknown {unknown:.3g} ({unknown / case.measured['s/step'] - 1:+.1%})"
+            )
         print(f"{case.name:44} {case.state:4} {'; '.join(told)}")
+
+
+def without_own_share(case: Case) -> float | None:
+    """Seconds a step as estimated without what its GPU type itself taught the prior; None where it taught nothing."""
+    kind = case.workload.gpu.name.split("-", 1)[0]
+    shares = dict(speed.MATRIX_SHARE)
+    if kind not in shares or "s/step" not in case.measured:
+        return None
+    del shares[kind]
+    with mock.patch.object(speed, "MATRIX_SHARE", shares):
+        return ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())["s/step"][0]
 
 
 if __name__ == "__main__":

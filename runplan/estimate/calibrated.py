@@ -16,7 +16,7 @@ from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 
 COMPILED_SIGMA = 0.05
-"""What other versions of the compiler may keep more or less (published rows: within 2 %)."""
+"""What other versions of the compiler may keep more or less."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +202,9 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
     median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
     spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
-    above = (
-        (stays + freed) * math.expm1(intervals.Z95 * spread),
-        freed * math.expm1(intervals.Z95 * COMPILED_SIGMA) if w.compile else 0.0,
-        lost.p95 - lost.p50,
-        0.2,
-    )
+    compiled = COMPILED_SIGMA if w.compile else 0.0
+    above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
+    above += [lost.p95 - lost.p50, memory.CUDA_CONTEXT_ABOVE_GIB]
     return Interval(median, median + math.hypot(*above))
 
 

@@ -17,6 +17,9 @@ from runplan.units import GIB
 CUDA_CONTEXT_GIB = 0.5
 """What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck); 0.4 to 0.6 is said, but not
 measured here, of A100 and H100."""
+CUDA_CONTEXT_ABOVE_GIB = 0.4
+"""How much more it may be at its p95, since libraries are loaded as kernels need them: at most 1.1 in all in the one
+published run of torchtune on an H100 that states its process."""
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
 for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
