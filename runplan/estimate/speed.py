@@ -74,6 +74,11 @@ above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on
 COMPILED_TRAFFIC = 0.2
 """Part of elementwise traffic that is left when kernels are fused: from 7,075 to 8,998 tokens/s in full fine-tuning of
 3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it)."""
+LAYER_S = math.log(1.6e-3)
+"""Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
+LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
+"""Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
+whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
 CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
@@ -93,7 +98,7 @@ def prior(gpu: Gpu) -> Constants:
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
     share = MATRIX_SHARE.get(kind, min(0.8, 0.66 * (whole / 312.0) ** -0.15))
-    return Constants(math.log(share), math.log(0.8), math.log(1.6e-3), math.log(8e-3))
+    return Constants(math.log(share), math.log(0.8), LAYER_S, math.log(8e-3))
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -119,12 +124,22 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     )
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
+    # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
+    loading = _loading_s(task) * math.exp(constants.layer_s - LAYER_S)
+    launching += loading
+    if task.gpu.name != "cpu" and not forward_only:
+        on_gpu += loading / task.accumulation
     if task.gpus > 1:
         # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs. Where launches decide, its hooks and collectives for
         # every layer count: 3 times the step on 8 GPUs in the one published run, taken as a rough 2.
         on_gpu, launching = on_gpu / 0.93, launching * 2.0
     # A processor does its own launching.
     return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
+
+
+def _loading_s(task: Task) -> float:
+    """Seconds the trainer needs to make a batch; packs were tokenised before training."""
+    return 0.0 if task.packed else task.batch * (LOAD_ROW_S + LOAD_TOKEN_S * task.tokens)
 
 
 def gpu_s(task: Task, done: Work, constants: Constants) -> float:
