@@ -10,7 +10,7 @@ from typing import NamedTuple
 from runplan.estimate import intervals
 from runplan.estimate.workload import Interval
 
-CONSTANT_SPREAD, RATE_SPREAD = 0.45, 0.7
+CONSTANT_SPREAD, RATE_SPREAD = 0.6, 0.8
 """Standard deviation of the logarithm of either part before any log: machines, and file systems."""
 _ROUNDS = 12
 _TAILS = 4.0
