@@ -1,11 +1,14 @@
-"""How far every estimator is off, on all measured runs at hand: a replay of their history.
+"""How far every estimator is off, on all measured runs at hand, each left out in turn.
 
     python benchmarks/accuracy.py                    # the table
     python benchmarks/accuracy.py --fleet h200-141   # of one GPU type
 
-Runs of one GPU type are a history. Before each run the estimators are given its first 0, 1, 3 or 10 earlier logs (as
-`runplan priors` reads them) and asked about the run: `same` logs are of the same GPU type, `other` of all others. The
-history is replayed in the order in which the runs ran and in some shuffled ones, so that no lucky first log decides.
+Each run is left out in turn: the estimators are given the logs of 0, 1, 3 or 10 other runs (as `runplan priors` reads
+them) and asked about it. `same` logs are of the same GPU type, `other` of all others; some draws of each number, so
+that no lucky log decides, and the same runs asked about with every number, so that rows can be compared.
+
+Some runs were in sight when constants of the estimator were chosen: --each marks them with `*`. Their rows without any
+log (0) show how well that worked, not how well others will be met.
 
 An error is |estimated / measured - 1|. `covers` is the part of runs that stayed below p95, `p95/p50` the median width.
 A batch is judged where runs were driven to the edge: it must not be one that ran out of memory, and twice it must be.
@@ -21,9 +24,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from unittest import mock
 
 from cases import GPUS, Case, cases, log_names
 from rivals import ESTIMATORS, Answer
+
+from runplan.estimate import speed
 
 COUNTS = (0, 1, 3, 10)
 ORDERS = 6
@@ -67,7 +73,7 @@ class Score:
 
 
 def replay(fleets: dict[str, list[Case]], orders: int) -> dict[Key, Score]:
-    """Every estimator's errors in every history."""
+    """Every estimator's errors with every draw of logs."""
     scores: dict[Key, Score] = defaultdict(Score)
     models = log_names()
     for fleet, members in fleets.items():
@@ -91,18 +97,16 @@ def _count(scores: dict[Key, Score], key: tuple[str, str, str], answer: Answer, 
 def _moments(
     members: Sequence[Case], others: Sequence[Case], orders: int
 ) -> list[tuple[int, str, Sequence[Case], Case]]:
-    """(logs, same or other GPU, history, run asked about)."""
+    """(logs, same or other GPU, history, run asked about); every run is asked about with every number of logs."""
     found: list[tuple[int, str, Sequence[Case], Case]] = [(0, "", (), target) for target in members]
     rng = random.Random(14)
-    for order in range(orders):
-        own, foreign = list(members), list(others)
-        if order:
-            rng.shuffle(own)
-            rng.shuffle(foreign)
+    for target in members:
+        rest = [case for case in members if case is not target]
         for n in COUNTS[1:]:
-            found += [(n, "same", own[:n], target) for target in own[n:]]
-            if len(foreign) >= n:
-                found += [(n, "other", foreign[:n], target) for target in own]
+            if n <= len(rest):
+                found += [(n, "same", rng.sample(rest, n), target) for _ in range(orders)]
+            if n <= len(others):
+                found += [(n, "other", rng.sample(others, n), target) for _ in range(orders)]
     return found
 
 
@@ -154,7 +158,7 @@ def show(scores: dict[Key, Score]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fleet", help="only runs of GPU types whose name begins so")
-    parser.add_argument("--orders", type=int, default=ORDERS, help="orders in which histories are replayed")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="draws of the logs that are given")
     parser.add_argument("--each", action="store_true", help="every run without any log, measured and estimated")
     arguments = parser.parse_args()
     fleets: dict[str, list[Case]] = defaultdict(list)
@@ -172,14 +176,30 @@ def main() -> None:
 
 
 def each(fleets: dict[str, list[Case]]) -> None:
-    """Every run, measured and as `calibrated` estimates it without any log."""
+    """Every run, measured and as `calibrated` estimates it without any log; `*`: it helped to choose a constant."""
     for case in (case for some in fleets.values() for case in some):
         answer = ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())
         told = [
-            f"{name} {measured:.3g} est. {answer[name][0]:.3g} ({answer[name][0] / measured - 1:+.1%})"
+            f"{name}{'*' * (name in case.taught)} {measured:.3g} est. {answer[name][0]:.3g} "
+            f"({answer[name][0] / measured - 1:+.1%})"
             for name, measured in case.measured.items()
         ]
+        if (unknown := without_own_share(case)) is not None:
+            told.append(
+                f"s/step were its GPU type unknown {unknown:.3g} ({unknown / case.measured['s/step'] - 1:+.1%})"
+            )
         print(f"{case.name:44} {case.state:4} {'; '.join(told)}")
+
+
+def without_own_share(case: Case) -> float | None:
+    """Seconds a step as estimated without what its GPU type itself taught the prior; None where it taught nothing."""
+    kind = case.workload.gpu.name.split("-", 1)[0]
+    shares = dict(speed.MATRIX_SHARE)
+    if kind not in shares or "s/step" not in case.measured:
+        return None
+    del shares[kind]
+    with mock.patch.object(speed, "MATRIX_SHARE", shares):
+        return ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())["s/step"][0]
 
 
 if __name__ == "__main__":

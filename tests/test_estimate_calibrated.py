@@ -5,7 +5,7 @@ from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODEL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runplan.estimate import calibrated
+from runplan.estimate import calibrated, memory
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
@@ -161,6 +161,64 @@ def test_a_log_of_another_dataset_counts_little_and_one_of_the_same_counts_whate
     assert after(dataset="words.json", peak_memory_gib=peak) == pytest.approx(same, rel=0.01)
     # The same name, but a peak that such rows cannot have: the file was another one then.
     assert after(dataset="words.json", peak_memory_gib=MemoryGib(allocated=60.0)) > 1.1 * same
+
+
+def test_tokens_that_count_in_the_loss_tell_the_length_of_another_dataset_s_rows():
+    planned = workload(dataset="/data/words.json")
+
+    def tokens(**changes):
+        log = dataclasses.replace(LOG, dataset="essays.json", **changes)
+        used = calibrated.calibrate([log], GPUS, MODELS).speed(A100, planned.lengths, planned.dataset).used[0]
+        return used.task.tokens, used.tokens_sigma
+
+    # 0.4 s a step of 16 rows: 900 tokens of a row count, more than 1,440 it can hardly have, and never more than 2,048.
+    told, sigma = tokens(trained_tokens_per_s=900 * 16 / 0.4)
+    assert 900 < told < 1500
+    assert sigma < 0.42
+    full, certain = tokens(trained_tokens_per_s=1900 * 16 / 0.4)
+    assert 1900 <= full <= 2048
+    assert certain == pytest.approx(0.05)
+    assert tokens()[1] == pytest.approx(0.7)
+
+
+def test_own_jobs_teach_start_up_first_step_and_saving():
+    a, b = (dataclasses.replace(LOG, path=f"{i}.out", startup_s=90.0 + i, checkpoint_s=(20.0,)) for i in range(2))
+    learnt = calibrated.size(workload(), calibrated.calibrate([a, b], GPUS, MODELS)).parts_s
+    assert learnt["startup"] == pytest.approx(90.0, rel=0.1)
+    assert learnt["first_step"] == pytest.approx(4.0 - 0.4, rel=0.15)
+    assert learnt["checkpoints"] == pytest.approx(20.0, rel=0.1)
+    # Adapters alone are saved in no time; that says little of writing the whole model.
+    quick = dataclasses.replace(LOG, checkpoint_s=(0.3,), save_adapter_weights_only=True)
+    saves = calibrated.size(workload(), calibrated.calibrate([quick], GPUS, MODELS)).parts_s["checkpoints"]
+    assert saves > 10.0
+
+
+def test_start_up_from_the_trainer_s_logger_counts_with_the_imports_before_it():
+    usual = calibrated.size(workload(), NOTHING).parts_s["startup"]
+    loaded = dataclasses.replace(LOG, startup_s=None, loading_s=usual - 8.0)
+    learnt = calibrated.size(workload(), calibrated.calibrate([loaded], GPUS, MODELS)).parts_s["startup"]
+    assert learnt == pytest.approx(usual, rel=0.02)
+
+
+def test_reserved_memory_of_logs_moves_what_the_allocator_loses():
+    w = workload(packed=True)
+    stays, freed = memory.allocated_parts_gib(w, 16, 2048)
+
+    def peak(lost):
+        held = stays + freed
+        block = MemoryGib(allocated=held, reserved=held + lost * freed)
+        logs = [dataclasses.replace(LOG, path=f"{i}", packed=True, peak_memory_gib=block) for i in range(3)]
+        return calibrated.peak(w, calibrated.calibrate(logs, GPUS, MODELS), 16, 1)
+
+    low, usual, high = peak(0.05), calibrated.peak(w, NOTHING, 16, 1), peak(0.4)
+    assert low.p50 < usual.p50 < high.p50
+    assert high.p95 - high.p50 > low.p95 - low.p50
+
+
+def test_processors_and_gpus_keep_their_overheads_apart():
+    slow = dataclasses.replace(LOG, gpu="cpu", num_gpus=0, startup_s=500.0)
+    learnt = calibrated.calibrate([slow], GPUS, MODELS)
+    assert calibrated.size(workload(), learnt).parts_s == calibrated.size(workload(), NOTHING).parts_s
 
 
 def test_leaving_the_range_of_the_logs_is_said():

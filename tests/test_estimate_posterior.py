@@ -203,6 +203,16 @@ def test_logs_of_processors_teach_about_processors_only():
     assert learnt.log_step_s(TASK) == pytest.approx(fit([], A100).log_step_s(TASK))
 
 
+def test_a_log_of_one_gpu_leaves_several_in_doubt_where_launches_decide():
+    short = dataclasses.replace(TASK, batch=1, tokens=32.0, span=16.0)
+    learnt = fit([seen(short, step_s(short, prior(A100)))], A100)
+    (_, alone), (_, several) = learnt.log_step_s(short), learnt.log_step_s(dataclasses.replace(short, gpus=4))
+    assert several > 0.3 > 3 * alone
+    sharded = dataclasses.replace(short, gpus=4)
+    taught = fit([seen(sharded, step_s(sharded, prior(A100)))], A100)
+    assert taught.log_step_s(sharded)[1] < 0.1
+
+
 def test_logs_that_scatter_widen_the_interval_and_the_median_stays_among_them():
     shapes = [
         dataclasses.replace(TASK, batch=batch, tokens=tokens) for batch in (2, 4, 8) for tokens in (512.0, 1024.0)

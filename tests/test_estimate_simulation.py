@@ -2,7 +2,7 @@
 
 Two optimizer steps run on no data at all; every storage is counted when it appears and when it goes. Packed rows run
 without a mask, as flex attention holds none. What a processor does otherwise than a GPU cannot be simulated here:
-dropout, compiled models, dense masks.
+dropout, compiled losses, dense masks. Of compiled blocks the partition is made for real, on small ones.
 """
 
 import dataclasses
@@ -74,6 +74,35 @@ def test_closed_form_agrees_with_the_simulated_recipe(torch, case):
     workspace = memory.WORKSPACE_DEFAULT_MIB / 1024
     computed = memory.allocated_gib(w, batch, tokens, accumulation) - workspace
     assert computed == pytest.approx(simulated / 2**30, rel=1e-3), case
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("adapter", [ADAPTER, ATTENTION], ids=["all targets", "attention only"])
+def test_compiled_blocks_keep_what_the_partitioner_keeps(torch, adapter):
+    from torchtune.models import llama3_2
+
+    small = dataclasses.replace(
+        LLAMA_1B, hidden_size=256, num_attention_heads=8, num_key_value_heads=2, head_dim=32, intermediate_size=896
+    )
+    block = llama3_2.lora_llama3_2(
+        list(adapter.attn_modules), adapter.apply_to_mlp, vocab_size=32, num_layers=1, num_heads=8, num_kv_heads=2,
+        embed_dim=256, max_seq_len=64, intermediate_dim=896, lora_rank=adapter.rank, lora_alpha=1.0,
+    ).layers[0].to(torch.bfloat16)  # fmt: skip
+    for name, parameter in block.named_parameters():
+        parameter.requires_grad_("lora" in name)
+    given = torch.randn(1, 64, 256, dtype=torch.bfloat16, requires_grad=True)
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    block.compile(backend="aot_eager_decomp_partition")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        block(given)
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*block.parameters(), *block.buffers())}
+    held = sum(size for place, (size, _) in kept.items() if place not in weights)
+    assert held / 64 == pytest.approx(memory.compiled_layer_bytes(small, adapter, "bf16", packed=False), rel=0.01)
 
 
 def build(w):

@@ -31,6 +31,7 @@ from runplan.units import GIB
 
 MI355X = Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0)
 RTX4090 = Gpu("rtx4090-24", 23.6, 1008.0, 165.2, 82.6)
+RTX6000ADA = Gpu("rtx6000ada-48", 47.5, 960.0, 364.2, 91.1)
 RANK_16 = dataclasses.replace(ADAPTER, rank=16)
 ATTENTION = Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=False)
 
@@ -82,8 +83,39 @@ def test_reserved_peak_is_within_the_interval(source, gpus, gib):
         lengths=Lengths(((200, 8000),)),
     )
     peak = calibrated.peak(w, calibrated.calibrate([], {}, {}), 2, 1)
-    # The interval is of the process: reserved memory and the context.
-    assert peak.p50 * 0.85 <= gib <= peak.p95 * 1.05, source
+    # The interval is of the process: reserved memory and the context, once more where GPUs talk to each other.
+    context = memory.CUDA_CONTEXT_GIB * (2 if gpus > 1 else 1)
+    assert gib == pytest.approx(peak.p50 - context, rel=0.05), source
+    assert gib <= peak.p95 - context, source
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "gib"),
+    [
+        ("3B on A100, optimization flags, LoRA row", {"architecture": LLAMA_3B, "adapter": RANK_16, "gpu": A100}, 8.5),
+        ("8B on RTX 4090, checkpointed and offloaded", {"architecture": LLAMA_8B, "gpu": RTX4090}, 16.2),
+        ("8B on RTX A6000, neither", {"architecture": LLAMA_8B, "activation_checkpointing": False}, 30.3),
+    ],
+)
+def test_allocated_peak_of_compiled_runs(source, changes, gib):
+    # torchtune's README v0.6.1; the table with 8B is that of v0.3.1, whose configuration adapted q and v alone.
+    checkpointed = {"activation_checkpointing": True, "adapter": ATTENTION, **changes}
+    w = workload(compile=True, packed=True, **checkpointed)
+    w = dataclasses.replace(w, activation_offloading=w.activation_checkpointing)
+    assert memory.allocated_gib(w, 2, 4096 if w.architecture == LLAMA_3B else 2048) == pytest.approx(gib, rel=0.03), (
+        source
+    )
+
+
+def test_process_of_a_published_run():
+    # Qwen2.5-1.5B (base builder), rank 16, 1 x 1024 on H100: 8.69 GiB by nvidia-smi, too little unless checkpointed.
+    w = workload(architecture=QWEN_15B, adapter=RANK_16, gpu=H100, packed=True, activation_checkpointing=True)
+    w = dataclasses.replace(w, max_seq_len=1024, lengths=Lengths(((1024, 100),)))
+    nothing = calibrated.calibrate([], {}, {})
+    peak = calibrated.peak(w, nothing, 1, 1)
+    assert peak.p50 == pytest.approx(8.69, rel=0.06)
+    assert peak.p95 >= 8.69
+    assert calibrated.peak(dataclasses.replace(w, activation_checkpointing=False), nothing, 1, 1).p50 > 1.2 * 8.69
 
 
 def task(architecture, adapter, gpu, batch, tokens, **mode):
@@ -110,13 +142,32 @@ def task(architecture, adapter, gpu, batch, tokens, **mode):
             "torchtune README v0.6.1, optimization flags, LoRA row (its offloading is not modelled)",
             task(LLAMA_3B, RANK_16, A100, 2, 4096.0, compile=True),
             8210,
-            0.20,
+            0.15,
         ),
         (
-            "torchtune README v0.6.1, 8B LoRA on RTX 4090",
-            task(LLAMA_8B, ADAPTER, RTX4090, 2, 2048.0, compile=True),
+            "torchtune README v0.6.1 (and v0.3.1: q and v alone), 8B LoRA on RTX 4090; it chose that card's share",
+            task(LLAMA_8B, ATTENTION, RTX4090, 2, 2048.0, compile=True),
             3083,
+            0.15,
+        ),
+        (
+            "the same on 'RTX A6000', which must be an Ada: the older card would reach 92 % of its peak",
+            task(LLAMA_8B, ATTENTION, RTX6000ADA, 2, 2048.0, compile=True, checkpointing=False),
+            4699,
             0.25,
+        ),
+        ("third-party README, Qwen2.5-0.5B on MI355X (ROCm)", task(QWEN_05B, RANK_16, MI355X, 2, 2048.0), 44585, 0.25),
+        (
+            "the same on 8 GPUs; it chose what FSDP costs in launches",
+            task(QWEN_05B, RANK_16, MI355X, 2, 2048.0, gpus=8),
+            15002,
+            0.35,
+        ),
+        (
+            "third-party README, Qwen2.5-1.5B on H100, 'about 5 it/s' (a wide word, of a slow host)",
+            task(QWEN_15B, RANK_16, H100, 1, 1024.0),
+            5 * 1024,
+            0.45,
         ),
         (
             "torchtune README v0.2.1, Llama-2-7B LoRA on RTX 4090",
@@ -136,7 +187,6 @@ def test_speed_without_any_log(source, what, tokens_per_s, tolerance):
 @pytest.mark.parametrize(
     ("source", "what", "tokens_per_s"),
     [
-        ("third-party README, Qwen2.5-0.5B on MI355X (ROCm)", task(QWEN_05B, RANK_16, MI355X, 2, 2048.0), 44585),
         (
             "recorded log 07 (2.2 it/s at batch 32; its peak of 18.78 GiB tells 6,900 tokens a batch; GPU not stated)",
             task(LLAMA_1B, RANK_16, A100, 32, 215.0, checkpointing=False, packed=False),

@@ -16,6 +16,7 @@ from runplan.priors.accounting import job_id, parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
 from runplan.priors.files import read_text
 from runplan.priors.index import Index
+from runplan.priors.own_jobs import job_fields
 from runplan.priors.read import read_priors
 
 LOGS = Path(__file__).parent / "data" / "logs"
@@ -343,6 +344,72 @@ def test_accounting_is_asked_once_and_counts_first(tmp_path, read, monkeypatch):
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 1
     assert "--jobs 7,8,9" in asked[0]
+
+
+def job_notes(*notes):
+    return "".join(json.dumps({"kind": "train", "cell": None, "token": "t", **note}) + "\n" for note in notes)
+
+
+def test_a_job_of_ours_tells_its_whole_time_and_start_up(tmp_path, read):
+    run = tmp_path / "logs" / "run"
+    run.mkdir()
+    (run / "slurm-7.out").write_text(tune_log())  # 200 s of bars
+    (run / "jobs.jsonl").write_text(job_notes({"event": "started", "job_id": "7"}))
+    assert (read().runs[0].wall_s, read().runs[0].startup_s) == (200, None)
+    notes = ({"event": "started", "job_id": "7"}, {"event": "ended", "job_id": "7", "seconds": 260, "exit_code": 0})
+    (run / "jobs.jsonl").write_text(job_notes(*notes))
+    assert (read().runs[0].wall_s, read().runs[0].startup_s) == (260, 60)
+
+
+def test_two_attempts_in_one_log_tell_no_start_up(tmp_path, read):
+    run = tmp_path / "logs" / "run"
+    run.mkdir()
+    (run / "slurm-7.out").write_text(tune_log() + tune_log(batch=2))
+    (run / "jobs.jsonl").write_text(job_notes({"event": "ended", "job_id": "7", "seconds": 500, "exit_code": 0}))
+    assert (read().runs[0].wall_s, read().runs[0].startup_s) == (500, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "notes", "seconds"),
+    [
+        ("slurm-7.out", [{"event": "ended", "job_id": "7", "seconds": 60}], 60.0),
+        ("slurm-local-31.out", [{"event": "ended", "job_id": "local-31", "seconds": 60}], 60.0),
+        ("slurm-9.out", [{"event": "ended", "job_id": "8_1", "seconds": 60}], 60.0),
+        ("slurm-9.out", [{"event": "ended", "job_id": f"8_{task}", "seconds": 60} for task in (1, 2)], None),
+        ("slurm-9.out", [{"event": "ended", "job_id": "8", "seconds": 60}], None),
+        ("slurm-7.out", [{"event": "ended", "job_id": "7", "seconds": 60}, {"event": "started", "job_id": "7"}], None),
+        ("slurm-7.out", [{"event": "ended", "job_id": "7", "seconds": 60, "kind": "cell"}], None),
+        ("slurm-7.out", [{"event": "ended", "job_id": "7", "seconds": -1}], None),
+        ("slurm-7.out", [{"event": "ended", "job_id": "7", "seconds": "60"}], None),
+        ("train.out", [{"event": "ended", "job_id": "7", "seconds": 60}], None),
+    ],
+)
+def test_notes_belong_to_the_job_that_wrote_the_log(name, notes, seconds):
+    text = b'{"event": "ended", \xff\n[]\n' + job_notes(*notes).encode() + b'{"event": "ended", "job_'
+    assert job_fields(text, name).get("job_s") == seconds
+
+
+def test_the_logger_s_name_tells_loading_where_the_files_keep_their_times(tmp_path, read):
+    run, started = tmp_path / "logs" / "run", int(time.time()) - 5000
+    run.mkdir()
+    log, config = run / "train.out", run / "finetune.yaml"
+    log.write_text(tune_log(extra=f"Writing logs to logs/log_{started}.txt\n"))
+    config.write_text("batch_size: 4\n")
+    os.utime(config, (started - 60,) * 2)
+    os.utime(log, (started + 230,) * 2)
+    assert read().runs[0].loading_s == pytest.approx(30, abs=1)
+    os.utime(config, (started + 4000,) * 2)  # all were copied: nothing is known of when the run ended
+    assert read().runs[0].loading_s is None
+
+
+def test_tokens_of_the_logger_join_the_run(tmp_path, read):
+    run = tmp_path / "logs" / "run"
+    (run / "logs").mkdir(parents=True)
+    (run / "train.out").write_text(tune_log(extra="Writing logs to logs/log_1700000000.txt\n"))
+    rates = [9.0, 9.0, 9.0, 9.0, 9.0] + [100.0, 300.0] * 10
+    lines = [f"Step {i} | loss:1.0 lr:0.1 tokens_per_second_per_gpu:{rate} \n" for i, rate in enumerate(rates, 1)]
+    (run / "logs" / "log_1700000000.txt").write_text("".join(lines))
+    assert [run.trained_tokens_per_s for run in read().runs] == [200.0]
 
 
 def test_accounting_of_unfinished_jobs_is_asked_now_and_then(tmp_path, read, monkeypatch):

@@ -15,8 +15,8 @@ from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 
-COMPILED_ACTIVATIONS = 0.75
-"""Part of eager activations that a compiled model holds: 0.56 (8B in torchtune's README) to 1 (an upper bound)."""
+COMPILED_SIGMA = 0.05
+"""What other versions of the compiler may keep more or less."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,16 @@ class Calibration:
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
+    _overheads: dict[bool, overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
-    def overheads(self) -> overheads.Overheads:
-        """Start-up, first step, checkpoints and allocator, from all logs."""
-        return overheads.learn_overheads(self.priors, self._seen, self.models)
+    def overheads(self, gpu: Gpu) -> overheads.Overheads:
+        """Start-up, first step, checkpoints and allocator, from all logs of GPUs, or from those of processors."""
+        found = self._overheads.get(_is_gpu(gpu))
+        if found is None:
+            runs = [run for run in self.priors if (run.gpu or "").startswith("cpu") != _is_gpu(gpu)]
+            seen = [item for item in self._seen if _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(runs, seen, self.models)
+        return found
 
     def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
         """What the logs say about step times on a GPU type.
@@ -92,6 +97,7 @@ _SETTING = (
     "gpu",
     "num_gpus",
     "dataset",
+    "save_adapter_weights_only",
 )
 REPETITIONS = 5
 """Logs of one and the same setting that are looked at, the newest first."""
@@ -183,23 +189,23 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
     computed = memory.allocated_gib(w, batch, tokens, accumulation)
-    if w.compile:
-        fixed = memory.allocated_gib(w, 0, tokens, accumulation)
-        computed = fixed + COMPILED_ACTIVATIONS * (computed - fixed)
-    return computed * math.exp(calibration.overheads.allocated.log_factor)
+    return computed * math.exp(calibration.overheads(w.gpu).allocated.log_factor)
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    allocated = allocated_gib(w, calibration, batch, tokens, accumulation)
-    learnt = calibration.overheads
-    reserved = learnt.reserved[w.packed]
-    median = allocated * overheads.reserved_median(w, w.lengths) * math.exp(reserved.log_factor)
-    spread = math.hypot(reserved.sigma, learnt.allocated.sigma, 0.2 if w.compile else 0.0, 0.05 if w.gpus > 1 else 0.0)
+    learnt = calibration.overheads(w.gpu)
+    corrected = math.exp(learnt.allocated.log_factor)
+    stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
+    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
-    above = median * math.expm1(intervals.Z95 * spread)
-    return Interval(median + context, median + context + math.hypot(above, 0.2))
+    median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
+    spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
+    compiled = COMPILED_SIGMA if w.compile else 0.0
+    above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
+    above += [lost.p95 - lost.p50, memory.CUDA_CONTEXT_ABOVE_GIB]
+    return Interval(median, median + math.hypot(*above))
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
@@ -251,7 +257,7 @@ def _times(
     w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
 ) -> dict[str, Interval]:
     """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads
+    learnt = calibration.overheads(w.gpu)
     constants = posterior.constants(w.gpu)
     ratio = step.p50 / step_s(task, constants)
     left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
@@ -260,14 +266,14 @@ def _times(
     validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
     wide = step.p95 / step.p50
     rows = w.lengths.rows if w.packed else 0
-    kind = overheads.first_step_kind(w.packed, w.compile)
-    save = overheads.checkpoint_median_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
+    kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
+    save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
     return {
-        "startup": learnt.startup.of(overheads.startup_median_s(w.architecture, w.dtype, rows)),
-        "first_step": learnt.first_step.of(overheads.FIRST_STEP_S[kind]),
+        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, rows)),
+        "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
         "steps": Interval(training, training * wide),
         "validation": Interval(validation, validation * wide),
-        "checkpoints": intervals.times(learnt.checkpoint.of(save), w.epochs),
+        "checkpoints": intervals.times(learnt.checkpoint.of(*save), w.epochs),
     }
 
 

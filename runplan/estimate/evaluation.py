@@ -49,5 +49,5 @@ def cell_time(
     batches = math.ceil(lengths.rows / max(1, batch_size))
     answers_s = batches * max_tokens * ANSWER_PART * max(weights_s, launch_s)
     generation = intervals.from_median(answers_s + prompts_s + lengths.rows * SAMPLE_S, 0.5)
-    loading = calibration.overheads.startup.of(IMPORT_S + 2.0 * architecture.params / 0.6e9)
+    loading = calibration.overheads(gpu).startup.of(IMPORT_S, 2.0 * architecture.params / 0.6e9)
     return intervals.total([loading, generation])

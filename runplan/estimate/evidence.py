@@ -26,6 +26,9 @@ class Evidence(NamedTuple):
 
 SAME_DATASET_SIGMA, UNNAMED_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25, 0.7
 """Relative error of a length taken from the planned dataset: the log names the same one, names none, names another."""
+PADDED_OVER_TRAINED, PADDED_SIGMA = 1.6, 0.4
+"""How many more tokens a padded sequence has than count in the loss, and the relative error of that: 1 without prompt
+and padding, 2.5 where prompts are as long as answers and lengths differ (alpaca in batches of 4)."""
 AGREES = 0.35
 """A length that the log's peak of memory tells may differ by so much (its logarithm) from that of the same dataset."""
 
@@ -33,6 +36,8 @@ AGREES = 0.35
 def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     """The same log with a length it does not state: that of the planned dataset, trusted if the log names the same."""
     sigma = UNNAMED_DATASET_SIGMA
+    if seen.tokens_at_least and not same_dataset(seen.run, dataset):
+        return _with_length(seen, *_of_trained(seen))
     if dataset and seen.run.dataset:
         sigma = SAME_DATASET_SIGMA if same_dataset(seen.run, dataset) else OTHER_DATASET_SIGMA
     return _with_length(seen, tokens, sigma)
@@ -43,6 +48,15 @@ def confirmed(seen: Observation, tokens: float) -> Observation:
     if abs(math.log(max(1.0, tokens) / max(1.0, seen.task.tokens))) > AGREES:
         return seen
     return _with_length(seen, tokens, SAME_DATASET_SIGMA)
+
+
+def _of_trained(seen: Observation) -> tuple[float, float]:
+    """Length and its relative error, from the tokens of a sequence that count in the loss."""
+    least, most = seen.tokens_at_least, float(seen.run.max_seq_len or 0)
+    length, sigma = PADDED_OVER_TRAINED * least, PADDED_SIGMA
+    if least < most < PADDED_OVER_TRAINED * length:
+        length, sigma = math.sqrt(least * most), max(SAME_DATASET_SIGMA, math.log(most / least) / 2)
+    return length, sigma
 
 
 def same_dataset(run: PriorRun, dataset: str) -> bool:

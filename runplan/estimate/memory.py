@@ -17,13 +17,16 @@ from runplan.units import GIB
 CUDA_CONTEXT_GIB = 0.5
 """What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck); 0.4 to 0.6 is said, but not
 measured here, of A100 and H100."""
+CUDA_CONTEXT_ABOVE_GIB = 0.4
+"""How much more it may be at its p95, since libraries are loaded as kernels need them: at most 1.1 in all in the one
+published run of torchtune on an H100 that states its process."""
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
 for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
 WORKSPACE_DEFAULT_MIB = 8.125
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
-_NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
+NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
 
@@ -111,16 +114,37 @@ def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed
     return norms + attention + 3 * e * f + _packed_rope_bytes(a, e, packed) + _adapted_layer_bytes(a, adapter, e)
 
 
+def compiled_layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
+    """Bytes a token that one compiled block keeps for its backward pass without checkpointing.
+
+    What torch's partitioner keeps, read from compiled blocks of torchtune (torch 2.13, exact): of the norms only their
+    inputs and 1/std, of the MLP the products before and after SiLU's gate once, RoPE's tables gathered anew. Adapters
+    of the MLP keep their inputs, those of attention share the norm's output. Dropout and DoRA are taken as if eager.
+    """
+    a, e = architecture, ELEMENT_BYTES[dtype]
+    if adapter.dropout > 0 or adapter.use_dora:
+        return layer_bytes(a, adapter, dtype, packed)
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    kept = 3 * e * d + 2 * _FP32 + 4 * e * q + 4 * a.num_attention_heads + 2 * e * f
+    kept += e * adapter.rank * len(adapted_shapes(a, adapter))
+    return float(kept + (e * (d + f) if adapter.apply_to_mlp else 0))
+
+
 def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
     if not packed:
         return 0.0
     return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
 
 
-def _head_bytes(a: Architecture, dtype: str, chunks: int) -> tuple[float, float]:
-    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward."""
+def _head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward.
+
+    A compiled loss of chunks keeps the logits alone, and makes the gradient of one chunk at a time.
+    """
     v = a.vocab_size
     logits = ELEMENT_BYTES[dtype]
+    if chunks > 0 and compiled:
+        return float(logits * v), (logits + logits / chunks) * v
     if chunks > 0:
         upcast = 0 if dtype == "fp32" else _FP32 / chunks
         return (logits + _FP32 + upcast) * v, (_FP32 + 2 * _FP32 / chunks) * v
@@ -132,23 +156,23 @@ def footprint(
     architecture: Architecture,
     adapter: Adapter,
     dtype: str,
-    mode: tuple[bool, bool, bool],
+    mode: tuple[bool, bool, bool, bool],
     loss_chunks: int,
     gpus: int,
     gpu: str,
 ) -> Footprint:
-    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated)."""
-    checkpointing, packed, accumulated = mode
+    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
+    checkpointing, packed, accumulated, compiled = mode
     a, e = architecture, ELEMENT_BYTES[dtype]
     d, layers = a.hidden_size, a.num_hidden_layers
     n_adapter = adapter_params(a, adapter)
-    kept = layer_bytes(a, adapter, dtype, packed)
+    kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     trained = e * n_adapter
     fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
     fixed += rope_bytes(a) + _workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
-    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks))
+    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
@@ -164,7 +188,7 @@ def footprint(
     )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
     per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
-    dense = packed and gpu.startswith(_NO_FLEX_ATTENTION)
+    dense = packed and gpu.startswith(NO_FLEX_ATTENTION)
     masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
     return Footprint(fixed, moments, per_position, masks)
 
@@ -212,17 +236,21 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
         tokens: length they are padded to.
         accumulation: forward passes an optimizer step (above 1 gradients are alive in the forward pass).
 
-    Source: torchtune 0.6.1 read and simulated; compiled models stay below (the eager formula is an upper bound).
+    Source: torchtune 0.6.1 read and simulated; of compiled models the blocks (`compiled_layer_bytes`).
     """
-    w = workload
-    mode = (w.activation_checkpointing, w.packed, accumulation > 1)
+    return sum(allocated_parts_gib(workload, batch, tokens, accumulation))
+
+
+def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
+    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
+    mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
     parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
-    peak = parts.peak_bytes(batch, tokens)
+    freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
         # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).
         waiting = max(0, w.architecture.num_hidden_layers - 5)
-        peak -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
-    return peak / GIB
+        freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
+    return parts.fixed / GIB, freed / GIB
 
 
 def host_memory_gib(

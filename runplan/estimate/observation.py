@@ -19,6 +19,8 @@ CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
 DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
+NOISE_PROCESSOR = 0.10
+"""What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|eval|generat", re.IGNORECASE)
 TOKENS_OF_PEAK_SIGMA = 0.2
 _LAST_RESORT = 0.15
@@ -40,6 +42,9 @@ class Observation:
     """False when the log does not tell how long its batches are."""
     tokens_sigma: float = 0.0
     """Relative error of the length of its batches."""
+    tokens_at_least: float = 0.0
+    """Tokens of a sequence that count in the loss, as the trainer's logger says; with the prompt and padding there are
+    more."""
     outlier: str = ""
     """Why the log cannot be true; empty when nothing speaks against it."""
 
@@ -117,7 +122,8 @@ def observe(
     task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
     unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
     outlier = _contradiction(task, seconds) if gpu is not None and known and not tokens_sigma else ""
-    return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, outlier)
+    least = _trained_tokens(run, seconds)
+    return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, least, outlier)
 
 
 def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
@@ -127,7 +133,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     if checkpointing is None:
         checkpointing = default_checkpointing(a, n_gpus)
     packed = bool(run.packed)
-    adapter = _adapter(run)
+    adapter = adapter_of(run)
     tokens, known, sigma = 0.0, False, 0.0
     if packed and run.max_seq_len:
         tokens, known = float(run.max_seq_len), True
@@ -158,7 +164,15 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     return task, known, sigma
 
 
-def _adapter(run: PriorRun) -> Adapter:
+def _trained_tokens(run: PriorRun, seconds: float) -> float:
+    """Tokens of a sequence that count in the loss; 0 when the log does not tell."""
+    return (
+        (run.trained_tokens_per_s or 0.0) * seconds / ((run.gradient_accumulation_steps or 1) * (run.batch_size or 1))
+    )
+
+
+def adapter_of(run: PriorRun) -> Adapter:
+    """The adapters of a log; what it does not say as torchtune 0.6.1 has it."""
     targets = run.lora_targets
     if targets is None:
         return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, DEFAULT_ADAPTER.attn_modules, apply_to_mlp=True)
@@ -178,7 +192,7 @@ def _tokens_of_peak(
     peak = (block.allocated or block.active) if block else None
     if not peak:
         return 0.0
-    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1)
+    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
     parts = memory.footprint(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
     rest = peak * 2**30 - parts.fixed
     per_token = max(per for _, per in parts.moments)
@@ -188,6 +202,7 @@ def _tokens_of_peak(
 
 def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
     terms = [NOISE]
+    terms.append(NOISE_PROCESSOR if run.gpu and run.gpu.startswith("cpu") else 0.0)
     terms.append(0.0 if by_name else 0.10)
     terms.append(0.0 if gpu_known else 0.50)
     terms.append(0.0 if run.gradient_accumulation_steps else 0.10)

@@ -8,16 +8,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runplan.estimate import intervals, memory
-from runplan.estimate.observation import Observation, match_model
+from runplan.estimate.observation import Observation, adapter_of, match_model
+from runplan.estimate.two_parts import Timed, TwoParts, learn_parts
 from runplan.estimate.workload import Adapter, Interval, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
+from runplan.units import GIB
 
 GB = 1e9
 IMPORT_S = 12.0
 """Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
+LOGGER_S = 8.0
+"""Of that, what passes before torchtune's logger starts: the imports."""
 READ_GB_PER_S = 0.6
 """Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
+SAVE_S = 1.0
+"""The work of a save beside writing."""
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
@@ -58,84 +64,117 @@ def learn(ratios: Iterable[float], spread: float, noise: float) -> Learnt:
 class Overheads:
     """Everything about a run that is not its steps."""
 
-    startup: Learnt
-    first_step: Learnt
-    checkpoint: Learnt
-    reserved: Mapping[bool, Learnt]
-    """Reserved over allocated memory, by packed."""
+    startup: TwoParts
+    first_step: Mapping[str, Learnt]
+    """By what is compiled in it (`first_step_kind`)."""
+    checkpoint: TwoParts
+    fragmented: Mapping[bool, Learnt]
+    """What the allocator loses of the memory that comes and goes, over what is usual; by packed."""
     allocated: Learnt
     """Measured over computed allocated memory."""
 
 
-def startup_median_s(architecture: Architecture, dtype: str, rows: int = 0) -> float:
-    """Import, reading the base model, tokenising rows where the dataset is packed up front; seconds."""
+def startup_parts_s(architecture: Architecture, dtype: str, rows: int = 0) -> tuple[float, float]:
+    """Usual seconds of start-up: imports, with tokenising rows where the dataset is packed; reading the base model."""
     size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
-    return IMPORT_S + size / READ_GB_PER_S + rows * TOKENIZE_ROW_S
+    return IMPORT_S + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
 
 
-def checkpoint_median_s(architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool) -> float:
-    """One save at the end of an epoch, seconds."""
+def checkpoint_parts_s(
+    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool
+) -> tuple[float, float]:
+    """Usual seconds of one save at the end of an epoch: a small work of its own, and writing."""
     bytes_each = memory.ELEMENT_BYTES[dtype]
     size = memory.adapter_params(architecture, adapter) * bytes_each / GB
     if not adapter_only:
         size += architecture.params * bytes_each / GB
-    return 2.0 + size / WRITE_GB_PER_S
+    return SAVE_S, size / WRITE_GB_PER_S
 
 
-def first_step_kind(packed: bool, compiled: bool) -> str:
+def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
     """Which first step it is: what is compiled in it."""
     if compiled:
         return "compile"
-    return "packed" if packed else "eager"
+    return "packed" if packed and not gpu.startswith(memory.NO_FLEX_ATTENTION) else "eager"
 
 
 def learn_overheads(
     runs: Iterable[PriorRun], observations: Iterable[Observation], models: Mapping[str, Architecture]
 ) -> Overheads:
-    """What all logs say about start-up, first step, checkpoints and the allocator."""
-    startup, first, saves = [], [], []
-    reserved: dict[bool, list[float]] = {True: [], False: []}
+    """What logs say about start-up, first step, checkpoints and the allocator."""
+    startup: list[Timed] = []
+    saves: list[Timed] = []
+    first: dict[str, list[float]] = {kind: [] for kind in FIRST_STEP_S}
+    fragmented: dict[bool, list[float]] = {True: [], False: []}
     for run in runs:
         matched = match_model(run, models)
         if matched is None:
             continue
         a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-        if run.startup_s:
-            startup.append(run.startup_s / startup_median_s(a, dtype))
+        startup += _startup(run, *startup_parts_s(a, dtype))
         if run.first_step_s:
-            first.append(run.first_step_s / FIRST_STEP_S[first_step_kind(bool(run.packed), bool(run.compile))])
+            kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
+            first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
         if run.checkpoint_s:
-            usual = checkpoint_median_s(
-                a, Adapter(run.lora_rank or 8, (), apply_to_mlp=False), dtype, adapter_only=False
-            )
-            saves.append(statistics.median(run.checkpoint_s) / usual)
-        ratio = _reserved_ratio(run)
-        if ratio:
-            reserved[bool(run.packed)].append(ratio)
+            usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
+            saves.append(Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual))
+        if lost := _fragmented(run, a, dtype):
+            fragmented[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
     return Overheads(
-        learn(startup, 0.45, 0.15),
-        learn(first, 0.6, 0.3),
-        learn(saves, 0.6, 0.15),
-        {
-            True: learn([ratio / RESERVED_PACKED for ratio in reserved[True]], 0.035, 0.02),
-            False: learn([ratio / RESERVED_MEAN for ratio in reserved[False]], 0.06, 0.04),
-        },
+        learn_parts(startup),
+        {kind: learn(ratios, 0.6, 0.3) for kind, ratios in first.items()},
+        learn_parts(saves),
+        {packed: learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, ratios in fragmented.items()},
         learn(_allocated_ratios(observations), 0.012, 0.02),
     )
 
 
-RESERVED_PACKED = 1.04
-"""Fixed shapes: the caching allocator finds a fitting block again (1.04 in recorded runs)."""
-RESERVED_MEAN = 1.10
-"""Batches of changing length: blocks fit worse (1.05 to 1.3 in recorded rows)."""
+LEAST_S = 0.05
+"""Shorter times are as good as none, and their logarithms would outweigh all others."""
 
 
-def _reserved_ratio(run: PriorRun) -> float:
+def _startup(run: PriorRun, constant: float, scaled: float) -> tuple[Timed, ...]:
+    """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
+    if run.startup_s:
+        return (Timed(run.startup_s, constant, scaled),)
+    return (Timed(run.loading_s, constant - LOGGER_S, scaled),) if run.loading_s else ()
+
+
+ROUNDED_UP = 0.01
+"""What the allocator holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
+FRAGMENTED, FRAGMENTED_SHARDED, FRAGMENTED_UNEVEN = 0.17, 0.30, 0.30
+"""What it loses of the memory that comes and goes: blocks are freed in other sizes than are asked for next.
+
+Fixed shapes, one GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the
+allocated one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on
+A100); sharded 0.27 and 0.35 to 0.55. Lengths that differ: a guess."""
+FRAGMENTED_SPREAD, FRAGMENTED_NOISE = 0.45, 0.35
+"""Standard deviations of its logarithm: between machines and versions; between shapes on one machine (0.4 on T4)."""
+_FREED_GIB = 0.3
+"""Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
+
+
+def _fragmented(run: PriorRun, a: Architecture, dtype: str) -> float:
+    """The part of the memory that came and went which the allocator lost; 0 when the log does not tell."""
     block = run.peak_memory_gib
-    below = (block.allocated or block.active) if block else None
-    if block is None or not block.reserved or not below or not 1.0 <= block.reserved / below < 2.5:
+    held = (block.allocated or block.active) if block else None
+    if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
         return 0.0
-    return block.reserved / below
+    modes = (bool(run.activation_checkpointing), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
+    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    stays = parts.fixed / GIB
+    if held - stays < _FREED_GIB:
+        return 0.0
+    return max(0.01, (block.reserved - held - ROUNDED_UP * stays) / (held - stays))
+
+
+def fragmented_median(w: Workload, lengths: Lengths) -> float:
+    """The part of freed memory that the allocator loses, before any log: more where lengths differ more."""
+    even = FRAGMENTED if w.gpus == 1 else FRAGMENTED_SHARDED
+    if w.packed or not lengths.rows:
+        return even
+    uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
+    return even + (max(even, FRAGMENTED_UNEVEN) - even) * uneven
 
 
 def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
@@ -146,17 +185,9 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
         peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
-        mode = (task.checkpointing, True, task.accumulation > 1)
+        mode = (task.checkpointing, True, task.accumulation > 1, False)
         parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
         ratio = peak * 2**30 / parts.peak_bytes(task.batch, run.max_seq_len)
         if 0.9 < ratio < 1.1:
             found.append(ratio)
     return found
-
-
-def reserved_median(w: Workload, lengths: Lengths) -> float:
-    """Reserved over allocated memory before any log: more where lengths differ more."""
-    if w.packed or not lengths.rows:
-        return RESERVED_PACKED
-    uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
-    return RESERVED_PACKED + (RESERVED_MEAN - RESERVED_PACKED) * uneven

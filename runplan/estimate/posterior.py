@@ -11,30 +11,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from runplan.estimate.cholesky import backward, cholesky, forward
+from runplan.estimate.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
+from runplan.estimate.noise import robust_noise, scale
 from runplan.estimate.observation import Observation
-from runplan.estimate.speed import SPREAD_OWN, SPREAD_SHARED, Constants, Task, prior, step_s
+from runplan.estimate.speed import Constants, Task, prior, step_s
 from runplan.estimate.workload import Gpu
 
 MOST = 32
 """Logs that enter one fit: the most telling of thousands, so that sizing a run stays below a millisecond."""
-SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
-"""What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
 OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
-FREEDOM = 5.0
-"""Logs that the assumed standard deviations count as: more logs than that decide themselves how much they scatter."""
-_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
-"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
+RUN_PROCESSOR = 0.10
+"""The same for processors, which share cores, caches and clocks: what makes 16 recorded runs most likely."""
 _ROUNDS = 12
 _CLOSE = 0.01
 """Constants that move by less than this between rounds have been found."""
-_PROCESSOR = 6.0
-"""Processors differ from each other, and from the physics of GPUs, by so many times the variance of GPUs."""
 _STEP = 1e-4
 
 
@@ -47,12 +42,16 @@ class Posterior:
     shifts: dict[str, Constants] = field(default_factory=dict)
     rows: list[Constants] = field(default_factory=list)
     """Slopes of every used log."""
-    shapes: list[_Shape] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
     gpus: dict[str, Gpu] = field(default_factory=dict)
     factor: list[list[float]] = field(default_factory=list)
     """Cholesky factor of their covariance."""
     solved: list[float] = field(default_factory=list)
     """Inverse covariance times residuals."""
+    noise: list[float] = field(default_factory=list)
+    """Variance of every log's own noise, as it turned out."""
+    least: list[float] = field(default_factory=list)
+    """The same as assumed."""
     misfits: list[float] = field(default_factory=list)
     """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
@@ -69,7 +68,7 @@ class Posterior:
         """How far the logs move the constants of a GPU type from what its specification says."""
         moved = [0.0, 0.0, 0.0, 0.0]
         for row, weight, seen in zip(self.rows, self.solved, self.used, strict=True):
-            for k, (shared, own) in enumerate(_spreads(gpu, seen.task.gpu)):
+            for k, (shared, own) in enumerate(spreads(gpu, seen.task.gpu)):
                 moved[k] += (shared + own) * row[k] * weight
         return Constants(*moved)
 
@@ -85,17 +84,18 @@ class Posterior:
         mean = math.log(step_s(task, constants))
         slope = _slope(task, constants)
         cross = []
-        here = _shape(task)
-        weighted = {name: _weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
+        here = shape_of(task, slope)
+        along = {name: weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
         for row, shape, weight in zip(self.rows, self.shapes, self.solved, strict=True):
-            a, b, c, d = weighted[shape.gpu]
-            by_shape = _shape_covariance(here, shape)
+            a, b, c, d = along[shape.gpu]
+            by_shape = shape_covariance(here, shape)
             cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + by_shape)
             mean += by_shape * weight
-        variance = _linear_covariance(slope, task.gpu, slope, task.gpu) + _shape_covariance(here, here)
+        variance = linear_covariance(slope, task.gpu, slope, task.gpu) + shape_covariance(here, here)
+        run = RUN_PROCESSOR if task.gpu.name == "cpu" else RUN
         half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
-        return mean, _scale(*self.misfit(task.gpu)) * math.sqrt(variance + RUN * RUN)
+        return mean, scale(*self.misfit(task.gpu)) * math.sqrt(variance + run * run)
 
     def misfit(self, gpu: Gpu) -> tuple[float, int]:
         """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""
@@ -146,8 +146,12 @@ def _solve(observations: list[Observation]) -> Posterior:
         return Posterior(observations, [])
     gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
     start = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
+    least = _least_noise(observations)
+    noise = least
     for _ in range(_ROUNDS):
-        posterior = _linearised(observations, gpus, start)
+        posterior = _linearised(observations, gpus, start, noise, least)
+        errors = [own * weight for own, weight in zip(posterior.noise, posterior.solved, strict=True)]
+        noise = robust_noise(least, errors)
         found = posterior.shifts
         if all(abs(b - a) < _CLOSE for name in gpus for a, b in zip(start[name], found[name], strict=True)):
             break
@@ -158,7 +162,23 @@ def _solve(observations: list[Observation]) -> Posterior:
     return posterior
 
 
-def _linearised(observations: list[Observation], gpus: dict[str, Gpu], shifts: Mapping[str, Constants]) -> Posterior:
+def _least_noise(observations: Sequence[Observation]) -> list[float]:
+    """Variance of every log's noise as assumed.
+
+    How far a doubtful length makes the step's time doubtful is taken before any log: constants under which lengths
+    would not matter must not make a log of unknown length a certain one.
+    """
+    elastic = [_token_elasticity(_slope(seen.task, prior(seen.task.gpu))) for seen in observations]
+    return [seen.noise**2 + (seen.tokens_sigma * each) ** 2 for seen, each in zip(observations, elastic, strict=True)]
+
+
+def _linearised(
+    observations: list[Observation],
+    gpus: dict[str, Gpu],
+    shifts: Mapping[str, Constants],
+    noise: list[float],
+    least: list[float],
+) -> Posterior:
     """The posterior when step times are taken as linear around shifted constants."""
     rows, rest = [], []
     for seen in observations:
@@ -168,95 +188,36 @@ def _linearised(observations: list[Observation], gpus: dict[str, Gpu], shifts: M
         rows.append(row)
         expected = math.log(step_s(seen.task, at))
         rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
-    shapes = [_shape(seen.task) for seen in observations]
-    factor = cholesky(_covariance(observations, rows, shapes))
+    shapes = [shape_of(seen.task, row) for seen, row in zip(observations, rows, strict=True)]
+    factor = cholesky(_covariance(observations, rows, shapes, noise))
     solved = backward(factor, forward(factor, rest))
-    misfits = [a * b for a, b in zip(solved, rest, strict=True)]
-    posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor, solved, misfits)
+    # In units of the noise that was assumed, not of what it looks like.
+    more = [
+        weight * weight * own * (own / assumed - 1) for weight, own, assumed in zip(solved, noise, least, strict=True)
+    ]
+    misfits = [a * b + c for a, b, c in zip(solved, rest, more, strict=True)]
+    posterior = Posterior(observations, [], {}, rows, shapes, gpus, factor, solved, noise, least, misfits)
     posterior.shifts = {name: posterior.shift_of(gpu) for name, gpu in gpus.items()}
     return posterior
 
 
-def _scale(misfit: float, n: int) -> float:
-    """How many times wider than assumed the errors are, as the logs themselves show.
-
-    The scale of a multivariate Student-t process (Shah, Wilson and Ghahramani 2014, "Student-t processes as
-    alternatives to Gaussian processes", equation 6). A shared or throttled machine scatters more than assumed; where
-    logs agree better than assumed that may be chance, so intervals are never made narrower.
-    """
-    return max(1.0, math.sqrt((FREEDOM + misfit) / (FREEDOM + n)))
-
-
 def _covariance(
-    observations: Sequence[Observation], rows: Sequence[Constants], shapes: Sequence[_Shape]
+    observations: Sequence[Observation], rows: Sequence[Constants], shapes: Sequence[Shape], noise: Sequence[float]
 ) -> list[list[float]]:
     n = len(observations)
     matrix = [[0.0] * n for _ in range(n)]
     for i, seen in enumerate(observations):
         for j in range(i + 1):
             other = observations[j]
-            value = _linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
-            matrix[i][j] = matrix[j][i] = value + _shape_covariance(shapes[i], shapes[j])
-        guessed = seen.tokens_sigma * _token_elasticity(rows[i])
-        matrix[i][i] += seen.noise**2 + guessed**2
+            value = linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
+            matrix[i][j] = matrix[j][i] = value + shape_covariance(shapes[i], shapes[j])
+        matrix[i][i] += noise[i]
     return matrix
 
 
 def _token_elasticity(row: Constants) -> float:
     """How far a step's time follows its tokens: the part of it that the GPU's throughput decides."""
     return min(1.0, -row.flops - row.bandwidth)
-
-
-def _spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
-    """Prior covariance of every constant between two GPU types: (shared, own)."""
-    same = 1.0 if a.name == b.name else 0.0
-    wide = _PROCESSOR if a.name == "cpu" and b.name == "cpu" else 1.0
-    alike = 0.0 if (a.name == "cpu") != (b.name == "cpu") else 1.0
-    return tuple(
-        (wide * alike * shared * shared, wide * same * own * own)
-        for shared, own in zip(SPREAD_SHARED, SPREAD_OWN, strict=True)
-    )
-
-
-def _weighted(row: Constants, gpu: Gpu, other: Gpu) -> Constants:
-    """A slope times the prior covariance of the constants of two GPU types."""
-    return Constants(*(a * (shared + own) for a, (shared, own) in zip(row, _spreads(gpu, other), strict=True)))
-
-
-def _linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gpu) -> float:
-    return sum(a * b for a, b in zip(_weighted(row, gpu, other_gpu), other, strict=True))
-
-
-class _Shape(NamedTuple):
-    """What makes runs alike."""
-
-    gpu: str
-    tokens: float
-    params: float
-    mode: tuple[bool, bool, bool, int, str]
-
-
-def _shape(task: Task) -> _Shape:
-    return _Shape(
-        task.gpu.name,
-        math.log(max(1.0, task.batch * task.tokens)) / 1.2,
-        math.log(task.architecture.params) / 1.2,
-        (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype),
-    )
-
-
-def _shape_covariance(a: _Shape, b: _Shape) -> float:
-    """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
-    same_gpu = a.gpu == b.gpu
-    if not same_gpu and "cpu" in {a.gpu, b.gpu}:
-        return 0.0
-    tokens, size = a.tokens - b.tokens, a.params - b.params
-    distance = tokens * tokens + size * size
-    if a.mode != b.mode:
-        differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
-        distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
-    wide = _PROCESSOR if a.gpu == "cpu" else 1.0
-    return wide * math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
 
 
 def _slope(task: Task, at: Constants) -> Constants:
@@ -279,10 +240,11 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
         unit = [0.0] * n
         unit[i] = 1.0
         precision = sum(x * x for x in forward(posterior.factor, unit))
-        deviation = posterior.solved[i] / math.sqrt(precision)
+        error = posterior.solved[i] / precision
+        deviation = error / math.sqrt(1 / precision - posterior.noise[i] + posterior.least[i])
         misfit, alike = posterior.misfit(seen.task.gpu)
-        deviation /= _scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
+        deviation /= scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
         if abs(deviation) > most:
-            factor = math.exp(posterior.solved[i] / precision)
+            factor = math.exp(error)
             found, most = (seen, f"{factor:.2g} times the step time that the other logs imply"), abs(deviation)
     return found

@@ -71,6 +71,18 @@ MATRIX_SHARE = {"rtx4090": 0.92, "rtx3090": 0.9, "rtx5090": 0.85, "t4": 0.5, "l4
 above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), 70 to 150 W cards below."""
 
 
+COMPILED_TRAFFIC = 0.2
+"""Part of elementwise traffic that is left when kernels are fused: from 7,075 to 8,998 tokens/s in full fine-tuning of
+3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it)."""
+LAYER_S = math.log(1.6e-3)
+"""Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
+LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
+"""Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
+whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
+CHECKPOINTS = 2.0
+"""Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
+random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
+widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
 
@@ -78,14 +90,15 @@ def prior(gpu: Gpu) -> Constants:
     """Constants expected from public specifications alone (natural logarithms).
 
     Large products reach 65-70 % of an A100's bf16 peak and less of faster chips (55 % of an H100's: published
-    torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth; an eager layer has 183 kernels, at
-    some 7 us a launch 1.3 ms.
+    torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth. An eager layer has 183 kernels: 1.0
+    ms of Python and dispatch on a quiet Xeon server (torchtune's own layers with widths of 16, forward and backward),
+    and some 3 us each to hand them to CUDA.
     """
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
     share = MATRIX_SHARE.get(kind, min(0.8, 0.66 * (whole / 312.0) ** -0.15))
-    return Constants(math.log(share), math.log(0.8), math.log(1.3e-3), math.log(8e-3))
+    return Constants(math.log(share), math.log(0.8), LAYER_S, math.log(8e-3))
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -111,11 +124,22 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     )
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
+    # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
+    loading = _loading_s(task) * math.exp(constants.layer_s - LAYER_S)
+    launching += loading
+    if task.gpu.name != "cpu" and not forward_only:
+        on_gpu += loading / task.accumulation
     if task.gpus > 1:
-        # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs; its hooks add launches.
-        on_gpu, launching = on_gpu / 0.93, launching * 1.3
+        # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs. Where launches decide, its hooks and collectives for
+        # every layer count: 3 times the step on 8 GPUs in the one published run, taken as a rough 2.
+        on_gpu, launching = on_gpu / 0.93, launching * 2.0
     # A processor does its own launching.
     return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
+
+
+def _loading_s(task: Task) -> float:
+    """Seconds the trainer needs to make a batch; packs were tokenised before training."""
+    return 0.0 if task.packed else task.batch * (LOAD_ROW_S + LOAD_TOKEN_S * task.tokens)
 
 
 def gpu_s(task: Task, done: Work, constants: Constants) -> float:
@@ -126,8 +150,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     filled = tokens / (tokens + 160.0 * math.sqrt(peak / 312e12))
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     traffic = done.bytes / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
-    # Compiling fuses elementwise kernels: 1.27 times the speed in torchtune's README (v0.6.1, optimization flags).
-    return products + traffic * (0.4 if task.compile else 1.0)
+    return products + traffic * (COMPILED_TRAFFIC if task.compile else 1.0)
 
 
 def peak_flops(gpu: Gpu, dtype: str) -> float:
@@ -187,7 +210,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     # Weights are read once a pass however few the tokens are.
     weights = element * (blocks * (1 + backward + again) + head * (1 + backward))
     units = _layer_launches(adapter)
-    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward)
+    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
     return _PerToken(float(flop), float(attention), moved, float(weights), launches)
 
 

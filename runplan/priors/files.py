@@ -11,7 +11,9 @@ from pathlib import Path
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt")
-SIBLINGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm", "gpu_metrics.csv", "trainer_state.json")
+CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
+"""What is written before a run starts."""
+SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", "jobs.jsonl")
 _HYDRA = (".hydra", "config.yaml")
 # Folders that hold weights and caches, never a log: a checkpoint has thousands of files.
 _SKIPPED = frozenset({".git", "__pycache__", "node_modules", ".venv", "wandb", ".cache"})

@@ -13,7 +13,7 @@ from runplan.priors.record import MemoryGib, PriorRun
 from runplan.priors.siblings import sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
-_KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes"}
+_KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s"}
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -34,7 +34,7 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
     for name in _MEMORY:
         if isinstance(memory := said.get(name), MemoryGib):
             said[name] = [memory.allocated, memory.active, memory.reserved]
-    beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings]) if log.siblings else {}
+    beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings], log.name) if log.siblings else {}
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
     said = {**beside, **said}
     if gpu:

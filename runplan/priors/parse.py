@@ -13,7 +13,8 @@ from runplan.priors.progress import Progress, pauses, plain_progress, tune_progr
 from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
-"""Names of `PriorRun`'s fields → what the log says; `disk_log` besides: the name of the DiskLogger file it mentions."""
+"""Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
+and `again`, that earlier attempts stand in the same text."""
 
 _TUNE_SIGNS = (
     b"with resolved config",
@@ -27,6 +28,9 @@ _TUNE_SIGNS = (
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
+_RATE = re.compile(rb"tokens_per_second_per_gpu:([\d.]+(?:e[+-]?\d+)?)")
+_RATES = 400
+_COLD_RATES = 5
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
 _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
 _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
@@ -60,6 +64,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
         fields = {}
     _add_ending(data, fields)
     fields["oom_batch_sizes"] = crowded or None
+    fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     if "gpu" not in fields:
@@ -128,8 +133,17 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
+    fields["trained_tokens_per_s"] = _trained_tokens_per_s(data)
     _count_optimizer_steps(head, fields)
     return fields
+
+
+def _trained_tokens_per_s(data: bytes) -> float | None:
+    """What torchtune's logger says of its speed: the mean of some steps, the first ones left out."""
+    at = data.find(b"tokens_per_second_per_gpu:")
+    found = [float(match[1]) for match in itertools.islice(_RATE.finditer(data, at), _RATES)] if at >= 0 else []
+    warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
+    return sum(warm) / len(warm) if warm else None
 
 
 def _add_head(head: bytes, fields: Fields) -> None:

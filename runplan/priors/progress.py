@@ -28,6 +28,8 @@ _DRAW_BYTES = 150
 _WHOLE_BYTES = 2 << 20
 _MANY_PROBES = 1500
 _MAX_MARKS = 400
+_SHORT_S = 60
+"""Of shorter runs every draw is looked at: a second more or less is several per cent."""
 
 
 class Progress(NamedTuple):
@@ -133,7 +135,7 @@ def tune_progress(
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
-    more where an epoch ends, and all when those few do not agree on one speed.
+    more where an epoch ends, and all when those few do not tell one speed: a short run's whole seconds need every draw.
 
     Args:
         data: the text of one attempt.
@@ -145,6 +147,7 @@ def tune_progress(
     if first < 0:
         return None, pauses(data, TUNE_PAUSES, spans)
     start, end = first, data.rfind(b"|Loss:") + 300
+    s_per_step: float | None = None
     even = False
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
@@ -155,6 +158,7 @@ def tune_progress(
         if len(marks) <= _MAX_MARKS and not silent:
             draws = _ordered([*draws, *_around(data, marks)])
             s_per_step, even = steady_s_per_step(draws, marks)
+            even = even and s_per_step is not None and draws[-1].elapsed_s >= _SHORT_S
     if not even:
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))])
         draws = _dense(data, start, end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.priors.accounting import has_accounting, job_id, read_accounting
-from runplan.priors.files import LogFile, find_logs, is_pattern, matches
+from runplan.priors.files import CONFIGS, LogFile, find_logs, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.names import better_gpu
@@ -22,8 +23,10 @@ from runplan.priors.record import MemoryGib, PriorRun, quick_run
 _FRESH_S = 120
 _ASK_FOR_S = 7 * 86400
 _ASK_AGAIN_S = 600
-_BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job")
+_BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job", "again", "job_s")
 """What is known of a log and is no field of its record."""
+_STARTED = re.compile(r"log_(\d{9,11})\.txt")
+_LONGEST_LOADING_S = 7200
 _TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
@@ -206,8 +209,9 @@ def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
     for name in _TUPLES:
         if name in values:
             values[name] = tuple(values[name])
-    if job := said.get("job"):
-        _take_accounting(values, job)
+    job = said.get("job") or {}
+    _take_accounting(values, job)
+    _take_times(values, log, said, job.get("elapsed_s") or said.get("job_s"))
     if gpu is not None and values.get("gpu") is None:
         values["gpu"] = gpu
     modified_s = log.modified_ns / 1e9
@@ -230,11 +234,35 @@ def _take_accounting(values: Fields, job: Fields) -> None:
             values["reason"] = f"sacct: {state}"
     if gpu := better_gpu(job.get("gpu"), values.get("gpu")):
         values["gpu"] = gpu
-    if elapsed := job.get("elapsed_s"):
-        bars = values.get("wall_s")
-        if values["state"] == "completed" and bars and elapsed >= bars:
-            values["startup_s"] = elapsed - bars
-        values["wall_s"] = elapsed
+
+
+def _take_times(values: Fields, log: LogFile, said: Fields, elapsed_s: float | None) -> None:
+    """Add what the job's whole time says; the bars' own time is what is not start-up.
+
+    Earlier attempts in the same log took a part of the job that nothing tells.
+    """
+    bars = values.get("wall_s")
+    if values["state"] == "completed" and bars and not said.get("again"):
+        if elapsed_s and elapsed_s >= bars:
+            values["startup_s"] = elapsed_s - bars
+        if (loading := _loading_s(log, said.get("disk_log"), bars)) is not None:
+            values["loading_s"] = loading
+    if elapsed_s:
+        values["wall_s"] = elapsed_s
+
+
+def _loading_s(log: LogFile, disk_log: str | None, bars: float) -> float | None:
+    """Seconds between the logger's start, which its file's name tells, and the first bar, or None.
+
+    The log was last written when the run ended, unless it was copied since. Then the config beside it, which is older
+    than the run, would look younger than its start.
+    """
+    found = _STARTED.fullmatch(disk_log or "")
+    written = [modified_ns / 1e9 for name, _, modified_ns in log.siblings if name in CONFIGS]
+    if found is None or not any(at <= int(found[1]) + 1 for at in written):
+        return None
+    loading = log.modified_ns / 1e9 - int(found[1]) - bars
+    return loading if 0 < loading < _LONGEST_LOADING_S else None
 
 
 def _tokens_per_s(values: Fields) -> float | None:

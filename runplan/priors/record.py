@@ -51,6 +51,7 @@ class PriorRun:
     tokens_per_s: float | None = None
     """Tokens with padding, a second."""
     startup_s: float | None = None
+    """From the start of the job to the first step."""
     first_step_s: float | None = None
     checkpoint_s: tuple[float, ...] = ()
     wall_s: float | None = None
@@ -65,6 +66,11 @@ class PriorRun:
     """Batch sizes with which earlier attempts in the same log ran out of GPU memory; the record is the last one's."""
     process_peak_gib: float | None = None
     """Highest memory in use on one GPU as `nvidia-smi` sampled it beside the run (gpu_metrics.csv)."""
+    loading_s: float | None = None
+    """From the trainer's logger to the first step: start-up without Python's imports and the job's own start."""
+    save_adapter_weights_only: bool | None = None
+    trained_tokens_per_s: float | None = None
+    """Tokens a second that count in the loss, on one GPU: no padding, no prompt."""
     max_rss_gib: float | None = None
     """Most host memory of one task, as SLURM accounted it."""
     modified_s: float = field(default=0.0, compare=False)

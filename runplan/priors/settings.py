@@ -208,6 +208,7 @@ def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
         "compile": compiled if isinstance(compiled, bool) else None,
         "dataset": _dataset(flat),
         "epochs": _integer(flat.get("epochs")),
+        "save_adapter_weights_only": _truth(flat.get("save_adapter_weights_only")),
     }
     return {key: value for key, value in fields.items() if value is not None}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runplan.priors import settings
 from runplan.priors.names import gpu_key
+from runplan.priors.own_jobs import job_fields
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
@@ -29,7 +30,7 @@ _STATE_NUMBERS = {
 _MODELS = re.compile(r"gpu[48]0|[avhb]\d{2,3}|l40s?|l4|t4|rtx|gh200|a6000|mi\d{3}", re.IGNORECASE)
 
 
-def sibling_fields(folder: str, names: Iterable[str]) -> dict[str, Any]:
+def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dict[str, Any]:
     """Fields of a record that the files beside a log say; the trainer's own config counts most.
 
     Files that cannot be read or understood say nothing.
@@ -40,6 +41,8 @@ def sibling_fields(folder: str, names: Iterable[str]) -> dict[str, Any]:
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
             fields.setdefault(key, value)
+    if "jobs.jsonl" in names:
+        fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
 
 

@@ -87,7 +87,7 @@ def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _ticks(draws: Sequence[Draw]) -> list[Draw]:
     """The draws at which a second had just begun: as exact as whole seconds get. None of them ends a pause."""
-    return [b for a, b in pairwise(draws) if b.elapsed_s == a.elapsed_s + 1] or list(draws)
+    return [b for a, b in pairwise(draws) if b.elapsed_s == a.elapsed_s + 1]
 
 
 def steady_s_per_step(
@@ -105,8 +105,9 @@ def steady_s_per_step(
     epochs = _by_epoch(draws)
     shown = _shown(epochs, marks)
     typical = _weighted_median([(s_per_it, 1) for s_per_it in shown])
-    if every_draw and shown and typical < 0.5:
-        epochs = {epoch: _ticks(some) for epoch, some in epochs.items()}
+    ticks = {epoch: _ticks(some) for epoch, some in epochs.items()} if every_draw and shown and typical < 0.5 else {}
+    ticking = bool(ticks) and all(len(some) > 2 for some in ticks.values())
+    epochs = ticks if ticking else epochs
     groups, breaks = _stretches(epochs, marks)
     if not groups:
         return _single(draws), False
@@ -121,18 +122,18 @@ def steady_s_per_step(
     if shown and even:
         quick = sorted(shown)[len(shown) // 4]
         even = (time_s - 1) / steps <= min(1.06 * typical, 1.25 * quick)
-    return _refined(
-        steps, time_s, [one for one in shown if 0.8 <= one / typical <= 1.25], breaks + len(groups) - len(kept)
-    ), even
+    near = [one for one in shown if 0.8 <= one / typical <= 1.25]
+    return _refined(steps, time_s, near, breaks + len(groups) - len(kept), typical if ticking else 0.5), even
 
 
-def _refined(steps: int, time_s: int, shown: Sequence[float], breaks: int) -> float | None:
+def _refined(steps: int, time_s: int, shown: Sequence[float], breaks: int, late_s: float) -> float | None:
     """Seconds a step: the mean displayed one within what whole seconds allow.
 
-    Every stretch between breaks is uncertain by up to a second, and regular pauses make the errors of all alike.
+    Every stretch between breaks is uncertain by up to a second, and regular pauses make the errors of all alike;
+    `late_s` is what the ends of the whole are uncertain by.
     """
     if len(shown) >= 10:
-        doubt_s = 0.5 + 0.5 * breaks
+        doubt_s = late_s + 0.5 * breaks
         return min(max(sum(shown) / len(shown), (time_s - doubt_s) / steps), (time_s + doubt_s) / steps)
     if time_s >= 60:
         return time_s / steps
