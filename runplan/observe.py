@@ -207,7 +207,8 @@ def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bo
     if local and alive is False:
         return _with(facts, JobState.cancelled, "its process is gone without a word, killed or lost with the machine")
     if began and (known.queue is None or local):
-        return _with(facts, JobState.running, "by its own record; SLURM does not answer")
+        who = "this machine cannot tell" if local else "SLURM does not answer"
+        return _with(facts, JobState.running, f"by its own record; {who}")
     if began:
         return _with(facts, JobState.failed, "left the queue without writing its end: killed, or its node was lost")
     state = JobState.unknown if known.queue is None else JobState.cancelled

@@ -55,6 +55,7 @@ EDGES = {
     "screen": "shows the summary",
     "slurm": "asks SLURM",
     "staging": "files beside their place, then renamed into it",
+    "status.look": "looks at a group's jobs",
     "store": "writes groups",
     "submit.local": "runs jobs here",
     "submit.machine": "what is here",
