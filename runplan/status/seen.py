@@ -12,10 +12,13 @@ from runplan.observe import Ending, Known, Observed
 from runplan.priors.ending import ending
 from runplan.queue import SlurmJob
 
-ATTEMPT_SIGN = b"with resolved config"
-"""What every attempt of torchtune prints first."""
+ATTEMPT_SIGNS = (b"with resolved config", b": not enough GPU memory for ")
+"""What every attempt of torchtune prints first, and what a job script says before it tries again."""
+_AGAIN = b"once more with "
 _BAR_SIGNS = (b"%|", b"it/s]", b"s/it]")
 _LINE_BYTES = 600
+_OURS = ("finetune.slurm: ", "cell.slurm: ")
+"""How job scripts begin what they say."""
 
 
 class SlurmAnswer(Enum):
@@ -71,14 +74,20 @@ def log_name(job_id: str, slurm: SlurmJob | None) -> str | None:
 
 def of_last_attempt(tail: bytes) -> bytes:
     """The part of a log's end that the last attempt wrote: a job that tries again goes on in the same log."""
-    at = tail.rfind(ATTEMPT_SIGN)
-    return tail[max(tail.rfind(b"\n", 0, at), 0) :] if at >= 0 else tail
+    start = 0
+    for sign in ATTEMPT_SIGNS:
+        at = tail.rfind(sign)
+        line_end = tail.find(b"\n", at)
+        if at < 0 or (sign is ATTEMPT_SIGNS[1] and _AGAIN not in tail[at : line_end if line_end >= 0 else None]):
+            continue  # the script's last word of a job that has nothing more to try
+        start = max(start, tail.rfind(b"\n", 0, at) + 1)
+    return tail[start:]
 
 
 def ending_of(tail: bytes) -> Ending | None:
     """How a log's end says that its job ended badly: the state where it names one, and the line that says why.
 
-    Where no known sign is found, the last line that is no progress bar is the reason: our own scripts and Python's
+    Where no known sign is found, the last line that is no progress bar is given: our own scripts and Python's
     `sys.exit` leave their last words there. None for a log without words.
     """
     text = of_last_attempt(tail)
@@ -86,7 +95,7 @@ def ending_of(tail: bytes) -> Ending | None:
     if found.reason:
         return Ending(found.state, found.reason)
     line = last_words(text)
-    return Ending(found.state, line) if line else None
+    return Ending(found.state, line if line.startswith(_OURS) else f"last line of its log: {line}") if line else None
 
 
 def last_words(text: bytes) -> str:
