@@ -95,7 +95,7 @@ def remaining_s(estimate: Estimate, pace: Pace, total: int | None, elapsed_s: fl
         return None
     if pace.done and total:  # an evaluation: samples take alike
         return estimate.p50_s * max(0, total - pace.done) / total
-    least = 0.0 if pace.done else estimate.p50_s - estimate.startup_s
+    least = 0.0 if pace.done or not estimate.startup_s else estimate.p50_s - estimate.startup_s
     return max(least, estimate.p50_s - (elapsed_s or 0.0), 0.0)
 
 

@@ -213,7 +213,8 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
         yield f"directories that are gone: {_some(gone)}; plan the same again to write them anew"
     strangers = len(set(sight.ledger.attempts) - {job.token for job in group.jobs})
     if strangers:
-        yield f"{strangers} submitted job{'s' * (strangers > 1)} of the ledger belong to no run of plan.json any more"
+        jobs = f"{strangers} jobs of the ledger belong" if strangers > 1 else "1 job of the ledger belongs"
+        yield f"{jobs} to no run of plan.json any more"
 
 
 def _gone(group: WrittenGroup, sight: Sight) -> Iterator[str]:
