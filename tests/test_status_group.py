@@ -112,7 +112,7 @@ def test_states_are_those_of_the_training_and_then_of_the_evaluations(made):
 def test_evaluations_say_what_they_owe_to_their_training(made):
     runs = {run.name: run for run in made.status().runs}
     first, second = runs["3B_rank4"].cells
-    assert first.reason == second.reason == "waits for its training"
+    assert first.reason == second.reason == "waiting for the training"
     assert first.ends_at == runs["3B_rank4"].training.ends_at + timedelta(seconds=300)
     assert {cell.reason for cell in runs["3B_rank64"].cells} == {"its training did not complete (oom)"}
 
@@ -172,9 +172,7 @@ def test_what_is_wrong_with_the_group_is_named(made, monkeypatch, tmp_path):
     assert notes[2] == (
         "directories that are gone: 3B_rank4/eval/cap_epoch1, 8B_rank4; plan the same again to write them anew"
     )
-    assert notes[3] == "1 submitted job of the ledger belong to no run of plan.json any more".replace(
-        "belong", "belongs"
-    )
+    assert notes[3] == "1 job of the ledger belongs to no run of plan.json any more"
     assert len(notes) == 4
 
 

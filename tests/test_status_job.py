@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_plans import config
 from status_groups import trained, write_group
@@ -89,7 +89,7 @@ def test_a_waiting_job_says_why_and_when(jobs, monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     slurm = SlurmJob("7", "7", "PENDING", "Resources", "t", start_at="2026-01-31T14:00:00")
     found = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "Resources", slurm=slurm))
-    assert found.reason == "waits for free resources"
+    assert found.reason == "waiting for free resources"
     assert found.starts_at == slurm_moment("2026-01-31T14:00:00")
     assert found.ends_at == found.starts_at + timedelta(seconds=1100)
     other = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "QOSMaxGRESPerUser"))
@@ -116,12 +116,40 @@ def test_an_evaluation_counts_samples(jobs):
     assert fresh.remaining_s == 200.0
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda one: st.lists(one) | st.dictionaries(
-    st.sampled_from(["estimate", "it_per_s", "time_s", "p50", "steps", "total", "config", "epochs", "cells", "dir"]),
-    one)))  # fmt: skip
-def test_an_edited_plan_is_no_crash(tree):
-    found = number({"estimate": tree}, "estimate", "time_s", "p50")
-    assert found is None or abs(found) < float("inf")
+KEYS = ["estimate", "it_per_s", "time_s", "parts_s", "p50", "steps", "total", "config", "epochs", "cells", "time"]
+    "estimate",
+    "it_per_s",
+    "time_s",
+    "parts_s",
+    "p50",
+    "steps",
+    "total",
+    "config",
+    "epochs",
+    "cells",
+    "dir",
+    "time",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
+    lambda one: st.lists(one, max_size=2) | st.dictionaries(st.sampled_from(KEYS), one, max_size=3),
+    max_leaves=8,
+)
+TREES = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(TREES, TREES)
+def test_an_edited_plan_is_no_crash(jobs, entry, resources):
+    for job in jobs:
+        found = status(replace(job, entry=entry, resources=resources), seen(bars(1, 20, 2.0)))
+        assert found.remaining_s is None or found.remaining_s >= 0
+
+
+def test_only_finite_numbers_are_numbers():
+    assert number({"a": {"b": 2}}, "a", "b") == 2
+    assert [number({"a": value}, "a") for value in (True, "1", None, float("nan"), float("inf"), [1])] == [None] * 6
+    assert number({"a": 1}, "a", "b") is None
 
 
 @given(

@@ -12,9 +12,9 @@ import math
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from runplan.errors import StoreError
@@ -105,7 +105,7 @@ def _looks(look: Callable[[], GroupStatus], interval_s: float | None) -> Iterato
         yield status
         if interval_s is None or status.over:
             return
-        time.sleep(interval_s)
+        sleep(interval_s)
 
 
 def _print_json(looks: Iterator[GroupStatus], directory: str, *, several: bool) -> int:

@@ -169,7 +169,7 @@ def _after(cell: JobStatus, training: JobStatus | None) -> JobStatus:
         begins = max(filter(None, (training.ends_at, cell.starts_at)), default=None)
         left = cell.remaining_s
         ends = later(begins, left) if training.ends_at is not None else None
-        return replace(cell, reason="waits for its training", ends_at=ends)
+        return replace(cell, reason="waiting for the training", ends_at=ends)
     return cell
 
 

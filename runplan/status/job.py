@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 FIRST_CONFIG = "finetune.yaml"
 
 _WAITS = {
-    "Dependency": "waits for its training",
+    "Dependency": "waiting for the training",
     "DependencyNeverSatisfied": "its training failed, so it never begins",
-    "Resources": "waits for free resources",
-    "Priority": "jobs of higher priority come first",
+    "Resources": "waiting for free resources",
+    "Priority": "behind jobs of higher priority",
     "JobHeldUser": "held by its user: scontrol release",
     "JobHeldAdmin": "held by an administrator",
     "BeginTime": "begins later, as was asked or after a requeue",

@@ -15,7 +15,7 @@ from runplan.summary import visible
 from runplan.units import short_hours, short_time
 
 COLUMNS = ("run", "state", "steps", "speed (of plan)", "time", "GiB (plan)", "evals", "job")
-LESS_IMPORTANT = ("job", "GiB (plan)", "evals", "speed (of plan)", "time", "steps")
+LESS_IMPORTANT = ("GiB (plan)", "evals", "job", "speed (of plan)", "time", "steps")
 """The columns that a narrow terminal does without, in this order."""
 RIGHT = frozenset({"steps", "speed (of plan)", "time", "GiB (plan)", "evals"})
 MOST_NAMED = 4
