@@ -189,12 +189,18 @@ def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str |
 
 def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -> Observed:
     """How a job ended badly; its log may know more than SLURM."""
-    code = f"exit code {facts.exit_code}" if facts.exit_code else ""
-    if state in {JobState.failed, JobState.unknown} and ending is not None and ending.state in FROM_LOG:
+    plain = state in {JobState.failed, JobState.unknown}
+    code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
+    if plain and not code and facts.slurm is not None and not facts.ended_at:
+        killed = facts.slurm.signal
+        code = f"killed by signal {killed}" if killed else "it did not write its end: killed, or lost with its node"
+    if state is JobState.cancelled and not said.startswith("Dependency"):
+        said = ""  # why it had been waiting
+    said = "" if said == "NonZeroExitCode" else said
+    if plain and ending is not None and ending.state in FROM_LOG:
         return _with(facts, JobState(ending.state), ending.reason or said or code)
-    line = ending.reason if ending is not None and state in {JobState.failed, JobState.unknown} else None
-    meaningful = said if said not in {"", "NonZeroExitCode"} else ""
-    return _with(facts, state, line or meaningful or code)
+    line = ending.reason if ending is not None and (plain or ending.state == state.value) else None
+    return _with(facts, state, line or (f"{code} ({said})" if code and said else code or said))
 
 
 def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:

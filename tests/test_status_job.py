@@ -117,19 +117,6 @@ def test_an_evaluation_counts_samples(jobs):
 
 
 KEYS = ["estimate", "it_per_s", "time_s", "parts_s", "p50", "steps", "total", "config", "epochs", "cells", "time"]
-    "estimate",
-    "it_per_s",
-    "time_s",
-    "parts_s",
-    "p50",
-    "steps",
-    "total",
-    "config",
-    "epochs",
-    "cells",
-    "dir",
-    "time",
-]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
     lambda one: st.lists(one, max_size=2) | st.dictionaries(st.sampled_from(KEYS), one, max_size=3),

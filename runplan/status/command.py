@@ -27,6 +27,8 @@ from runplan.written import read_group
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+ANSWER_S = 15.0
+"""SLURM's own commands wait half a minute for a controller that is down."""
 WATCH_S = 10.0
 LEAST_WATCH_S = 5.0
 """SLURM is asked at every look, and its controller is everybody's."""
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def look() -> GroupStatus:
         group = read_group(directory)
-        return group_status(group, look_closely(group))
+        return group_status(group, look_closely(group, ANSWER_S))
 
     try:
         return _show(look, options, shlex.quote(options.group))

@@ -42,7 +42,8 @@ class Estimate:
         entry = job.entry
         if job.kind == "cell":
             cells = entry.get("cells")
-            mine = next((cell for cell in cells or () if isinstance(cell, dict) and cell.get("dir") == job.cell), {})
+            cells = cells if isinstance(cells, list) else []
+            mine = next((cell for cell in cells if isinstance(cell, dict) and cell.get("dir") == job.cell), {})
             samples = number(mine, "samples")
             return Estimate(
                 None, int(samples) if samples else None,

@@ -120,8 +120,11 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
 def _started(observed: Observed) -> datetime | None:
     if observed.state in {JobState.not_submitted, JobState.held, JobState.pending}:
         return None
-    told = moment(observed.started_at)
-    return told or (slurm_moment(observed.slurm.start_at) if observed.slurm else None)
+    if told := moment(observed.started_at):
+        return told
+    # of a job that was cancelled before it began, SLURM gives the end as the start, too
+    ran = observed.state is JobState.running or bool(observed.seconds)
+    return slurm_moment(observed.slurm.start_at) if ran and observed.slurm else None
 
 
 def _seconds(observed: Observed, started: datetime | None, at: datetime) -> float | None:

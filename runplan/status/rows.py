@@ -155,7 +155,8 @@ def heading(status: GroupStatus) -> tuple[str, str]:
     if status.gpu_hours_p50 is not None:
         p95 = f", p95 {short_hours(status.gpu_hours_p95)}" if status.gpu_hours_p95 is not None else ""
         plan = f" (plan: {short_hours(status.gpu_hours_p50)}{p95})"
-    parts.append(f"{short_hours(status.gpu_hours)} GPU-hours used{plan}")
+    if status.gpu_hours or status.gpu_hours_p50:
+        parts.append(f"{short_hours(status.gpu_hours)} GPU-hours used{plan}")
     if status.ends_at is not None:
         left = short_time(max(0.0, (status.ends_at - status.at).total_seconds()))
         parts.append(f"ends about {clock(status.ends_at, status.at)}, in {left}")
