@@ -127,7 +127,8 @@ SAMPLE = b"2026/01/31 12:00:00.000, %d, NVIDIA A100-SXM4-80GB, 98 %%, %d MiB, 81
 def test_the_fullest_gpu_since_the_attempt_began_counts():
     metrics = HEADER + SAMPLE % (0, 71680) + HEADER + SAMPLE % (0, 1024) + SAMPLE % (1, 2048) + SAMPLE % (0, 1024)
     assert gpu_memory(JobSeen(gpu_metrics=metrics)) == Memory(2.0, "nvidia-smi")
-    tail = (SAMPLE % (0, 99999) + SAMPLE % (0, 71680) + SAMPLE % (0, 1024))[20:]  # cut within a line
+    lines = SAMPLE % (0, 99999) + SAMPLE % (0, 71680) + SAMPLE % (0, 1024)
+    tail = lines[lines.index(b"99 MiB") :]  # cut within a number
     assert gpu_memory(JobSeen(gpu_metrics=tail)) == Memory(70.0, "nvidia-smi")
     assert gpu_memory(JobSeen(gpu_metrics=HEADER)) is None
 

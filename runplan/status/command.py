@@ -7,7 +7,6 @@ there · 130: `--watch` was ended by Ctrl-C. `--json` says everything; its schem
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import shlex
@@ -18,7 +17,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from runplan.errors import StoreError
-from runplan.status.document import status_document
+from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
 from runplan.status.look import look_closely
 from runplan.status.screen import make_console, parts, print_status
@@ -111,11 +110,11 @@ def _looks(look: Callable[[], GroupStatus], interval_s: float | None) -> Iterato
 
 
 def _print_json(looks: Iterator[GroupStatus], directory: str, *, several: bool) -> int:
-    """One indented document; of several looks one document a line."""
+    """One document; of several looks one document a line."""
     failed = False
     for status in looks:
         document = status_document(status, directory)
-        sys.stdout.write(json.dumps(document, indent=None if several else 2, ensure_ascii=True) + "\n")
+        sys.stdout.write(f"{encode(document)}\n" if several else status_text(document))
         sys.stdout.flush()
         failed = status.failed
     return int(failed)

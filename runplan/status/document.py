@@ -27,7 +27,9 @@ then that of its evaluations together. A JOB is::
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +40,8 @@ from runplan.status.group import GroupStatus, RunStatus, next_commands
 from runplan.status.job import JobStatus
 
 SCHEMA = 1
+encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+"""One line; characters beyond ASCII escaped, so that any stream takes them."""
 
 
 def status_document(status: GroupStatus, directory: str) -> dict[str, Any]:
@@ -75,6 +79,18 @@ def status_document(status: GroupStatus, directory: str) -> dict[str, Any]:
         "notes": list(status.notes),
         "next": list(next_commands(status, directory)),
     }
+
+
+def status_text(document: Mapping[str, Any]) -> str:
+    """The document as JSON text: one line a field, one a run. Python indents at a tenth of the speed."""
+    fields = [
+        f"{encode(name)}: {_listed(value) if name == 'runs' else encode(value)}" for name, value in document.items()
+    ]
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _listed(runs: Sequence[Any]) -> str:
+    return "[\n" + ",\n".join(map(encode, runs)) + "\n]"
 
 
 def _run(run: RunStatus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from runplan.attempts import Record, moment
@@ -15,7 +16,7 @@ from runplan.status.job import JobStatus, job_status
 from runplan.status.seen import Sight, SlurmAnswer
 
 if TYPE_CHECKING:
-    from runplan.written import WrittenGroup
+    from runplan.written import Job, WrittenGroup
 
 HOUR_S = 3600
 _NOTED = 5
@@ -134,7 +135,10 @@ def group_status(group: WrittenGroup, sight: Sight) -> GroupStatus:
         )
         for job in group.jobs
     }
-    runs = tuple(_run(group, entry, jobs) for entry in group.document["runs"])
+    of_run: dict[str, list[Job]] = {}
+    for job in group.jobs:
+        of_run.setdefault(job.run, []).append(job)
+    runs = tuple(_run(entry, of_run.get(str(entry["dir"]), []), jobs) for entry in group.document["runs"])
     return GroupStatus(
         name=str(group.document.get("group", group.directory.name)),
         directory=str(group.directory),
@@ -149,14 +153,12 @@ def group_status(group: WrittenGroup, sight: Sight) -> GroupStatus:
     )
 
 
-def _run(group: WrittenGroup, entry: Mapping[str, object], jobs: Mapping[str, JobStatus]) -> RunStatus:
-    name = str(entry["dir"])
-    mine = group.of_run(name)
+def _run(entry: Mapping[str, object], mine: Sequence[Job], jobs: Mapping[str, JobStatus]) -> RunStatus:
     training = next((jobs[job.token] for job in mine if job.kind == "train"), None)
     cells = tuple(
         _after(jobs[job.token], training if job.after is not None else None) for job in mine if job.kind == "cell"
     )
-    return RunStatus(name, str(entry.get("type", "")), training, cells)
+    return RunStatus(str(entry["dir"]), str(entry.get("type", "")), training, cells)
 
 
 def _after(cell: JobStatus, training: JobStatus | None) -> JobStatus:
@@ -219,10 +221,9 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
 
 def _gone(group: WrittenGroup, sight: Sight) -> Iterator[str]:
     """Directories that are not there: a run's, or that of an evaluation of a run that is there."""
-    for entry in group.document["runs"]:
-        mine = group.of_run(str(entry["dir"]))
-        gone = [job.name for job in mine if not sight.jobs[job.token].there]
-        yield from gone if len(gone) < len(mine) or not gone else [mine[0].run]
+    for run, mine in groupby(group.jobs, key=lambda job: job.run):
+        there = {job.name: sight.jobs[job.token].there for job in mine}
+        yield from [name for name in there if not there[name]] if any(there.values()) else [run]
 
 
 def _some(names: Sequence[str]) -> str:

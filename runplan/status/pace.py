@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from runplan.priors.peaks import counts_gigabytes, peak_memory
 from runplan.priors.progress import Progress, last_draw, pauses, plain_progress, tune_progress
-from runplan.priors.siblings import metrics_fields
 from runplan.status.seen import JobSeen, of_last_attempt
+from runplan.units import MIB_PER_GIB
 
 RECENT_BYTES = 1 << 14
 """Some hundred draws of a bar: what `now` means."""
-GPU_COLUMNS = b"timestamp, index, name, utilization.gpu [%], memory.used [MiB], memory.total [MiB], power.draw [W]\n"
-"""The first line of what job scripts let `nvidia-smi` write; the tail of a long file lacks it."""
+_GPU_HEADER = b"timestamp,"
+_GPU_USED = re.compile(rb", (\d{1,9}) MiB, \d{1,9} MiB,")
+"""Memory used and its total, as job scripts let `nvidia-smi` write them, one after the other."""
 _SAMPLES = re.compile(rb"Samples: {0,9}(\d{1,9})/ {0,9}(\d{1,9})")
 """As Inspect's plain display prints it (inspect_ai/_display/plain/display.py, 0.3)."""
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
@@ -91,11 +92,10 @@ def gpu_memory(seen: JobSeen) -> Memory | None:
 
     Samples of the whole device count most, then what the trainer logged as reserved, active, allocated.
     """
-    samples = seen.gpu_metrics
-    header = samples.rfind(b"timestamp,")  # every attempt begins with one
-    sampled = metrics_fields(GPU_COLUMNS + samples[samples.find(b"\n", max(header, 0)) + 1 :])
-    if (used := sampled.get("process_peak_gib")) is not None:
-        return Memory(used, "nvidia-smi")
+    header = seen.gpu_metrics.rfind(_GPU_HEADER)  # every attempt begins with one
+    samples = _GPU_USED.findall(seen.gpu_metrics, max(header, 0))
+    if samples:
+        return Memory(max(map(int, samples)) / MIB_PER_GIB, "nvidia-smi")
     text = of_last_attempt(seen.tail)
     logged = None
     for part in (seen.disk_log, text):

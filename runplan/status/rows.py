@@ -196,14 +196,22 @@ def waits(status: GroupStatus) -> Iterator[Said]:
 
 
 def warnings(status: GroupStatus) -> Iterator[Said]:
-    """What running jobs' user should know, and which runs go on with another configuration than planned."""
-    for job in status.jobs:
-        if job.warning:
-            yield Said(f"{visible(job.name)}: {job.warning}", "yellow")
-        if job.config and not job.state.ended_badly:
-            yield Said(f"{visible(job.name)}: runs with {visible(job.config)}, finetune.yaml did not fit", "yellow")
+    """What is wrong with the group, what running jobs' user should know, and which run with another configuration."""
     for note in status.notes:
         yield Said(visible(note), "yellow")
+    found = list(_job_warnings(status.jobs))
+    for text in found[:MOST_REASONS]:
+        yield Said(text, "yellow")
+    if len(found) > MOST_REASONS:
+        yield Said(f"and {len(found) - MOST_REASONS} other warnings; --json has them all", "yellow")
+
+
+def _job_warnings(jobs: Sequence[JobStatus]) -> Iterator[str]:
+    for job in jobs:
+        if job.warning:
+            yield f"{visible(job.name)}: {job.warning}"
+        if job.config and not job.state.ended_badly:
+            yield f"{visible(job.name)}: runs with {visible(job.config)}, the configurations before it did not fit"
 
 
 def _names(jobs: Sequence[JobStatus]) -> str:
