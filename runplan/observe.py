@@ -212,13 +212,14 @@ def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bo
     local = (facts.job_id or "").startswith("local-")
     if local and alive is False:
         return _with(facts, JobState.cancelled, "its process is gone without a word, killed or lost with the machine")
-    if began and (known.queue is None or local):
+    if known.queue is None or local:
         who = "this machine cannot tell" if local else "SLURM does not answer"
-        return _with(facts, JobState.running, f"by its own record; {who}")
+        return _with(
+            facts, JobState.running if began else JobState.unknown, f"by its own record; {who}" if began else who
+        )
     if began:
         return _with(facts, JobState.failed, "left the queue without writing its end: killed, or its node was lost")
-    state = JobState.unknown if known.queue is None else JobState.cancelled
-    return _with(facts, state, "SLURM does not answer" if known.queue is None else "left the queue before it began")
+    return _with(facts, JobState.cancelled, "left the queue before it began")
 
 
 def _last(records: Sequence[Record], job_id: str, event: str) -> Record | None:

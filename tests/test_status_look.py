@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from job_plans import fake_program, plan, run, write
 from status_groups import T0, account_line, fake_slurm, queue_line, submitted, told, write_group
 
 from runplan.attempts import TIME_FORMAT
+from runplan.document import plan_json
 from runplan.observe import JobState
 from runplan.status.look import TAIL_BYTES, look, look_closely
 from runplan.status.seen import SlurmAnswer
+from runplan.written import read_group
 
 CELL0, CELL1 = ("eval/cap_epoch0", "eval/cap_epoch1")
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
@@ -157,6 +160,36 @@ def test_a_local_job_runs_as_long_as_its_process(tmp_path):
         seen = look(group)[train]
         process.wait()
     assert (seen.state, look(group)[train].state) == (JobState.cancelled, JobState.cancelled)
+
+
+def test_the_scripts_own_first_line_is_enough_to_find_its_process(tmp_path, monkeypatch):
+    fake_program(tmp_path / "bin", "tune", 'kill -9 "$PPID"')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    made = plan(run(token="tok1"), directory=str(tmp_path / "group"))
+    directory = write(made)
+    (directory / "plan.json").write_text(plan_json(made))
+    group = read_group(directory)
+    subprocess.run(["bash", "finetune.slurm"], cwd=group.jobs[0].directory, capture_output=True, check=False)
+    (seen,) = look(group).values()
+    assert (seen.state, seen.job_id.partition("-")[0]) == (JobState.cancelled, "local")
+    assert "its process is gone" in seen.reason
+
+
+def test_a_local_job_of_which_nothing_is_heard_is_unknown(tmp_path):
+    group = write_group(tmp_path / "group")
+    train = group.jobs[0].token
+    submitted(group, {train: f"local-{2**22 + 1}"}, via="local")
+    seen = look(group)[train]
+    assert (seen.state, seen.reason) == (JobState.unknown, "this machine cannot tell")
+
+
+def test_the_jobs_of_whoever_owns_the_ledger_are_asked_for(tmp_path, monkeypatch):
+    group = write_group(tmp_path / "group")
+    bin_dir = fake_slurm(tmp_path / "bin", monkeypatch)
+    submitted(group, {group.jobs[0].token: "7"})
+    look(group)
+    owner = (group.directory / "ledger.jsonl").stat().st_uid
+    assert all(f" -u {owner} " in line for line in (bin_dir / "calls").read_text().splitlines())
 
 
 def test_a_number_that_now_is_another_programs_is_not_the_job(tmp_path):

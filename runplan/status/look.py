@@ -13,6 +13,7 @@ from pathlib import Path
 from runplan.attempts import Attempt, Ledger, Record, moment
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
+from runplan.present import LEDGER
 from runplan.queue import SlurmJob
 from runplan.slurm import read_accounting, read_queue
 from runplan.status.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
@@ -45,7 +46,7 @@ def look_closely(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
     """A group as it is now, with what its jobs said; as `look`."""
     ledger = read_ledger(group.directory)
     records = {job.token: _own_records(job) for job in group.jobs}
-    slurm, known = _ask(_asked_since(ledger, records), timeout_s)
+    slurm, known = _ask(_asked_since(ledger, records), _owner(group.directory), timeout_s)
     jobs, observed = {}, {}
     for job in group.jobs:
         jobs[job.token], observed[job.token] = _look_at(job, ledger.of(job.token), records[job.token], known)
@@ -67,14 +68,22 @@ def _asked_since(ledger: Ledger, records: Mapping[str, Iterable[Record]]) -> dat
     return min(known, default=datetime(1970, 1, 2, tzinfo=UTC))
 
 
-def _ask(since: datetime | None, timeout_s: float) -> tuple[SlurmAnswer, Known]:
+def _owner(group: Path) -> int | None:
+    """Whose jobs the group's are: who owns its ledger, if there is one."""
+    try:
+        return (group / LEDGER).stat().st_uid
+    except OSError:
+        return None
+
+
+def _ask(since: datetime | None, uid: int | None, timeout_s: float) -> tuple[SlurmAnswer, Known]:
     if since is None:
         return SlurmAnswer.not_asked, Known(None)
     if shutil.which("squeue") is None:
         return SlurmAnswer.absent, Known(None)
     with ThreadPoolExecutor(2) as both:  # each may take seconds
-        queue = both.submit(read_queue, timeout_s)
-        accounting = both.submit(read_accounting, since, timeout_s)
+        queue = both.submit(read_queue, timeout_s, uid)
+        accounting = both.submit(read_accounting, since, timeout_s, uid)
         known = Known(queue.result(), accounting.result())
     return (SlurmAnswer.silent if known.queue is None else SlurmAnswer.answered), known
 
@@ -151,13 +160,14 @@ def _alive(job_id: str | None, records: Iterable[Record], directory: Path) -> bo
         return None
     begun = [record for record in records if record.job_id == job_id and record.event == "started"]
     host = begun[-1].more.get("host") if begun else None
-    if not begun or (host is not None and host != socket.gethostname()):
+    if host is not None and host != socket.gethostname():
         return None
-    pid, when = job_id.removeprefix(LOCAL), moment(begun[-1].time)
+    pid, when = job_id.removeprefix(LOCAL), moment(begun[-1].time) if begun else None
     started = _started_at(pid) if pid.isdecimal() else None
     if started is None or (when is not None and started > when.timestamp() + CLOCKS_S):
         return False if host is not None else None  # else it may run on another machine
-    return _works_in(pid, directory)
+    works = _works_in(pid, directory)
+    return None if works is False and host is None else works
 
 
 def _started_at(pid: str) -> float | None:
