@@ -69,6 +69,13 @@ def test_wrong_usage_is_2(words, said, capsys):
     assert shown.out == ""
 
 
+def test_a_ledger_that_cannot_be_read_is_said(group, capsys):
+    (group.directory / "ledger.jsonl").unlink()
+    (group.directory / "ledger.jsonl").mkdir()
+    assert runplan(["status", str(group.directory)]) == 2
+    assert capsys.readouterr().err.endswith("a group/ledger.jsonl: Is a directory\n")
+
+
 def test_help_says_what_exit_codes_mean(capsys):
     assert runplan(["status", "--help"]) == 0
     assert "1: some job failed" in " ".join(capsys.readouterr().out.split())

@@ -208,3 +208,13 @@ def test_a_process_elsewhere_cannot_be_told(tmp_path):
     train = local(group, 2**22 + 1, host="another-machine")
     seen = look(group)[train]
     assert (seen.state, seen.reason) == (JobState.running, "by its own record; this machine cannot tell")
+
+
+def test_a_record_that_cannot_be_read_is_told_of_and_never_taken_for_none(tmp_path, monkeypatch):
+    group = write_group(tmp_path / "group")
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    (group.jobs[0].directory / "jobs.jsonl").mkdir()
+    sight = look_closely(group)
+    assert sight.jobs[group.jobs[0].token].unread.endswith("jobs.jsonl: Is a directory")
+    with pytest.raises(OSError, match=r"jobs\.jsonl: Is a directory"):
+        look(group)

@@ -50,12 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # `runplan status G | head` has read enough; nothing more may be flushed at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"runplan: {error.filename or options.group}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # `runplan status G | head` has read enough; nothing more may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -213,6 +213,8 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
     gone = list(_gone(group, sight))
     if gone:
         yield f"directories that are gone: {_some(gone)}; plan the same again to write them anew"
+    if unread := [seen.unread for seen in sight.jobs.values() if seen.unread]:
+        yield f"cannot be read: {_some(unread)}"
     strangers = len(set(sight.ledger.attempts) - {job.token for job in group.jobs})
     if strangers:
         jobs = f"{strangers} jobs of the ledger belong" if strangers > 1 else "1 job of the ledger belongs"

@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,22 +40,29 @@ def look(group: WrittenGroup, timeout_s: float = 30.0) -> dict[str, Observed]:
     Raises:
         OSError: the ledger or a record cannot be read (it is missing: fine).
     """
-    return dict(look_closely(group, timeout_s).observed)
+    sight = look_closely(group, timeout_s)
+    for seen in sight.jobs.values():
+        if seen.unread:
+            raise OSError(seen.unread)
+    return dict(sight.observed)
 
 
 def look_closely(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
-    """A group as it is now, with what its jobs said; as `look`."""
+    """A group as it is now, with what its jobs said; as `look`, but a record that cannot be read is only told of."""
     ledger = read_ledger(group.directory)
-    records = {job.token: _own_records(job) for job in group.jobs}
+    records, unread = {}, {}
+    for job in group.jobs:
+        try:
+            found = read_records(job.directory)
+        except OSError as error:
+            unread[job.token], found = f"{error.filename or job.directory}: {error.strerror or error}", ()
+        records[job.token] = tuple(record for record in found if record.token == job.token)
     slurm, known = _ask(_asked_since(ledger, records), _owner(group.directory), timeout_s)
     jobs, observed = {}, {}
     for job in group.jobs:
-        jobs[job.token], observed[job.token] = _look_at(job, ledger.of(job.token), records[job.token], known)
+        seen, observed[job.token] = _look_at(job, ledger.of(job.token), records[job.token], known)
+        jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
     return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
-
-
-def _own_records(job: Job) -> tuple[Record, ...]:
-    return tuple(record for record in read_records(job.directory) if record.token == job.token)
 
 
 def _asked_since(ledger: Ledger, records: Mapping[str, Iterable[Record]]) -> datetime | None:
@@ -95,7 +103,7 @@ def _look_at(
     alive = _alive(current_job(attempts, records), records, job.directory)
     observed = observe(attempts, records, known, alive=alive)
     if observed.job_id is None or observed.state in _UNBEGUN:
-        return JobSeen(job.directory.is_dir(), records), observed
+        return JobSeen(job.directory.is_dir(), records=records), observed
     seen = _read_logs(job, records, observed.job_id, observed.slurm)
     if observed.state is JobState.completed or (observed.slurm is not None and observed.slurm.active):
         return seen, observed

@@ -78,7 +78,9 @@ def parts(
     from rich.text import Text  # noqa: PLC0415 - heavy
 
     first, second = heading(status)
-    above = [Text(line, style) for line, style in ((first, "bold"), (second, "")) for line in _wrapped(line, width)]
+    above = [
+        Text(line, style) for line, style in ((first, "bold"), (second, "")) if line for line in _wrapped(line, width)
+    ]
     below: list[Text] = []
     for said in (*failures(status), *warnings(status), *waits(status)):
         below += _lines(said, width)

@@ -39,6 +39,8 @@ class JobSeen:
 
     there: bool = True
     """Whether its directory is."""
+    unread: str = ""
+    """Why what it wrote could not be read, where that is so."""
     records: tuple[Record, ...] = ()
     log: str | None = None
     """Path of the log of the job that counts."""
