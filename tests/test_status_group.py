@@ -24,6 +24,7 @@ from status_groups import (
 from test_status_pace import HEADER, SAMPLE, bars
 
 from runplan.attempts import TIME_FORMAT
+from runplan.ledger import append
 from runplan.observe import JobState
 from runplan.status.document import status_document
 from runplan.status.group import group_status, next_commands
@@ -174,6 +175,15 @@ def test_what_is_wrong_with_the_group_is_named(made, monkeypatch, tmp_path):
     )
     assert notes[3] == "1 job of the ledger belongs to no run of plan.json any more"
     assert len(notes) == 4
+
+
+def test_a_submission_that_was_cut_short_is_held(made):
+    job = made.jobs["8B_rank4"]
+    append(made.written.directory, [{"event": "intent", "token": job.token, "job_id": None, "path": job.path}])
+    status = made.status()
+    assert status.states[JobState.held] == 1
+    assert "1 held: its submission is not recorded to the end" in screen(status, None)
+    assert next_commands(status, "g")[0] == "runplan submit g"
 
 
 def test_json_holds_everything_and_null_for_the_unknown(made):

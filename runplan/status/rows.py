@@ -185,14 +185,14 @@ def failures(status: GroupStatus) -> Iterator[Said]:
 
 def waits(status: GroupStatus) -> Iterator[Said]:
     """Why jobs wait, those with the same reason together, and when the first of them is expected to begin."""
-    found: dict[str, list[JobStatus]] = {}
+    found: dict[tuple[JobState, str], list[JobStatus]] = {}
     for job in status.jobs:
         if job.state in {JobState.pending, JobState.held}:
-            found.setdefault(job.reason, []).append(job)
-    for reason, jobs in found.items():
+            found.setdefault((job.state, job.reason), []).append(job)
+    for (state, reason), jobs in found.items():
         starts = min((job.starts_at for job in jobs if job.starts_at is not None), default=None)
         begins = f"; the first begins about {clock(starts, status.at)}" if starts else ""
-        yield Said(f"{len(jobs)} pending: {visible(reason) or 'SLURM has not said why'}{begins}")
+        yield Said(f"{len(jobs)} {state_word(state)}: {visible(reason) or 'SLURM has not said why'}{begins}")
 
 
 def warnings(status: GroupStatus) -> Iterator[Said]:
