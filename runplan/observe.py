@@ -190,16 +190,16 @@ def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str |
 def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -> Observed:
     """How a job ended badly; its log may know more than SLURM."""
     plain = state in {JobState.failed, JobState.unknown}
-    code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
-    if plain and not code and facts.slurm is not None and not facts.ended_at:
-        killed = facts.slurm.signal
-        code = f"killed by signal {killed}" if killed else "it did not write its end: killed, or lost with its node"
-    if state is JobState.cancelled and not said.startswith("Dependency"):
-        said = ""  # why it had been waiting
-    said = "" if said == "NonZeroExitCode" else said
     if plain and ending is not None and ending.state in FROM_LOG:
-        return _with(facts, JobState(ending.state), ending.reason or said or code)
+        return _with(facts, JobState(ending.state), ending.reason or "")
+    if said == "NonZeroExitCode" or (state is JobState.cancelled and not said.startswith("Dependency")):
+        said = ""  # says nothing new, or why it had been waiting
     line = ending.reason if ending is not None and (plain or ending.state == state.value) else None
+    code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
+    if plain and facts.slurm is not None and not facts.ended_at and not facts.exit_code:
+        signal = facts.slurm.signal
+        code = f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
+        line = f"{code}; {line}" if line else None
     return _with(facts, state, line or (f"{code} ({said})" if code and said else code or said))
 
 

@@ -129,6 +129,8 @@ def test_a_killed_job_is_said_to_be():
     killed = SlurmJob("7", "7", "FAILED", "JobLaunchFailure", "t", exit_code=0, signal=9)
     seen = observe(SUBMITTED, (record("started"),), accounting(killed))
     assert (seen.state, seen.reason) == (JobState.failed, "killed by signal 9 (JobLaunchFailure)")
+    words = observe(SUBMITTED, (record("started"),), accounting(killed), Ending("unknown", "last line: x"))
+    assert words.reason == "killed by signal 9; last line: x"
     unknown = observe(SUBMITTED, (record("started"),), queue(slurm("FAILED")))
     assert unknown.reason == "it did not write its end: killed, or lost with its node"
 
