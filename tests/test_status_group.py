@@ -247,6 +247,14 @@ def test_cells_have_lines_of_their_own(made):
     assert "5/10" in text
 
 
+def test_a_terminal_that_knows_only_ascii_is_served(made):
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    print_status(made.status(), "g", make_console(out, 100))
+    assert b"x 3B_rank64: oom" in raw.getvalue()
+    assert b"?" not in raw.getvalue()
+
+
 def test_what_does_not_fit_a_low_screen_is_counted_and_what_failed_stays(made):
     status = made.status()
     console = make_console(io.StringIO(), 120)

@@ -142,7 +142,7 @@ def _table(shown: tuple[Row, ...], width: int) -> RenderableType:
 def _lines(said: Said, width: int) -> list[Text]:
     from rich.text import Text  # noqa: PLC0415 - heavy
 
-    mark = {"red": "✗ ", "yellow": "! "}.get(said.style, "  ")
+    mark = {"red": "x ", "yellow": "! "}.get(said.style, "  ")
     lines = [Text(line, said.style) for line in _wrapped(mark + said.text, width, "    ")]
     return [*lines, Text(f"    {said.copy}", no_wrap=True)] if said.copy else lines
 
