@@ -2,7 +2,7 @@
 
 Every job writes a line to `jobs.jsonl` in its own directory before it does anything else, and another when it ends::
 
-    {"event": "started", "token": "…", "job_id": "123", "kind": "train|cell", "cell": null|"eval/…", "time": "…Z"}
+    {"event": "started", "token": "…", "job_id": "123", "kind": "train|cell", "cell": "eval/…"|null, "host": …, …}
     {"event": "ended", "token": "…", "job_id": "123", "kind": …, "cell": …, "exit_code": 0, "seconds": 60, "time": "…Z"}
 
 In between, a training writes what it runs, every time it starts the trainer::

@@ -189,12 +189,18 @@ def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str |
 
 def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -> Observed:
     """How a job ended badly; its log may know more than SLURM."""
-    code = f"exit code {facts.exit_code}" if facts.exit_code else ""
-    if state in {JobState.failed, JobState.unknown} and ending is not None and ending.state in FROM_LOG:
-        return _with(facts, JobState(ending.state), ending.reason or said or code)
-    line = ending.reason if ending is not None and state in {JobState.failed, JobState.unknown} else None
-    meaningful = said if said not in {"", "NonZeroExitCode"} else ""
-    return _with(facts, state, line or meaningful or code)
+    plain = state in {JobState.failed, JobState.unknown}
+    if plain and ending is not None and ending.state in FROM_LOG:
+        return _with(facts, JobState(ending.state), ending.reason or "")
+    if said == "NonZeroExitCode" or (state is JobState.cancelled and not said.startswith("Dependency")):
+        said = ""  # says nothing new, or why it had been waiting
+    line = ending.reason if ending is not None and (plain or ending.state == state.value) else None
+    code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
+    if plain and facts.slurm is not None and not facts.ended_at and not facts.exit_code:
+        signal = facts.slurm.signal
+        code = f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
+        line = f"{code}; {line}" if line else None
+    return _with(facts, state, line or (f"{code} ({said})" if code and said else code or said))
 
 
 def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:
@@ -206,12 +212,14 @@ def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bo
     local = (facts.job_id or "").startswith("local-")
     if local and alive is False:
         return _with(facts, JobState.cancelled, "its process is gone without a word, killed or lost with the machine")
-    if began and (known.queue is None or local):
-        return _with(facts, JobState.running, "by its own record; SLURM does not answer")
+    if known.queue is None or local:
+        who = "this machine cannot tell" if local else "SLURM does not answer"
+        return _with(
+            facts, JobState.running if began else JobState.unknown, f"by its own record; {who}" if began else who
+        )
     if began:
         return _with(facts, JobState.failed, "left the queue without writing its end: killed, or its node was lost")
-    state = JobState.unknown if known.queue is None else JobState.cancelled
-    return _with(facts, state, "SLURM does not answer" if known.queue is None else "left the queue before it began")
+    return _with(facts, JobState.cancelled, "left the queue before it began")
 
 
 def _last(records: Sequence[Record], job_id: str, event: str) -> Record | None:

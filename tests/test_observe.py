@@ -123,3 +123,26 @@ def test_states_know_whether_they_are_an_end():
     assert JobState.timeout.ended_badly
     assert not JobState.completed.ended_badly
     assert not JobState.held.over
+
+
+def test_a_killed_job_is_said_to_be():
+    killed = SlurmJob("7", "7", "FAILED", "JobLaunchFailure", "t", exit_code=0, signal=9)
+    seen = observe(SUBMITTED, (record("started"),), accounting(killed))
+    assert (seen.state, seen.reason) == (JobState.failed, "killed by signal 9 (JobLaunchFailure)")
+    words = observe(SUBMITTED, (record("started"),), accounting(killed), Ending("unknown", "last line: x"))
+    assert words.reason == "killed by signal 9; last line: x"
+    unknown = observe(SUBMITTED, (record("started"),), queue(slurm("FAILED")))
+    assert unknown.reason == "it did not write its end: killed, or lost with its node"
+
+
+def test_why_a_cancelled_job_had_waited_is_no_reason_for_its_end():
+    assert observe(SUBMITTED, (), queue(slurm("CANCELLED", reason="Priority"))).reason == ""
+    assert observe(SUBMITTED, (), queue(slurm("CANCELLED", reason="Dependency"))).reason == "Dependency"
+
+
+def test_the_line_of_the_log_that_says_the_same_as_slurm_is_the_reason():
+    line = "slurmstepd: error: *** JOB 7 CANCELLED AT 2026-01-01T01:00:00 DUE TO TIME LIMIT ***"
+    ending = Ending("timeout", line)
+    assert observe(SUBMITTED, (record("started"),), queue(slurm("TIMEOUT", reason="TimeLimit")), ending).reason == line
+    other = observe(SUBMITTED, (record("started"),), queue(slurm("NODE_FAIL", reason="NodeDown")), ending)
+    assert (other.state, other.reason) == (JobState.node_fail, "NodeDown")

@@ -86,6 +86,16 @@ def _first_draw(data: bytes, start: int, end: int) -> Draw | None:
     return _draw(match, _epoch(data, match.start())) if match else None
 
 
+def last_draw(data: bytes) -> Draw | None:
+    """The last of torchtune's bars in a text; None without one."""
+    at = data.rfind(b"|Loss:")
+    while at >= 0:
+        if match := _TUNE.match(data, at):
+            return _draw(match, _epoch(data, at))
+        at = data.rfind(b"|Loss:", 0, at)
+    return None
+
+
 def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
     draws = list(islice(_draws(data, start, min(end, start + 6 * _PROBE_BYTES)), WARM_STEPS))

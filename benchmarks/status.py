@@ -1,0 +1,98 @@
+r"""`runplan status` of a group of 500 runs that all train, beside a shell loop that shows the last line of each log.
+
+Every run has a log of 170 kB, redrawn bars as torchtune 0.6.1 writes them, and an hour of GPU samples; every
+evaluation waits for its training. `squeue` is a program that prints a file: what SLURM takes counts on neither side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import measure
+from measure import Row, medians, seconds, show
+
+from runplan.attempts import TIME_FORMAT
+from runplan.ledger import append
+from runplan.written import read_group
+
+TARGET_S = 1.0
+BAR = "1|{n}|Loss: 1.5{n}: {part}%|{bar:<10}| {n}/2000 [{minutes:02d}:{rest:02d}<45:00,  1.52s/it]\r"
+SAMPLE = "2026/01/31 12:00:{n:02d}.000, 0, NVIDIA A100-SXM4-80GB, 98 %, {n} MiB, 81920 MiB, 300.00 W\n"
+LOOP = 'for log in */slurm-*.out; do tail -c 400 "$log" | tr "\\r" "\\n" | tail -n 1; done'
+
+
+def make_group(folder: Path, runs: int) -> Path:
+    """A planned group whose trainings have all begun."""
+    (folder / "logs").mkdir()
+    command = ["-m", "runplan", "dataset.create=true", "priors.paths=[logs]", "group.name=many"]
+    seconds([*command, f"seed=range(0,{runs})"], folder)
+    group = read_group(folder / "outputs" / "many")
+    now = datetime.now(UTC)
+    began = (now - timedelta(minutes=30)).strftime(TIME_FORMAT)
+    drawn = "".join(
+        BAR.format(n=n, part=n // 20, bar="█" * (n // 200), minutes=n * 3 // 120, rest=n * 3 // 2 % 60)
+        for n in range(1200)
+    )
+    header = "timestamp, index, name, utilization.gpu [%], memory.used [MiB], memory.total [MiB], power.draw [W]\n"
+    samples = header + "".join(SAMPLE.format(n=n % 60) for n in range(360))
+    queue, events = [], []
+    for number, job in enumerate(group.jobs):
+        trains = job.kind == "train"
+        state = "RUNNING|None" if trains else "PENDING|Dependency"
+        queue.append(f"{number}|{number}|{state}|2026-01-31T12:00:00|N/A|runplan:{job.token}\n")
+        common = {"token": job.token, "path": job.path, "time": began}
+        events += [
+            {"event": "intent", "job_id": None, **common},
+            {"event": "submitted", "job_id": str(number), **common},
+        ]
+        if trains:
+            line = {"event": "started", "token": job.token, "job_id": str(number), "time": began}
+            (job.directory / "jobs.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+            (job.directory / f"slurm-{number}.out").write_text(drawn, encoding="utf-8")
+            (job.directory / "gpu_metrics.csv").write_text(samples, encoding="utf-8")
+    append(group.directory, events)
+    programs = folder / "programs"
+    programs.mkdir()
+    (folder / "queue.txt").write_text("".join(queue), encoding="utf-8")
+    for name, what in (("squeue", f"cat '{folder}/queue.txt'"), ("sacct", "exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{what}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    measure.ENVIRONMENT["PATH"] = f"{programs}:{os.environ['PATH']}"
+    return group.directory
+
+
+def loop_s(group: Path) -> float:
+    started = time.perf_counter()
+    done = subprocess.run(["bash", "-c", LOOP], cwd=group, capture_output=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr.decode())
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        group = make_group(Path(name), options.runs)
+        commands = {
+            "status": ["-m", "runplan", "status", str(group)],
+            "status --json": ["-m", "runplan", "status", str(group), "--json"],
+        }
+        taken = medians(commands, Path(name), options.rounds)
+        rival = min(loop_s(group) for _ in range(3))
+    rows = [Row(what, ours, rival, "tail of each log", TARGET_S, "s") for what, ours in taken.items()]
+    show(f"Status of {options.runs} runs, median of {options.rounds} (target: {TARGET_S:g} s)", rows)
+
+
+if __name__ == "__main__":
+    main()

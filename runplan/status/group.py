@@ -1,0 +1,252 @@
+"""A group's status: its runs, what they add up to, and what to do next. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from runplan.attempts import Record, moment
+from runplan.observe import JobState, Observed
+from runplan.status.forecast import later, number
+from runplan.status.job import JobStatus, job_status
+from runplan.status.seen import Sight, SlurmAnswer
+
+if TYPE_CHECKING:
+    from runplan.written import Job, WrittenGroup
+
+HOUR_S = 3600
+_NOTED = 5
+"""Of directories and lines that are wrong, so many are named."""
+_CELLS_IN_ORDER = (
+    *(JobState.oom, JobState.host_oom, JobState.timeout, JobState.node_fail, JobState.preempted, JobState.failed),
+    *(JobState.cancelled, JobState.running, JobState.pending, JobState.held, JobState.unknown, JobState.not_submitted),
+)
+"""What several evaluations are together is the first of these that one of them is."""
+_UNSETTLED = frozenset({JobState.held, JobState.pending, JobState.running, JobState.unknown})
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run: its training, if it has one, and its evaluations."""
+
+    name: str
+    type: str
+    """`fine-tuned`, `control` or `eval-only`."""
+    training: JobStatus | None
+    cells: tuple[JobStatus, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """All jobs of the run, its training first."""
+        return (*((self.training,) if self.training else ()), *self.cells)
+
+    @property
+    def evaluated(self) -> int:
+        """How many of its evaluations are completed."""
+        return sum(cell.state is JobState.completed for cell in self.cells)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.training is None or self.training.state is JobState.completed
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When all of its jobs that are under way will have ended; None when that is not known."""
+        return _last_end(self.jobs)
+
+    @property
+    def state(self) -> JobState:
+        """Of the training until it is completed, then of the evaluations together."""
+        if self.training is not None and not self.trained:
+            return self.training.state
+        states = {cell.state for cell in self.cells}
+        return next((state for state in _CELLS_IN_ORDER if state in states), JobState.completed)
+
+
+@dataclass(frozen=True)
+class GroupStatus:
+    """A group at one moment."""
+
+    name: str
+    directory: str
+    at: datetime
+    slurm: SlurmAnswer
+    accounting: bool
+    """Whether `sacct` answered."""
+    runs: tuple[RunStatus, ...]
+    gpu_hours: float
+    """Used so far, earlier attempts included, as far as jobs said when they began and ended."""
+    gpu_hours_p50: float | None = None
+    gpu_hours_p95: float | None = None
+    notes: tuple[str, ...] = ()
+    """What is wrong with the group itself."""
+
+    @property
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """All jobs, in the order in which they are submitted."""
+        return tuple(job for run in self.runs for job in run.jobs)
+
+    @property
+    def states(self) -> dict[JobState, int]:
+        """How many runs are in each state, in the order of the states."""
+        found = Counter(run.state for run in self.runs)
+        return {state: found[state] for state in JobState if state in found}
+
+    @property
+    def failed(self) -> bool:
+        """Whether some job ended, and not as it should; what nobody knows has not."""
+        return any(job.state.ended_badly and job.state is not JobState.unknown for job in self.jobs)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return not any(job.state in _UNSETTLED for job in self.jobs)
+
+    @property
+    def steps(self) -> tuple[int, int | None]:
+        """Optimizer steps done, and of how many; None where some run's number is not known."""
+        trainings = [run.training for run in self.runs if run.training is not None]
+        totals = [job.total for job in trainings]
+        known = [total for total in totals if total is not None]
+        return sum(job.done or 0 for job in trainings), sum(known) if len(known) == len(totals) else None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When all that was submitted will have ended; None when that is not known of some job, or it is over."""
+        return _last_end(self.jobs)
+
+
+def _last_end(jobs: Sequence[JobStatus]) -> datetime | None:
+    going = [job for job in jobs if job.state in _UNSETTLED]
+    ends = [job.ends_at for job in going if job.ends_at is not None]
+    return max(ends) if ends and len(ends) == len(going) else None
+
+
+def group_status(group: WrittenGroup, sight: Sight) -> GroupStatus:
+    """The status of a group that was looked at."""
+    jobs = {
+        job.token: job_status(
+            job, sight.ledger.of(job.token), sight.jobs[job.token], sight.observed[job.token], sight.at
+        )
+        for job in group.jobs
+    }
+    of_run: dict[str, list[Job]] = {}
+    for job in group.jobs:
+        of_run.setdefault(job.run, []).append(job)
+    runs = tuple(_run(entry, of_run.get(str(entry["dir"]), []), jobs) for entry in group.document["runs"])
+    return GroupStatus(
+        name=str(group.document.get("group", group.directory.name)),
+        directory=str(group.directory),
+        at=sight.at,
+        slurm=sight.slurm,
+        accounting=sight.known.accounting is not None,
+        runs=runs,
+        gpu_hours=_gpu_hours(group, sight),
+        gpu_hours_p50=number(group.document, "totals", "gpu_hours", "p50"),
+        gpu_hours_p95=number(group.document, "totals", "gpu_hours", "p95"),
+        notes=tuple(_notes(group, sight)),
+    )
+
+
+def _run(entry: Mapping[str, object], mine: Sequence[Job], jobs: Mapping[str, JobStatus]) -> RunStatus:
+    training = next((jobs[job.token] for job in mine if job.kind == "train"), None)
+    cells = tuple(
+        _after(jobs[job.token], training if job.after is not None else None) for job in mine if job.kind == "cell"
+    )
+    return RunStatus(str(entry["dir"]), str(entry.get("type", "")), training, cells)
+
+
+def _after(cell: JobStatus, training: JobStatus | None) -> JobStatus:
+    """An evaluation with what follows from the training that it needs."""
+    if training is None or cell.started_at is not None:
+        return cell
+    if training.state.ended_badly and training.state is not JobState.unknown and cell.state is not JobState.completed:
+        return replace(cell, reason=f"its training did not complete ({training.state.value})", ends_at=None)
+    if cell.state is JobState.pending and not training.state.over:
+        begins = max(filter(None, (training.ends_at, cell.starts_at)), default=None)
+        left = cell.remaining_s
+        ends = later(begins, left) if training.ends_at is not None else None
+        return replace(cell, reason="waiting for the training", ends_at=ends)
+    return cell
+
+
+def _gpu_hours(group: WrittenGroup, sight: Sight) -> float:
+    total = 0.0
+    for job in group.jobs:
+        gpus = number(job.resources, "gpus") or 0
+        total += gpus * _used_s(sight.jobs[job.token].records, sight.observed[job.token], sight.at) / HOUR_S
+    return total
+
+
+def _used_s(records: Sequence[Record], observed: Observed, at: datetime) -> float:
+    """Seconds that all tries of a job ran: from their first line to their last, or as long as SLURM says."""
+    total, begun, mine = 0.0, {}, False
+    for record in records:
+        if record.event == "started":
+            begun[record.job_id] = record
+        elif record.event == "ended" and record.job_id in begun:
+            del begun[record.job_id]
+            total += record.seconds or 0.0
+            mine = mine or record.job_id == observed.job_id
+    last = begun.get(observed.job_id or "")
+    if observed.state is JobState.running:
+        started = moment(last.time) if last else None
+        return total + (max(0.0, (at - started).total_seconds()) if started else 0.0)
+    return total + (0.0 if mine and last is None else observed.seconds or 0.0)
+
+
+def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
+    if sight.slurm is SlurmAnswer.silent:
+        yield "SLURM does not answer (squeue failed): shown is what the jobs said themselves; ask again later"
+    elif sight.slurm is SlurmAnswer.absent:
+        yield "there is no squeue on this machine: shown is what the jobs said themselves"
+    if sight.ledger.damaged:
+        lines = ", ".join(map(str, sight.ledger.damaged[:_NOTED]))
+        more = f" and {len(sight.ledger.damaged) - _NOTED} more" if len(sight.ledger.damaged) > _NOTED else ""
+        what = f"lines {lines}{more} are" if len(sight.ledger.damaged) > 1 else f"line {lines} is"
+        yield f"ledger.jsonl: {what} passed over: cut short by a crash, or edited"
+    gone = list(_gone(group, sight))
+    if gone:
+        yield f"directories that are gone: {_some(gone)}; plan the same again to write them anew"
+    if unread := [seen.unread for seen in sight.jobs.values() if seen.unread]:
+        yield f"cannot be read: {_some(unread)}"
+    strangers = len(set(sight.ledger.attempts) - {job.token for job in group.jobs})
+    if strangers:
+        jobs = f"{strangers} jobs of the ledger belong" if strangers > 1 else "1 job of the ledger belongs"
+        yield f"{jobs} to no run of plan.json any more"
+
+
+def _gone(group: WrittenGroup, sight: Sight) -> Iterator[str]:
+    """Directories that are not there: a run's, or that of an evaluation of a run that is there."""
+    for run, mine in groupby(group.jobs, key=lambda job: job.run):
+        there = {job.name: sight.jobs[job.token].there for job in mine}
+        yield from [name for name in there if not there[name]] if any(there.values()) else [run]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) if not name.isprintable() else name for name in names[:_NOTED])
+    return f"{shown} and {len(names) - _NOTED} more" if len(names) > _NOTED else shown
+
+
+def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
+    """What to call next, if anything.
+
+    Args:
+        status: the group's.
+        directory: of the group, quoted for a shell.
+    """
+    states = [state for state in JobState if any(job.state is state for job in status.jobs)]
+    bad = [state.name for state in states if state.ended_badly and state is not JobState.unknown]
+    commands = []
+    if any(state in {JobState.not_submitted, JobState.held} for state in states):
+        commands.append(f"runplan submit {directory}")
+    if bad:
+        commands.append(f"runplan submit {directory} --only {','.join(bad)}")
+    if any(run.trained and run.evaluated for run in status.runs):
+        commands.append(f"runplan collect {directory}")
+    return tuple(commands)

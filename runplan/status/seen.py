@@ -1,0 +1,111 @@
+"""What was seen of a group at one moment: its ledger, its jobs' own words, what SLURM says. Pure; `look.py` looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from runplan.attempts import Ledger, Record
+from runplan.observe import Ending, Known, Observed
+from runplan.priors.ending import ending
+from runplan.queue import SlurmJob
+
+ATTEMPT_SIGNS = (b"with resolved config", b": not enough GPU memory for ")
+"""What every attempt of torchtune prints first, and what a job script says before it tries again."""
+_AGAIN = b"once more with "
+_BAR_SIGNS = (b"%|", b"it/s]", b"s/it]")
+_LINE_BYTES = 600
+_OURS = ("finetune.slurm: ", "cell.slurm: ")
+"""How job scripts begin what they say."""
+
+
+class SlurmAnswer(Enum):
+    """What came of asking SLURM."""
+
+    answered = "answered"
+    silent = "silent"
+    """`squeue` is there and did not answer."""
+    absent = "absent"
+    """There is no `squeue` on PATH."""
+    not_asked = "not asked"
+    """No job of the group is SLURM's."""
+
+
+@dataclass(frozen=True)
+class JobSeen:
+    """What one job left in its directory. Logs are tails: what stands before is not looked at."""
+
+    there: bool = True
+    """Whether its directory is."""
+    unread: str = ""
+    """Why what it wrote could not be read, where that is so."""
+    records: tuple[Record, ...] = ()
+    log: str | None = None
+    """Path of the log of the job that counts."""
+    tail: bytes = b""
+    """Its end."""
+    written_at: float | None = None
+    """When it was last written, in seconds since the epoch."""
+    disk_log: bytes = b""
+    """End of what DiskLogger wrote since the job began."""
+    gpu_metrics: bytes = b""
+    """End of what `nvidia-smi` sampled beside the job."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A group as it was seen at one moment."""
+
+    at: datetime
+    """Aware."""
+    ledger: Ledger
+    known: Known
+    slurm: SlurmAnswer
+    jobs: Mapping[str, JobSeen] = field(default_factory=dict)
+    """By token; so is `observed`."""
+    observed: Mapping[str, Observed] = field(default_factory=dict)
+
+
+def log_name(job_id: str, slurm: SlurmJob | None) -> str | None:
+    """The file name of a job's log; None for a task of an array of which SLURM no longer tells its own number."""
+    number = slurm.raw_id if slurm is not None and slurm.raw_id else job_id
+    return None if "_" in number or "/" in number or "\0" in number else f"slurm-{number}.out"
+
+
+def of_last_attempt(tail: bytes) -> bytes:
+    """The part of a log's end that the last attempt wrote: a job that tries again goes on in the same log."""
+    start = 0
+    for sign in ATTEMPT_SIGNS:
+        at = tail.rfind(sign)
+        line_end = tail.find(b"\n", at)
+        if at < 0 or (sign is ATTEMPT_SIGNS[1] and _AGAIN not in tail[at : line_end if line_end >= 0 else None]):
+            continue  # the script's last word of a job that has nothing more to try
+        start = max(start, tail.rfind(b"\n", 0, at) + 1)
+    return tail[start:]
+
+
+def ending_of(tail: bytes) -> Ending | None:
+    """How a log's end says that its job ended badly: the state where it names one, and the line that says why.
+
+    Where no known sign is found, the last line that is no progress bar is given: our own scripts and Python's
+    `sys.exit` leave their last words there. None for a log without words.
+    """
+    text = of_last_attempt(tail)
+    found = ending(text, max(text.rfind(b"|Loss:"), 0), finished=False)
+    if found.reason:
+        return Ending(found.state, found.reason)
+    line = last_words(text)
+    return Ending(found.state, line if line.startswith(_OURS) else f"last line of its log: {line}") if line else None
+
+
+def last_words(text: bytes) -> str:
+    """The last line that is neither blank nor a progress bar; empty without one."""
+    for line in reversed(text[-(1 << 14) :].replace(b"\r", b"\n").split(b"\n")):
+        if line.strip() and not any(sign in line for sign in _BAR_SIGNS):
+            words = line[-_LINE_BYTES:].decode("utf-8", "replace")
+            words = " ".join("".join(char if char.isprintable() else " " for char in words).split())
+            if words:
+                return words
+    return ""
