@@ -1,7 +1,8 @@
-"""Learning curves from what a trainer logged: lines of its DiskLogger, else the progress bars of the job's log. Pure."""
+"""Learning curves from what a trainer logged: lines of its DiskLogger, else its progress bars. Pure."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ POINTS = 120
 _END = 0.05
 """Part of the steps whose mean is called the last loss: single batches scatter."""
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))"
-_DISK = re.compile(rf"^Step (\d+) \|(.*)$", re.MULTILINE)
+_DISK = re.compile(r"^Step (\d+) \|(.*)$", re.MULTILINE)
 _TRAIN = re.compile(rf"(?<![\w])loss:{_NUMBER}(?=\s|$)")
 _VALIDATION = re.compile(rf"(?<![\w])val_loss:{_NUMBER}(?=\s|$)")
 _BAR = re.compile(rf"(\d+)\|(\d+)\|Loss: {_NUMBER}(?=:|\s)")
@@ -53,7 +54,7 @@ def mean_of_end(points: Points) -> float | None:
 
 
 def disk_curve(texts: Iterable[str]) -> Curve:
-    """The curve that DiskLogger files hold; where several have a step (a run that was resumed), the last file counts."""
+    """The curve that DiskLogger files hold; of a step in several (a run was resumed) the last file's."""
     train: dict[int, float] = {}
     validation: dict[int, float] = {}
     for text in texts:
@@ -89,7 +90,7 @@ def thinned(points: Points, most: int = POINTS) -> Points:
     if len(points) <= most:
         return points
     edges = [round(i * len(points) / most) for i in range(most + 1)]
-    return tuple(_middle(points[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(_middle(points[a:b]) for a, b in itertools.pairwise(edges))
 
 
 def _middle(points: Sequence[tuple[int, float]]) -> tuple[int, float]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from runplan.collect.attempts import Attempt
 from runplan.collect.curves import Curve
+from runplan.collect.executions import Execution
 from runplan.collect.inspect_log import EvalLog
+from runplan.observe import JobState, Observed
 from runplan.priors.record import PriorRun
+
+
+@dataclass(frozen=True)
+class FoundJob:
+    """What is known of one job: a training or an evaluation cell."""
+
+    observed: Observed = field(default=Observed(JobState.not_submitted))
+    ran: tuple[Execution, ...] = ()
+    """Every time it ran."""
+    last_words: str = ""
+    """The last line of its log, where it did not end well."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +43,8 @@ class FoundCell:
     """The cell in `plan.json`."""
     path: str
     """Its directory, relative to the group."""
+    job: FoundJob = field(default=FoundJob())
     logs: tuple[LogFile, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    last_words: str = ""
-    """The end of its last job's log that says something."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +54,16 @@ class FoundRun:
     entry: Mapping[str, Any]
     """The run in `plan.json`."""
     cells: tuple[FoundCell, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    """At training it."""
+    job: FoundJob | None = None
+    """Its training; None for runs that are only evaluated."""
     prior: PriorRun | None = None
     """What its newest training log says."""
-    curve: Curve = Curve()
-    last_words: str = ""
+    curve: Curve = field(default=Curve())
 
     @property
     def name(self) -> str:
         """The run's name."""
         return str(self.entry["name"])
-
-    @property
-    def trained(self) -> bool:
-        """Whether training it was planned."""
-        return bool(self.entry["recipe"])
 
 
 @dataclass(frozen=True)
@@ -69,5 +73,3 @@ class FoundGroup:
     directory: str
     document: Mapping[str, Any]
     runs: tuple[FoundRun, ...]
-    accounting: Mapping[str, Mapping[str, Any]]
-    """Job id → what `sacct` says of it."""

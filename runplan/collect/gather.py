@@ -8,29 +8,32 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan.collect.attempts import Attempt, parse_attempts
+from runplan.attempts import moment
 from runplan.collect.curves import Curve, bar_curve, disk_curve
-from runplan.collect.found import FoundCell, FoundGroup, FoundRun, LogFile
+from runplan.collect.executions import executions
+from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 from runplan.collect.inspect_log import parse_log
-from runplan.errors import ConfigError, Problem
+from runplan.ledger import read_ledger, read_records
+from runplan.observe import Ending, Known, Observed, current_job, observe
 from runplan.os_errors import spoken
-from runplan.priors.accounting import has_accounting, read_accounting
 from runplan.priors.read import read_priors
-from runplan.store import read_document
+from runplan.slurm import read_accounting, read_queue
+from runplan.submit.machine import is_alive
+from runplan.written import Job, read_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
+    from runplan.attempts import Attempt, Record
     from runplan.priors.record import PriorRun
 
-JOBS = "jobs.jsonl"
 _TAIL_BYTES = 16_384
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NEWLINE = re.compile(r"[\r\n]+")
 _CONVERT = "inspect log convert --to json --output-dir . "
 
 
-def read_group(directory: Path, cache_dir: Path) -> FoundGroup:
+def gather(directory: Path, cache_dir: Path) -> FoundGroup:
     """What was planned in a group and what its runs left; nothing is written in it.
 
     Files that cannot be read or understood are facts like others, with the reason beside them.
@@ -40,18 +43,52 @@ def read_group(directory: Path, cache_dir: Path) -> FoundGroup:
         cache_dir: the user's cache directory, for the index of training logs.
 
     Raises:
-        ConfigError: there is no group.
-        StoreError: its `plan.json` is damaged.
+        StoreError: there is no group, or its `plan.json` is damaged.
     """
     with spoken(directory, "collect"):
-        document = read_document(directory) if directory.is_dir() else None
-    if document is None:
-        what = "has no plan.json" if directory.is_dir() else "is no folder"
-        raise ConfigError([Problem(f"{directory} {what}", "GROUP", "name the folder that planning wrote")])
-    place = directory.resolve()
-    newest = _newest_logs(place, cache_dir)
-    runs = tuple(_run(place, entry, newest.get(f"{place}/{entry['dir']}")) for entry in document["runs"])
-    return FoundGroup(str(place), document, runs, _accounting(runs))
+        group = read_group(directory)
+        newest = _newest_logs(group.directory, cache_dir)
+        ledger = read_ledger(group.directory)
+        records = {job.token: _records(job) for job in group.jobs}
+        known = _known({job.token: (ledger.of(job.token), records[job.token]) for job in group.jobs})
+        found = {
+            job.path: _job(job, ledger.of(job.token), records[job.token], known, newest.get(str(job.directory)))
+            for job in group.jobs
+        }
+        runs = []
+        for entry in group.document["runs"]:
+            jobs = [job for job in group.of_run(entry["dir"]) if job.kind == "cell"]
+            cells = tuple(_cell(job, one, found[job.path]) for job, one in zip(jobs, entry["cells"], strict=True))
+            place = group.directory / entry["dir"]
+            training = next((found[job.path] for job in group.of_run(entry["dir"]) if job.kind == "train"), None)
+            curve = _curve(place) if training else Curve()
+            runs.append(FoundRun(entry, cells, training, newest.get(str(place)) if training else None, curve))
+    return FoundGroup(str(group.directory), group.document, tuple(runs))
+
+
+def _records(job: Job) -> tuple[Record, ...]:
+    return tuple(record for record in read_records(job.directory) if record.token == job.token)
+
+
+def _known(jobs: Mapping[str, tuple[Sequence[Attempt], Sequence[Record]]]) -> Known:
+    """What SLURM says; it is not asked where every job says of itself that it ended well, or never was SLURM's."""
+    begun = []
+    for attempts, records in jobs.values():
+        job_id = current_job(attempts, records)
+        well = any(record.job_id == job_id and record.exit_code == 0 for record in records)
+        if (attempts or records) and not well and not (job_id or "").startswith("local-"):
+            begun += [attempt.intended_at for attempt in attempts] + [record.time for record in records]
+    moments = [at for at in map(moment, begun) if at is not None]
+    return Known(read_queue(), read_accounting(min(moments))) if moments else Known(None)
+
+
+def _job(
+    job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: Known, prior: PriorRun | None
+) -> FoundJob:
+    ending = Ending(prior.state, prior.reason) if prior and job.kind == "train" else None
+    alive = is_alive(current_job(attempts, records) or "")
+    observed = observe(attempts, records, known, ending, alive=alive)
+    return FoundJob(observed, executions(records), _last_words(job.directory, observed))
 
 
 def _newest_logs(directory: Path, cache_dir: Path) -> dict[str, PriorRun]:
@@ -70,21 +107,11 @@ def _rank(prior: PriorRun) -> tuple[bool, float]:
     return not prior.path.endswith(".txt"), prior.modified_s
 
 
-def _run(group: Path, entry: Mapping[str, Any], prior: PriorRun | None) -> FoundRun:
-    place = group / entry["dir"]
-    cells = tuple(_cell(group, f"{entry['dir']}/{cell['dir']}", cell) for cell in entry["cells"])
-    if not entry["recipe"]:
-        return FoundRun(entry, cells)
-    attempts = _attempts(place, "train")
-    return FoundRun(entry, cells, attempts, prior, _curve(place), _last_words(place, attempts))
-
-
-def _cell(group: Path, path: str, entry: Mapping[str, Any]) -> FoundCell:
-    place = group / path
-    found = sorted(file for file in _files(place / "logs") if file.suffix in {".json", ".eval"})
-    attempts = _attempts(place, "cell")
-    logs = tuple(_log(file, f"{path}/logs/{file.name}") for file in found)
-    return FoundCell(entry, path, logs, attempts, _last_words(place, attempts))
+def _cell(job: Job, entry: Mapping[str, Any], found: FoundJob) -> FoundCell:
+    path = f"{job.run}/{job.cell}"
+    files = sorted(file for file in _files(job.directory / "logs") if file.suffix in {".json", ".eval"})
+    logs = tuple(_log(file, f"{path}/logs/{file.name}") for file in files)
+    return FoundCell(entry, path, found, logs)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -99,10 +126,6 @@ def _text(file: Path) -> str:
         return file.read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _attempts(folder: Path, kind: str) -> tuple[Attempt, ...]:
-    return parse_attempts(_text(folder / JOBS), kind)
 
 
 def _log(file: Path, path: str) -> LogFile:
@@ -137,7 +160,7 @@ def _eval_document(file: Path) -> Any:
 
     try:
         return json.loads(read_eval_log(str(file)).model_dump_json())
-    except Exception as error:  # noqa: BLE001 - a zip of a stranger, read by a stranger
+    except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"cannot be read by Inspect ({said})") from error
 
@@ -160,25 +183,8 @@ def _modified(file: Path) -> tuple[float, str]:
         return 0.0, file.name
 
 
-def _last_words(folder: Path, attempts: Iterable[Attempt]) -> str:
-    """The last line of a failed job's log; empty when its last attempt did not fail."""
-    last = [*attempts][-1:]
-    logs = _job_logs(folder)
-    if not logs or (last and last[0].exit_code == 0):
-        return ""
-    lines = _NEWLINE.split(_CONTROL.sub("", _text(logs[-1])[-_TAIL_BYTES:]))
+def _last_words(folder: Path, observed: Observed) -> str:
+    """The last line of a job's log, where it did not end well."""
+    logs = _job_logs(folder) if observed.state.ended_badly else []
+    lines = _NEWLINE.split(_CONTROL.sub("", _text(logs[-1])[-_TAIL_BYTES:])) if logs else []
     return next((line.strip() for line in reversed(lines) if line.strip(" -=_")), "")
-
-
-def _accounting(runs: Iterable[FoundRun]) -> dict[str, dict[str, Any]]:
-    """What SLURM accounted of the jobs, where it does."""
-    jobs = [
-        attempt.job_id
-        for run in runs
-        for attempts in (run.attempts, *(cell.attempts for cell in run.cells))
-        for attempt in attempts
-        if attempt.in_slurm and attempt.job_id
-    ]
-    return read_accounting(jobs) if jobs and has_accounting() else {}
-
-

@@ -69,7 +69,7 @@ def parse_log(document: Any) -> EvalLog:
     evaluation = _mapping(document).get("eval")
     status = _mapping(document).get("status")
     if not isinstance(evaluation, Mapping) or not isinstance(status, str):
-        raise ValueError("no Inspect log: `eval` and `status` are not there")
+        raise ValueError("is no Inspect log: `eval` and `status` are not there")  # noqa: TRY004 - content, not use
     results = _mapping(document.get("results"))
     reduced, repeated = _sample_values(document)
     notes = ["samples repeat an id, so none can be paired"] if repeated else []

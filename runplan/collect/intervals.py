@@ -19,7 +19,7 @@ STUDENT = "t over replicates"
 _MOST_DRAWS = 20_000_000
 """Numbers drawn for one interval: 0.2 s. Above 2,000 samples there are fewer resamples, never below 1,000."""
 _FEW_VALUES = 64
-"""Up to so many different values, counts of each are drawn: right or wrong has three differences, however many samples."""
+"""Up to so many different values, counts of each are drawn: right and wrong differ in three ways."""
 
 
 @dataclass(frozen=True)

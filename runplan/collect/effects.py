@@ -1,0 +1,195 @@
+"""What each factor did: replicates pooled, levels compared with the control and with the first level. Pure.
+
+All of it is about the last evaluated epoch. Runs without a result are counted, never filled in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runplan.collect.intervals import Estimate, over_replicates, over_samples
+from runplan.collect.results import CONTROL, Measure, Row
+from runplan.design import REPLICATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runplan.collect.inspect_log import SampleKey
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Runs that differ in nothing but the seed."""
+
+    measure: Measure
+    model: str
+    factors: Mapping[str, Any]
+    """Without the seed."""
+    runs: tuple[str, ...]
+    """With a result."""
+    planned: int
+    value: Estimate | None
+    effect: Estimate | None
+    """Against the control."""
+    control: str | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """All runs that share one level of one factor: a marginal mean."""
+
+    measure: Measure
+    factor: str
+    level: Any
+    runs: tuple[str, ...]
+    planned: int
+    value: float | None
+    """Mean over the runs that have a result."""
+    effect: Estimate | None
+    """Against the control, mean over the same runs."""
+    contrast: Estimate | None
+    """Against the factor's first level, over pairs of runs that differ in this factor alone; None for the first."""
+    pairs: int
+    """Such pairs."""
+
+
+def measures(rows: Iterable[Row]) -> list[Measure]:
+    """Every measure that a run of the group has a result in, in the order in which they appear."""
+    return [*dict.fromkeys(row.measure for row in rows)]
+
+
+def combinations(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Combination]:
+    """Replicates together, in the order of the plan: means over their runs."""
+    runs = [run for run in document["runs"] if run["type"] != CONTROL]
+    found: list[Combination] = []
+    for measure in measures(rows):
+        planned: dict[str, list[Mapping[str, Any]]] = {}
+        for run in runs:
+            if _measures(run, measure):
+                planned.setdefault(_but(run, REPLICATION), []).append(run)
+        for group in planned.values():
+            there = _present(rows, measure, group)
+            found.append(_combination(measure, group, there))
+    return found
+
+
+def _combination(measure: Measure, group: Sequence[Mapping[str, Any]], there: Sequence[Row]) -> Combination:
+    values = [row.value for row in there if row.value is not None]
+    factors = {key: level for key, level in group[0]["factors"].items() if key != REPLICATION}
+    return Combination(
+        measure,
+        group[0]["model"],
+        factors,
+        tuple(row.run for row in there),
+        len(group),
+        over_replicates(values) if values else None,
+        _pooled([row for row in there if row.effect is not None]),
+        there[0].control if there else None,
+    )
+
+
+def _pooled(there: Sequence[Row]) -> Estimate | None:
+    """The effect of replicates: Student's t over their effects, of a single run the interval over its samples."""
+    effects = [row.effect for row in there if row.effect is not None]
+    if len(effects) == 1:
+        return there[0].interval or Estimate(effects[0], None, None, "", 1)
+    return over_replicates(effects) if effects else None
+
+
+def levels(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Level]:
+    """Every level of every factor but the seed, for each measure."""
+    runs = [run for run in document["runs"] if run["type"] != CONTROL]
+    factors = [key for key in document["design"]["factors"] if key != REPLICATION]
+    return [
+        _level(rows, measure, [run for run in runs if _measures(run, measure)], key, level, choices[0])
+        for measure in measures(rows)
+        for key in factors
+        for choices in [document["design"]["factors"][key]]
+        for level in choices
+    ]
+
+
+def _level(
+    rows: Sequence[Row], measure: Measure, runs: Sequence[Mapping[str, Any]], key: str, level: Any, first: Any
+) -> Level:
+    at = [run for run in runs if key in run["factors"] and run["factors"][key] == level]
+    there = [row for row in _present(rows, measure, at) if row.value is not None]
+    values = [row.value for row in there if row.value is not None]
+    compared = [row for row in there if row.effect is not None]
+    pairs: list[tuple[Row, Row]] = []
+    if level != first:
+        reference = [run for run in runs if key in run["factors"] and run["factors"][key] == first]
+        theirs = {_but(run, key): run["name"] for run in reference}
+        named = {row.run: row for row in _present(rows, measure, reference) if row.value is not None}
+        entries = {run["name"]: run for run in at}
+        pairs = [
+            (row, named[other])
+            for row in there
+            if (other := theirs.get(_but(entries[row.run], key))) is not None and other in named
+        ]
+    return Level(
+        measure, key, level, tuple(row.run for row in there), len(at),
+        math.fsum(values) / len(values) if values else None,
+        _over([_of_run(row) for row in compared]),
+        _over([_of_pair(row, other) for row, other in pairs]),
+        len(pairs),
+    )  # fmt: skip
+
+
+Part = tuple[str, float, Mapping["SampleKey", float]]
+"""What one run, or one pair of runs, adds to a mean: its seed, its value, and that of each sample."""
+
+
+def _of_run(row: Row) -> Part:
+    return _seed(row), row.effect or 0.0, row.differences
+
+
+def _of_pair(row: Row, other: Row) -> Part:
+    gaps = {key: row.samples[key] - other.samples[key] for key in row.samples if key in other.samples}
+    return _seed(row), (row.value or 0.0) - (other.value or 0.0), gaps
+
+
+def _seed(row: Row) -> str:
+    return json.dumps(row.factors.get(REPLICATION))
+
+
+def _over(parts: Sequence[Part]) -> Estimate | None:
+    """Mean over runs or pairs, with an interval.
+
+    With replicates: Student's t over the means of each seed; none where seeds lack runs that others have. Without: the
+    bootstrap over the samples that all have in common, each sample's values averaged over runs first.
+    """
+    if not parts:
+        return None
+    seeds: dict[str, list[float]] = {}
+    for seed, value, _ in parts:
+        seeds.setdefault(seed, []).append(value)
+    mean = math.fsum(value for _, value, _ in parts) / len(parts)
+    if len(seeds) > 1:
+        if len({len(values) for values in seeds.values()}) > 1:
+            return Estimate(mean, None, None, "", len(parts))
+        return over_replicates(math.fsum(values) / len(values) for values in seeds.values())
+    common = set(parts[0][2]).intersection(*(samples for _, _, samples in parts))
+    if not common or any(len(samples) != len(common) for _, _, samples in parts):
+        return Estimate(mean, None, None, "", len(parts))
+    return over_samples(math.fsum(samples[key] for _, _, samples in parts) / len(parts) for key in common)
+
+
+def _present(rows: Sequence[Row], measure: Measure, runs: Iterable[Mapping[str, Any]]) -> list[Row]:
+    wanted = {run["name"] for run in runs}
+    return [row for row in rows if row.last and row.measure == measure and row.run in wanted]
+
+
+def _measures(run: Mapping[str, Any], measure: Measure) -> bool:
+    return any(cell["task"] == measure.task for cell in run["cells"])
+
+
+def _but(run: Mapping[str, Any], key: str) -> str:
+    """A run's factors without one, and its model: what runs that are compared share."""
+    factors = {name: level for name, level in run["factors"].items() if name != key}
+    model = None if key == "model" or key.startswith("model.") else run["model"]
+    return json.dumps([model, factors], sort_keys=True, default=str)
