@@ -35,6 +35,12 @@ def _init(argv: Sequence[str]) -> int:
     return command(argv)
 
 
+def _collect(argv: Sequence[str]) -> int:
+    from runplan.collect.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
     "ask": (
@@ -42,6 +48,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
         "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
     ),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
+    "collect": (_collect, "results, effects, estimates against what came true: runplan collect GROUP [--json]"),
 }
 """Word → what it does, and the line of the help that says so."""
 

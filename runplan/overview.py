@@ -68,7 +68,16 @@ class Commands:
     lines: tuple[str, ...]
 
 
-Block = Table | Fact | Item | Commands
+@dataclass(frozen=True)
+class Figure:
+    """A picture beside the README."""
+
+    title: str
+    path: str
+    """Relative to the group."""
+
+
+Block = Table | Fact | Item | Commands | Figure
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _level(key: str, value: Any) -> str:
+def level_shown(key: str, value: Any) -> str:
     """A level as tables show it: text in full up to a length, a path by its stem."""
     is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
     text = value if is_plain_text else level_text(key, value, {})
@@ -144,7 +153,9 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple((label(key), ", ".join(_level(key, level) for level in levels)) for key, levels in factors.items())
+    rows = tuple(
+        (label(key), ", ".join(level_shown(key, level) for level in levels)) for key, levels in factors.items()
+    )
     return (Table(("Factor", "Levels"), rows),)
 
 
@@ -156,7 +167,7 @@ def all_runs(document: Mapping[str, Any]) -> Table:
     for run in document["runs"]:
         factors = run["factors"]
         trained = run["estimate"]["time_s"]["p50"] is not None
-        levels = [_level(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
+        levels = [level_shown(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
@@ -168,7 +179,7 @@ def _unswept(key: str, run: Mapping[str, Any]) -> str:
     """The value of a factor in a run that is kept from a plan in which it did not vary."""
     config = run["config"] if run["type"] == "fine-tuned" else {}
     names = (key.replace(".", "_"), key.rpartition(".")[2])
-    return next((_level(key, config[name]) for name in names if config.get(name) is not None), NONE)
+    return next((level_shown(key, config[name]) for name in names if config.get(name) is not None), NONE)
 
 
 def _time(interval: Mapping[str, float]) -> str:

@@ -77,7 +77,7 @@ def _of_run(run: FoundRun) -> list[JobActual]:
                 estimate["time_s"],
                 s_per_step=Compared(1 / speed if speed else None, None, prior.s_per_step if prior else None),
                 memory=_compared(estimate["peak_memory_gib"], _peak_gib(prior)),
-            )  # fmt: skip
+            )
         )
     found += [
         _actual(run, cell.job, cell.entry["resources"], cell.entry["time_s"], cell=cell.entry["dir"])
@@ -93,8 +93,8 @@ def _actual(
     time_s: Mapping[str, float | None],
     *,
     cell: str | None = None,
-    s_per_step: Compared = Compared(),  # noqa: B008 - frozen
-    memory: Compared = Compared(),  # noqa: B008 - frozen
+    s_per_step: Compared = Compared(),
+    memory: Compared = Compared(),
 ) -> JobActual:
     observed = job.observed
     gpus = resources["gpus"] or 0
