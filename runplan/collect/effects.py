@@ -35,6 +35,8 @@ class Combination:
     value: Estimate | None
     effect: Estimate | None
     """Against the control."""
+    effects: tuple[float, ...]
+    """Of each run that has one."""
     control: str | None
 
 
@@ -67,12 +69,13 @@ def combinations(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Combi
     runs = [run for run in document["runs"] if run["type"] != CONTROL]
     found: list[Combination] = []
     for measure in measures(rows):
+        present = _present(rows, measure)
         planned: dict[str, list[Mapping[str, Any]]] = {}
         for run in runs:
             if _measures(run, measure):
                 planned.setdefault(_but(run, REPLICATION), []).append(run)
         for group in planned.values():
-            there = _present(rows, measure, group)
+            there = [present[run["name"]] for run in group if run["name"] in present]
             found.append(_combination(measure, group, there))
     return found
 
@@ -88,6 +91,7 @@ def _combination(measure: Measure, group: Sequence[Mapping[str, Any]], there: Se
         len(group),
         over_replicates(values) if values else None,
         _pooled([row for row in there if row.effect is not None]),
+        tuple(row.effect for row in there if row.effect is not None),
         there[0].control if there else None,
     )
 
@@ -104,33 +108,34 @@ def levels(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Level]:
     """Every level of every factor but the seed, for each measure."""
     runs = [run for run in document["runs"] if run["type"] != CONTROL]
     factors = [key for key in document["design"]["factors"] if key != REPLICATION]
-    return [
-        _level(rows, measure, [run for run in runs if _measures(run, measure)], key, level, choices[0])
-        for measure in measures(rows)
-        for key in factors
-        for choices in [document["design"]["factors"][key]]
-        for level in choices
-    ]
+    found: list[Level] = []
+    for measure in measures(rows):
+        present = _present(rows, measure)
+        measured = [run for run in runs if _measures(run, measure)]
+        for key in factors:
+            choices = document["design"]["factors"][key]
+            found += [_level(present, measure, measured, key, level, choices[0]) for level in choices]
+    return found
 
 
 def _level(
-    rows: Sequence[Row], measure: Measure, runs: Sequence[Mapping[str, Any]], key: str, level: Any, first: Any
+    present: Mapping[str, Row],
+    measure: Measure,
+    runs: Sequence[Mapping[str, Any]],
+    key: str,
+    level: Any,
+    first: Any,
 ) -> Level:
     at = [run for run in runs if key in run["factors"] and run["factors"][key] == level]
-    there = [row for row in _present(rows, measure, at) if row.value is not None]
+    there = [present[run["name"]] for run in at if run["name"] in present]
     values = [row.value for row in there if row.value is not None]
     compared = [row for row in there if row.effect is not None]
     pairs: list[tuple[Row, Row]] = []
     if level != first:
         reference = [run for run in runs if key in run["factors"] and run["factors"][key] == first]
-        theirs = {_but(run, key): run["name"] for run in reference}
-        named = {row.run: row for row in _present(rows, measure, reference) if row.value is not None}
-        entries = {run["name"]: run for run in at}
-        pairs = [
-            (row, named[other])
-            for row in there
-            if (other := theirs.get(_but(entries[row.run], key))) is not None and other in named
-        ]
+        theirs = {_but(run, key): present.get(run["name"]) for run in reference}
+        mine = [(present.get(run["name"]), theirs.get(_but(run, key))) for run in at]
+        pairs = [(row, other) for row, other in mine if row is not None and other is not None]
     return Level(
         measure, key, level, tuple(row.run for row in there), len(at),
         math.fsum(values) / len(values) if values else None,
@@ -179,9 +184,9 @@ def _over(parts: Sequence[Part]) -> Estimate | None:
     return over_samples(math.fsum(samples[key] for _, _, samples in parts) / len(parts) for key in common)
 
 
-def _present(rows: Sequence[Row], measure: Measure, runs: Iterable[Mapping[str, Any]]) -> list[Row]:
-    wanted = {run["name"] for run in runs}
-    return [row for row in rows if row.last and row.measure == measure and row.run in wanted]
+def _present(rows: Sequence[Row], measure: Measure) -> dict[str, Row]:
+    """Run → its result at the last epoch."""
+    return {row.run: row for row in rows if row.last and row.measure == measure and row.value is not None}
 
 
 def _measures(run: Mapping[str, Any], measure: Measure) -> bool:

@@ -58,10 +58,10 @@ def figures(report: Report, templates: Environment) -> dict[str, str]:
     }
 
 
-def text_of(text: str) -> str:
+def text_of(text: str, most: int = LABEL_SHOWN) -> str:
     """A text that XML can hold, on one line and not too long."""
     plain = visible(text).encode("utf-8", "replace").decode()
-    return plain if len(plain) <= LABEL_SHOWN else f"{plain[: LABEL_SHOWN - 1]}…"
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
 def _effects(report: Report) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def _effects(report: Report) -> dict[str, Any]:
             continue
         interval = (one.effect.low, one.effect.high) if one.effect.low is not None else None
         said = f"{change(one.effect)}, 95 % CI {span(one.effect)}, runs: {', '.join(map(visible, one.runs))}"
-        row = {"label": _name(one, keys), "interval": interval, "dot": one.effect.mean, "said": text_of(said)}
+        row = {"label": _name(one, keys), "interval": interval, "dot": one.effect.mean, "said": said}
+        row["points"] = one.effects if len(one.effects) > 1 else ()
         measured.setdefault(str(one.measure), []).append(row)
     panels = dict(list(measured.items())[:PANELS_SHOWN])
     return _picture("Effects against the control", panels, "difference to the control, 95 % CI")
@@ -121,11 +122,11 @@ def _picture(title: str, measured: dict[str, list[dict[str, Any]]], axis: str) -
 
 def _panel(name: str, rows: Sequence[dict[str, Any]], left: int, top: int, axis: str) -> dict[str, Any]:
     values = [0.0, *(row["dot"] for row in rows if row["dot"] is not None)]
-    values += [bound for row in rows if row["interval"] for bound in row["interval"]]
+    values += [bound for row in rows for bound in (*(row["interval"] or ()), *row.get("points", ()))]
     places = scale(min(values), max(values), left, WIDTH - 24)
     bottom = top + ROW * len(rows)
     return {
-        "title": text_of(name) if len(name) < 2 * LABEL_SHOWN else name[: 2 * LABEL_SHOWN],
+        "title": text_of(name, 2 * LABEL_SHOWN),
         "title_y": top - 14,
         "axis": axis,
         "axis_x": (left + WIDTH - 24) / 2,
@@ -147,6 +148,7 @@ def _row(row: dict[str, Any], places: Scale, y: int) -> dict[str, Any]:
         "high": None if high is None else places.place(high),
         "tick": places.place(row["tick"]) if "tick" in row else None,
         "dot": None if row["dot"] is None else places.place(row["dot"]),
+        "points": [places.place(value) for value in row.get("points", ())],
         "color": row.get("color", COLORS[0]),
         "thick": row.get("thick", 2),
     }
@@ -164,7 +166,7 @@ def _curves(runs: Sequence[FoundRun]) -> dict[str, Any]:
     longest = max(len(text_of(run.name)) for run in drawn)
     left, top, bottom = 56, 36, 36 + max(300, 18 * len(drawn) + 18)
     right = round(WIDTH - 44 - LETTER * longest)
-    across = scale(0, max(step for step, _ in points), left, right)
+    across = Scale(0, max(step for step, _ in points), left, right)
     losses = [loss for _, loss in points]
     upward = scale(min(losses), max(losses), bottom, top)
     lines = [

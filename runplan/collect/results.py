@@ -69,6 +69,7 @@ class Row:
 def rows(group: FoundGroup) -> list[Row]:
     """All results in the order of the plan; those of fine-tuned runs with their effect against the control."""
     plain = {run.name: list(_rows(run)) for run in group.runs}
+    controls = [run for run in group.runs if run.entry["type"] == CONTROL]
     made: list[Row] = []
     for run in group.runs:
         cells = {cell.entry["task"]: cell for cell in run.cells}
@@ -76,7 +77,7 @@ def rows(group: FoundGroup) -> list[Row]:
             if run.entry["type"] == CONTROL:
                 made.append(row)
                 continue
-            control = control_of(run, cells[row.measure.task].entry, group.runs)
+            control = control_of(run, cells[row.measure.task].entry, controls)
             theirs = [one for one in plain[control.name] if one.measure == row.measure] if control else []
             made.append(_compared(row, control.name if control else None, theirs[0] if theirs else None))
     return made
@@ -109,7 +110,7 @@ def _row(run: FoundRun, cell: FoundCell, score: Score, metric: str, *, last: boo
     )
 
 
-def control_of(run: FoundRun, cell: Mapping[str, Any], runs: Iterable[FoundRun]) -> FoundRun | None:
+def control_of(run: FoundRun, cell: Mapping[str, Any], controls: Iterable[FoundRun]) -> FoundRun | None:
     """The control of one evaluation of a run: its base model on the same task, data and prompts; None without one.
 
     Of several, which differ in how they evaluate, the one whose factors agree with the run's counts.
@@ -117,8 +118,8 @@ def control_of(run: FoundRun, cell: Mapping[str, Any], runs: Iterable[FoundRun])
     shared = [run.entry["config"].get(key) for key in _SHARED]
     factors = run.entry["factors"]
     agreeing: list[tuple[int, int, FoundRun]] = []
-    for other in runs:
-        if other.entry["type"] != CONTROL or [other.entry["config"].get(key) for key in _SHARED] != shared:
+    for other in controls:
+        if [other.entry["config"].get(key) for key in _SHARED] != shared:
             continue
         if any((one["task"], one.get("script")) == (cell["task"], cell.get("script")) for one in other.entry["cells"]):
             theirs = other.entry["factors"]

@@ -81,7 +81,11 @@ def _results(report: Report) -> tuple[Block, ...]:
             Item(f"… and {len(report.missing) - MISSING_SHOWN} more: runplan collect --json lists them all", "✗")
         )
     blocks += [Item(text, "!") for text in report.warnings]
-    return (*blocks, *_figure(report, "effects.svg", "Effects against the control, with 95 % intervals"))
+    return (
+        *blocks,
+        *_methods(report),
+        *_figure(report, "effects.svg", "Effects against the control, with 95 % intervals"),
+    )
 
 
 def _metric(report: Report) -> tuple[tuple[str, ...], list[Measure]]:
@@ -95,9 +99,13 @@ def _measured(report: Report) -> list[Block]:
     return [Fact("Measure", str(found[0]))] if len(found) == 1 else []
 
 
-def _methods(estimates: Sequence[Estimate | None]) -> list[Block]:
-    used = dict.fromkeys(one.method for one in estimates if one is not None and one.method)
-    return [Item(_METHODS[method]) for method in used]
+def _methods(report: Report) -> list[Block]:
+    """How the intervals were found that are shown."""
+    estimates = [row.interval for row in report.rows]
+    estimates += [one for pooled in report.combinations for one in (pooled.value, pooled.effect)]
+    estimates += [one for level in report.levels for one in (level.effect, level.contrast)]
+    used = {one.method for one in estimates if one is not None}
+    return [Item(text) for method, text in _METHODS.items() if method in used]
 
 
 def _by_factor(report: Report) -> tuple[Block, ...]:
@@ -124,7 +132,7 @@ def _by_factor(report: Report) -> tuple[Block, ...]:
             shown(one.value),
             change(one.effect),
             span(one.effect),
-            f"{change(one.contrast)} to {firsts[one.factor]}" if one.contrast else NONE,
+            f"{change(one.contrast)} vs {firsts[one.factor]}" if one.contrast else NONE,
             span(one.contrast),
             over(one.contrast or one.effect),
         )
@@ -135,9 +143,8 @@ def _by_factor(report: Report) -> tuple[Block, ...]:
     if incomplete:
         notes = [Item("Levels with fewer runs than planned are means of those that there are: compare them with care; "
                       "against the first level only runs count that differ in nothing else.", "!")]  # fmt: skip
-    estimates = [estimate for one in report.levels for estimate in (one.effect, one.contrast)]
     lead = Item("Means over all runs with a level, at the last epoch; effect is the difference to the control.")
-    return (*_measured(report), lead, *notes, Table(headers, rows), *_methods(estimates))
+    return (*_measured(report), lead, *notes, Table(headers, rows))
 
 
 def _replicates(report: Report) -> tuple[Block, ...]:
@@ -158,8 +165,7 @@ def _replicates(report: Report) -> tuple[Block, ...]:
         )
         for one in report.combinations[:ROWS_SHOWN]
     )
-    estimates = [estimate for one in report.combinations for estimate in (one.value, one.effect)]
-    return (Table(headers, rows), *_more(len(report.combinations)), *_methods(estimates))
+    return (Table(headers, rows), *_more(len(report.combinations)))
 
 
 def _by_run(report: Report) -> tuple[Block, ...]:
@@ -183,8 +189,7 @@ def _by_run(report: Report) -> tuple[Block, ...]:
     starred = dict.fromkeys(f"*: {row.note}" for row in report.rows if row.note and row.effect is not None)
     without = dict.fromkeys(f"No effect: {row.note}" for row in report.rows if row.note and row.effect is None)
     asides = [Item(text) for text in (*starred, *without)]
-    methods = _methods([row.interval for row in report.rows])
-    return (*_measured(report), Table(headers, rows), *_more(len(report.rows)), *methods, *asides)
+    return (*_measured(report), Table(headers, rows), *_more(len(report.rows)), *asides)
 
 
 def _more(number: int) -> list[Block]:
