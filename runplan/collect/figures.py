@@ -73,8 +73,13 @@ def _effects(report: Report) -> dict[str, Any]:
             continue
         interval = (one.effect.low, one.effect.high) if one.effect.low is not None else None
         said = f"{change(one.effect)}, 95 % CI {span(one.effect)}, runs: {', '.join(map(visible, one.runs))}"
-        row = {"label": _name(one, keys), "interval": interval, "dot": one.effect.mean, "said": said}
-        row["points"] = one.effects if len(one.effects) > 1 else ()
+        row = {
+            "label": _name(one, keys),
+            "interval": interval,
+            "dot": one.effect.mean,
+            "points": one.effects if len(one.effects) > 1 else (),
+            "said": said,
+        }
         measured.setdefault(str(one.measure), []).append(row)
     panels = dict(list(measured.items())[:PANELS_SHOWN])
     return _picture("Effects against the control", panels, "difference to the control, 95 % CI")

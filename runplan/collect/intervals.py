@@ -6,10 +6,14 @@ import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy import float64
+    from numpy.typing import NDArray
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -53,28 +57,41 @@ def over_samples(values: Iterable[float]) -> Estimate:
         return Estimate(mean, None, None, "", n)
     if ordered[0] == ordered[-1]:
         return Estimate(ordered[0], ordered[0], ordered[0], BOOTSTRAP, n)
-    low, high = _percentiles(ordered)
+    counts = Counter(ordered)
+    if len(counts) <= _FEW_VALUES:
+        low, high = _of_counts(tuple(counts.items()))
+    else:
+        low, high = _of_values(ordered)
     return Estimate(mean, low, high, BOOTSTRAP, n)
 
 
-def _percentiles(ordered: Sequence[float]) -> tuple[float, float]:
+@cache
+def _of_counts(counts: tuple[tuple[float, int], ...]) -> tuple[float, float]:
+    """Bounds of the mean of values that occur so many times; runs of one group often share these counts."""
     import numpy as np  # noqa: PLC0415 - heavy
 
-    generator = np.random.default_rng(SEED)
-    n = len(ordered)
-    counts = Counter(ordered)
-    if len(counts) <= _FEW_VALUES:
-        shares = np.array(list(counts.values())) / n
-        means = generator.multinomial(n, shares, size=RESAMPLES) @ np.array(list(counts)) / n
-    else:
-        every = np.array(ordered)
-        resamples = max(1000, min(RESAMPLES, _MOST_DRAWS // n))
-        rows = max(1, 1_000_000 // n)
-        parts = [
-            every[generator.integers(0, n, size=(min(rows, resamples - done), n))].mean(axis=1)
-            for done in range(0, resamples, rows)
-        ]
-        means = np.concatenate(parts)
+    values, times = (np.array(part) for part in zip(*counts, strict=True))
+    n = int(times.sum())
+    return _bounds(np.random.default_rng(SEED).multinomial(n, times / n, size=RESAMPLES) @ values / n)
+
+
+def _of_values(ordered: Sequence[float]) -> tuple[float, float]:
+    """Bounds of the mean of many different values."""
+    import numpy as np  # noqa: PLC0415 - heavy
+
+    every, generator, n = np.array(ordered), np.random.default_rng(SEED), len(ordered)
+    resamples = max(1000, min(RESAMPLES, _MOST_DRAWS // n))
+    rows = max(1, 1_000_000 // n)
+    parts = [
+        every[generator.integers(0, n, size=(min(rows, resamples - done), n))].mean(axis=1)
+        for done in range(0, resamples, rows)
+    ]
+    return _bounds(np.concatenate(parts))
+
+
+def _bounds(means: NDArray[float64]) -> tuple[float, float]:
+    import numpy as np  # noqa: PLC0415 - heavy
+
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
