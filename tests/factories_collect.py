@@ -48,7 +48,8 @@ def make_run(
     entry = {
         "name": name, "dir": name, "type": "fine-tuned", "model": "1B", "factors": dict(factors or {}), "recipe": "r",
         "config": {"model_path": "/m", "dataset": "/d.json", "system_prompt": "", "prompt": "{input}"},
-        "estimate": {"it_per_s": 2.0, "time_s": {"p50": 50.0, "p95": 80.0}, "peak_memory_gib": {"p50": 10.0, "p95": 12.0}},
+        "estimate": {"it_per_s": 2.0, "time_s": {"p50": 50.0, "p95": 80.0},
+                     "peak_memory_gib": {"p50": 10.0, "p95": 12.0}},
         "resources": REQUEST,
     }  # fmt: skip
     made = tuple(cells if cells is not None else (make_cell(make_log()),))

@@ -94,7 +94,8 @@ def test_only_the_last_planned_epoch_is_the_last():
 
 def test_the_table_has_all_factors_and_survives_hostile_names():
     hostile = 'a,"b"\n=1+1'
-    group = make_group(scored(hostile, {"lora.rank": 4, "seed": 1}, RIGHT), make_control(), factors={"lora.rank": [4], "seed": [1]})  # fmt: skip
+    run = scored(hostile, {"lora.rank": 4, "seed": 1}, RIGHT)
+    group = make_group(run, make_control(), factors={"lora.rank": [4], "seed": [1]})
     (first, second) = csv.DictReader(io.StringIO(csv_text(rows(group), group.document["design"]["factors"])))
     assert (first["run"], first["lora.rank"], first["seed"], first["effect"]) == (hostile, "4", "1", "0.75")
     assert (second["run"], second["seed"], second["effect"], second["ci_low"]) == ("1B_base", "", "", "")
@@ -124,20 +125,28 @@ def test_replicates_are_pooled_by_students_t():
     group = replicated([HALF, HALF, RIGHT, HALF])
     low, high = combinations(rows(group), group.document)
     assert (low.factors, low.runs, low.planned, low.control) == ({"lora.rank": 4}, ("4_1", "4_2"), 2, "1B_base")
-    assert (low.value.mean, low.value.low, low.value.high) == (0.5, 0.5, 0.5)
-    assert (high.effect.mean, high.effect.method, high.effects) == (0.5, STUDENT, (0.75, 0.25))
-    assert high.effect.high - high.effect.mean == pytest.approx(12.706205 * 0.25)
+    assert (low.value.mean, low.value.replicates.low, low.value.replicates.high) == (0.5, 0.5, 0.5)
+    assert (high.effect.mean, high.effect.n, high.effects) == (0.5, 2, (0.75, 0.25))
+    assert high.effect.replicates.method == STUDENT
+    assert high.effect.replicates.high - high.effect.mean == pytest.approx(12.706205 * 0.25)
+
+
+def test_replicates_that_agree_are_still_uncertain_about_other_samples():
+    group = replicated([HALF, HALF, RIGHT, RIGHT])
+    _, high = combinations(rows(group), group.document)
+    assert (high.effect.replicates.low, high.effect.replicates.high) == (0.75, 0.75)
+    assert high.effect.samples.low < 0.75 < high.effect.samples.high
 
 
 def test_a_replicate_that_is_missing_is_counted_and_not_averaged_away():
     group = replicated([HALF, None, RIGHT, HALF])
     low, _ = combinations(rows(group), group.document)
     assert (low.runs, low.planned) == (("4_1",), 2)
-    assert (low.value.low, low.effect.method) == (None, BOOTSTRAP)
+    assert (low.value.replicates, low.effect.replicates, low.effect.samples.method) == (None, None, BOOTSTRAP)
     first, second = levels(rows(group), group.document)
     assert (len(first.runs), first.planned, second.pairs) == (1, 2, 1)
     assert second.contrast.mean == 0.5, "the one pair with the same seed, not the means of unequal sets"
-    assert second.contrast.method == BOOTSTRAP
+    assert (second.contrast.replicates, second.contrast.samples.method) == (None, BOOTSTRAP)
 
 
 def test_levels_are_compared_with_the_first_over_runs_that_differ_in_nothing_else():
@@ -145,22 +154,23 @@ def test_levels_are_compared_with_the_first_over_runs_that_differ_in_nothing_els
     first, second = levels(rows(group), group.document)
     assert (first.level, first.contrast, first.pairs) == (4, None, 0)
     assert (second.value, second.effect.mean, second.contrast.mean, second.pairs) == (1.0, 0.75, 0.5, 2)
-    assert second.contrast.method == STUDENT
+    assert second.contrast.replicates.method == STUDENT
 
 
 def test_without_replicates_levels_are_compared_sample_by_sample():
     runs = [scored(f"{rank}", {"lora.rank": rank}, scores) for rank, scores in ((4, HALF), (64, RIGHT))]
     group = make_group(*runs, make_control(), factors={"lora.rank": [4, 64]})
     _, second = levels(rows(group), group.document)
-    assert (second.contrast.mean, second.contrast.method, second.contrast.n) == (0.5, BOOTSTRAP, 4)
+    assert (second.contrast.mean, second.contrast.replicates) == (0.5, None)
+    assert (second.contrast.samples.method, second.contrast.samples.n) == (BOOTSTRAP, 4)
 
 
-def test_seeds_with_unequal_numbers_of_runs_have_no_interval():
+def test_seeds_with_unequal_numbers_of_runs_have_no_interval_over_replicates():
     group = replicated([HALF, HALF, RIGHT, None])
     runs = [*group.runs[:-1], scored("8_1", {"lora.rank": 4, "x": 1, "seed": 1}, RIGHT), group.runs[-1]]
     group = make_group(*runs, factors=group.document["design"]["factors"])
     first, _ = levels(rows(group), group.document)
-    assert (first.effect.low, first.effect.n) == (None, 3)
+    assert (first.effect.replicates, first.effect.n) == (None, 3)
 
 
 def test_models_are_levels_with_controls_of_their_own():

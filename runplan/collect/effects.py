@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """A mean over runs (or pairs of runs) with the intervals that its parts allow."""
+
+    mean: float
+    n: int
+    """Runs or pairs."""
+    replicates: Estimate | None
+    """Student's t over the means of each seed; None with one seed, and where seeds lack runs that others have."""
+    samples: Estimate | None
+    """Bootstrap over samples, each averaged over the parts first; None where not all parts have the same samples."""
+
+
+@dataclass(frozen=True)
 class Combination:
     """Runs that differ in nothing but the seed."""
 
@@ -32,8 +45,8 @@ class Combination:
     runs: tuple[str, ...]
     """With a result."""
     planned: int
-    value: Estimate | None
-    effect: Estimate | None
+    value: Pooled | None
+    effect: Pooled | None
     """Against the control."""
     effects: tuple[float, ...]
     """Of each run that has one."""
@@ -51,9 +64,9 @@ class Level:
     planned: int
     value: float | None
     """Mean over the runs that have a result."""
-    effect: Estimate | None
+    effect: Pooled | None
     """Against the control, mean over the same runs."""
-    contrast: Estimate | None
+    contrast: Pooled | None
     """Against the factor's first level, over pairs of runs that differ in this factor alone; None for the first."""
     pairs: int
     """Such pairs."""
@@ -81,27 +94,18 @@ def combinations(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Combi
 
 
 def _combination(measure: Measure, group: Sequence[Mapping[str, Any]], there: Sequence[Row]) -> Combination:
-    values = [row.value for row in there if row.value is not None]
-    factors = {key: level for key, level in group[0]["factors"].items() if key != REPLICATION}
+    compared = [row for row in there if row.effect is not None]
     return Combination(
         measure,
         group[0]["model"],
-        factors,
+        {key: level for key, level in group[0]["factors"].items() if key != REPLICATION},
         tuple(row.run for row in there),
         len(group),
-        over_replicates(values) if values else None,
-        _pooled([row for row in there if row.effect is not None]),
-        tuple(row.effect for row in there if row.effect is not None),
+        pooled([(_seed(row), row.value or 0.0, row.samples) for row in there]),
+        pooled([_of_run(row) for row in compared]),
+        tuple(row.effect for row in compared if row.effect is not None),
         there[0].control if there else None,
     )
-
-
-def _pooled(there: Sequence[Row]) -> Estimate | None:
-    """The effect of replicates: Student's t over their effects, of a single run the interval over its samples."""
-    effects = [row.effect for row in there if row.effect is not None]
-    if len(effects) == 1:
-        return there[0].interval or Estimate(effects[0], None, None, "", 1)
-    return over_replicates(effects) if effects else None
 
 
 def levels(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Level]:
@@ -139,8 +143,8 @@ def _level(
     return Level(
         measure, key, level, tuple(row.run for row in there), len(at),
         math.fsum(values) / len(values) if values else None,
-        _over([_of_run(row) for row in compared]),
-        _over([_of_pair(row, other) for row, other in pairs]),
+        pooled([_of_run(row) for row in compared]),
+        pooled([_of_pair(row, other) for row, other in pairs]),
         len(pairs),
     )  # fmt: skip
 
@@ -162,26 +166,25 @@ def _seed(row: Row) -> str:
     return json.dumps(row.factors.get(REPLICATION))
 
 
-def _over(parts: Sequence[Part]) -> Estimate | None:
-    """Mean over runs or pairs, with an interval.
-
-    With replicates: Student's t over the means of each seed; none where seeds lack runs that others have. Without: the
-    bootstrap over the samples that all have in common, each sample's values averaged over runs first.
-    """
+def pooled(parts: Sequence[Part]) -> Pooled | None:
+    """Mean over runs or pairs of runs, with its intervals; None of nothing."""
     if not parts:
         return None
     seeds: dict[str, list[float]] = {}
     for seed, value, _ in parts:
         seeds.setdefault(seed, []).append(value)
     mean = math.fsum(value for _, value, _ in parts) / len(parts)
-    if len(seeds) > 1:
-        if len({len(values) for values in seeds.values()}) > 1:
-            return Estimate(mean, None, None, "", len(parts))
-        return over_replicates(math.fsum(values) / len(values) for values in seeds.values())
+    balanced = len({len(values) for values in seeds.values()}) == 1
+    means = [math.fsum(values) / len(values) for values in seeds.values()]
     common = set(parts[0][2]).intersection(*(samples for _, _, samples in parts))
-    if not common or any(len(samples) != len(common) for _, _, samples in parts):
-        return Estimate(mean, None, None, "", len(parts))
-    return over_samples(math.fsum(samples[key] for _, _, samples in parts) / len(parts) for key in common)
+    whole = bool(common) and all(len(samples) == len(common) for _, _, samples in parts)
+    averaged = [math.fsum(samples[key] for _, _, samples in parts) / len(parts) for key in common] if whole else []
+    return Pooled(
+        mean,
+        len(parts),
+        over_replicates(means) if balanced and len(means) > 1 else None,
+        over_samples(averaged) if len(averaged) > 1 else None,
+    )
 
 
 def _present(rows: Sequence[Row], measure: Measure) -> dict[str, Row]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.collect.curves import Points, thinned
 from runplan.collect.scale import Scale, scale
-from runplan.collect.sections import change, span
+from runplan.collect.sections import shown, span
 from runplan.design import REPLICATION
 from runplan.overview import label, level_shown
 from runplan.summary import visible
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runplan.collect.actual import JobActual
     from runplan.collect.effects import Combination
     from runplan.collect.found import FoundRun
+    from runplan.collect.intervals import Estimate
     from runplan.collect.sections import Report
 
 WIDTH = 760
@@ -71,18 +72,33 @@ def _effects(report: Report) -> dict[str, Any]:
     for one in report.combinations:
         if one.effect is None:
             continue
-        interval = (one.effect.low, one.effect.high) if one.effect.low is not None else None
-        said = f"{change(one.effect)}, 95 % CI {span(one.effect)}, runs: {', '.join(map(visible, one.runs))}"
+        inner, outer = one.effect.samples, one.effect.replicates
+        said = (
+            f"{shown(one.effect.mean, sign=True)}, 95 % CI over samples {span(inner)}, over replicates {span(outer)}; "
+            f"runs: {', '.join(map(visible, one.runs))}"
+        )
         row = {
             "label": _name(one, keys),
-            "interval": interval,
+            "interval": _ends(inner),
+            "outer": _ends(outer),
             "dot": one.effect.mean,
             "points": one.effects if len(one.effects) > 1 else (),
             "said": said,
+            "thick": 5,
         }
         measured.setdefault(str(one.measure), []).append(row)
     panels = dict(list(measured.items())[:PANELS_SHOWN])
-    return _picture("Effects against the control", panels, "difference to the control, 95 % CI")
+    return _picture(
+        "Effects against the control",
+        panels,
+        "difference to the control, 95 % CI (bar: over samples, line: over replicates)",
+    )
+
+
+def _ends(estimate: Estimate | None) -> tuple[float, float] | None:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return None
+    return estimate.low, estimate.high
 
 
 def _name(one: Combination, keys: Sequence[str]) -> str:
@@ -127,7 +143,7 @@ def _picture(title: str, measured: dict[str, list[dict[str, Any]]], axis: str) -
 
 def _panel(name: str, rows: Sequence[dict[str, Any]], left: int, top: int, axis: str) -> dict[str, Any]:
     values = [0.0, *(row["dot"] for row in rows if row["dot"] is not None)]
-    values += [bound for row in rows for bound in (*(row["interval"] or ()), *row.get("points", ()))]
+    values += [value for row in rows for part in ("interval", "outer", "points") for value in row.get(part) or ()]
     places = scale(min(values), max(values), left, WIDTH - 24)
     bottom = top + ROW * len(rows)
     return {
@@ -145,17 +161,19 @@ def _panel(name: str, rows: Sequence[dict[str, Any]], left: int, top: int, axis:
 
 def _row(row: dict[str, Any], places: Scale, y: int) -> dict[str, Any]:
     low, high = row["interval"] or (None, None)
+    outer = row.get("outer")
     return {
         "label": text_of(row["label"]),
         "said": visible(row["said"]).encode("utf-8", "replace").decode(),
         "y": y,
         "low": None if low is None else places.place(low),
         "high": None if high is None else places.place(high),
+        "outer": [places.place(value) for value in outer] if outer else None,
         "tick": places.place(row["tick"]) if "tick" in row else None,
         "dot": None if row["dot"] is None else places.place(row["dot"]),
         "points": [places.place(value) for value in row.get("points", ())],
         "color": row.get("color", COLORS[0]),
-        "thick": row.get("thick", 2),
+        "thick": row["thick"],
     }
 
 

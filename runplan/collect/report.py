@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.collect import actual
 from runplan.collect.curves import Points, thinned
-from runplan.collect.effects import Combination, Level, combinations, levels
+from runplan.collect.effects import Combination, Level, Pooled, combinations, levels
 from runplan.collect.figures import figures
 from runplan.collect.intervals import Estimate
 from runplan.collect.outcome import missing, warnings
@@ -92,11 +92,16 @@ def _missing(one: Missing) -> dict[str, Any]:
     return dict(vars(one))
 
 
-def _estimate(one: Estimate | None) -> dict[str, Any] | None:
+def _pooled(one: Pooled | None) -> dict[str, Any] | None:
     if one is None:
         return None
+    intervals = {"over_replicates": _interval(one.replicates), "over_samples": _interval(one.samples)}
+    return {"mean": rounded(one.mean), "runs": one.n, **intervals}
+
+
+def _interval(one: Estimate | None) -> dict[str, Any] | None:
     low, high, method = bounds(one)
-    return {"mean": rounded(one.mean), "ci_low": low, "ci_high": high, "ci_method": method, "n": one.n}
+    return {"ci_low": low, "ci_high": high, "ci_method": method, "n": one.n} if one else None
 
 
 def _combination(one: Combination) -> dict[str, Any]:
@@ -107,8 +112,8 @@ def _combination(one: Combination) -> dict[str, Any]:
         "runs": list(one.runs),
         "planned_runs": one.planned,
         "control": one.control,
-        "value": _estimate(one.value),
-        "effect": _estimate(one.effect),
+        "value": _pooled(one.value),
+        "effect": _pooled(one.effect),
     }
 
 
@@ -120,8 +125,8 @@ def _level(one: Level) -> dict[str, Any]:
         "runs": list(one.runs),
         "planned_runs": one.planned,
         "mean": rounded(one.value),
-        "effect": _estimate(one.effect),
-        "against_first_level": _estimate(one.contrast),
+        "effect": _pooled(one.effect),
+        "against_first_level": _pooled(one.contrast),
         "pairs": one.pairs,
     }
 

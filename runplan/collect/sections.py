@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from runplan.units import short_hours, short_time
 
 if TYPE_CHECKING:
     from runplan.collect.actual import JobActual
-    from runplan.collect.effects import Combination, Level
+    from runplan.collect.effects import Combination, Level, Pooled
     from runplan.collect.found import FoundRun
     from runplan.collect.outcome import Missing
     from runplan.collect.results import Measure, Row
@@ -22,6 +22,7 @@ ROWS_SHOWN = 200
 MISSING_SHOWN = 50
 FOLDER = "results"
 TABLE = "results.csv"
+SAMPLES, REPLICATES = "95 % CI (samples)", "95 % CI (replicates)"
 _METHODS = {
     BOOTSTRAP: f"Intervals over samples: 95 %, percentile bootstrap ({RESAMPLES:,} resamples, seed {SEED}) of "
     "differences paired by sample id. They say how a result may differ on other samples, not with another seed.",
@@ -102,55 +103,52 @@ def _measured(report: Report) -> list[Block]:
 def _methods(report: Report) -> list[Block]:
     """How the intervals were found that are shown."""
     estimates = [row.interval for row in report.rows]
-    estimates += [one for pooled in report.combinations for one in (pooled.value, pooled.effect)]
-    estimates += [one for level in report.levels for one in (level.effect, level.contrast)]
+    means = [mean for one in report.combinations for mean in (one.value, one.effect)]
+    means += [mean for one in report.levels for mean in (one.effect, one.contrast)]
+    estimates += [one for mean in means if mean is not None for one in (mean.replicates, mean.samples)]
     used = {one.method for one in estimates if one is not None}
     return [Item(text) for method, text in _METHODS.items() if method in used]
+
+
+def _intervals(means: Iterable[Pooled | None]) -> tuple[str, ...]:
+    """Headers of the intervals that any of some means has."""
+    known = [mean for mean in means if mean is not None]
+    samples = (SAMPLES,) if any(mean.samples for mean in known) else ()
+    return (*samples, *((REPLICATES,) if any(mean.replicates for mean in known) else ()))
 
 
 def _by_factor(report: Report) -> tuple[Block, ...]:
     several, _ = _metric(report)
     firsts = {key: level_shown(key, levels[0]) for key, levels in report.document["design"]["factors"].items()}
-    headers = (
-        "Factor",
-        "Level",
-        *several,
-        "Runs",
-        "Mean",
-        "Effect",
-        "95 % CI",
-        "Against first level",
-        "95 % CI",
-        "CI over",
-    )
-    rows = tuple(
-        (
+    intervals = _intervals([mean for one in report.levels for mean in (one.effect, one.contrast)])
+    headers = ("Factor", "Level", *several, "Runs", "Mean", "Effect", *intervals, "Against first level", *intervals)
+    rows = []
+    for one in report.levels:
+        against, *bounds = changed(one.contrast, intervals)
+        rows.append((
             label(one.factor),
             level_shown(one.factor, one.level),
             *((str(one.measure),) if several else ()),
             f"{len(one.runs)} of {one.planned}",
             shown(one.value),
-            change(one.effect),
-            span(one.effect),
-            f"{change(one.contrast)} vs {firsts[one.factor]}" if one.contrast else NONE,
-            span(one.contrast),
-            over(one.contrast or one.effect),
-        )
-        for one in report.levels
-    )
+            *changed(one.effect, intervals),
+            f"{against} vs {firsts[one.factor]}" if one.contrast else NONE,
+            *bounds,
+        ))  # fmt: skip
     incomplete = [one for one in report.levels if len(one.runs) < one.planned]
     notes: list[Block] = []
     if incomplete:
         notes = [Item("Levels with fewer runs than planned are means of those that there are: compare them with care; "
                       "against the first level only runs count that differ in nothing else.", "!")]  # fmt: skip
     lead = Item("Means over all runs with a level, at the last epoch; effect is the difference to the control.")
-    return (*_measured(report), lead, *notes, Table(headers, rows))
+    return (*_measured(report), lead, *notes, Table(headers, tuple(rows)))
 
 
 def _replicates(report: Report) -> tuple[Block, ...]:
     several, _ = _metric(report)
     keys = [key for key in report.document["design"]["factors"] if key not in {"model", REPLICATION}]
-    headers = ("Model", *map(label, keys), *several, "Runs", "Mean", "95 % CI", "Effect", "95 % CI", "CI over")
+    intervals = _intervals([one.effect for one in report.combinations])
+    headers = ("Model", *map(label, keys), *several, "Runs", "Mean", "Effect", *intervals)
     rows = tuple(
         (
             one.model,
@@ -158,10 +156,7 @@ def _replicates(report: Report) -> tuple[Block, ...]:
             *((str(one.measure),) if several else ()),
             f"{len(one.runs)} of {one.planned}",
             shown(one.value.mean if one.value else None),
-            span(one.value),
-            change(one.effect),
-            span(one.effect),
-            over(one.effect),
+            *changed(one.effect, intervals),
         )
         for one in report.combinations[:ROWS_SHOWN]
     )
@@ -276,9 +271,12 @@ def shown(value: float | None, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}{'.3f' if plain else '.3g'}}"
 
 
-def change(estimate: Estimate | None) -> str:
-    """A difference with its sign."""
-    return shown(estimate.mean, sign=True) if estimate else NONE
+def changed(mean: Pooled | None, intervals: Sequence[str]) -> tuple[str, ...]:
+    """A difference with its sign, and its bounds under the headers of some intervals."""
+    if mean is None:
+        return (NONE,) * (1 + len(intervals))
+    named = {SAMPLES: mean.samples, REPLICATES: mean.replicates}
+    return (shown(mean.mean, sign=True), *(span(named[header]) for header in intervals))
 
 
 def span(estimate: Estimate | None) -> str:
@@ -286,9 +284,3 @@ def span(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return NONE
     return f"{shown(estimate.low)} to {shown(estimate.high)}"
-
-
-def over(estimate: Estimate | None) -> str:
-    """What an interval is taken over: `40 samples`, `2 replicates`."""
-    words = {BOOTSTRAP: "samples", STUDENT: "replicates"}
-    return f"{estimate.n} {words[estimate.method]}" if estimate and estimate.method else NONE
