@@ -12,7 +12,7 @@ from runplan.collect.inspect_log import number, parse_log
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from("eval status results samples scores metrics reductions id value name".split()),
+        st.sampled_from(["eval", "status", "results", "samples", "scores", "metrics", "reductions", "id", "value"]),
         inner, max_size=4,
     ),
     max_leaves=12,
