@@ -148,8 +148,13 @@ def _json_document(file: Path) -> Any:
     except RecursionError:
         raise ValueError("is no Inspect log: nested too deep") from None
     except ValueError as error:
-        end = getattr(error, "pos", 0) >= len(data.decode("utf-8", "replace").rstrip()) - 1
-        raise ValueError(f"is {'cut short' if end else 'no JSON'} ({error})") from None
+        cut = isinstance(error, json.JSONDecodeError) and _reaches_the_end(error)
+        raise ValueError(f"is {'cut short' if cut else 'no JSON'} ({error})") from None
+
+
+def _reaches_the_end(error: json.JSONDecodeError) -> bool:
+    """Whether JSON is right as far as it goes, and there is too little of it."""
+    return error.msg.startswith("Unterminated string") or 0 < error.pos >= len(error.doc.rstrip()) - 1
 
 
 def _eval_document(file: Path) -> Any:

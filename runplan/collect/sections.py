@@ -53,7 +53,7 @@ def results_sections(report: Report) -> list[tuple[int, Section]]:
     found: list[tuple[int, Section]] = [(2, Section("Results", _results(report)))]
     if report.levels:
         found.append((3, Section("By factor", _by_factor(report))))
-    if any(one.planned > 1 for one in report.combinations):
+    if any(one.planned > 1 for one in report.combinations) and _varying(report) != 1:
         found.append((3, Section("Replicates", _replicates(report))))
     if report.rows:
         found.append((3, Section("By run", _by_run(report))))
@@ -61,6 +61,11 @@ def results_sections(report: Report) -> list[tuple[int, Section]]:
         found.append((3, Section("Learning curves", _curves(report))))
     found.append((2, Section("Estimated vs actual", _estimated(report))))
     return found
+
+
+def _varying(report: Report) -> int:
+    """Factors besides the seed; with a single one, its levels are the combinations, and a table of them says it all."""
+    return len(report.document["design"]["factors"].keys() - {REPLICATION})
 
 
 def _figure(report: Report, name: str, title: str) -> list[Block]:
