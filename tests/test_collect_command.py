@@ -303,7 +303,7 @@ def test_collected_runs_are_priors_of_the_next_plan_and_planning_again_keeps_the
     assert done.returncode == 0, done.stderr
     (run, _) = json.loads(Path("outputs/next/plan.json").read_text())["runs"]
     assert run["estimate"]["source"] == "priors"
-    assert run["estimate"]["n_priors"] >= 4
+    assert run["estimate"]["n_priors"] >= 2
     assert any("outputs/vowels/tiny_rank4_seed1/slurm-" in line for line in run["estimate"]["evidence"])
     assert run_program("collect", "outputs/next").returncode == 1, "nothing of it ran"
     collected = Path("outputs/next/README.md").read_text()

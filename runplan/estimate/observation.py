@@ -19,7 +19,8 @@ CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
 DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
-_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|eval|generat", re.IGNORECASE)
+_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
+"""Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
 _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""
