@@ -174,7 +174,8 @@ def test_a_damaged_log_is_named_and_the_rest_collected(capsys, group, damage, re
     assert (first["runs"], first["planned_runs"]) == (["tiny_rank4_seed2"], 2)
     readme = (group / "README.md").read_text()
     assert "Evaluations collected**: 8 of 9" in readme
-    assert "| 1 of 2 |" in readme
+    assert "| LoRA Rank 4 | 1 of 2 | 0.617 |" in readme
+    assert "Some levels lack runs" in readme
 
 
 def test_a_cell_without_its_adapter_is_named(capsys, group):

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.collect.curves import Points, thinned
 from runplan.collect.scale import Scale, scale
-from runplan.collect.sections import shown, span
+from runplan.collect.tables import combination_name, shown, span
 from runplan.design import REPLICATION
-from runplan.overview import label, level_shown
 from runplan.summary import visible
 from runplan.units import short_time
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from runplan.collect.actual import JobActual
-    from runplan.collect.effects import Combination
     from runplan.collect.found import FoundRun
     from runplan.collect.intervals import Estimate
     from runplan.collect.sections import Report
@@ -78,7 +76,7 @@ def _effects(report: Report) -> dict[str, Any]:
             f"runs: {', '.join(map(visible, one.runs))}"
         )
         row = {
-            "label": _name(one, keys),
+            "label": combination_name(one, keys),
             "interval": _ends(inner),
             "outer": _ends(outer),
             "dot": one.effect.mean,
@@ -99,11 +97,6 @@ def _ends(estimate: Estimate | None) -> tuple[float, float] | None:
     if estimate is None or estimate.low is None or estimate.high is None:
         return None
     return estimate.low, estimate.high
-
-
-def _name(one: Combination, keys: Sequence[str]) -> str:
-    levels = [f"{label(key)} {level_shown(key, one.factors[key])}" for key in keys if key in one.factors]
-    return ", ".join(levels) or one.model
 
 
 def _estimated(jobs: Sequence[JobActual]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from runplan.collect.figures import figures
 from runplan.collect.intervals import Estimate
 from runplan.collect.outcome import missing, warnings
 from runplan.collect.results import bounds, csv_text, record_of, rounded, rows
-from runplan.collect.sections import FOLDER, TABLE, Report, results_sections
+from runplan.collect.sections import FOLDER, Report, results_sections
+from runplan.collect.tables import TABLE
 from runplan.summary import markdown
 
 if TYPE_CHECKING:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runplan.collect.intervals import BOOTSTRAP, RESAMPLES, SEED, STUDENT, Estimate
+from runplan.collect.intervals import BOOTSTRAP, RESAMPLES, SEED, STUDENT
+from runplan.collect.tables import ROWS_SHOWN, TABLE, by_factor, by_run, more, replicates, shown
 from runplan.design import REPLICATION
-from runplan.overview import NONE, Block, Fact, Figure, Item, Section, Table, label, level_shown
+from runplan.overview import NONE, Block, Fact, Figure, Item, Section, Table
 from runplan.units import short_hours, short_time
 
 if TYPE_CHECKING:
     from runplan.collect.actual import JobActual
-    from runplan.collect.effects import Combination, Level, Pooled
+    from runplan.collect.effects import Combination, Level
     from runplan.collect.found import FoundRun
     from runplan.collect.outcome import Missing
-    from runplan.collect.results import Measure, Row
+    from runplan.collect.results import Row
 
-ROWS_SHOWN = 200
 MISSING_SHOWN = 50
 FOLDER = "results"
-TABLE = "results.csv"
-SAMPLES, REPLICATES = "95 % CI (samples)", "95 % CI (replicates)"
 _METHODS = {
     BOOTSTRAP: f"Intervals over samples: 95 %, percentile bootstrap ({RESAMPLES:,} resamples, seed {SEED}) of "
     "differences paired by sample id. They say how a result may differ on other samples, not with another seed.",
@@ -52,11 +50,11 @@ def results_sections(report: Report) -> list[tuple[int, Section]]:
     """Sections with the level of their heading: Results and its parts, Estimated vs actual."""
     found: list[tuple[int, Section]] = [(2, Section("Results", _results(report)))]
     if report.levels:
-        found.append((3, Section("By factor", _by_factor(report))))
+        found.append((3, Section("By factor", by_factor(report))))
     if any(one.planned > 1 for one in report.combinations) and _varying(report) != 1:
-        found.append((3, Section("Replicates", _replicates(report))))
+        found.append((3, Section("Replicates", replicates(report))))
     if report.rows:
-        found.append((3, Section("By run", _by_run(report))))
+        found.append((3, Section("By run", by_run(report))))
     if any(run.curve.train for run in report.runs):
         found.append((3, Section("Learning curves", _curves(report))))
     found.append((2, Section("Estimated vs actual", _estimated(report))))
@@ -94,17 +92,6 @@ def _results(report: Report) -> tuple[Block, ...]:
     )
 
 
-def _metric(report: Report) -> tuple[tuple[str, ...], list[Measure]]:
-    """Header of the column that says what is measured, which only several measures need."""
-    found = [*dict.fromkeys(row.measure for row in report.rows)]
-    return (("Measure",) if len(found) > 1 else ()), found
-
-
-def _measured(report: Report) -> list[Block]:
-    _, found = _metric(report)
-    return [Fact("Measure", str(found[0]))] if len(found) == 1 else []
-
-
 def _methods(report: Report) -> list[Block]:
     """How the intervals were found that are shown."""
     estimates = [row.interval for row in report.rows]
@@ -113,87 +100,6 @@ def _methods(report: Report) -> list[Block]:
     estimates += [one for mean in means if mean is not None for one in (mean.replicates, mean.samples)]
     used = {one.method for one in estimates if one is not None}
     return [Item(text) for method, text in _METHODS.items() if method in used]
-
-
-def _intervals(means: Iterable[Pooled | None]) -> tuple[str, ...]:
-    """Headers of the intervals that any of some means has."""
-    known = [mean for mean in means if mean is not None]
-    samples = (SAMPLES,) if any(mean.samples for mean in known) else ()
-    return (*samples, *((REPLICATES,) if any(mean.replicates for mean in known) else ()))
-
-
-def _by_factor(report: Report) -> tuple[Block, ...]:
-    several, _ = _metric(report)
-    firsts = {key: level_shown(key, levels[0]) for key, levels in report.document["design"]["factors"].items()}
-    intervals = _intervals([mean for one in report.levels for mean in (one.effect, one.contrast)])
-    headers = ("Factor", "Level", *several, "Runs", "Mean", "Effect", *intervals, "Against first level", *intervals)
-    rows = []
-    for one in report.levels:
-        against, *bounds = changed(one.contrast, intervals)
-        rows.append((
-            label(one.factor),
-            level_shown(one.factor, one.level),
-            *((str(one.measure),) if several else ()),
-            f"{len(one.runs)} of {one.planned}",
-            shown(one.value),
-            *changed(one.effect, intervals),
-            f"{against} vs {firsts[one.factor]}" if one.contrast else NONE,
-            *bounds,
-        ))  # fmt: skip
-    incomplete = [one for one in report.levels if len(one.runs) < one.planned]
-    notes: list[Block] = []
-    if incomplete:
-        notes = [Item("Levels with fewer runs than planned are means of those that there are: compare them with care; "
-                      "against the first level only runs count that differ in nothing else.", "!")]  # fmt: skip
-    lead = Item("Means over all runs with a level, at the last epoch; effect is the difference to the control.")
-    return (*_measured(report), lead, *notes, Table(headers, tuple(rows)))
-
-
-def _replicates(report: Report) -> tuple[Block, ...]:
-    several, _ = _metric(report)
-    keys = [key for key in report.document["design"]["factors"] if key not in {"model", REPLICATION}]
-    intervals = _intervals([one.effect for one in report.combinations])
-    headers = ("Model", *map(label, keys), *several, "Runs", "Mean", "Effect", *intervals)
-    rows = tuple(
-        (
-            one.model,
-            *(_level(one.factors, key) for key in keys),
-            *((str(one.measure),) if several else ()),
-            f"{len(one.runs)} of {one.planned}",
-            shown(one.value.mean if one.value else None),
-            *changed(one.effect, intervals),
-        )
-        for one in report.combinations[:ROWS_SHOWN]
-    )
-    return (Table(headers, rows), *_more(len(report.combinations)))
-
-
-def _by_run(report: Report) -> tuple[Block, ...]:
-    several, _ = _metric(report)
-    keys = [key for key in report.document["design"]["factors"] if key != "model"]
-    headers = ("Run Name", *map(label, keys), "Epoch", *several, "Value", "± SE", "Samples", "Effect", "95 % CI")
-    rows = tuple(
-        (
-            row.run,
-            *(_level(row.factors, key) for key in keys),
-            NONE if row.epoch is None else str(row.epoch),
-            *((str(row.measure),) if several else ()),
-            shown(row.value),
-            shown(row.stderr),
-            str(row.n),
-            NONE if row.effect is None else f"{shown(row.effect, sign=True)}{'*' * bool(row.note)}",
-            span(row.interval),
-        )
-        for row in report.rows[:ROWS_SHOWN]
-    )
-    starred = dict.fromkeys(f"*: {row.note}" for row in report.rows if row.note and row.effect is not None)
-    without = dict.fromkeys(f"No effect: {row.note}" for row in report.rows if row.note and row.effect is None)
-    asides = [Item(text) for text in (*starred, *without)]
-    return (*_measured(report), Table(headers, rows), *_more(len(report.rows)), *asides)
-
-
-def _more(number: int) -> list[Block]:
-    return [Item(f"… and {number - ROWS_SHOWN} more rows in {TABLE}.")] if number > ROWS_SHOWN else []
 
 
 def _curves(report: Report) -> tuple[Block, ...]:
@@ -222,7 +128,7 @@ def _estimated(report: Report) -> tuple[Block, ...]:
             *("Est. Memory", "Memory", "GPU-h asked", "GPU-h used"),
         )
         blocks.append(Table(headers, tuple(map(_training, trainings[:ROWS_SHOWN]))))
-        blocks += _more(len(trainings))
+        blocks += more(len(trainings))
     totals = report.totals
     for name, key in (("Training times", "training"), ("Evaluation times", "evaluation"), ("Memory", "memory")):
         if totals[key]["compared"]:
@@ -262,30 +168,3 @@ def _hours(hours: Mapping[str, Any]) -> str:
     )
     unknown = f" ({hours['unknown_jobs']} jobs whose end is not known are not in it)" if hours["unknown_jobs"] else ""
     return f"{estimated}asked for {short_hours(hours['requested'])}, used {short_hours(hours['used'])}{unknown}"
-
-
-def _level(factors: Mapping[str, Any], key: str) -> str:
-    return level_shown(key, factors[key]) if key in factors else NONE
-
-
-def shown(value: float | None, *, sign: bool = False) -> str:
-    """A result with three decimals, tiny and large ones with three digits; `-` for none."""
-    if value is None:
-        return NONE
-    plain = value == 0 or 1e-3 <= abs(value) < 1e4
-    return f"{value:{'+' if sign else ''}{'.3f' if plain else '.3g'}}"
-
-
-def changed(mean: Pooled | None, intervals: Sequence[str]) -> tuple[str, ...]:
-    """A difference with its sign, and its bounds under the headers of some intervals."""
-    if mean is None:
-        return (NONE,) * (1 + len(intervals))
-    named = {SAMPLES: mean.samples, REPLICATES: mean.replicates}
-    return (shown(mean.mean, sign=True), *(span(named[header]) for header in intervals))
-
-
-def span(estimate: Estimate | None) -> str:
-    """The bounds of an interval."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return NONE
-    return f"{shown(estimate.low)} to {shown(estimate.high)}"
