@@ -23,6 +23,8 @@ HINTS = {
     errno.ENAMETOOLONG: "choose a shorter group.name or site.output_root",
 }
 
+OTHER = "see that the folder can be written and plan again"
+
 
 @contextmanager
 def spoken(directory: Path, verb: str = "plan") -> Iterator[None]:
@@ -36,6 +38,8 @@ def spoken(directory: Path, verb: str = "plan") -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or str(directory)
-        hint = HINTS.get(error.errno or 0, "see that the folder can be written and plan again")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        # keys of the configuration help where planning chose the place, nobody else
+        hint = HINTS.get(error.errno or 0, OTHER) if verb == "plan" or full else OTHER
         hint = hint.replace("plan again", f"{verb} again")
         raise StoreError(f"{place}: {error.strerror or error}; {hint}") from error

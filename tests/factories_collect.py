@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STARTED = "2026-01-01T00:00:00Z"
 CREATED = "2026-01-01T00:00:30+00:00"
-REQUEST = {"gpus": 1, "time": "01:00:00"}
+REQUEST = {"gpus": 1, "time": "01:00:00", "mem": "16G"}
 
 
 def make_log(values: Sequence[float] = (0.0, 1.0, 1.0, 1.0), created: str = CREATED, **more: Any) -> EvalLog:

@@ -284,6 +284,16 @@ def test_planning_again_keeps_results(capsys, group):
     assert carry_results(collected, plain) == collected
 
 
+def test_a_group_that_may_not_be_written_is_said(capsys, group, monkeypatch):
+    def refuse(path, *_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(staging.os, "mkdir", refuse)
+    code, _, err = collect(capsys, group)
+    assert code == 1
+    assert "Permission denied; see that the folder can be written and collect again" in err
+
+
 def run_program(*words):
     paths = os.pathsep.join([str(HERE.parent), str(HERE.parent / "runplan" / "_hydra")])
     words = [sys.executable, "-m", "runplan", *words]

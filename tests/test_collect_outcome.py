@@ -143,6 +143,12 @@ def test_estimates_beside_what_came_true():
     assert (cell.kind, cell.cell, cell.time_s.ratio, cell.memory_gib.p50) == ("cell", "eval/words_epoch0", 1.2, None)
 
 
+def test_host_memory_asked_for_and_used():
+    job = replace(make_job(), observed=Observed(JobState.completed, max_rss_gib=3.5))
+    (training,) = actuals(make_group(make_run(job=job, cells=[])))
+    assert record_of(training)["host_memory_gib"] == {"requested": 16.0, "used": 3.5}
+
+
 def test_the_process_counts_more_than_the_allocator():
     run = replace(make_run(), prior=replace(PRIOR, process_peak_gib=13.0))
     assert actuals(make_group(run))[0].memory_gib.inside is False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.collect.results import rounded
 from runplan.observe import JobState
-from runplan.units import HOUR_S, parse_slurm_time
+from runplan.units import HOUR_S, parse_memory_gib, parse_slurm_time
 
 if TYPE_CHECKING:
     from runplan.collect.found import FoundGroup, FoundJob, FoundRun
@@ -51,6 +51,8 @@ class JobActual:
     """Of an optimizer step; there is no p95 of it."""
     memory_gib: Compared
     """Peak on one GPU: of the process as nvidia-smi saw it, else what the trainer's allocator reserved."""
+    host_memory_gib: Compared
+    """What was asked of SLURM (as p95) and the most that one task used, where SLURM accounted it."""
     gpus: int
     gpu_hours_requested: float | None
     gpu_hours_used: float | None
@@ -113,6 +115,9 @@ def _actual(
         time_s=_compared(time_s, observed.seconds if done else None),
         s_per_step=s_per_step,
         memory_gib=memory,
+        host_memory_gib=Compared(
+            None, parse_memory_gib(resources["mem"]) if resources.get("mem") else None, observed.max_rss_gib
+        ),
         gpus=gpus,
         gpu_hours_requested=limit * gpus / HOUR_S if limit is not None else None,
         gpu_hours_used=used,
@@ -140,6 +145,10 @@ def record_of(job: JobActual) -> dict[str, Any]:
         "s_per_step": {"estimated": rounded(job.s_per_step.p50), "actual": rounded(job.s_per_step.actual),
                        "ratio": rounded(job.s_per_step.ratio)},
         "peak_memory_gib": _record(job.memory_gib),
+        "host_memory_gib": {
+            "requested": rounded(job.host_memory_gib.p95),
+            "used": rounded(job.host_memory_gib.actual),
+        },
         "gpus": job.gpus,
         "gpu_hours": {"requested": rounded(job.gpu_hours_requested), "used": rounded(job.gpu_hours_used)},
     }  # fmt: skip
