@@ -13,7 +13,7 @@ from runplan.observe import JobState, Observed
 from runplan.priors.record import MemoryGib, PriorRun
 
 LATER = "2026-01-02T00:00:00+00:00"
-FAILED = replace(make_job(JobState.failed, exit_code=1), last_words="cell.slurm: no model at /m")
+FAILED = replace(make_job(JobState.failed, exit_code=1), log="a b/slurm-1.out", last_words="cell.slurm: no model at /m")
 WAITING = FoundJob()
 
 
@@ -79,7 +79,7 @@ def test_a_job_that_ended_well_without_a_log():
 def test_a_job_that_failed_is_told_by_its_last_words():
     (item,) = of(make_run(cells=[make_cell(job=FAILED)]))
     assert (item.state, item.reason) == ("failed", "exit code 1: cell.slurm: no model at /m")
-    assert item.fix == "see its log, then: runplan submit /groups/g --only failed"
+    assert item.fix == "see /groups/g/'a b/slurm-1.out', then: runplan submit /groups/g --only failed"
 
 
 def test_cells_wait_for_a_training_that_failed():
@@ -90,7 +90,7 @@ def test_cells_wait_for_a_training_that_failed():
         "CUDA out of memory",
     )
     assert (cell.state, cell.reason) == ("not submitted", "its training: oom")
-    assert cell.fix == "see its log, then: runplan submit /groups/g --only oom"
+    assert cell.fix == "runplan submit /groups/g --only oom"
 
 
 def test_what_was_not_submitted_is_submitted_and_what_runs_is_waited_for():

@@ -20,8 +20,10 @@ class FoundJob:
     observed: Observed = field(default=Observed(JobState.not_submitted))
     ran: tuple[Execution, ...] = ()
     """Every time it ran."""
+    log: str = ""
+    """Its newest log, relative to the group; empty without one."""
     last_words: str = ""
-    """The last line of its log, where it did not end well."""
+    """The last line of that, where the job did not end well."""
 
 
 @dataclass(frozen=True)

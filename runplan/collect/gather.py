@@ -14,7 +14,7 @@ from runplan.collect.executions import executions
 from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 from runplan.collect.inspect_log import parse_log
 from runplan.ledger import read_ledger, read_records
-from runplan.observe import Ending, Known, Observed, current_job, observe
+from runplan.observe import Ending, Known, current_job, observe
 from runplan.os_errors import spoken
 from runplan.priors.read import read_priors
 from runplan.slurm import read_accounting, read_queue
@@ -88,7 +88,10 @@ def _job(
     ending = Ending(prior.state, prior.reason) if prior and job.kind == "train" else None
     alive = is_alive(current_job(attempts, records) or "")
     observed = observe(attempts, records, known, ending, alive=alive)
-    return FoundJob(observed, executions(records), _last_words(job.directory, observed))
+    logs = _job_logs(job.directory)
+    path = f"{job.path.rpartition('/')[0]}/{logs[-1].name}" if logs else ""
+    words = _last_words(logs[-1]) if logs and observed.state.ended_badly else ""
+    return FoundJob(observed, executions(records), path, words)
 
 
 def _newest_logs(directory: Path, cache_dir: Path) -> dict[str, PriorRun]:
@@ -188,8 +191,7 @@ def _modified(file: Path) -> tuple[float, str]:
         return 0.0, file.name
 
 
-def _last_words(folder: Path, observed: Observed) -> str:
-    """The last line of a job's log, where it did not end well."""
-    logs = _job_logs(folder) if observed.state.ended_badly else []
-    lines = _NEWLINE.split(_CONTROL.sub("", _text(logs[-1])[-_TAIL_BYTES:])) if logs else []
+def _last_words(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = _NEWLINE.split(_CONTROL.sub("", _text(log)[-_TAIL_BYTES:]))
     return next((line.strip() for line in reversed(lines) if line.strip(" -=_")), "")

@@ -73,7 +73,7 @@ def missing(group: FoundGroup) -> list[Missing]:
 def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
     if run.job is not None and run.job.observed.state is not JobState.completed:
         training = run.job.observed.state
-        yield Missing(run.name, "train", None, None, None, training.value, _told(run.job), _fix(training, place))
+        yield Missing(run.name, "train", None, None, None, training.value, _told(run.job), _fix(run.job, place))
     for cell in run.cells:
         if usable_log(cell) is None:
             state, reason, fix = _cell_reason(run, cell, place)
@@ -92,12 +92,12 @@ def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, 
     waits = cell.entry["epoch"] is not None and run.job is not None
     if waits and not cell.job.ran and run.job and run.job.observed.state is not JobState.completed:
         training = run.job.observed.state
-        return observed.state.value, f"its training: {training.value}", _fix(training, place)
+        return observed.state.value, f"its training: {training.value}", _fix(run.job, place)
     reason = _told(cell.job)
     if cell.logs:
         newest = max(cell.logs, key=_age)
         reason = f"{reason}; {newest.path} {_objection(cell, newest)}"
-    return observed.state.value, reason, _fix(observed.state, place)
+    return observed.state.value, reason, _fix(cell.job, place)
 
 
 def _told(job: FoundJob) -> str:
@@ -111,11 +111,13 @@ def _told(job: FoundJob) -> str:
     return said or observed.state.value
 
 
-def _fix(state: JobState, place: str) -> str:
+def _fix(job: FoundJob, place: str) -> str:
+    state = job.observed.state
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:
-        return f"see its log, then: runplan submit {place} --only {state.value}"
+        see = f"see {place}/{shlex.quote(job.log)}, then: " if job.log else ""
+        return f"{see}runplan submit {place} --only {state.value}"
     return f"runplan submit {place}"
 
 

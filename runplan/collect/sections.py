@@ -95,7 +95,7 @@ def _results(report: Report) -> tuple[Block, ...]:
 def _methods(report: Report) -> list[Block]:
     """How the intervals were found that are shown."""
     estimates = [row.interval for row in report.rows]
-    means = [mean for one in report.combinations for mean in (one.value, one.effect)]
+    means = [one.effect for one in report.combinations]
     means += [mean for one in report.levels for mean in (one.effect, one.contrast)]
     estimates += [one for mean in means if mean is not None for one in (mean.replicates, mean.samples)]
     used = {one.method for one in estimates if one is not None}
