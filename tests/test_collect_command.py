@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from runplan import cli, staging
+from runplan.collect import gather
+from runplan.queue import SlurmJob
 from runplan.summary import RESULTS_END, RESULTS_START, carry_results
 
 HERE = Path(__file__).parent
@@ -365,3 +367,29 @@ def test_killed_at_any_point_every_file_is_old_or_new_and_the_next_call_complete
     report = json.loads(done.stdout)
     assert report["wrong"] == []
     assert report["points"] >= 20
+
+
+def test_slurm_is_asked_about_jobs_that_did_not_say_how_they_ended(capsys, group, monkeypatch):
+    asked = []
+
+    def accounting(since):
+        asked.append(since.isoformat())
+        return {"123": SlurmJob("123", "123", "TIMEOUT", elapsed_s=300.0, max_rss_gib=2.5)}
+
+    monkeypatch.setattr(gather, "read_queue", dict)
+    monkeypatch.setattr(gather, "read_accounting", accounting)
+    assert collect(capsys, group)[0] == 0
+    assert asked == [], "all of them said so themselves"
+    log_of(group).unlink()
+    jobs = group / CELL / "jobs.jsonl"
+    started, _ = jobs.read_text().splitlines()
+    record = json.loads(started) | {"job_id": "123"}
+    jobs.write_text(json.dumps(record) + "\n")
+    code, said = as_json(capsys, group)
+    assert (code, asked) == (1, [record["time"].replace("Z", "+00:00")])
+    assert said["missing"][0]["state"] == "timeout"
+    job = next(
+        job for job in said["estimated_vs_actual"]["jobs"] if job["cell"] and f"{job['run']}/{job['cell']}" == CELL
+    )
+    assert (job["time_s"]["actual"], job["host_memory_gib"]["used"]) == (None, 2.5)
+    assert job["gpu_hours"]["used"] == pytest.approx(300 / 3600, abs=1e-5)
