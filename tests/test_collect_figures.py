@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from factories_collect import make_cell, make_control, make_group, make_job, make_log, make_run
 from factories_plan import plan_templates
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runplan.collect.curves import Curve
@@ -19,6 +19,9 @@ BOUNDS = st.floats(-1e9, 1e9)
 
 
 @given(BOUNDS, BOUNDS)
+@example(0.0, 5e-324)
+@example(1e9, 1e9 + 1e-6)
+@example(-5e-324, 0.0)
 def test_a_scale_holds_its_values_between_round_ticks(one, other):
     low, high = sorted((one, other))
     made = scale(low, high, 100, 700)

@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 
 
+_LEAST, _RELATIVE = 1e-100, 1e-9
+"""Extents below these, as such and of the values, are rounding errors: there is nothing to see in them."""
+
+
 @dataclass(frozen=True)
 class Tick:
     """A labelled place on an axis."""
@@ -35,7 +39,9 @@ class Scale:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         return [
-            Tick(self.place(n * step), f"{n * step:.{digits}f}" if step < 1e6 else f"{n * step:.3g}", zero=n == 0)
+            Tick(
+                self.place(n * step), f"{n * step:.{digits}f}" if 1e-6 <= step < 1e6 else f"{n * step:.3g}", zero=n == 0
+            )
             for n in range(first, last + 1)
         ]
 
@@ -51,7 +57,7 @@ def tick_step(extent: float, about: int) -> float:
 
 def scale(low: float, high: float, start: float, end: float, about: int = 5) -> Scale:
     """A scale that holds `low` to `high` and begins and ends at round values."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(_LEAST, _RELATIVE * max(abs(low), abs(high))):
+        high = low + (abs(low) if abs(low) > _LEAST else 1.0)
     step = tick_step(high - low, about)
     return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start, end)
