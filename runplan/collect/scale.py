@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-
 _LEAST, _RELATIVE = 1e-100, 1e-9
 """Extents below these, as such and of the values, are rounding errors: there is nothing to see in them."""
 
