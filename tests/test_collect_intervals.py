@@ -24,6 +24,7 @@ def test_the_order_of_samples_does_not_matter(values, shuffler):
 
 
 @given(st.floats(-1e6, 1e6), st.integers(2, 50))
+@settings(deadline=None)
 def test_equal_values_have_an_interval_without_width(value, n):
     found = over_samples([value] * n)
     assert (found.mean, found.low, found.high) == (value, value, value)
