@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from runplan.blocks import Block, Commands, Fact, Item, Section, Table
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.units import short_hours, short_time
@@ -32,60 +32,6 @@ SOURCES = {
 NONE = "-"
 EVIDENCE_SHOWN = 20
 LEVEL_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under headers."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One labelled statement: `Epochs: 2`."""
-
-    label: str
-    value: str
-    code: bool = False
-    """Whether the value is something to type."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of a list, with its mark and, where there is one, the command that helps."""
-
-    text: str
-    mark: str = ""
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Lines for a shell."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture beside the README."""
-
-    title: str
-    path: str
-    """Relative to the group."""
-
-
-Block = Table | Fact | Item | Commands | Figure
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    heading: str
-    blocks: tuple[Block, ...]
 
 
 def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]:

@@ -7,9 +7,10 @@ import sys
 import textwrap
 from typing import IO, TYPE_CHECKING
 
+from runplan.blocks import Block, Commands, Fact, Figure, Item, Section, Table
 from runplan.design import TIMES
 from runplan.document import plan_document
-from runplan.overview import Block, Commands, Fact, Figure, Item, Section, Table, sections
+from runplan.overview import sections
 from runplan.summary import TITLE, visible
 from runplan.tree import tree_lines
 

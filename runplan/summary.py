@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from runplan.blocks import Block, Fact, Figure, Item, Section, Table
 from runplan.design import design_type
 from runplan.document import plan_document
-from runplan.overview import Block, Fact, Figure, Item, Section, Table, sections
+from runplan.overview import sections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runplan.blocks import Block, Fact, Figure, Item, Section, Table
 from runplan.collect.intervals import BOOTSTRAP, RESAMPLES, SEED, STUDENT
 from runplan.collect.tables import ROWS_SHOWN, TABLE, by_factor, by_run, more, replicates, shown
 from runplan.design import REPLICATION
-from runplan.overview import NONE, Block, Fact, Figure, Item, Section, Table
+from runplan.overview import NONE
 from runplan.units import short_hours, short_time
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runplan.blocks import Block, Fact, Item, Table
 from runplan.design import REPLICATION
-from runplan.overview import NONE, Block, Fact, Item, Table, label, level_shown
+from runplan.overview import NONE, label, level_shown
 
 if TYPE_CHECKING:
     from runplan.collect.effects import Combination, Level, Pooled
