@@ -41,6 +41,12 @@ def _status(argv: Sequence[str]) -> int:
     return command(argv)
 
 
+def _collect(argv: Sequence[str]) -> int:
+    from runplan.collect.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
     "ask": (
@@ -49,6 +55,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     ),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
     "status": (_status, "what every run of a group does: runplan status GROUP [--json] [--cells] [--watch [SECONDS]]"),
+    "collect": (_collect, "results, effects, estimates against what came true: runplan collect GROUP [--json]"),
 }
 """Word → what it does, and the line of the help that says so."""
 

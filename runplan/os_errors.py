@@ -23,13 +23,23 @@ HINTS = {
     errno.ENAMETOOLONG: "choose a shorter group.name or site.output_root",
 }
 
+OTHER = "see that the folder can be written and plan again"
+
 
 @contextmanager
-def spoken(directory: Path) -> Iterator[None]:
-    """Turn an OSError into a StoreError that names the place, `directory` when the system does not, and the way out."""
+def spoken(directory: Path, verb: str = "plan") -> Iterator[None]:
+    """Turn an OSError into a StoreError that names the place, `directory` when the system does not, and the way out.
+
+    Args:
+        directory: where the work is.
+        verb: what to do again when the way is free.
+    """
     try:
         yield
     except OSError as error:
         place = error.filename or str(directory)
-        hint = HINTS.get(error.errno or 0, "see that the folder can be written and plan again")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        # keys of the configuration help where planning chose the place, nobody else
+        hint = HINTS.get(error.errno or 0, OTHER) if verb == "plan" or full else OTHER
+        hint = hint.replace("plan again", f"{verb} again")
         raise StoreError(f"{place}: {error.strerror or error}; {hint}") from error

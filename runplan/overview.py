@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from runplan.blocks import Block, Commands, Fact, Item, Section, Table
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.units import short_hours, short_time
@@ -32,51 +32,6 @@ SOURCES = {
 NONE = "-"
 EVIDENCE_SHOWN = 20
 LEVEL_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under headers."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One labelled statement: `Epochs: 2`."""
-
-    label: str
-    value: str
-    code: bool = False
-    """Whether the value is something to type."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of a list, with its mark and, where there is one, the command that helps."""
-
-    text: str
-    mark: str = ""
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Lines for a shell."""
-
-    lines: tuple[str, ...]
-
-
-Block = Table | Fact | Item | Commands
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    heading: str
-    blocks: tuple[Block, ...]
 
 
 def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]:
@@ -131,7 +86,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _level(key: str, value: Any) -> str:
+def level_shown(key: str, value: Any) -> str:
     """A level as tables show it: text in full up to a length, a path by its stem."""
     is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
     text = value if is_plain_text else level_text(key, value, {})
@@ -144,7 +99,9 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple((label(key), ", ".join(_level(key, level) for level in levels)) for key, levels in factors.items())
+    rows = tuple(
+        (label(key), ", ".join(level_shown(key, level) for level in levels)) for key, levels in factors.items()
+    )
     return (Table(("Factor", "Levels"), rows),)
 
 
@@ -156,7 +113,7 @@ def all_runs(document: Mapping[str, Any]) -> Table:
     for run in document["runs"]:
         factors = run["factors"]
         trained = run["estimate"]["time_s"]["p50"] is not None
-        levels = [_level(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
+        levels = [level_shown(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
@@ -168,7 +125,7 @@ def _unswept(key: str, run: Mapping[str, Any]) -> str:
     """The value of a factor in a run that is kept from a plan in which it did not vary."""
     config = run["config"] if run["type"] == "fine-tuned" else {}
     names = (key.replace(".", "_"), key.rpartition(".")[2])
-    return next((_level(key, config[name]) for name in names if config.get(name) is not None), NONE)
+    return next((level_shown(key, config[name]) for name in names if config.get(name) is not None), NONE)
 
 
 def _time(interval: Mapping[str, float]) -> str:

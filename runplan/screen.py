@@ -7,13 +7,16 @@ import sys
 import textwrap
 from typing import IO, TYPE_CHECKING
 
+from runplan.blocks import Block, Commands, Fact, Figure, Item, Section, Table
 from runplan.design import TIMES
 from runplan.document import plan_document
-from runplan.overview import Block, Commands, Fact, Item, Table, sections
+from runplan.overview import sections
 from runplan.summary import TITLE, visible
 from runplan.tree import tree_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from rich.console import Console
 
     from runplan.diff import GroupDiff
@@ -39,6 +42,35 @@ def print_summary(
         stream: where to print; standard output by default.
         width: columns; None = the terminal's, unlimited when piped.
     """
+    document = plan_document(plan) if result is None else result.document
+    shown = sections(document, plan.directory)
+    _print(TITLE, shown, lambda console: _print_outcome(console, plan, result), stream, width)
+
+
+def print_sections(
+    title: str,
+    shown: Iterable[Section],
+    closing: Sequence[str] = (),
+    stream: IO[str] | None = None,
+    width: int | None = None,
+) -> None:
+    """Print a title, sections and closing lines in the way of the plan summary."""
+
+    def close(console: Console) -> None:
+        console.print()
+        for line in closing:
+            console.print(visible(line), soft_wrap=True)
+
+    _print(visible(title), shown, close, stream, width)
+
+
+def _print(
+    title: str,
+    shown: Iterable[Section],
+    close: Callable[[Console], None],
+    stream: IO[str] | None,
+    width: int | None,
+) -> None:
     from rich.console import Console  # noqa: PLC0415 - heavy, and only needed here
 
     stream = stream or sys.stdout
@@ -46,13 +78,12 @@ def print_summary(
     wide = width or (PIPED_WIDTH if piped else None)
     console = Console(file=stream, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
     with console.capture() as captured:
-        document = plan_document(plan) if result is None else result.document
-        _heading(console, TITLE)
-        for section in sections(document, plan.directory):
+        _heading(console, title)
+        for section in shown:
             _heading(console, section.heading)
             for block in section.blocks:
                 _print_block(console, block)
-        _print_outcome(console, plan, result)
+        close(console)
     text = "\n".join(line.rstrip() for line in captured.get().split("\n")) if piped else captured.get()
     stream.write(encodable(text, getattr(stream, "encoding", None)))
     stream.flush()
@@ -85,6 +116,8 @@ def _print_block(console: Console, block: Block) -> None:
         _print_hanging(console, f"  {block.mark or '·'} {visible(block.text)}", "    ", style)
         if block.command:
             console.print(f"      {visible(block.command)}", soft_wrap=True)
+    elif isinstance(block, Figure):
+        console.print(f"  {block.title}: {visible(block.path)}", soft_wrap=True)
     elif isinstance(block, Commands):
         for line in block.lines:
             console.print(f"    {visible(line)}", soft_wrap=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from runplan.blocks import Block, Fact, Figure, Item, Section, Table
 from runplan.design import design_type
 from runplan.document import plan_document
-from runplan.overview import Block, Fact, Item, Section, Table, sections
+from runplan.overview import sections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,19 @@ def carry_results(old: str, new: str) -> str:
         return new
     start = new.rindex(RESULTS_START) + len(RESULTS_START)
     return new[:start] + kept + new[new.rindex(RESULTS_END) :]
+
+
+def with_results(text: str, results: str) -> str:
+    """A README with new results between its markers; markers that are gone are put at its end.
+
+    Args:
+        text: the README.
+        results: Markdown.
+    """
+    if _between(text) is None:
+        text = f"{text.rstrip()}\n\n{RESULTS_START}\n{RESULTS_END}\n"
+    start = text.rindex(f"\n{RESULTS_START}\n") + len(RESULTS_START) + 2
+    return text[:start] + results + text[text.rindex(f"\n{RESULTS_END}") + 1 :]
 
 
 def _between(text: str) -> str | None:
@@ -93,5 +107,7 @@ def _block_text(block: Block) -> str:
     if isinstance(block, Item):
         head = f"- {block.mark} {_escaped(block.text)}" if block.mark else f"- {_escaped(block.text)}"
         return f"{head}\n  {_code(block.command)}" if block.command else head
+    if isinstance(block, Figure):
+        return f"![{_escaped(block.title)}]({block.path})"
     fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))
     return "\n".join([f"{fence}bash", *block.lines, fence])

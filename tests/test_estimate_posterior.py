@@ -243,3 +243,10 @@ def test_one_wild_log_is_left_out_and_does_not_widen_the_interval():
 def test_nothing_here_needs_numpy():
     package = Path(__file__).parent.parent / "runplan" / "estimate"
     assert not [path.name for path in package.glob("*.py") if "import numpy" in path.read_text()]
+
+
+def test_recipes_that_validate_are_not_taken_for_evaluations():
+    for recipe in ("LoRAFinetuneValRecipeSingleDevice", "LoRAFinetuneValRecipeDistributed"):
+        assert not isinstance(observe(dataclasses.replace(LOG, recipe=recipe), MODELS, GPUS, A100), str)
+    said = observe(dataclasses.replace(LOG, recipe="EleutherEvalRecipe"), MODELS, GPUS, A100)
+    assert said == "recipe EleutherEvalRecipe does not train adapters"

@@ -77,8 +77,12 @@ def _setting_question(setting: Setting) -> Question:
             else f"{setting.label[0].upper()}{setting.label[1:]}?"
         )
 
+    def problem(answer: Answer, _: State, __: Known) -> str:
+        wrong = [level for level in answer if level not in setting.words] if setting.words else []
+        return f"{wrong[0]!r}: write {' or '.join(setting.words)}" if wrong else ""
+
     return Question(setting.key, text, _settings_default(setting), _typed, when=when, form=setting.form,
-                    note=setting.advice, unset=setting.unset)  # fmt: skip
+                    note=setting.advice, unset=setting.unset, problem=problem)  # fmt: skip
 
 
 def _vary_default(state: State, _: Known) -> Answer:

@@ -35,6 +35,8 @@ class Setting:
     """Levels that are suggested when it is varied."""
     unset: str = ""
     """What holds when nothing is said and no value stands in the configuration."""
+    words: tuple[str, ...] = ()
+    """What may be answered, where that is one of a few words."""
 
 
 SETTINGS = (
@@ -52,11 +54,13 @@ SETTINGS = (
     Setting("effective_batch_size", "effective batch", Form.whole, "sequences an optimizer step sees",
             unset="16, the same for every run"),
     Setting("max_seq_len", "longest sequence", Form.whole, "in tokens; longer rows are cut"),
-    Setting("packed", "packing", Form.text, "auto, true or false: several rows in one sequence"),
+    Setting("packed", "packing", Form.text, "auto, true or false: several rows in one sequence",
+            words=("auto", "true", "false")),
     Setting("seed", "seed", Form.whole, "several make replicates", "seeds (replicates)", ("1", "2", "3")),
     Setting("system_prompt", "system prompt", Form.text, "of training and evaluation", unset="none"),
     Setting("prompt", "prompt", Form.text, "the user's turn; {input} is the row's input"),
-    Setting("naming", "run names", Form.text, "short: 1B_rank4, full: Llama-3.2-1B_rank4"),
+    Setting("naming", "run names", Form.text, "short: 1B_rank4, full: Llama-3.2-1B_rank4",
+            words=("short", "full")),
     Setting("priors.paths", "earlier logs", Form.texts, "folders or globs that estimates learn from",
             unset="those of the site"),
     Setting("budget.gpu_hours", "GPU-hour budget", Form.number, "above it the summary says what to drop", unset="none"),

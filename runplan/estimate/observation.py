@@ -21,7 +21,8 @@ NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
 NOISE_PROCESSOR = 0.10
 """What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
-_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|eval|generat", re.IGNORECASE)
+_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
+"""Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
 _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""

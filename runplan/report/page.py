@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from runplan.overview import Section, sections, total_runs
+from runplan.blocks import Section
+from runplan.overview import sections, total_runs
 from runplan.report.charts import memory_chart, time_chart
 from runplan.summary import RESULTS_END, RESULTS_START, TITLE
 from runplan.units import short_hours

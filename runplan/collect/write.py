@@ -1,0 +1,71 @@
+"""Puts results into a group: a table, pictures, and the README's part between its markers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runplan import staging
+from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
+from runplan.collect.sections import FOLDER
+from runplan.os_errors import spoken
+from runplan.store import README
+from runplan.summary import readme_of, with_results
+from runplan.turn import group_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from jinja2 import Environment
+
+
+def write_results(
+    directory: Path, files: Mapping[str, str], results: str, document: Mapping[str, Any], templates: Environment
+) -> tuple[str, ...]:
+    """Write what differs from what is there; what comes back are the paths of it, relative to the group.
+
+    Everything is staged first, so that a full disk changes nothing; then every file is renamed into place, the README
+    last. Pictures of an earlier call that have nothing to show any more are removed.
+
+    Args:
+        directory: the group.
+        files: path relative to the group → text, the README left out.
+        results: Markdown for the README, between its markers; the rest of it stays as it is.
+        document: the plan, for a README that is not there any more.
+        templates: for the same.
+
+    Raises:
+        StoreError: the group cannot be written, or another runplan is at work there.
+    """
+    with spoken(directory, "collect"), group_lock(directory) as locked:
+        staging.recover(directory, may_remove=lambda pid: locked or pid == os.getpid())
+        present = _text(directory / README)
+        readme = readme_of(document, str(directory), templates) if present is None else present
+        wanted = {**files, README: with_results(readme, results)}
+        changed = {path: text for path, text in wanted.items() if _text(directory / path) != text}
+        if changed:
+            _put(directory, changed)
+        for name in (EFFECTS, CURVES, ESTIMATED):
+            if f"{FOLDER}/{name}" not in files:
+                (directory / FOLDER / name).unlink(missing_ok=True)
+    return tuple(changed)
+
+
+def _put(directory: Path, changed: Mapping[str, str]) -> None:
+    try:
+        stage = staging.Staging(directory)
+        for path, text in changed.items():
+            stage.add_file(path, text)
+        for path in changed:
+            stage.place_file(path)
+    finally:
+        staging.recover(directory, may_remove=lambda pid: pid == os.getpid())
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
