@@ -116,7 +116,7 @@ def test_json_says_everything(capsys, group):
         "compared": 4, "inside_p95": 4, "median_ratio": pytest.approx(0.87, abs=0.01),
     }  # fmt: skip
     assert jobs[0]["peak_memory_gib"]["actual"] is None, "on a CPU there is none"
-    assert jobs[0]["s_per_step"]["actual"] == pytest.approx(0.099, abs=0.001)
+    assert jobs[0]["s_per_step"]["actual"] == pytest.approx(0.091, abs=0.001)
     assert [len(curve["validation"]) for curve in said["learning_curves"]] == [4, 4, 4, 4]
 
 
