@@ -162,6 +162,8 @@ class Dataset:
 
     name: str = MISSING
     """Label, as it appears in tables and run names."""
+    task: str | None = None
+    """Task it belongs to, whose evaluation `evaluation=auto` is; default: TASK of `TASK/input/FILE`, else `name`."""
     path: str | None = None
     """The file; default: `file` under `tasks/<task>/input/`, then under `site.data_dir`."""
     file: str | None = None
@@ -281,7 +283,7 @@ class Trainer:
     max_rungs: int | None = None
     """Smaller batches a job may try when out of GPU memory, effective batch kept; default 2, 0 for a batch you set."""
     device: str = "cuda"
-    """Where it trains: `cuda` or `cpu`."""
+    """Where it trains: `cuda` or `cpu`; default cuda, but with `resources=cpu`."""
 
 
 @dataclass
