@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runplan import tiny
 from runplan.cli import main
 
 TASK = """
@@ -121,3 +122,31 @@ def test_the_size_of_the_data_is_a_factor_with_one_control(lab):
 def test_training_on_a_cpu_needs_no_second_word(lab):
     planned("dataset=sums")
     assert "\ndevice: cpu\n" in Path("outputs/g/tiny_rank8/finetune.yaml").read_text()
+
+
+def lacks_image(folder):
+    """The tiny model as a folder of the user's, whose tokenizer does not name every special token of Llama 3."""
+    tiny.create(folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [
+        token for token in tokenizer["added_tokens"] if token["content"] not in {"<|image|>", "<|step_id|>"}
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_a_tokenizer_that_torchtune_cannot_make_is_said_before_it_waits_in_a_queue(lab, capsys):
+    folder = lacks_image(lab / "models" / "small")
+    main([*CPU, "model=hf", f"model.path={folder}", "dataset=sums"])
+    said = " ".join(capsys.readouterr()).replace("\n", " ")
+    assert "names no <|step_id|>, <|image|>" in said
+
+
+@pytest.mark.trainer
+@pytest.mark.filterwarnings("ignore")
+def test_torchtune_cannot_make_that_tokenizer(tmp_path):
+    from torchtune.models.llama3 import llama3_tokenizer
+
+    folder = lacks_image(tmp_path / "small")
+    with pytest.raises(KeyError, match="step_id"):
+        llama3_tokenizer(f"{folder}/original/tokenizer.model", special_tokens_path=f"{folder}/tokenizer.json")
