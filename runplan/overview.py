@@ -131,6 +131,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def _devices(gpus: int) -> str:
+    return _count(gpus, "GPU") if gpus else "CPU"
+
+
 def _level(key: str, value: Any) -> str:
     """A level as tables show it: text in full up to a length, a path by its stem."""
     is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
@@ -215,11 +219,11 @@ def _rungs(run: Mapping[str, Any]) -> str:
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "Recipe": lambda run: f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU')})",
+    "Recipe": lambda run: f"{run['recipe']} ({_devices(run['resources']['gpus'])})",
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (
-        run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * run["resources"]["gpus"]
+        run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * (run["resources"]["gpus"] or 1)
     ),
     "Out of GPU memory": _rungs,
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
