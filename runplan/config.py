@@ -70,6 +70,13 @@ class EvaluateEpochs(Enum):
     last = "last"
 
 
+class Prompts(Enum):
+    """How the prompts of an evaluation are written."""
+
+    training = "training"
+    model = "model"
+
+
 @dataclass
 class Model:
     """A base model: where its folder is and what its architecture is."""
@@ -308,6 +315,8 @@ class Evaluation:
     """Sampling temperature; 0 = greedy."""
     batch_size: int = MISSING
     """Samples generated together."""
+    prompts: Prompts = Prompts.training
+    """Written as `training` writes them, or by the `model`'s own chat template."""
     args: dict[str, Any] = field(default_factory=dict)
     """More arguments of the task function."""
 
