@@ -118,10 +118,15 @@ EMPTY = dict.fromkeys(("limit", "max_tokens", "batch_size", "temperature", "seed
 
 def asked(facts):
     """The messages of the shipped task's first sample."""
+    return task_of(facts).dataset[0].input
+
+
+def task_of(facts):
+    """The shipped task, as Inspect makes it."""
     spec = importlib.util.spec_from_file_location("capitalization_task", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.capitalization(**facts["args"]).dataset[0].input
+    return module.capitalization(**facts["args"])
 
 
 @pytest.mark.parametrize("kind", ["instruct", "chat"])
@@ -157,3 +162,17 @@ def test_the_models_own_template_is_there_for_those_who_want_it(model, dataset, 
     tokens = trained(run, tmp_path / "run", monkeypatch)
     prompt, _ = sent(own)
     assert prompt != tokens[: len(prompt)]
+
+
+@pytest.mark.parametrize(("answer", "mark"), [("Hello", "C"), ("hello", "I"), ("HELLO", "I"), ("Hello there", "I")])
+def test_the_shipped_task_sees_case_and_nothing_but_the_answer(answer, mark, dataset):
+    """Inspect's default ignores case, and every base model would score 1."""
+    import asyncio
+
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import Target
+    from inspect_ai.solver import TaskState
+
+    (scorer,) = task_of({"args": {"data_path": dataset.path}}).scorer
+    state = TaskState("m", "1", 1, "hello", [], output=ModelOutput.from_content("m", answer))
+    assert asyncio.run(scorer(state, Target("Hello"))).value == mark
