@@ -236,6 +236,8 @@ class TrainerFacts:
 
     name: str
     version: str | None = None
+    wandb: bool = True
+    """Whether Weights & Biases' package is there, too."""
 
 
 @dataclass(frozen=True)
