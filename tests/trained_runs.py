@@ -1,56 +1,15 @@
-"""Tiny models and small runs for tests with the real trainer: what runplan writes, on files that are made here."""
+"""What runplan writes for small runs, and a tiny Qwen, for tests with the real trainer."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
-from factories import make_config, make_plan, make_run, make_templates
+from factories import make_plan, make_templates
 
 from runplan.facts import Architecture, ModelFacts, Status
 from runplan.trainers.torchtune import training_files
 
 HOSTILE = 'say "hi"\n${oc.env:HOME} \\${x} \' # é {a: b}\ttab ???'
-
-
-def make_tiny_model(folder, **changes):
-    from runplan.tiny import TINY, tiny_files
-
-    architecture = replace(TINY, **changes)
-    for name, content in tiny_files(architecture).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    shards = tuple(sorted(path.name for path in folder.glob("*.safetensors")))
-    return ModelFacts(
-        str(folder),
-        Status.ok,
-        architecture,
-        from_disk=True,
-        shards=shards,
-        tokenizer="tokenizer.json",
-        tiktoken="original/tokenizer.model",
-    )
-
-
-def row(role, i):
-    word = "abcdefghijklmnop"[: 2 + i % 9] + role
-    turns = [{"role": "user", "content": word}, {"role": "assistant", "content": word.capitalize()}]
-    return {"input": word, "output": word.capitalize(), "messages": turns, "text": f"{word} {word.capitalize()}"}
-
-
-def planned(model, dataset, /, **settings):
-    defaults = {
-        "model": "tiny",
-        "trainer__device": "cpu",
-        "batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "max_seq_len": 64,
-        "packed": False,
-        "trainer__max_steps_per_epoch": 2,
-        "trainer__run_val_every_n_steps": 1,
-        "optimizer__num_warmup_steps": 0,
-    }
-    return make_run(make_config(**(defaults | settings)), model=model, dataset=dataset)
 
 
 def write(run, folder):

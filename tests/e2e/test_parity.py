@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import pytest
 from job_plans import cell
-from trained_runs import HOSTILE, make_tiny_model, make_tiny_qwen, planned, row, write
+from tiny_training import make_tiny_model, planned, row
+from trained_runs import HOSTILE, make_tiny_qwen, write
 
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.config import Prompts
