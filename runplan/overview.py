@@ -131,10 +131,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _devices(gpus: int) -> str:
-    return _count(gpus, "GPU") if gpus else "CPU"
-
-
 def _level(key: str, value: Any) -> str:
     """A level as tables show it: text in full up to a length, a path by its stem."""
     is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
@@ -219,7 +215,9 @@ def _rungs(run: Mapping[str, Any]) -> str:
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "Recipe": lambda run: f"{run['recipe']} ({_devices(run['resources']['gpus'])})",
+    "Recipe": lambda run: (
+        f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
+    ),
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (
