@@ -66,6 +66,8 @@ def group(tmp_path_factory):
         patch.chdir(place)
         assert main([*words, f"sweep.zip=[[{','.join(VARIANTS)}]]"]) == 0
     group = place / "outputs" / "g"
+    written = {run["name"]: [path.name for path in (group / run["name"]).iterdir()] for run in runs_of(group)}
+    (place / "written.json").write_text(json.dumps(written))
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(train, [group / run["name"] for run in runs_of(group)], [stub] * 4))
     assert [each.returncode for each in done] == [0] * len(done), "\n".join(each.stdout[-1500:] for each in done)
@@ -170,5 +172,5 @@ def test_the_log_is_a_prior_that_says_what_was_planned(run, capsys):
 def test_nothing_is_left_behind(run):
     _, directory, _ = run
     left = {path.name for path in directory.iterdir() if not path.name.startswith("slurm-")}
-    allowed = {".hydra", "artifacts", "finetune.slurm", "finetune.yaml", "jobs.jsonl", "logs", "setup_finetune.yaml"}
-    assert left - allowed <= {"lora_finetune_single_device_val.py", "__pycache__", "run_prompt.py"}
+    written = json.loads((directory.parents[2] / "written.json").read_text())[directory.name]
+    assert left - {*written} <= {"artifacts", "logs", "jobs.jsonl", "__pycache__"}
