@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from runplan.config import Prompts
 from runplan.plan import Cell, PlannedRun
+from runplan.trainers.chat import chat_format
 
 
 def cell_token(run_token: str, cell_dir: str) -> str:
@@ -26,6 +28,9 @@ def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:
     else:
         model_path = f"artifacts/epoch_{cell.epoch}"
         weights = "adapter" if config.trainer.save_adapter_weights_only else "merged"
+    asks = None
+    if config.evaluation.prompts is Prompts.training and run.model.architecture is not None:
+        asks = chat_format(run.model.architecture.family, config.dataset.type)
     return {
         "task": cell.task,
         "task_script": cell.script,
@@ -43,6 +48,8 @@ def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:
         "seed": config.seed,
         "system_prompt": config.system_prompt,
         "prompt": config.prompt,
+        "chat_template": asks.template if asks else None,
+        "stop_token": asks.stop if asks else None,
         "dataset": run.dataset.path if run.dataset is not None else None,
     }
 
@@ -50,12 +57,15 @@ def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:
 def model_arguments(facts: dict[str, Any]) -> dict[str, Any]:
     """Arguments of Inspect's Hugging Face provider, but for `model_path`, which the job adds.
 
-    The chat template already begins with the begin-of-text token; the tokenizer must not add a second one.
-    Greedy decoding is `do_sample: false`: a temperature of 0 is refused by transformers.
+    Prompts are written as in training, not as the model's own template would. The template already begins with the
+    begin-of-text token; the tokenizer must not add a second one. Greedy decoding is `do_sample: false`: a temperature
+    of 0 is refused by transformers.
     """
     arguments: dict[str, Any] = {"tokenizer_call_args": {"add_special_tokens": False}}
     if facts["temperature"] == 0:
         arguments["do_sample"] = False
+    if facts["chat_template"] is not None:
+        arguments["chat_template"] = facts["chat_template"]
     return arguments
 
 

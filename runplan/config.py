@@ -70,6 +70,13 @@ class EvaluateEpochs(Enum):
     last = "last"
 
 
+class Prompts(Enum):
+    """How the prompts of an evaluation are written."""
+
+    training = "training"
+    model = "model"
+
+
 @dataclass
 class Model:
     """A base model: where its folder is and what its architecture is."""
@@ -162,6 +169,8 @@ class Dataset:
 
     name: str = MISSING
     """Label, as it appears in tables and run names."""
+    task: str | None = None
+    """Task it belongs to, whose evaluation `evaluation=auto` is; default: TASK of `TASK/input/FILE`, else `name`."""
     path: str | None = None
     """The file; default: `file` under `tasks/<task>/input/`, then under `site.data_dir`."""
     file: str | None = None
@@ -281,7 +290,7 @@ class Trainer:
     max_rungs: int | None = None
     """Smaller batches a job may try when out of GPU memory, effective batch kept; default 2, 0 for a batch you set."""
     device: str = "cuda"
-    """Where it trains: `cuda` or `cpu`."""
+    """Where it trains: `cuda` or `cpu`; default cuda, but with `resources=cpu`."""
 
 
 @dataclass
@@ -306,6 +315,8 @@ class Evaluation:
     """Sampling temperature; 0 = greedy."""
     batch_size: int = MISSING
     """Samples generated together."""
+    prompts: Prompts = Prompts.training
+    """Written as `training` writes them, or by the `model`'s own chat template."""
     args: dict[str, Any] = field(default_factory=dict)
     """More arguments of the task function."""
 

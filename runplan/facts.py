@@ -115,6 +115,8 @@ class ModelFacts:
     """Parameters by the headers of the weight files; None when not all of them could be read."""
     special_tokens: bool = False
     """Whether tokenizer.json names every special token that torchtune's Llama 3 tokenizer asks for."""
+    lacking_special_tokens: tuple[str, ...] = ()
+    """Those of them that it does not name."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -234,6 +236,8 @@ class TrainerFacts:
 
     name: str
     version: str | None = None
+    wandb: bool = True
+    """Whether Weights & Biases' package is there, too."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,10 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
             | {
                 "facts": facts,
                 "options": inspect_options(facts),
-                "settings": json.dumps({"model": model_arguments(facts), "task": facts["args"]}, sort_keys=True),
+                "settings": json.dumps(
+                    {"model": model_arguments(facts), "task": facts["args"], "stop": facts["stop_token"]},
+                    sort_keys=True,
+                ),
                 "to_run": "/".join([".."] * len(PurePosixPath(cell.dir).parts)),
             }
         )

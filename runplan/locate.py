@@ -41,7 +41,13 @@ def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
     if not config.dataset.file:
         return ()
     tasks, data = absolute(config.site.tasks_dir, cwd), absolute(config.site.data_dir, cwd)
-    names = dict.fromkeys([config.dataset.name, *([config.evaluation.name] if config.evaluation.enabled else [])])
+    names = dict.fromkeys(
+        [
+            config.dataset.name,
+            *([config.dataset.task] if config.dataset.task else []),
+            *([config.evaluation.name] if config.evaluation.enabled else []),
+        ]
+    )
     return (
         *(tasks / name / "input" / config.dataset.file for name in names),
         data / config.dataset.file,

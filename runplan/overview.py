@@ -172,11 +172,13 @@ def _rungs(run: Mapping[str, Any]) -> str:
 
 
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "Recipe": lambda run: f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU')})",
+    "Recipe": lambda run: (
+        f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
+    ),
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (
-        run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * run["resources"]["gpus"]
+        run["config"]["batch_size"] * run["config"]["gradient_accumulation_steps"] * (run["resources"]["gpus"] or 1)
     ),
     "Out of GPU memory": _rungs,
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",

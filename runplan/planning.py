@@ -30,6 +30,7 @@ from runplan.requests import asked_time_s, fill_request, training_request
 from runplan.rungs import plan_rungs
 from runplan.trainers.builders import builder_problems
 from runplan.trainers.settings import complete_trainer_defaults, setting_problems
+from runplan.trainers.torchtune import tokenizer_problems
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
 from runplan.verify_cluster import check_cluster, distinct
@@ -118,7 +119,7 @@ def _with_trainers_view(facts: Facts) -> Facts:
     """Facts in which each model carries what the trainer's builder thinks of it."""
     models = dict(facts.models)
     for path, model in facts.models.items():
-        found = builder_problems(model.architecture) if model.architecture else ()
+        found = (*builder_problems(model.architecture), *tokenizer_problems(model)) if model.architecture else ()
         if found:
             status = Status.invalid if model.status is Status.ok else model.status
             models[path] = replace(model, status=status, findings=(*model.findings, *found))

@@ -58,6 +58,21 @@ def label(path: str | None, otherwise: str) -> str:
     return file.parent.name or otherwise if file.name == "inspect.py" else file.stem
 
 
+def task_of(task: str | None, path: str | None, name: str) -> str:
+    """The task a dataset belongs to: what the user says, else the folder that holds its `input/`, else its name.
+
+    >>> task_of(None, "tasks/french/input/a.json", "a"), task_of(None, "data/french.json", "french")
+    ('french', 'french')
+    """
+    folder = PurePath(path or "").parent
+    return task or (folder.parent.name if folder.name == "input" else "") or name
+
+
+def device(gpu: str) -> str:
+    """Where a node of this kind trains: `cpu`, or `cuda`."""
+    return "cpu" if gpu == "cpu" else "cuda"
+
+
 def folder_name(path: str | None) -> str:
     """What a model is called that only its folder names: the folder's last part, `hf` where none is named."""
     return str(path or "").rstrip("/").rpartition("/")[2] or "hf"
@@ -67,6 +82,8 @@ def register() -> None:
     """Register all of `rp.*`; safe to call again."""
     OmegaConf.register_new_resolver("rp.percent", percent, replace=True)
     OmegaConf.register_new_resolver("rp.label", label, replace=True)
+    OmegaConf.register_new_resolver("rp.task", task_of, replace=True)
+    OmegaConf.register_new_resolver("rp.device", device, replace=True)
     OmegaConf.register_new_resolver("rp.folder_name", folder_name, replace=True)
     for name in MARKS:
         OmegaConf.register_new_resolver(name, _estimated(name), replace=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from runplan.errors import StoreError
 from runplan.facts import Architecture
+from runplan.trainers.chat import LLAMA3
 
 TINY = Architecture(
     family="llama3_2",
@@ -59,13 +60,6 @@ _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Llama 3's chat format; Llama 3.2's own template also tells the date, which training data does not have.
-_CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
 
 
 def special_tokens(vocab_size: int = TINY.vocab_size) -> dict[str, int]:
@@ -104,7 +98,7 @@ def tiny_files(architecture: Architecture = TINY, seed: int = 14) -> dict[str, b
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": architecture.max_position_embeddings,
-            "chat_template": _CHAT_TEMPLATE,
+            "chat_template": LLAMA3,
         },
         "special_tokens_map.json": {
             "bos_token": "<|begin_of_text|>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from runplan.config import Config, DatasetType, Dtype
+from runplan.config import Config, DatasetType, Dtype, MetricLogger
 from runplan.errors import Problem
 from runplan.estimate.memory import adapter_params
 from runplan.estimate.workload import Adapter
@@ -30,11 +30,12 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
         trainers.setdefault((config.trainer.name, config.trainer.version), config)
         if place.script is not None:
             scripts.setdefault(place.script, config)
+    wandb = any(one.config.train and one.config.trainer.metric_logger is MetricLogger.wandb for one in composed)
     return (
         *(_model_check(facts.models[key], config) for key, config in models.items()),
         *(_dataset_check(key, facts, config) for key, config in datasets.items()),
         *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
-        *(_trainer_check(facts, config) for config in trainers.values()),
+        *(_trainer_check(facts, config, wandb=wandb) for config in trainers.values()),
         _disk_check(pairs, facts),
     )
 
@@ -106,7 +107,7 @@ def _task_check(task: TaskFacts, config: Config) -> Check:
     return _check("evaluation", config.evaluation.name, task.path, task.status, fine, task.findings)
 
 
-def _trainer_check(facts: Facts, config: Config) -> Check:
+def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
     """A version that is seen here is the job's only where the job has no environment of its own."""
     name, wanted, seen, site = config.trainer.name, config.trainer.version, facts.trainer.version, config.site
     own = next((f"{key}={value}" for key, value in (("conda_env", site.conda_env), ("venv", site.venv)) if value), None)
@@ -119,6 +120,9 @@ def _trainer_check(facts: Facts, config: Config) -> Check:
         detail = f"{seen} is installed here, trainer.version is {wanted}"
         fix = f"pip install {name}=={wanted}, or set trainer.version={seen}"
         return Check("trainer", name, "", Status.unchecked, detail, fix)
+    if wandb and not facts.trainer.wandb:
+        detail = f"version {seen}, without wandb, which trainer.metric_logger=wandb needs"
+        return Check("trainer", name, "", Status.missing, detail, "pip install wandb")
     return Check("trainer", name, "", Status.ok, f"version {seen}")
 
 

@@ -38,17 +38,30 @@ def option(group: str, name: str) -> dict[str, Any]:
     data = dict(conf_file(f"{group}/{name}"))
     merged: dict[str, Any] = {}
     for parent in data.pop("defaults", ["_self_"]):
-        merged |= data if parent == "_self_" else option(group, parent)
+        if isinstance(parent, str):  # else it overrides another group
+            merged |= data if parent == "_self_" else option(group, parent)
     return merged
+
+
+def chosen_groups(asked: dict[str, Any]) -> dict[str, str]:
+    """Group → option: what was asked for, else what another chosen option overrides it with, else the default."""
+    listed = {k: v for item in conf_file("runplan")["defaults"][2:] for k, v in item.items() if "override" not in k}
+    chosen = {group: asked.get(group, name) for group, name in listed.items()}
+    for group, name in dict(chosen).items():
+        for parent in conf_file(f"{group}/{name}").get("defaults", []):
+            for key, value in parent.items() if isinstance(parent, dict) else ():
+                other = key.removeprefix("override /").partition("@")[0]
+                chosen[other] = asked.get(other, value)
+    return chosen
 
 
 def make_config(**overrides: Any) -> Config:
     """A typed configuration; `model="3B"` picks an option, `lora__rank=4` sets a key."""
     tree = dict(conf_file("runplan"))
-    groups = {k: v for item in tree.pop("defaults")[2:] for k, v in item.items() if not k.startswith("override")}
-    del tree["hydra"]
-    for group, name in groups.items():
-        tree[group] = option(group, overrides.pop(group, name))
+    del tree["hydra"], tree["defaults"]
+    for group, name in chosen_groups(overrides).items():
+        overrides.pop(group, None)
+        tree[group] = option(group, name)
     tree["dataset"]["file"] = None
     values = {key.replace("__", "."): value for key, value in overrides.items()}
     register()

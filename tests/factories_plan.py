@@ -76,7 +76,8 @@ def set_key(config: Config, key: str, value: Any) -> None:
 @cache
 def _tree() -> dict[str, Any]:
     tree = dict(factories.conf_file("runplan"))
-    groups = {k: v for item in tree.pop("defaults")[2:] for k, v in item.items() if not k.startswith("override")}
+    groups = factories.chosen_groups({})
+    del tree["defaults"]
     del tree["hydra"]
     return {group: factories.option(group, name) for group, name in groups.items()} | tree
 

@@ -13,6 +13,7 @@ from runplan.jobs import job_files, submit_all
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
 from runplan.render import environment
+from runplan.tiny import TINY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +53,7 @@ def run(name: str = "1B_rank4", *, token: str = "tok1", cells: tuple[Cell, ...] 
         type=RunType.fine_tuned,
         config=settings,
         composed=composed,
-        model=ModelFacts("/models/Tiny", Status.ok),
+        model=ModelFacts("/models/Tiny", Status.ok, TINY),
         dataset=DatasetFacts("/data/words.json", Status.ok),
         cells=cells,
         recipe=Recipe("lora_finetune_single_device", distributed=False, validation=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 
 from runplan.cells import cell_token
 from runplan.errors import ConfigError, RenderError
-from runplan.facts import Status
+from runplan.facts import ModelFacts, Status
 from runplan.jobs import job_files, one_line, submit_all
 from runplan.plan import Check, Recipe
 
@@ -245,7 +246,9 @@ def test_caches_are_the_jobs_own(bin_dir, tmp_path):
 INSPECT = """
 printf '%s\\n' "$@" >asked
 for word; do case $word in *model.json) cp "$word" . ;; *task.json) cp "$word" . ;; esac; done
-ls "$(python3 -c 'import json; print(json.load(open("model.json"))["model_path"])')" >view
+model=$(python3 -c 'import json; print(json.load(open("model.json"))["model_path"])')
+ls "$model" >view
+cp "$model/generation_config.json" generation.json
 [ -z "$INSPECT_LOG" ] || printf '%s' "$INSPECT_LOG" >logs/1.json
 exit "${INSPECT_EXIT:-0}"
 """
@@ -257,6 +260,10 @@ SUCCESS = json.dumps(
 )
 
 
+HEADER = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}})
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER.encode() + bytes(8)
+
+
 @pytest.fixture
 def evaluated(bin_dir, tmp_path, monkeypatch):
     """A run with a saved epoch of merged weights and adapters, and its cell's directory."""
@@ -264,8 +271,10 @@ def evaluated(bin_dir, tmp_path, monkeypatch):
     group = write(plan(run("a'; echo x", cells=(replace(cell(), args={"p": "a,b"}),)), directory=str(tmp_path / "g")))
     epoch = group / "a'; echo x" / "artifacts" / "epoch_0"
     epoch.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors"):
+    for name in ("config.json", "adapter_config.json"):
         (epoch / name).write_text("{}")
+    for name in ("model.safetensors", "adapter_model.safetensors"):
+        (epoch / name).write_bytes(WEIGHTS)
     monkeypatch.setenv("INSPECT_LOG", SUCCESS)
     return group / "a'; echo x" / "eval" / "cap_epoch0"
 
@@ -274,13 +283,66 @@ def test_a_cell_evaluates_merged_weights_without_the_adapters(evaluated):
     done = bash(evaluated / "cell.slurm")
     assert done.returncode == 0, done.stdout
     assert "match accuracy 0.5" in done.stdout
-    assert (evaluated / "view").read_text().split() == ["config.json", "model.safetensors"]
+    assert (evaluated / "view").read_text().split() == ["config.json", "generation_config.json", "model.safetensors"]
     assert json.loads((evaluated / "task.json").read_text()) == {"p": "a,b"}
     assert json.loads((evaluated / "model.json").read_text())["tokenizer_call_args"] == {"add_special_tokens": False}
     assert "/tasks/cap/inspect.py@cap" in (evaluated / "asked").read_text().split()
     started, ended = records(evaluated)
     assert (started["kind"], started["cell"], ended["exit_code"]) == ("cell", "eval/cap_epoch0", 0)
     assert not (evaluated / ".cache").exists()
+
+
+def break_weights(content):
+    return lambda epoch: (epoch / "model.safetensors").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (break_weights(WEIGHTS[:-1]), f"model.safetensors is cut off: {len(WEIGHTS) - 1} bytes of {len(WEIGHTS)}"),
+        (break_weights(WEIGHTS[:9]), "model.safetensors is no safetensors file"),
+        (break_weights(b""), "model.safetensors is no safetensors file"),
+        (lambda epoch: (epoch / "config.json").write_text("{"), "cannot read"),
+        (lambda epoch: (epoch / "tokenizer.json").write_text("["), "cannot read"),
+        (shutil.rmtree, "its training has not saved this epoch"),
+    ],
+    ids=["cut off", "cut in the header", "empty", "config", "tokenizer", "no epoch"],
+)
+def test_a_cell_says_what_is_wrong_with_a_checkpoint(evaluated, break_it, says):
+    break_it(evaluated.parents[1] / "artifacts" / "epoch_0")
+    done = bash(evaluated / "cell.slurm")
+    assert done.returncode == records(evaluated)[-1]["exit_code"] == 1
+    assert says in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (evaluated / "asked").exists()
+
+
+@pytest.mark.parametrize("lost", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_cell_says_that_a_checkpoint_lacks_its_adapter(evaluated, lost, tmp_path):
+    settings = config()
+    settings.trainer.save_adapter_weights_only = True
+    model = ModelFacts(str(tmp_path), Status.ok)
+    name = "a'; echo x"
+    group = write(plan(run(name, cells=(cell(),), config=settings, model=model), directory=str(tmp_path / "g")))
+    (group / name / "artifacts" / "epoch_0" / lost).unlink()
+    done = bash(evaluated / "cell.slurm")
+    assert done.returncode == 1
+    assert f"no {lost} in {group / name}/artifacts/epoch_0: its training has not saved" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("generation", "ends"),
+    [(None, [7, 9]), ({"eos_token_id": 3, "top_p": 0.9}, [3, 9]), ({"eos_token_id": [9, 3]}, [9, 3]), ({}, [9])],
+)
+def test_an_answer_ends_where_training_ended_it(evaluated, generation, ends):
+    epoch = evaluated.parents[1] / "artifacts" / "epoch_0"
+    (epoch / "config.json").write_text('{"eos_token_id": 7}')
+    added = [{"id": 8, "content": "<|end_of_text|>"}, {"id": 9, "content": "<|eot_id|>"}]
+    (epoch / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    if generation is not None:
+        (epoch / "generation_config.json").write_text(json.dumps(generation))
+    assert bash(evaluated / "cell.slurm").returncode == 0
+    assert json.loads((evaluated / "generation.json").read_text()) == (generation or {}) | {"eos_token_id": ends}
 
 
 @pytest.mark.parametrize(

@@ -279,3 +279,16 @@ def test_arguments_that_the_task_does_not_take():
     (problem,) = problems(config)
     assert "takes no argument 'tempo'; it takes data_path, split, prompt" in problem.what
     assert problems(config, task=a_task(parameters={"capitalization": ("split", "**")})) == []
+
+
+@pytest.mark.parametrize(
+    ("logger", "there", "status"),
+    [("wandb", False, Status.missing), ("wandb", True, Status.ok), ("disk", False, Status.ok)],
+)
+def test_a_logger_that_is_not_installed_is_said_before_the_job_waits(logger, there, status):
+    configs = [make_config(), make_config(trainer__metric_logger=logger)]
+    facts = the_facts(*configs)
+    facts = replace(facts, trainer=replace(facts.trainer, wandb=there))
+    composed = [Composed(config, frozenset(), (), {}, {}, {}) for config in configs]
+    (check,) = (check for check in check_things(composed, facts) if check.kind == "trainer")
+    assert (check.status, check.fix) == (status, "pip install wandb" if status is Status.missing else "")

@@ -114,7 +114,8 @@ class _Reader:
             self.datasets[place.dataset] = self._dataset(config)
         if place.script is not None and place.script not in self.tasks:
             evaluation = config.evaluation
-            fix = f"write it, or set evaluation.script; it is looked for in {config.site.tasks_dir}/{evaluation.name}/"
+            where = f"it is looked for in {config.site.tasks_dir}/{evaluation.name}/"
+            fix = f"write it, set evaluation.script, or choose evaluation=none; {where}"
             self.tasks[place.script] = read_task(Path(place.script), evaluation.name, evaluation.tasks, fix)
         for key in place.lengths.values():
             if key not in self.lengths and key.split in self.datasets[place.dataset].splits:

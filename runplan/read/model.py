@@ -58,6 +58,7 @@ def read_model(path: Path, configured: Model, cache: Cache | None = None) -> Mod
         chat_template=tokens.chat_template,
         params=checkpoint.params(tied=architecture is not None and architecture.tie_word_embeddings),
         special_tokens=tokens.special_tokens,
+        lacking_special_tokens=tokens.lacking,
         findings=tuple(folder.findings),
     )
 

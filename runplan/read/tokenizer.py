@@ -21,7 +21,7 @@ _RANKS = ("original/tokenizer.model", "tokenizer.model")
 _TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 # What torchtune 0.6.1 looks up by name when it is given tokenizer.json as special_tokens_path
 # (torchtune/models/llama3/_tokenizer.py, Llama3Tokenizer.__init__); one that is not there is a KeyError.
-_LLAMA3_SPECIAL = frozenset(
+_LLAMA3_SPECIAL = tuple(
     f"<|{name}|>"
     for name in (
         *("begin_of_text", "end_of_text", "finetune_right_pad_id", "step_id", "start_header_id"),
@@ -39,6 +39,8 @@ class TokenizerFacts:
     vocab_json: bool = False
     chat_template: bool = False
     special_tokens: bool = False
+    lacking: tuple[str, ...] = ()
+    """Special tokens of Llama 3 that tokenizer.json does not name."""
 
 
 def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, cache: Cache) -> TokenizerFacts:
@@ -52,11 +54,11 @@ def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, c
     """
     there = {name for name in (*_FILES, *_RANKS, *_TEMPLATES) if (folder.path / name).is_file()}
     ranks = next((name for name in _RANKS if name in there), None)
-    special = False
+    lacking_tokens: tuple[str, ...] = _LLAMA3_SPECIAL
     if "tokenizer.json" in there:
         path = folder.path / "tokenizer.json"
-        said = cache.remembered("tokenizer", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
-        special = bool(said["special"])
+        said = cache.remembered("tokenizer tokens", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
+        lacking_tokens = tuple(said["lacking"])
         _say(folder, "tokenizer.json", said["problems"])
     if ranks is not None and family != "llama2":  # Llama 2's tokenizer.model is sentencepiece, which is not read here
         path_of_ranks = folder.path / ranks
@@ -72,7 +74,8 @@ def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, c
         tiktoken=ranks,
         vocab_json={"vocab.json", "merges.txt"} <= there,
         chat_template=_has_chat_template(folder.path, there),
-        special_tokens=special,
+        special_tokens=not lacking_tokens,
+        lacking=lacking_tokens,
     )
 
 
@@ -93,23 +96,24 @@ def _wanted(family: str | None, ranks: str | None) -> dict[str, str]:
 
 
 def _look_at_tokenizer(path: Path, vocab_size: int | None) -> dict[str, Any]:
-    """As JSON, for the cache: problems as text, and whether Llama 3's special tokens are all named."""
+    """As JSON, for the cache: problems as text, and which of Llama 3's special tokens are not named."""
+    lacking = list(_LLAMA3_SPECIAL)
     try:
         if is_lfs_pointer(path):
-            return {"special": False, "problems": [_POINTER]}
+            return {"lacking": lacking, "problems": [_POINTER]}
         data = json.loads(path.read_bytes())
         added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
         vocab = data["model"]["vocab"]
         ids = [*(vocab.values() if isinstance(vocab, Mapping) else range(len(vocab))), *added.values()]
         largest = max(ids)
     except OSError as error:
-        return {"special": False, "problems": [f"cannot be read: {error.strerror or error}"]}
+        return {"lacking": lacking, "problems": [f"cannot be read: {error.strerror or error}"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return {"special": False, "problems": [f"is no tokenizer: {type(error).__name__} {error}"[:200]]}
+        return {"lacking": lacking, "problems": [f"is no tokenizer: {type(error).__name__} {error}"[:200]]}
     problems = []
     if vocab_size is not None and largest >= vocab_size:
         problems.append(f"has token id {largest}, the embedding has {vocab_size} rows (ids 0 to {vocab_size - 1})")
-    return {"special": added.keys() >= _LLAMA3_SPECIAL, "problems": problems}
+    return {"lacking": [name for name in _LLAMA3_SPECIAL if name not in added], "problems": problems}
 
 
 def _look_at_ranks(path: Path, vocab_size: int | None) -> list[str]:

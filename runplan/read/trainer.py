@@ -17,6 +17,6 @@ def read_trainer(name: str) -> TrainerFacts:
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as slow as all of our readers
 
     try:
-        return TrainerFacts(name, version(name))
+        return TrainerFacts(name, version(name), find_spec("wandb") is not None)
     except (PackageNotFoundError, ValueError):
         return TrainerFacts(name)

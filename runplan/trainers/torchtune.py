@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
-from runplan.facts import Architecture, ModelFacts
+from runplan.facts import Architecture, Finding, ModelFacts, Status
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Plan, PlannedRun, Rung
 from runplan.trainers.builders import LLAMA, builder, checkpoint_type
@@ -164,7 +164,7 @@ def _tokenizer(config: Config, model: ModelFacts, architecture: Architecture) ->
     else:
         ranks = model.tiktoken or "original/tokenizer.model"
         made = {"_component_": "torchtune.models.llama3.llama3_tokenizer", "path": f"{folder}/{ranks}"}
-        canonical = architecture.vocab_size >= _CANONICAL_LLAMA3_VOCABULARY
+        canonical = not _names_special_tokens(architecture)
     if not canonical:
         # the built-in ids of special tokens lie above a smaller vocabulary: an index error in the first step
         made["special_tokens_path"] = f"{folder}/{special}"
@@ -173,6 +173,25 @@ def _tokenizer(config: Config, model: ModelFacts, architecture: Architecture) ->
         chat = "Llama2Prompt" if architecture.family == "llama2" else "RunPrompt"
         made["prompt_template"] = f"{PROMPT_FILE.removesuffix('.py')}.{chat}"
     return made
+
+
+def _names_special_tokens(architecture: Architecture) -> bool:
+    """Whether Llama 3's tokenizer must be told the ids of special tokens: its own lie above a small vocabulary."""
+    llama3 = architecture.family in LLAMA and architecture.family != "llama2"
+    return llama3 and architecture.vocab_size < _CANONICAL_LLAMA3_VOCABULARY
+
+
+def tokenizer_problems(model: ModelFacts) -> tuple[Finding, ...]:
+    """What keeps torchtune from making the tokenizer of a model folder: a KeyError as soon as the job starts."""
+    lacking = model.lacking_special_tokens
+    if not (model.tokenizer and lacking and model.architecture and _names_special_tokens(model.architecture)):
+        return ()
+    what = (
+        f"tokenizer.json names no {', '.join(lacking)}, which torchtune's Llama 3 tokenizer looks up where the "
+        f"vocabulary ({model.architecture.vocab_size}) is smaller than Llama 3's ({_CANONICAL_LLAMA3_VOCABULARY})"
+    )
+    fix = "add them to added_tokens of tokenizer.json, with unused ids below the vocabulary size, or use another model"
+    return (Finding(Status.invalid, what, fix),)
 
 
 def _checkpointer(model: ModelFacts, architecture: Architecture) -> dict[str, Any]:

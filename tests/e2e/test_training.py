@@ -1,7 +1,6 @@
 """The real recipes train two steps on a tiny model with the files runplan writes."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -10,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from factories import make_plan, make_templates
 from tiny_training import make_dataset, make_tiny_model, planned, row
+from trained_runs import HOSTILE, make_tiny_qwen, write
 
-from runplan.facts import Architecture, ModelFacts, Status
 from runplan.recipe import choose_recipe
-from runplan.trainers.torchtune import training_files
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 
@@ -43,12 +40,6 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data [1]*?") / "words é 'x'.json")
-
-
-def write(run, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in training_files(make_plan(run), run, make_templates()).items():
-        (folder / name).write_text(text)
 
 
 def train(run, folder, monkeypatch):
@@ -136,9 +127,6 @@ def test_saving_on_a_cpu_does_not_change_the_weights(model, dataset, tmp_path, m
     assert len(losses[0]) == 6
 
 
-HOSTILE = 'say "hi"\n${oc.env:HOME} \\${x} \' # é {a: b}\ttab ???'
-
-
 def test_hostile_prompts_reach_the_tokens(model, dataset, tmp_path, monkeypatch):
     prompt = 'Word: {input} "${y}" \\ é\n"""'
     run = planned(model, dataset, system_prompt=HOSTILE, prompt=prompt, max_seq_len=512)
@@ -216,39 +204,6 @@ def test_distributed_validates_and_continues(model, dataset, tmp_path):
     again = start((*command, "resume_from_checkpoint=true", state, adapter), tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     assert logged(tmp_path)["loss"] == pytest.approx(metrics["loss"][2:], rel=1e-5)
-
-
-def make_tiny_qwen(folder):
-    """Qwen2.5's shape and tokenizer files with 256 bytes and five special tokens."""
-    import torch
-    from safetensors.torch import save_file
-    from torchtune.models.qwen2._tokenizer import bytes_to_unicode
-
-    shape = Architecture(
-        "qwen2_5", 64, 2, 4, 2, 16, 96, 512, 256, 1e6, None, 1e-6, tie_word_embeddings=True, attention_bias=True
-    )
-    sizes = {"q_proj": shape.query_size, "k_proj": shape.key_value_size, "v_proj": shape.key_value_size}
-    weights = {"model.embed_tokens.weight": (512, 64), "model.norm.weight": (64,)}
-    for layer in (f"model.layers.{i}" for i in range(2)):
-        weights |= {f"{layer}.self_attn.{name}.weight": (rows, 64) for name, rows in sizes.items()}
-        weights |= {f"{layer}.self_attn.{name}.bias": (rows,) for name, rows in sizes.items()}
-        weights |= {f"{layer}.self_attn.o_proj.weight": (64, 64), f"{layer}.mlp.down_proj.weight": (64, 96)}
-        weights |= {f"{layer}.mlp.{name}.weight": (96, 64) for name in ("gate_proj", "up_proj")}
-        weights |= {f"{layer}.{name}.weight": (64,) for name in ("input_layernorm", "post_attention_layernorm")}
-    folder.mkdir()
-    torch.manual_seed(0)
-    save_file({name: torch.randn(size) * 0.1 for name, size in weights.items()}, folder / "model.safetensors")
-    config = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64, "tie_word_embeddings": True}
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"]
-    added = [{"content": name, "id": 256 + i} for i, name in enumerate(special)]
-    vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
-    texts = {"config.json": config, "tokenizer.json": {"added_tokens": added}, "vocab.json": vocabulary}
-    for name, value in texts.items():
-        (folder / name).write_text(json.dumps(value))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return ModelFacts(
-        str(folder), Status.ok, shape, from_disk=True, shards=("model.safetensors",), tokenizer="tokenizer.json"
-    )
 
 
 @pytest.mark.parametrize("kind", ["instruct", "text"])

@@ -1,0 +1,79 @@
+"""Two processes on CPUs: validation leaves distributed training alone, and logs as training does."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tiny_training import make_dataset, make_tiny_model, planned
+from trained_runs import write
+
+from runplan.recipe import choose_recipe
+
+pytestmark = pytest.mark.trainer
+
+SHIM = """
+import pathlib, runpy, torch, torchtune, torchtune.training as training
+start = torch.distributed.init_process_group
+torch.distributed.init_process_group = lambda *a, **k: start("gloo")
+training.get_memory_stats = lambda device: {}
+training.log_memory_stats = lambda stats: None
+training.cleanup_before_training = lambda: None
+ours = pathlib.Path("lora_finetune_distributed_val.py")
+stock = pathlib.Path(torchtune.__file__).parent.parent / "recipes" / "lora_finetune_distributed.py"
+runpy.run_path(str(ours if ours.exists() else stock), run_name="__main__")
+"""
+
+
+def train_on_two(run, folder):
+    """What two gloo processes logged; the recipe asks for NCCL and CUDA statistics, which are replaced."""
+    write(run, folder)
+    text = (folder / "finetune.yaml").read_text()
+    (folder / "finetune.yaml").write_text(
+        text.replace("device: cuda", "device: cpu").replace("fused: true", "fused: false")
+    )
+    (folder / "shim.py").write_text(SHIM)
+    done = start(("tune", "run", "--nproc_per_node", "2", "shim.py", "--config", "finetune.yaml"), folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr, logged(folder)
+
+
+def test_distributed_validates_and_leaves_training_alone(tmp_path):
+    model, dataset = make_tiny_model(tmp_path / "tiny"), make_dataset(tmp_path / "rows.json")
+    settings = {"resources__gpus": 2, "trainer__device": "cuda", "dtype": "fp32", "lora__dropout": 0.2}
+    runs = [planned(model, dataset, validation=validation, **settings) for validation in (True, False)]
+    assert all(run.recipe == choose_recipe(run.config) for run in runs)
+    with ThreadPoolExecutor(2) as pool:
+        folders = [tmp_path / run.recipe.name for run in runs]
+        (said, validated), (_, plain) = pool.map(train_on_two, runs, folders)
+    assert len(validated["loss"]) == len(validated["val_loss"]) == 2
+    assert plain["loss"] == validated["loss"]
+    assert "val_loss" not in plain
+    assert re.search(r"Validation loss: \d+\.\d+ \| step 2 \| 2 batches in", said)
+    (log,) = (folders[0] / "logs").glob("log_*.txt")
+    lines = [line.strip() for line in log.read_text().splitlines()]
+    assert [line.split(":")[0] for line in lines] == [
+        f"Step {step} | {what}" for step in (1, 2) for what in ("loss", "val_loss")
+    ]
+
+
+def start(command, folder):
+    scripts = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": ""}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def logged(folder):
+    (file,) = (folder / "logs").glob("log_*.txt")
+    steps: dict[str, list[float]] = {}
+    for line in file.read_text().splitlines():
+        for key, value in re.findall(r"(\w+):([-+.\w]+)", line):
+            steps.setdefault(key, []).append(float(value))
+    return steps

@@ -1,0 +1,179 @@
+"""What is asked is what was trained: token for token, from the written files to what Inspect's provider sends.
+
+The models' own chat templates here say more than the data, as those of Llama 3.2 (a date) and Qwen2.5 (a system prompt)
+do; the last test shows what they would have done.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+from job_plans import cell
+from tiny_training import make_tiny_model, planned, row
+from trained_runs import HOSTILE, make_tiny_qwen, write
+
+from runplan.cells import cell_facts, inspect_options, model_arguments
+from runplan.config import Prompts
+from runplan.evaluations import task_arguments
+from runplan.facts import DatasetFacts, Split, Status
+from runplan.paths import TASKS_DIR
+from runplan.read.task import read_task
+
+pytestmark = [pytest.mark.trainer, pytest.mark.evaluation, pytest.mark.filterwarnings("ignore")]
+
+SCRIPT = TASKS_DIR / "capitalization" / "inspect.py"
+DATED = "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday is {{ 1 + 1 }}<|eot_id|>"
+HELPFUL = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+WITH_TEXT = {"dataset__type": "text"}
+CASES = {
+    "plain": {},
+    "system": {"system_prompt": "Be brief."},
+    "prompt": {"prompt": "Word: {input}\nAnswer:"},
+    "both": {"prompt": "Say {input}! ", "system_prompt": HOSTILE},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "words.json"
+    file.write_text(json.dumps({role: [row(role, i) for i in range(9)] for role in ("train", "validation", "test")}))
+    splits = {role: Split(role, 9) for role in ("train", "validation", "test")}
+    return DatasetFacts(str(file), Status.ok, 1, "instruct", splits, {role: role for role in splits})
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen"])
+def model(request, tmp_path_factory):
+    """A model folder whose own chat template is not how it is trained."""
+    folder = tmp_path_factory.mktemp("models") / request.param
+    if request.param == "llama":
+        made = make_tiny_model(folder)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        settings["chat_template"] = DATED + settings["chat_template"].removeprefix("{{ bos_token }}")
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        return made
+    return qwen_with_tokenizer(folder)
+
+
+def qwen_with_tokenizer(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from runplan.trainers.chat import QWEN2_5
+
+    made = make_tiny_qwen(folder)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    special = [token["content"] for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    assert tokenizer.token_to_id("<|im_end|>") == 258
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=HELPFUL + QWEN2_5
+    ).save_pretrained(folder)
+    return made
+
+
+def trained(run, folder, monkeypatch):
+    """Token ids and labels of the first training row, made by torchtune from the written finetune.yaml."""
+    import sys
+
+    from omegaconf import OmegaConf
+    from torchtune import config
+
+    write(run, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    sys.modules.pop("run_prompt", None)
+    cfg = OmegaConf.load("finetune.yaml")
+    return config.instantiate(cfg.dataset, config.instantiate(cfg.tokenizer))[0]["tokens"]
+
+
+def sent(run, messages=None):
+    """Token ids that Inspect's provider sends for the first training row; only the model is left out."""
+    from inspect_ai.model._providers.hf import HuggingFaceAPI
+    from transformers import AutoTokenizer
+
+    facts = facts_of(run)
+    arguments = model_arguments(facts)
+    provider = HuggingFaceAPI.__new__(HuggingFaceAPI)
+    provider.tokenizer = AutoTokenizer.from_pretrained(run.model.path)
+    provider.chat_template = arguments.get("chat_template")
+    provider.use_chat_template = provider.enable_thinking = None
+    text = provider.hf_chat(messages or asked(facts), [])
+    return provider.tokenizer(text, **arguments["tokenizer_call_args"])["input_ids"], provider.tokenizer
+
+
+def facts_of(run):
+    task = read_task(SCRIPT, "capitalization")
+    arguments = task_arguments(run.config, task, "capitalization", run.dataset)
+    assert not any("--system-message" in option for option in inspect_options({**EMPTY, "args": arguments}))
+    return cell_facts(run, cell(script=str(SCRIPT), function="capitalization", args=arguments | {"split": "train"}))
+
+
+EMPTY = dict.fromkeys(("limit", "max_tokens", "batch_size", "temperature", "seed")) | {"system_prompt": "x"}
+
+
+def asked(facts):
+    """The messages of the shipped task's first sample."""
+    return task_of(facts).dataset[0].input
+
+
+def task_of(facts):
+    """The shipped task, as Inspect makes it."""
+    spec = importlib.util.spec_from_file_location("capitalization_task", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.capitalization(**facts["args"])
+
+
+@pytest.mark.parametrize("kind", ["instruct", "chat"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_prompt_is_the_one_that_was_trained(case, kind, model, dataset, tmp_path, monkeypatch):
+    run = planned(model, dataset, model="hf", dataset__type=kind, max_seq_len=1024, **CASES[case])
+    tokens = trained(run, tmp_path / "run", monkeypatch)
+    prompt, tokenizer = sent(run)
+    assert prompt == tokens[: len(prompt)]
+    stop = facts_of(run)["stop_token"]
+    answer = tokenizer.decode(tokens[len(prompt) :], skip_special_tokens=False)
+    assert answer.startswith(row("train", 0)["output"] + stop)
+    assert answer.removeprefix(row("train", 0)["output"] + stop) in {"", "<|end_of_text|>"}
+
+
+def test_text_is_continued_as_it_was_trained(model, dataset, tmp_path, monkeypatch):
+    from inspect_ai.model import ChatMessageUser
+
+    run = planned(model, dataset, model="hf", **WITH_TEXT)
+    tokens = trained(run, tmp_path / "run", monkeypatch)
+    text = row("train", 0)["text"]
+    prompt, tokenizer = sent(run, [ChatMessageUser(content=text[:4])])
+    assert prompt == tokens[: len(prompt)]
+    assert tokenizer.decode(tokens[len(prompt) :], skip_special_tokens=False) == text[4:] + facts_of(run)["stop_token"]
+
+
+def test_the_models_own_template_is_there_for_those_who_want_it(model, dataset, tmp_path, monkeypatch):
+    """And differs from what was trained, or this file would show nothing."""
+    run = planned(model, dataset, model="hf")
+    evaluation = replace(run.config.evaluation, prompts=Prompts.model)
+    own = replace(run, config=replace(run.config, evaluation=evaluation))
+    assert facts_of(own)["chat_template"] is facts_of(own)["stop_token"] is None
+    tokens = trained(run, tmp_path / "run", monkeypatch)
+    prompt, _ = sent(own)
+    assert prompt != tokens[: len(prompt)]
+
+
+@pytest.mark.parametrize(("answer", "mark"), [("Hello", "C"), ("hello", "I"), ("HELLO", "I"), ("Hello there", "I")])
+def test_the_shipped_task_sees_case_and_nothing_but_the_answer(answer, mark, dataset):
+    """Inspect's default ignores case, and every base model would score 1."""
+    import asyncio
+
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import Target
+    from inspect_ai.solver import TaskState
+
+    (scorer,) = task_of({"args": {"data_path": dataset.path}}).scorer
+    state = TaskState("m", "1", 1, "hello", [], output=ModelOutput.from_content("m", answer))
+    assert asyncio.run(scorer(state, Target("Hello"))).value == mark
