@@ -243,17 +243,15 @@ class _Planner:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:
-        resources = run.config.resources
         request = training_request(run.config, run.name)
         run = replace(run, sizing=sized.sizing, request=request, packed_reason=sized.packed_reason)
         run = replace(run, cells=self._cells(run, place, tuned=True))
-        training = Interval(*(part * resources.gpus / HOUR_S for part in sized.sizing.time_s))
-        return replace(run, gpu_hours=total([training, *(_hours(cell.time_s) for cell in run.cells)]))
+        return replace(run, gpu_hours=total([_hours(sized.sizing.time_s, request), *map(_cell_hours, run.cells)]))
 
     def _evaluated(self, composed: Composed, name: str, place: Place, kind: RunType) -> PlannedRun:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
-        return replace(run, gpu_hours=total([_hours(cell.time_s) for cell in run.cells]))
+        return replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()
@@ -282,8 +280,13 @@ def _host_memory_gib(sized: Sized) -> float:
     )
 
 
-def _hours(time_s: Interval) -> Interval:
-    return Interval(time_s.p50 / HOUR_S, time_s.p95 / HOUR_S)
+def _hours(time_s: Interval, request: Request) -> Interval:
+    """GPU hours of one job."""
+    return Interval(*(part * request.gpus / HOUR_S for part in time_s))
+
+
+def _cell_hours(cell: Cell) -> Interval:
+    return _hours(cell.time_s, cell.request)
 
 
 def _unknown_architecture(model: ModelFacts, run: str) -> Problem:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CPUS_PER_GPU = 4
 EVALUATION_GPUS = 1
+CPU = "cpu"
+"""Name of the resources without GPUs."""
 
 
 def asked_time_s(resources: Resources) -> int | None:
@@ -64,14 +66,15 @@ def training_request(config: Config, job_name: str) -> Request:
 
 
 def evaluation_request(config: Config, job_name: str, p95_s: float, mem_gib: float, limit_s: int | None) -> Request:
-    """The request of an evaluation cell: one GPU of the same kind, its own time and memory."""
+    """The request of an evaluation cell: one GPU of the same kind or none where there are none, its own time."""
     resources = config.resources
+    gpus = 0 if resources.gpu == CPU else EVALUATION_GPUS
     return Request(
         job_name=job_name,
         time_s=time_to_ask_s(p95_s, limit_s),
         mem_gib=math.ceil(mem_gib),
         cpus_per_task=CPUS_PER_GPU * EVALUATION_GPUS,
-        gpus=EVALUATION_GPUS,
+        gpus=gpus,
         gres=resources.gres if resources.gpus == EVALUATION_GPUS else None,
         partition=resources.partition,
         account=resources.account,

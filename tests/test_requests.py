@@ -52,3 +52,10 @@ def test_a_request_is_never_shorter_than_p95(p95):
 def test_a_cell_asks_for_one_gpu_and_never_for_the_trainings_gres():
     request = requests.evaluation_request(config_with(gpus=4, gres="gpu:a100:4"), "x", 100, 9.5, None)
     assert (request.gpus, request.gres, request.mem_gib) == (1, None, 10)
+
+
+def test_evaluation_where_there_are_no_gpus_asks_for_none():
+    config = config_with()
+    assert requests.evaluation_request(config, "x", 60.0, 4.0, None).gpus == 1
+    config.resources.gpu = "cpu"
+    assert requests.evaluation_request(config, "x", 60.0, 4.0, None).gpus == 0
