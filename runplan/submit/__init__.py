@@ -1,1 +1,1 @@
-"""From a written group to submitted jobs."""
+"""From a written group to jobs: what is due (pure), and the edges that hand it to SLURM or to this machine."""
