@@ -28,6 +28,10 @@ class Attempt:
     """What was asked beyond what the script says, such as `--mem=32G` after a run was out of memory."""
     refused: bool = False
     """SLURM did not take it: there is no job."""
+    array: str = ""
+    """Token of the array it is a task of, in the array's comment; empty for a job of its own."""
+    task: int = 0
+    """Its number in the array."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
         if tried and tried[-1].job_id is None:  # nothing came of the one before: it was looked for
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
-        tried.append(Attempt(str(event["token"]), time, via=via, options=words))
+        array, task = event.get("array"), event.get("task")
+        inside = {"array": array, "task": task} if isinstance(array, str) and isinstance(task, int) else {}
+        tried.append(Attempt(str(event["token"]), time, via=via, options=words, **inside))
     elif kind == "submitted" and isinstance(job_id, str) and job_id:
         if any(attempt.job_id == job_id for attempt in tried):
             return True  # said twice

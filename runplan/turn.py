@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from runplan.errors import StoreError
 from runplan.present import LEDGER
@@ -19,11 +20,31 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 """What a file system without `flock` answers (Lustre mounted without `-o flock`)."""
 
 
+class Turn(NamedTuple):
+    """A group's lock, held."""
+
+    handle: int
+    """A program that inherits it keeps the lock until it ends, should this process be killed before."""
+    locked: bool
+    """Whether the file system has locks at all."""
+
+
 @contextmanager
 def group_lock(group: Path, wait_s: float = WAIT_S) -> Iterator[bool]:
     """Hold a group's lock; yields whether the file system has locks at all.
 
-    The kernel gives the lock back when the process ends, however it ends.
+    Raises:
+        StoreError: see `group_turn`.
+    """
+    with group_turn(group, wait_s) as turn:
+        yield turn.locked
+
+
+@contextmanager
+def group_turn(group: Path, wait_s: float = WAIT_S) -> Iterator[Turn]:
+    """Hold a group's lock, which can be handed on to programs.
+
+    The kernel gives the lock back when the last process that has it ends, however it ends.
 
     Raises:
         StoreError: another process held it for longer than `wait_s` seconds.
@@ -40,7 +61,7 @@ def group_lock(group: Path, wait_s: float = WAIT_S) -> Iterator[bool]:
                     "try again when it is done, or choose another group.name"
                 )
             if _is_current(handle, path):
-                yield locked
+                yield Turn(handle, locked)
                 return
         finally:
             os.close(handle)

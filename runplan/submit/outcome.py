@@ -1,0 +1,71 @@
+"""What one call submitted and what it did not: the lines and the JSON its user reads. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runplan.submit.due import Decision, Due, Left
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs that were due."""
+
+    submitted: list[tuple[Due, str]] = field(default_factory=list)
+    """With the job of each."""
+    left: list[Left] = field(default_factory=list)
+    """Not submitted: refused, or in need of something that is not there."""
+    waiting: list[Due] = field(default_factory=list)
+    """Not submitted because the queue takes no more jobs of this user now."""
+    full: str = ""
+    """What SLURM said when it took no more."""
+    stopped: str = ""
+    """Why the rest was not tried."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something could not be submitted; what only waits for room is no failure."""
+        return 1 if self.left or self.stopped else 0
+
+
+def closing_lines(directory: Path, decision: Decision, outcome: Outcome) -> list[str]:
+    """What is said at the end: how many, what ended before, what to type next."""
+    place = shlex.quote(str(directory))
+    n_left = len(outcome.left)
+    head = f"{len(outcome.submitted)} submitted, {len(decision.already)} already submitted, {n_left} not submitted"
+    lines = [head]
+    if outcome.waiting:
+        n = len(outcome.waiting)
+        room = "for room in the queue" + (f" ({outcome.full})" if outcome.full else "")
+        lines.append(f"{n} {'waits' if n == 1 else 'wait'} {room}: the same command continues, --wait keeps at it")
+    if decision.ended:
+        said = ", ".join(f"{len(jobs)} {state.value}" for state, jobs in decision.ended.items())
+        only = ",".join(state.value for state in decision.ended)
+        lines.append(f"ended before: {said}; again with: runplan submit {place} --only {only}")
+    if outcome.submitted or decision.already:
+        lines.append(f"next: runplan status {place}")
+    return lines
+
+
+def json_document(directory: Path, via: str, decision: Decision, outcome: Outcome) -> dict[str, Any]:
+    """The same for programs; `left_for_room` counts what the same command submits later."""
+    return {
+        "group": str(directory),
+        "via": via,
+        "submitted": [
+            {
+                "job": due.job.name, "token": due.job.token, "job_id": job_id, "options": list(due.options),
+                "after": due.after, "note": due.note or None,
+            }
+            for due, job_id in outcome.submitted
+        ],
+        "already": [job.name for job in decision.already],
+        "not_submitted": [{"job": left.job.name, "reason": left.reason} for left in outcome.left],
+        "left_for_room": [due.job.name for due in outcome.waiting],
+        "ended": {state.value: [job.name for job in jobs] for state, jobs in decision.ended.items()},
+        "stopped": outcome.stopped or None,
+        "next": f"runplan status {shlex.quote(str(directory))}",
+    }  # fmt: skip
