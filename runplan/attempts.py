@@ -98,8 +98,10 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
         array, task = event.get("array"), event.get("task")
-        inside = {"array": array, "task": task} if isinstance(array, str) and isinstance(task, int) else {}
-        tried.append(Attempt(str(event["token"]), time, via=via, options=words, **inside))
+        made = Attempt(str(event["token"]), time, via=via, options=words)
+        if isinstance(array, str) and isinstance(task, int):
+            made = replace(made, array=array, task=task)
+        tried.append(made)
     elif kind == "submitted" and isinstance(job_id, str) and job_id:
         if any(attempt.job_id == job_id for attempt in tried):
             return True  # said twice

@@ -78,7 +78,9 @@ class Submission:
         return self.outcome
 
     def leave(self, due: Sequence[Due]) -> None:
-        """Note what is not tried any more."""
+        """Note what is not tried any more; another attempt that was decided on stays decided, as an open intent."""
+        again = [each for each in due if self.world.ledger.of(each.job.token)]
+        self.write([line for each in again for line in (*self.adopted(each), intent(each, "sbatch"))])
         if self.outcome.full:
             self.outcome.waiting += due
         else:
@@ -110,6 +112,8 @@ class Submission:
         elif reply.verdict is Verdict.unknown:
             self._left(due, f"submitted or not? {reason(reply.said)}")
             self.outcome.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
+        elif reply.verdict is Verdict.full and self.world.ledger.of(due.job.token):
+            self._refused(due, reply)  # its intent stays open, and the next call carries on
         else:
             self._unwritten.append({"event": "refused", "job_id": None, "reason": reason(reply.said), **event})
             self._refused(due, reply)

@@ -68,7 +68,7 @@ def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> Known:
     """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue."""
     queue = read_queue()
     open_since = [
-        attempt.intended_at
+        tried[-1].intended_at
         for tried in ledger.attempts.values()
         if _needs_accounting(tried[-1], records.get(tried[-1].token, ()), queue)
     ]
@@ -103,7 +103,7 @@ def _with_ending(
         return seen
     fields = log_fields(job, seen)
     ending = Ending(str(fields["state"]), str(fields.get("reason") or "")) if fields else None
-    if ending is None or seen.slurm is None and known.queue is None:
+    if ending is None or (seen.slurm is None and known.queue is None):
         return seen
     return observe(ledger.of(job.token), records[job.token], known, ending)
 

@@ -1,0 +1,196 @@
+"""`runplan submit GROUP`: what is due goes to SLURM or runs here; never the same run twice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from runplan.errors import ConfigError, Problem, SubmitError
+from runplan.observe import JobState
+from runplan.os_errors import spoken
+from runplan.submit.deciding import decide
+from runplan.submit.due import AGAIN, Decision
+from runplan.submit.outcome import Outcome, closing_lines, json_document
+from runplan.submit.prerequisites import check_prerequisites
+from runplan.submit.sbatch_jobs import Submission
+from runplan.submit.test_only import ask_all, row_json, row_text
+from runplan.submit.world import World, look
+from runplan.suggest import did_you_mean
+from runplan.turn import WAIT_S, Turn, group_turn
+from runplan.written import WrittenGroup, read_group
+
+VIAS = ("sbatch", "submitit", "local")
+ROUND_S = 30.0
+"""How often `--wait` looks whether there is room in the queue; a call of `squeue` each time."""
+NOTHING_NEW = frozenset({JobState.completed})
+"""In place of `--only` once a call has begun: what failed again meanwhile is not its business."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks for."""
+
+    group: Path
+    via: str = "sbatch"
+    only: frozenset[JobState] = frozenset()
+    test_only: bool = False
+    as_json: bool = False
+    wait: bool = False
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `runplan submit ARGV`; returns the exit code.
+
+    Raises:
+        RunplanError: what the user has to solve.
+    """
+    return submit_group(_wish(argv))
+
+
+def submit_group(wish: Wish) -> int:
+    """Submit what is due of a group; returns the exit code.
+
+    0: everything that is due is submitted, or waits for room in the queue; 1: something could not be submitted.
+
+    Raises:
+        NotReadyError: something the jobs need is missing; nothing was submitted.
+        RunplanError: the group cannot be read, another call has its lock, or there is no SLURM.
+    """
+    group = read_group(wish.group)  # before there is a lock in a directory that is no group
+    if wish.via != "local" and shutil.which("sbatch") is None:
+        raise SubmitError(
+            "no sbatch on PATH: run this on a machine that submits to SLURM, "
+            f"or run the group on this one: runplan submit {wish.group} --via local"
+        )
+    if wish.test_only:
+        return _test_only(group, wish)
+    outcome, only = Outcome(), wish.only
+    while True:
+        with spoken(group.directory), group_turn(group.directory, WAIT_S) as turn:
+            group = read_group(wish.group)  # as it is now that nobody plans it anew
+            decision = _round(group, wish, only, turn, outcome)
+        if not (outcome.waiting and wish.wait):
+            break
+        _note(f"{len(outcome.waiting)} left, waiting for room in the queue ({outcome.full})")
+        time.sleep(ROUND_S)
+        outcome = Outcome(submitted=outcome.submitted)
+        only = NOTHING_NEW if wish.only else only
+    if wish.via == "local" and decision.due:
+        return _run_here(group, decision)
+    _close(group, wish, decision, outcome)
+    return outcome.exit_code
+
+
+def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Turn, outcome: Outcome) -> Decision:
+    """Look, decide and submit once, while nobody else can."""
+    if not turn.locked:
+        _note("no locks on this file system: do not submit this group twice at once")
+    world = look(group, endings=bool(only))
+    _warn(group, world)
+    decision = decide(group, world, only, via=wish.via)
+    check_prerequisites(group, decision.due)
+    outcome.left += decision.left
+    for left in decision.left:
+        _say(wish, f"{left.job.name}  not submitted: {left.reason}")
+    submission = Submission(group, world, turn, lambda line: _say(wish, line), outcome)
+    if wish.via == "sbatch":
+        submission.submit_all(decision.due)
+    elif wish.via == "submitit":
+        from runplan.submit.submitit_jobs import submit_arrays  # noqa: PLC0415 - submitit loads slowly
+
+        submit_arrays(submission, decision.due)
+    return decision
+
+
+def _test_only(group: WrittenGroup, wish: Wish) -> int:
+    with spoken(group.directory), group_turn(group.directory, WAIT_S):
+        world = look(group, endings=bool(wish.only))
+        decision = decide(group, world, wish.only, via=wish.via)
+    rows = ask_all(decision.due)
+    if wish.as_json:
+        print(json.dumps([row_json(row) for row in rows], indent=2))  # noqa: T201 - the user's screen is the place
+    elif not rows:
+        _say(wish, "nothing is due: there is no request to ask about")
+    for row in rows:
+        _say(wish, row_text(row))
+    return 0 if all(row.taken for row in rows) else 1
+
+
+def _run_here(group: WrittenGroup, decision: Decision) -> int:
+    from runplan.submit.local import run_jobs  # noqa: PLC0415 - only for this way
+    from runplan.submit.machine import read_machine  # noqa: PLC0415
+
+    def say(line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - the user's screen is the place
+
+    outcome = run_jobs(group, [due.job for due in decision.due], read_machine(), say)
+    if outcome.interrupted:
+        return 130
+    return 1 if outcome.failed or outcome.skipped or decision.left else 0
+
+
+def _warn(group: WrittenGroup, world: World) -> None:
+    if world.ledger.damaged:
+        lines = ", ".join(str(number) for number in world.ledger.damaged[:5])
+        _note(
+            f"{group.directory}/ledger.jsonl: line {lines} cannot be read and is ignored; "
+            "jobs are looked for by their tokens instead"
+        )
+
+
+def _close(group: WrittenGroup, wish: Wish, decision: Decision, outcome: Outcome) -> None:
+    if wish.as_json:
+        document = json_document(group.directory, wish.via, decision, outcome)
+        print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place
+    if outcome.stopped:
+        _note(outcome.stopped)
+    for line in closing_lines(group.directory, decision, outcome):
+        _say(wish, line)
+
+
+def _say(wish: Wish, line: str) -> None:
+    if not wish.as_json:
+        print(line, flush=True)  # noqa: T201 - the user's screen is the place
+
+
+def _note(line: str) -> None:
+    print(f"runplan submit: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the user's screen is the place
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([Problem(message, "command line", "runplan submit --help shows what there is")])
+
+
+def _wish(argv: Sequence[str]) -> Wish:
+    parser = _Parser(prog="runplan submit", description="Submit what is not yet submitted; never the same run twice.")
+    parser.add_argument("group", metavar="GROUP", type=Path, help="directory of a group, as planning wrote it")
+    parser.add_argument("--via", choices=VIAS, default="sbatch", help="how: sbatch (default), submitit, or here")
+    parser.add_argument(
+        "--only", metavar="STATE,…", default="", help=f"again what ended so: {', '.join(s.value for s in AGAIN)}"
+    )
+    parser.add_argument("--wait", action="store_true", help="where the queue takes no more: feed it as jobs end")
+    parser.add_argument("--test-only", action="store_true", help="ask SLURM about every request; submit nothing")
+    parser.add_argument("--json", action="store_true", help="say it as JSON")
+    found = parser.parse_args(list(argv))
+    return Wish(found.group, found.via, _states(found.only), found.test_only, found.json, found.wait)
+
+
+def _states(text: str) -> frozenset[JobState]:
+    known = {state.value: state for state in AGAIN}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    problems = [
+        Problem(f"{word!r} is no ending of a job", "--only", did_you_mean(word, known, f"one of {', '.join(known)}"))
+        for word in words
+        if word not in known
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return frozenset(known[word] for word in words)

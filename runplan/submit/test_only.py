@@ -1,0 +1,56 @@
+"""What SLURM says of a group's requests before any of them is submitted. An edge: it asks `sbatch --test-only`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runplan.plan import Request
+from runplan.sbatch import option_lines
+from runplan.slurm import would_take
+from runplan.submit.due import Due
+from runplan.submit.request import by_request
+
+SHOWN = 3
+"""Names of jobs in a row."""
+NOT_SHOWN = ("--job-name", "--output", "--open-mode", "--ntasks")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request and what SLURM says of it."""
+
+    request: Request
+    jobs: tuple[str, ...]
+    taken: bool | None
+    """None: SLURM did not answer."""
+    said: str
+
+    @property
+    def asks(self) -> str:
+        """The request as options of sbatch, without what differs from job to job."""
+        lines = option_lines(self.request)
+        return " ".join(" ".join(words) for words in lines if not words[0].startswith(NOT_SHOWN))
+
+
+def ask_all(due: Sequence[Due]) -> list[Row]:
+    """Ask about every distinct request; nothing is submitted."""
+    rows = []
+    for request, jobs in by_request(due).items():
+        taken, said = would_take(request)
+        rows.append(Row(request, tuple(each.job.name for each in jobs), taken, said.strip()))
+    return rows
+
+
+def row_text(row: Row) -> str:
+    """A row of the table: request, jobs, answer."""
+    names = ", ".join(row.jobs[:SHOWN]) + (f" and {len(row.jobs) - SHOWN} more" if len(row.jobs) > SHOWN else "")
+    verdict = {True: "taken", False: "refused", None: "no answer"}[row.taken]
+    said = row.said.removeprefix("sbatch: ").removeprefix("error: ")
+    return f"{row.asks}\n    {len(row.jobs)} jobs: {names}\n    {verdict}: {said}"
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """The same for programs."""
+    return {"request": row.asks, "jobs": list(row.jobs), "taken": row.taken, "said": row.said}
