@@ -79,7 +79,7 @@ class Submission:
 
     def leave(self, due: Sequence[Due]) -> None:
         """Note what is not tried any more; another attempt that was decided on stays decided, as an open intent."""
-        again = [each for each in due if self.world.ledger.of(each.job.token)]
+        again = [each for each in due if self._tried(each)]
         self.write([line for each in again for line in (*self.adopted(each), intent(each, "sbatch"))])
         if self.outcome.full:
             self.outcome.waiting += due
@@ -91,46 +91,57 @@ class Submission:
         if not why_not and not (due.job.directory / due.job.script).is_file():
             why_not = f"{due.job.directory / due.job.script} is gone; plan the same again to write it back"
         if why_not:
-            self._left(due, why_not)
+            self.left_because(due, why_not)
             return
         if due.replaces is not None:
             cancel(due.replaces)
         self.write([*self.adopted(due), intent(due, "sbatch")])
         job = due.job
         words = [f"--comment={comment(job.token)}", *output_option(job.directory), *due.options, *dependency]
-        self.settle(due, call_sbatch(["--parsable", *words, job.script], job.directory, self.turn))
+        self.settle_all([due], call_sbatch(["--parsable", *words, job.script], job.directory, self.turn))
 
-    def settle(self, due: Due, reply: Reply) -> None:
+    def settle_all(self, due: Sequence[Due], reply: Reply, *, is_array: bool = False) -> None:
         """Take note of what a call came to; it is on disk with the next intent, or at the end."""
-        event = {"token": due.job.token, "path": due.job.path}
         if reply.job_id is not None:
-            self._unwritten.append({"event": "submitted", "job_id": reply.job_id, **event})
-            self.fresh[due.job.token] = reply.job_id
-            self.outcome.submitted.append((due, reply.job_id))
             self._in_a_row = 0
-            self.say(f"{due.job.name}  job {reply.job_id}" + (f"  ({due.note})" if due.note else ""))
-        elif reply.verdict is Verdict.unknown:
-            self._left(due, f"submitted or not? {reason(reply.said)}")
-            self.outcome.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
-        elif reply.verdict is Verdict.full and self.world.ledger.of(due.job.token):
-            self._refused(due, reply)  # its intent stays open, and the next call carries on
-        else:
-            self._unwritten.append({"event": "refused", "job_id": None, "reason": reason(reply.said), **event})
-            self._refused(due, reply)
-
-    def _refused(self, due: Due, reply: Reply) -> None:
-        if reply.verdict is Verdict.full:
+            for task, each in enumerate(due):
+                self._submitted(each, f"{reply.job_id}_{task}" if is_array else reply.job_id)
+        elif reply.verdict is Verdict.full:
+            # the intent of another attempt stays open, and the next call carries on
+            self._unwritten += [self.refused_event(each, reply) for each in due if not self._tried(each)]
             self.outcome.full = reason(reply.said)
-            self.outcome.waiting.append(due)
-            return
-        self._left(due, f"refused: {reason(reply.said)}")
-        self._in_a_row += 1
-        if self._in_a_row == REFUSALS:
-            self.outcome.stopped = "three refusals in a row"
+            self.outcome.waiting += due
+        elif reply.verdict is Verdict.unknown:
+            for each in due:
+                self.left_because(each, f"submitted or not? {reason(reply.said)}")
+            self.outcome.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
+        else:
+            self._unwritten += [self.refused_event(each, reply) for each in due]
+            for each in due:
+                self.left_because(each, f"refused: {reason(reply.said)}")
+            self._in_a_row += 1
+            if self._in_a_row == REFUSALS:
+                self.outcome.stopped = "three refusals in a row"
 
-    def _left(self, due: Due, why: str) -> None:
+    def _submitted(self, due: Due, job_id: str) -> None:
+        event = {"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}
+        self._unwritten.append(event)
+        self.fresh[due.job.token] = job_id
+        self.outcome.submitted.append((due, job_id))
+        self.say(f"{due.job.name}  job {job_id}" + (f"  ({due.note})" if due.note else ""))
+
+    def refused_event(self, due: Due, reply: Reply) -> dict[str, Any]:
+        """The line of the ledger for a job that SLURM did not take."""
+        event = {"event": "refused", "token": due.job.token, "job_id": None, "path": due.job.path}
+        return event | {"reason": reason(reply.said)}
+
+    def left_because(self, due: Due, why: str) -> None:
+        """Note and say why a job is not submitted."""
         self.outcome.left.append(Left(due.job, why))
         self.say(f"{due.job.name}  not submitted: {why}")
+
+    def _tried(self, due: Due) -> bool:
+        return bool(self.world.ledger.of(due.job.token))
 
     def dependency(self, due: Due) -> tuple[tuple[str, ...], str]:
         """The options that make a job wait for its training, or why it cannot be submitted."""
