@@ -54,6 +54,8 @@ class Via(Enum):
 
     none = "none"
     sbatch = "sbatch"
+    submitit = "submitit"
+    local = "local"
 
 
 class Naming(Enum):
@@ -338,7 +340,7 @@ class Submit:
     """How the group is submitted after writing."""
 
     via: Via = MISSING
-    """`none` or `sbatch`."""
+    """`none`, `sbatch`, `submitit` (equal requests are one array) or `local` (on this machine)."""
 
 
 @dataclass

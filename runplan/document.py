@@ -13,6 +13,7 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from runplan.jobs import needed_files
 from runplan.naming import concerns_control, relevant_overrides
 from runplan.plan import SCHEMA, RunType
 from runplan.units import slurm_time
@@ -30,6 +31,7 @@ CSV_CONFIG = ("batch_size", "gradient_accumulation_steps", "epochs", "lr", "lora
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as plain data, in the order in which `plan.json` shows it."""
     fine_tuned = len(plan.of_type(RunType.fine_tuned))
+    needed = needed_files(plan)
     return {
         "schema": SCHEMA,
         "group": plan.group,
@@ -47,6 +49,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                 "status": check.status.value,
                 "detail": check.detail,
                 "fix": check.fix,
+                "files": [file for file in needed.get((check.kind, check.path), ()) if file],
             }
             for check in plan.checks
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -216,13 +215,11 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
 
     templates = _templates()
     result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
-    if summary:
-        print_summary(plan, result)
-    else:
-        print(f"\n{'Written to' if result.written else 'Nothing changed in'} {plan.directory}")  # noqa: T201
-    if not plan.ready and (config.verify.strict or config.submit.via is Via.sbatch):
+    print_summary(plan, result)
+    submits = config.submit.via is not Via.none
+    if not plan.ready and (config.verify.strict or submits):
         raise NotReadyError(_not_ready(plan))
-    return _submit(plan) if config.submit.via is Via.sbatch else 0
+    return _submit(plan, config.submit.via.value) if submits else 0
 
 
 def _not_ready(plan: Plan) -> str:
@@ -234,10 +231,11 @@ def _not_ready(plan: Plan) -> str:
     return "\n".join([head, *lines, "  then run the same again"])
 
 
-def _submit(plan: Plan) -> int:
-    """Submit with the group's own script: what a preview showed and a file says is what runs."""
-    done = subprocess.run(["bash", "submit_all.sh"], cwd=plan.directory, check=False)
-    return 1 if done.returncode else 0
+def _submit(plan: Plan, via: str) -> int:
+    """Submit what was written, and nothing else: a preview cannot differ from the deed."""
+    from runplan.submit.command import Wish, submit_group  # noqa: PLC0415 - most plans are not submitted at once
+
+    return submit_group(Wish(Path(plan.directory), via))
 
 
 def resolve_mark(key: str, composed: Composed) -> Any:

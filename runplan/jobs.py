@@ -182,17 +182,21 @@ def _needs(plan: Plan) -> list[dict[str, str]]:
     """Files without which the jobs cannot run, each once, with the command that gets it where the plan knows one."""
     fixes = {(check.kind, check.path): check for check in plan.checks if check.status is not Status.ok}
     needs: dict[str, dict[str, str]] = {}
-
-    def need(kind: str, path: str, files: tuple[str, ...]) -> None:
+    for (kind, path), files in needed_files(plan).items():
         check = fixes.get((kind, path), Check(kind, path, path, Status.unchecked, ""))
         for file in files:
-            needs.setdefault(file, {"file": file, "kind": kind, "name": check.name, "fix": check.fix})
-
-    for run in plan.runs:
-        shards = tuple(f"{run.model.path}/{name}" for name in run.model.shards)
-        need("model", run.model.path, (f"{run.model.path}/config.json", *shards))
-        if run.recipe is not None and run.dataset is not None:
-            need("dataset", run.dataset.path, (run.dataset.path,))
-        for cell in run.cells:
-            need("evaluation", cell.script, (cell.script,))
+            whole = f"{path}/{file}" if file else path
+            needs.setdefault(whole, {"file": whole, "kind": kind, "name": check.name, "fix": check.fix})
     return list(needs.values())
+
+
+def needed_files(plan: Plan) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What the jobs of a plan cannot do without, by kind and path: the files of a folder, or empty text for a file."""
+    needs: dict[tuple[str, str], tuple[str, ...]] = {}
+    for run in plan.runs:
+        needs["model", run.model.path] = ("config.json", *run.model.shards)
+        if run.recipe is not None and run.dataset is not None:
+            needs["dataset", run.dataset.path] = ("",)
+        for cell in run.cells:
+            needs["evaluation", cell.script] = ("",)
+    return needs

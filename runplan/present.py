@@ -22,7 +22,6 @@ OWN_FILES = (
     ".hydra/overrides.yaml",
 )  # fmt: skip
 """What planning writes into a run; everything else there is its user's or a job's."""
-SUBMISSIONS = frozenset({"intent", "submitted"})
 
 _JOB_LOG = re.compile(r"slurm-.*\.out")
 
@@ -87,21 +86,29 @@ def started_runs(group: Path, names: Iterable[str]) -> set[str]:
 
 
 def submitted_paths(group: Path) -> set[str]:
-    """First parts of the paths in the group's ledger that were submitted, or were about to be."""
+    """First parts of the paths in the group's ledger that were submitted, or were about to be; not what was refused."""
     try:
         lines = (group / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return set()
-    found = set()
+    done, open_ = set(), {}
     for line in lines:
         try:
             record = json.loads(line)
         except ValueError:
             # a line cut short by a crash; an intent is on disk before its job exists
             continue
-        if isinstance(record, dict) and record.get("event") in SUBMISSIONS:
-            found.add(str(record.get("path", "")).split("/")[0])
-    return found
+        if not isinstance(record, dict):
+            continue
+        event, path = record.get("event"), str(record.get("path", ""))
+        token = record.get("token", path)
+        if event == "intent":
+            open_[token] = path
+        elif event == "submitted":
+            done.add(open_.pop(token, path))
+        elif event == "refused":
+            open_.pop(token, None)
+    return {path.split("/")[0] for path in (*done, *open_.values())}
 
 
 def _has_traces(root: str) -> bool:

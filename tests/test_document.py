@@ -30,7 +30,7 @@ def test_the_document_has_every_key_of_schema_1():
         assert set(run["resources"]) >= {"gpus", "time", "mem", "partition", "account", "constraint", "cpus_per_task"}
         assert all(set(cell) >= {"task", "epoch", "dir", "time_s", "resources"} for cell in run["cells"])
     assert [set(check) for check in document["verified"]] == [
-        {"kind", "name", "path", "status", "detail", "fix"} for _ in document["verified"]
+        {"kind", "name", "path", "status", "detail", "fix", "files"} for _ in document["verified"]
     ]
 
 

@@ -79,7 +79,7 @@ def parameters(batch: Batch, token: str, name: str) -> dict[str, Any]:
 
     The job scripts run in the batch script itself, in place of submitit's own program: that one reads a file which
     submitit moves to its place only after SLURM has the job, so a crash in between would make a job that cannot run;
-    and it would catch the signals that are the job script's. Their output is one file, which the job moves into its run.
+    and it would catch signals that are the job script's. Their output is one file, which a job moves into its run.
 
     Args:
         batch: jobs with equal requests.

@@ -32,7 +32,7 @@ until [ "$ledger" -ef /dev/fd/9 ]; do
 done
 if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then printf '\n' >&9; fi # a line cut short by a crash
 
-declare -A job_of intended fresh
+declare -A job_of intended in_array earlier before fresh
 text_of() { # text_of KEY LINE: a text value of a line of JSON that we wrote
   [[ $2 =~ \"$1\":\ ?\"([^\"]*)\" ]] && value=${BASH_REMATCH[1]}
 }
@@ -40,12 +40,23 @@ while IFS= read -r line; do
   text_of token "$line" || continue
   token=$value
   text_of event "$line"
-  if [ "$value" = intent ] && text_of time "$line"; then intended[$token]=$value; fi
-  if [ "$value" = submitted ] && text_of job_id "$line"; then job_of[$token]=$value; fi
+  case $value in
+    intent) # of another attempt, where there was one: until its end is known, none counts
+      text_of time "$line" || continue
+      intended[$token]=$value in_array[$token]=
+      if text_of array "$line"; then in_array[$token]=$value; fi
+      if [ -n "${job_of[$token]:-}" ]; then before[$token]=${job_of[$token]} job_of[$token]=; fi
+      ;;
+    submitted)
+      text_of job_id "$line" || continue
+      job_of[$token]=$value before[$token]= earlier[$token]="${earlier[$token]:-} $value "
+      ;;
+    refused) job_of[$token]=${job_of[$token]:-${before[$token]:-}} intended[$token]= before[$token]= ;;
+  esac
 done <"$ledger"
 unsure_since= # when the earliest submission began of which the end is not recorded
 for token in "${!intended[@]}"; do
-  if [ -n "${job_of[$token]:-}" ]; then continue; fi
+  if [ -n "${job_of[$token]:-}" ] || [ -z "${intended[$token]}" ]; then continue; fi
   if [ -z "$unsure_since" ] || [[ ${intended[$token]} < $unsure_since ]]; then unsure_since=${intended[$token]}; fi
 done
 
@@ -60,18 +71,19 @@ write() { # write EVENT TOKEN JOB PATH
 declare -A active seen
 look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED" on its output
   local -n map=$1
-  local id comment at lines
+  local id comment at lines token
   lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
   while IFS='|' read -r id comment at; do
+    token=${comment#runplan:}
     # shellcheck disable=SC2034 # the map is one of the two above, by its name
-    if [[ $comment = runplan:* && ! $at < $2 ]]; then map[${comment#runplan:}]=$id; fi
+    if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then map[$token]=$id; fi
   done <<<"$lines"
 }
 queue_known=
-look active "" squeue -h -u "$(id -un)" -o '%i|%k|%V' && queue_known=1
+look active "" squeue -h -r -u "$(id -un)" -o '%i|%k|%V' && queue_known=1
 if [ -n "$unsure_since" ]; then # some minutes more, should the clocks of SLURM and of this machine differ
   unsure_since=$(date -d "$unsure_since 10 minutes ago" +%Y-%m-%dT%H:%M:%S)
-  look seen "$unsure_since" squeue -h -u "$(id -un)" -t all -o '%i|%k|%V' || queue_known=
+  look seen "$unsure_since" squeue -h -r -u "$(id -un)" -t all -o '%i|%k|%V' || queue_known=
   command -v sacct >/dev/null 2>&1 &&
     look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit
 fi
@@ -80,7 +92,8 @@ own_record() { # own_record DIR TOKEN EVENT: the last such line of the job's own
   [ -n "$line" ]
 }
 find_job() { # find_job DIR TOKEN
-  if own_record "$1" "$2" started && text_of job_id "$line" && [[ $value =~ ^[0-9] ]]; then job=$value
+  if own_record "$1" "$2" started && text_of job_id "$line" && [[ $value =~ ^[0-9] ]] &&
+    [[ ${earlier[$2]:-} != *" $value "* ]]; then job=$value
   elif [ -n "${active[$2]:-}" ]; then job=${active[$2]}
   elif [ -n "${intended[$2]:-}" ] && [ -n "${seen[$2]:-}" ]; then job=${seen[$2]}
   else return 1; fi
@@ -104,7 +117,7 @@ not_submitted() {
   say "$*"
 }
 submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
-  local name job options=() reason id
+  local name job options=() reason id said code
   printf -v name %q "$1"
   if [ -n "${job_of[$3]:-}" ]; then
     already=$((already + 1))
@@ -113,6 +126,8 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
     write submitted "$3" "\"$job\"" "$4"
     job_of[$3]=$job already=$((already + 1))
     printf '%s  found as job %s\n' "$name" "$job"
+  elif [ -n "${intended[$3]:-}" ] && [ -n "${in_array[$3]:-}${before[$3]:-}" ]; then
+    not_submitted "$name: its last submission is not recorded to the end; runplan submit finds out and carries on"
   elif [ -n "${intended[$3]:-}" ] && [ -z "$queue_known" ]; then
     not_submitted "$name: submitted or not? SLURM does not answer; run this again later"
   elif [ -n "${5:-}" ] && ! after_training "$5" "$6"; then
@@ -123,14 +138,21 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
     # a directory whose name SLURM would misread in the path of the log: the job writes its log itself
     case $group/$1 in *%* | *\\*) options+=(--output=/dev/null) ;; *) options+=(--output=slurm-%j.out) ;; esac
     write intent "$3" null "$4"
-    id=$(cd -- "$group/$1" && timeout 300 sbatch --parsable "${options[@]}" "$2" 9>&-) || id=
-    id=${id##*$'\n'} id=${id%%;*}
-    if [[ $id =~ ^[0-9]+$ ]]; then
+    # sbatch keeps the lock: should this script be killed, nobody else begins before SLURM has answered
+    said=$(cd -- "$group/$1" && timeout 300 sbatch --parsable "${options[@]}" "$2" 2>&1) && code=0 || code=$?
+    id=${said##*$'\n'} id=${id%%;*}
+    if [ "$code" -eq 0 ] && [[ $id =~ ^[0-9]+$ ]]; then
+      if [[ $said = *$'\n'* ]]; then printf '%s\n' "${said%$'\n'*}" >&2; fi
       write submitted "$3" "\"$id\"" "$4"
       job_of[$3]=$id fresh[$3]=1 submitted=$((submitted + 1)) in_a_row=0
       printf '%s  job %s\n' "$name" "$id"
     else
       in_a_row=$((in_a_row + 1))
+      printf '%s\n' "$said" >&2
+      case ${said,,} in
+        *contact* | *"timed out"* | *connection* | *communication* | *"zero bytes"* | *unavailable*) ;; # who knows?
+        *"batch job submission failed:"*) write refused "$3" null "$4" ;;
+      esac
       not_submitted "$name: sbatch did not take $2"
       if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest; run this again later"; fi
     fi
