@@ -118,7 +118,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$dbd_port
 AccountingStoragePass=$munge_socket
 AccountingStorageTRES=gres/gpu
-AccountingStorageEnforce=associations
+AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_comment,job_script
 GresTypes=gpu
 NodeName=$names NodeHostname=$host NodeAddr=127.0.0.1 Port=$ports CPUs=$cpus_per_node RealMemory=$mem_mib_per_node Gres=gpu:$gpus_per_node Feature=gpu80 State=UNKNOWN

@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NoReturn
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
+from runplan.slurm import read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
 from runplan.submit.outcome import Outcome, closing_lines, json_document
@@ -29,6 +29,7 @@ from runplan.written import WrittenGroup, read_group
 VIAS = ("sbatch", "submitit", "local")
 ROUND_S = 30.0
 """How often `--wait` looks whether there is room in the queue; a call of `squeue` each time."""
+LONGEST_ROUND_S = 900.0
 NOTHING_NEW = frozenset({JobState.completed})
 """In place of `--only` once a call has begun: what failed again meanwhile is not its business."""
 
@@ -78,14 +79,29 @@ def submit_group(wish: Wish) -> int:
             decision = _round(group, wish, only, turn, outcome)
         if not (outcome.waiting and wish.wait):
             break
-        _note(f"{len(outcome.waiting)} left, waiting for room in the queue ({outcome.full})")
-        time.sleep(ROUND_S)
+        _note(f"{len(outcome.submitted)} submitted, {len(outcome.waiting)} wait for room in the queue ({outcome.full})")
+        await_room()
         outcome = Outcome(submitted=outcome.submitted)
         only = NOTHING_NEW if wish.only else only
     if wish.via == "local" and decision.due:
         return _run_here(group, decision)
     _close(group, wish, decision, outcome)
     return outcome.exit_code
+
+
+def await_room() -> None:
+    """Return when fewer jobs of this user are in the queue than now, or after a while: others share some limits."""
+    n_before, until = _n_active(), time.monotonic() + LONGEST_ROUND_S
+    while time.monotonic() < until:
+        time.sleep(ROUND_S)
+        n_now = _n_active()
+        if n_now is not None and (n_before is None or n_now < n_before):
+            return
+
+
+def _n_active() -> int | None:
+    queue = read_queue()
+    return None if queue is None else sum(job.active for job in queue.values())
 
 
 def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Turn, outcome: Outcome) -> Decision:

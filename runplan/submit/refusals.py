@@ -21,6 +21,7 @@ _FULL = re.compile(r"\b(?:Assoc|QOS)\w*Submit\w*Limit\b|temporarily unable to ac
 """Names of the limits on jobs in the queue, as SLURM's `job_state_reason` has them."""
 _POLICY = "Job violates accounting/QOS policy"
 _LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\w*\b")
+_PROGRAM = re.compile(r"^sbatch: (?:(?:error|fatal): )?(?:Batch job submission failed: )?")
 _LOST = (
     "unable to contact", "socket timed out", "timed out", "zero bytes", "connection", "communication", "broken pipe",
     "unexpected message", "resource temporarily unavailable", "invalid authentication", "protocol",
@@ -42,10 +43,9 @@ def verdict(said: str) -> Verdict:
 
 
 def reason(said: str) -> str:
-    """The line of `sbatch`'s output that says why, without the program's name."""
+    """Why, from `sbatch`'s output: the limit that it names, else its last line without the program's name."""
+    limit = _LIMIT.search(said)
+    if limit:
+        return limit[0]
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = lines[-1] if lines else "no word"
-    named = [line for line in lines[:-1] if _LIMIT.search(line)]
-    text = "; ".join(re.sub(r"^sbatch: (?:error|fatal): (?:Batch job submission failed: )?", "", one) for one in
-                     (*named[-1:], last))  # fmt: skip
-    return text[:300]
+    return _PROGRAM.sub("", lines[-1])[:300] if lines else "sbatch said nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -130,7 +131,7 @@ def call_submitit(values: dict[str, Any], batch: Batch, folder: Path, turn: Turn
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
         executor.update_parameters(**values)
-        with contextlib.chdir(folder), _lock_as_input(turn), executor.batch():
+        with contextlib.chdir(folder), _lock_as_input(turn), _quiet(), executor.batch():
             jobs = [_submit(executor, each) for each in batch.due]
         return Reply(jobs[0].job_id.partition("_")[0])
     except submitit.core.utils.FailedJobError as error:
@@ -144,6 +145,11 @@ def _submit(executor: Any, due: Due) -> Any:
     from submitit.helpers import CommandFunction  # noqa: PLC0415 - loads slowly
 
     return executor.submit(CommandFunction(["bash", due.job.script], cwd=due.job.directory))
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Submitit repeats what sbatch complains of; it is said in our words."""
+    return contextlib.redirect_stderr(io.StringIO())
 
 
 @contextlib.contextmanager
