@@ -41,6 +41,8 @@ class Answer:
 
     text: str
     failure: str = ""
+    aside: str = ""
+    """What it said beside its answer."""
 
 
 def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
@@ -130,7 +132,7 @@ def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, 
     command = ["sbatch", "--test-only", *sbatch_options(request, output="/dev/null")]
     answer = ask({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
     if not answer.failure:
-        return True, answer.text
+        return True, answer.text or answer.aside
     unknown = not answer.text or any(phrase in answer.failure.lower() for phrase in _NOT_ASKED)
     return (None if unknown else False), answer.failure
 
@@ -170,6 +172,6 @@ def _finish(process: subprocess.Popen[str], script: str, deadline: float, timeou
         process.communicate()
         return Answer("", f"no answer in {timeout_s:g} s")
     if process.returncode == 0:
-        return Answer(out)
+        return Answer(out, aside=err)
     said = [line.strip() for line in (err + out).splitlines() if line.strip() and not line.startswith('Try "')]
     return Answer(err + out, said[-1] if said else f"exit code {process.returncode}")
