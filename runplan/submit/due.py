@@ -106,7 +106,8 @@ class _Sorting:
         seen = self.states[job.token]
         along = job.after in self.now and seen.state not in {JobState.completed, JobState.running}
         again = seen.state.ended_badly and (seen.state in self.only or along)
-        stuck = along and seen.state is JobState.pending
+        dead = job.after is not None and self.states[job.after].state.ended_badly
+        stuck = along and dead and seen.state is JobState.pending
         fresh = seen.state is JobState.not_submitted and (not self.only or along or seen.state in self.only)
         if job.token in self.begun:
             self._want(Due(job, self.begun[job.token]))
