@@ -50,8 +50,11 @@ def test_never_an_earlier_attempt():
 
 
 def test_never_a_job_of_before_it_was_meant_to_be():
-    before = "2026-01-31T11:49:00Z"
-    assert find_job(OPEN, frozenset(), [started("5", before)], [slurm("5", at=before)]) is None
+    assert find_job(OPEN, frozenset(), [], [slurm("5", at="2026-01-31T11:49:00Z")]) is None
+
+
+def test_its_own_record_whatever_the_node_s_clock_says():
+    assert find_job(OPEN, frozenset(), [started("5", "2026-01-30T00:00:00Z")], []) == "5"
 
 
 def test_clocks_may_differ():

@@ -71,12 +71,12 @@ def find_job(
         records: what jobs of the token wrote.
         jobs: what SLURM knows.
     """
+    for record in reversed(records):
+        # whatever its time: what was there before went into the ledger before the intent did
+        if record.event == "started" and record.job_id not in earlier:
+            return record.job_id
     intended = moment(attempt.intended_at)
     since = intended - CLOCKS_DIFFER if intended else None
-    for record in reversed(records):
-        written = moment(record.time)
-        if record.event == "started" and record.job_id not in earlier and not (since and written and written < since):
-            return record.job_id
     asked = attempt.array or attempt.token
     local = since.astimezone().strftime("%Y-%m-%dT%H:%M:%S") if since else ""
     made = [
