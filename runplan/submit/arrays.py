@@ -96,7 +96,6 @@ def parameters(batch: Batch, token: str, name: str) -> dict[str, Any]:
         "slurm_setup": setup(batch),
         "slurm_use_srun": False,
         "slurm_array_parallelism": len(batch.due),
-        "slurm_wckey": None,  # nobody asked for submitit's own
         "stderr_to_stdout": True,
         "slurm_additional_parameters": values.get("slurm_additional_parameters", {}) | more,
     }
