@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -333,3 +334,20 @@ def test_a_signal_waits_for_the_call_under_way(slurm, make):
     fake_program(slurm.parent / "bin", "sbatch", SBATCH.replace("if [", f"kill -INT {os.getpid()}; sleep 0.2; if [", 1))
     assert main(["submit", str(group)]) == 1
     assert events(group) == [("intent", None), ("submitted", "101")]
+
+
+def test_on_this_machine(make, tmp_path, monkeypatch, capsys):
+    folder = real_groups.programs(tmp_path / "programs")
+    monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    group = make(1, 0)
+    monkeypatch.setenv("TUNE", "exit 1")
+    assert main(["submit", str(group), "--via", "local", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["failed"], found["completed"]) == (["r0"], ["1B_base/eval/cap"])
+    monkeypatch.setenv("TUNE", "exit 0")
+    assert main(["submit", str(group), "--via", "local"]) == 0
+    assert "ended before: 1 failed" in capsys.readouterr().out
+    assert main(["submit", str(group), "--via", "local", "--only", "failed"]) == 0
+    assert main(["submit", str(group), "--via", "local"]) == 0
+    assert "2 already submitted" in capsys.readouterr().out

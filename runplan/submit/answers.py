@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runplan.observe import JobState, Observed
 from runplan.submit.due import Another
 from runplan.units import parse_memory_gib, parse_slurm_time, round_up_time_s, short_time, slurm_time
-from runplan.written import Job
+
+if TYPE_CHECKING:
+    from runplan.written import Job
 
 MORE = 1.5
 """Factor on memory that was too little, and on a time limit of which nothing was learnt."""

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ from runplan.submit.due import AGAIN, Decision
 from runplan.submit.outcome import Outcome, closing_lines, json_document
 from runplan.submit.prerequisites import check_prerequisites
 from runplan.submit.sbatch_jobs import Submission
-from runplan.submit.test_only import ask_all, row_json, row_text
+from runplan.submit.trial import ask_all, row_json, row_text
 from runplan.submit.world import World, look
 from runplan.suggest import did_you_mean
 from runplan.turn import WAIT_S, Turn, group_turn
@@ -85,7 +85,7 @@ def submit_group(wish: Wish) -> int:
         outcome = Outcome(submitted=outcome.submitted)
         only = NOTHING_NEW if wish.only else only
     if wish.via == "local" and decision.due:
-        return _run_here(group, decision)
+        return _run_here(group, wish, decision)
     _close(group, wish, decision, outcome)
     return outcome.exit_code
 
@@ -140,14 +140,14 @@ def _test_only(group: WrittenGroup, wish: Wish) -> int:
     return 0 if all(row.taken for row in rows) else 1
 
 
-def _run_here(group: WrittenGroup, decision: Decision) -> int:
+def _run_here(group: WrittenGroup, wish: Wish, decision: Decision) -> int:
     from runplan.submit.local import run_jobs  # noqa: PLC0415 - only for this way
     from runplan.submit.machine import read_machine  # noqa: PLC0415
 
-    def say(line: str) -> None:
-        print(line, flush=True)  # noqa: T201 - the user's screen is the place
-
-    outcome = run_jobs(group, [due.job for due in decision.due], read_machine(), say)
+    outcome = run_jobs(group, [due.job for due in decision.due], read_machine(), lambda line: _say(wish, line))
+    if wish.as_json:
+        document = {"group": str(group.directory), "via": "local", **asdict(outcome)}
+        print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place
     if outcome.interrupted:
         return 130
     return 1 if outcome.failed or outcome.skipped or decision.left else 0

@@ -27,6 +27,8 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
             "SLURM does not answer (squeue), so nobody knows which jobs are over: nothing was submitted; "
             "run the same again later"
         )
+    if world.known.queue is None:
+        only -= {JobState.unknown}  # SLURM may know them, elsewhere
 
     def another(job: Job, seen: Observed) -> Another:
         attempts = world.ledger.of(job.token)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runplan.observe import JobState, Observed
-from runplan.written import Job, WrittenGroup
+
+if TYPE_CHECKING:
+    from runplan.written import Job, WrittenGroup
 
 AGAIN = tuple(state for state in JobState if state.ended_badly)
 """What `--only` can name."""

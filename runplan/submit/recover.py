@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from runplan.attempts import Attempt, Ledger, Record, moment
 from runplan.observe import Known
 from runplan.queue import SlurmJob
-from runplan.written import Job
+
+if TYPE_CHECKING:
+    from runplan.written import Job
 
 CLOCKS_DIFFER = timedelta(minutes=10)
 """How much SLURM's clock, those of the nodes and this machine's may differ."""

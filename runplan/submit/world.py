@@ -9,11 +9,12 @@ from pathlib import Path
 
 from runplan.attempts import Attempt, Ledger, Record, moment
 from runplan.ledger import append, read_ledger, read_records
-from runplan.observe import Ending, JobState, Known, Observed, observe
+from runplan.observe import Ending, JobState, Known, Observed, current_job, observe
 from runplan.priors.parse import parse_text
 from runplan.queue import SlurmJob
 from runplan.slurm import read_accounting, read_queue
 from runplan.submit.answers import Done
+from runplan.submit.machine import is_alive
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
 
@@ -54,9 +55,8 @@ def look(group: WrittenGroup, *, endings: bool) -> World:
         append(group.directory, [found_event(job, settled) for job in group.jobs if job.token in settled.found])
         ledger = read_ledger(group.directory)
     states = {job.token: _state(job, ledger, records[job.token], known, settled) for job in group.jobs}
-    if endings:
-        states = {job.token: _with_ending(job, ledger, records, known, states[job.token]) for job in group.jobs}
-    return World(ledger, records, known, states, settled)
+    world = World(ledger, records, known, states, settled)
+    return replace(world, states={job.token: _with_ending(job, world) for job in group.jobs}) if endings else world
 
 
 def found_event(job: Job, settled: Settled) -> dict[str, str]:
@@ -92,20 +92,22 @@ def _state(
     attempts = ledger.of(job.token)
     if job.token in settled.nothing:  # the attempt that counts is the one before
         attempts = attempts[:-1]
-    seen = observe(attempts, records, known, ending)
+    job_id = current_job(attempts, records)
+    seen = observe(attempts, records, known, ending, alive=is_alive(job_id) if job_id else None)
     return replace(seen, state=JobState.held) if job.token in settled.unknown else seen
 
 
-def _with_ending(
-    job: Job, ledger: Ledger, records: Mapping[str, Sequence[Record]], known: Known, seen: Observed
-) -> Observed:
+def _with_ending(job: Job, world: World) -> Observed:
+    """The state of a job, with what its log says where that says more than SLURM does."""
+    seen = world.states[job.token]
     if seen.state not in {JobState.failed, JobState.unknown, JobState.cancelled} or seen.job_id is None:
         return seen
-    fields = log_fields(job, seen)
-    ending = Ending(str(fields["state"]), str(fields.get("reason") or "")) if fields else None
-    if ending is None or (seen.slurm is None and known.queue is None):
+    told = world.known.queue is not None or seen.job_id.startswith("local-")  # else it may still run
+    fields = log_fields(job, seen) if told else {}
+    if not fields:
         return seen
-    return observe(ledger.of(job.token), records[job.token], known, ending)
+    ending = Ending(str(fields["state"]), str(fields.get("reason") or ""))
+    return _state(job, world.ledger, world.records[job.token], world.known, world.settled, ending)
 
 
 def log_fields(job: Job, seen: Observed) -> Mapping[str, object]:
