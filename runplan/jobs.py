@@ -20,9 +20,12 @@ submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that ver
 
     {"event": "intent", "token": "…", "job_id": null, "path": "1B_rank4/finetune.slurm", "time": "…Z"}
     {"event": "submitted", "token": "…", "job_id": "123", "path": "1B_rank4/finetune.slurm", "time": "…Z"}
+    {"event": "refused", "token": "…", "job_id": null, "path": …, "reason": "Invalid partition …", "time": "…Z"}
 
 An intent is on disk before `sbatch` is called. An intent without `submitted` is looked up by its token: in the job's
-own `jobs.jsonl`, in `squeue` (the comment is `runplan:<token>`), in `sacct` where there is one.
+own `jobs.jsonl`, in `squeue` (the comment is `runplan:<token>`), in `sacct` where there is one. Another intent after
+`submitted` is another attempt. Intents may have `via` (`sbatch`, `submitit`, `local`), `options` (what is asked beyond
+the script: `["--mem=48G"]`) and, for a task of an array, `array` (the token in the array's comment) and `task`.
 """
 
 from __future__ import annotations

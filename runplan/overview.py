@@ -243,12 +243,13 @@ def _risks(document: Mapping[str, Any]) -> list[Block]:
 
 def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
     place = shlex.quote(directory)
-    every = (f"{place}/submit_all.sh", 'squeue -u "$USER"')
+    every = (f"runplan submit {place}", f"runplan status {place}")
     one = next((run["dir"] for run in document["runs"] if run["type"] == "fine-tuned"), None)
     blocks: list[Block] = [Item("Everything, safe to run again, and how it is doing:"), Commands(every)]
     if one is not None:
         alone = f"cd {shlex.quote(f'{directory}/{one}')} && sbatch finetune.slurm"
-        blocks += [Item("One run alone:"), Commands((alone,))]
+        blocks += [Item("Where runplan is not installed, everything, or one run alone:")]
+        blocks += [Commands((f"{place}/submit_all.sh", alone))]
     lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]
     fixes = tuple(dict.fromkeys(check["fix"] for check in lacking if check["fix"]))
     if lacking:

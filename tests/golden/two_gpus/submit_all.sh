@@ -43,15 +43,15 @@ while IFS= read -r line; do
   case $value in
     intent) # of another attempt, where there was one: until its end is known, none counts
       text_of time "$line" || continue
-      intended[$token]=$value in_array[$token]=
+      intended[$token]=$value in_array[$token]=''
       if text_of array "$line"; then in_array[$token]=$value; fi
-      if [ -n "${job_of[$token]:-}" ]; then before[$token]=${job_of[$token]} job_of[$token]=; fi
+      if [ -n "${job_of[$token]:-}" ]; then before[$token]=${job_of[$token]} job_of[$token]=''; fi
       ;;
     submitted)
       text_of job_id "$line" || continue
-      job_of[$token]=$value before[$token]= earlier[$token]="${earlier[$token]:-} $value "
+      job_of[$token]=$value before[$token]='' earlier[$token]="${earlier[$token]:-} $value "
       ;;
-    refused) job_of[$token]=${job_of[$token]:-${before[$token]:-}} intended[$token]= before[$token]= ;;
+    refused) job_of[$token]=${job_of[$token]:-${before[$token]:-}} intended[$token]='' before[$token]='' ;;
   esac
 done <"$ledger"
 unsure_since= # when the earliest submission began of which the end is not recorded
@@ -75,7 +75,7 @@ look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED" on its outpu
   lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
   while IFS='|' read -r id comment at; do
     token=${comment#runplan:}
-    # shellcheck disable=SC2034 # the map is one of the two above, by its name
+    # shellcheck disable=SC2004,SC2034 # the map is one of the two above, by its name
     if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then map[$token]=$id; fi
   done <<<"$lines"
 }
