@@ -92,7 +92,7 @@ def _missing_file(error: MissingConfigException) -> Problem:
     options = [str(name) for name in error.options or option_files(group)]
     if group == "hydra/launcher":
         what = f"hydra/launcher={option} is not used: runplan writes first, then submits the group"
-        return Problem(what, group, "choose submit=sbatch instead")
+        return Problem(what, group, "choose submit=sbatch, submitit or local instead")
     where = _IN_FILE.match(str(error))
     named = f" (named in {where[1]})" if where and where[1] != "runplan" else ""
     if not group:

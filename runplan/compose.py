@@ -178,7 +178,7 @@ def refuse_hydra_groups(choices: Mapping[str, Any]) -> None:
     problems: list[Problem] = []
     if choices.get("hydra/launcher", "basic") != "basic":
         what = f"hydra/launcher={choices['hydra/launcher']} is not used: runplan writes first, then submits the group"
-        problems.append(Problem(what, "hydra/launcher", "choose submit=sbatch instead"))
+        problems.append(Problem(what, "hydra/launcher", "choose submit=sbatch, submitit or local instead"))
     if choices.get("hydra/sweeper", "runplan") != "runplan":
         what = f"hydra/sweeper={choices['hydra/sweeper']} cannot replace runplan's, which plans the sweep as a whole"
         problems.append(Problem(what, "hydra/sweeper", "drop it; choices, ranges, glob and sweep.zip are understood"))

@@ -351,3 +351,39 @@ def test_on_this_machine(make, tmp_path, monkeypatch, capsys):
     assert main(["submit", str(group), "--via", "local", "--only", "failed"]) == 0
     assert main(["submit", str(group), "--via", "local"]) == 0
     assert "2 already submitted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("later", "waits", "left"),
+    [("RUNNING", True, ""), ("COMPLETED", False, ""), ("FAILED", None, "ended: failed"), (None, None, "ended: ")],
+)
+def test_a_training_is_looked_at_again_before_a_cell_waits_for_it(later, waits, left, slurm, make, monkeypatch, capsys):
+    group = make(1, 1, base=False)
+    line = {"event": "submitted", "token": "tok-0", "job_id": "9", "path": "x", "time": "2026-01-01T00:00:00Z"}
+    (group / "ledger.jsonl").write_text(json.dumps(line) + "\n")
+    queue(slurm, ("9", "RUNNING", "tok-0"))
+    listed = "" if later is None else f"9|9|{later}|None|2026-01-01T00:00:00|N/A|runplan:tok-0"
+    fake_program(slurm.parent / "bin", "squeue", f'cat "$SLURM/queue"; echo "{listed}" >"$SLURM/queue"')
+    monkeypatch.setattr(sbatch_jobs, "FRESH_S", -1.0)
+    assert main(["submit", str(group)]) == (0 if waits is not None else 1)
+    assert ["--dependency=afterok:9" in call for call in asked(slurm)] == ([] if waits is None else [waits])
+    assert left in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_so_is_one_that_was_submitted_a_while_ago_in_the_same_call(forgotten, slurm, make, monkeypatch):
+    group = make(1, 1, base=False)
+    monkeypatch.setattr(sbatch_jobs, "FRESH_S", -1.0)
+    if not forgotten:
+        queue(slurm, ("101", "PENDING", "not looked at"))
+    assert main(["submit", str(group)]) == int(forgotten)
+    assert ["afterok:101" in call for call in asked(slurm)] == ([False] if forgotten else [False, True])
+
+
+def test_at_plan_time(make, slurm, monkeypatch):
+    from runplan import group as planning
+
+    made = make(1, 1)
+    plan = type("Plan", (), {"directory": str(made)})
+    assert planning._submit(plan, "sbatch") == 0
+    assert len(asked(slurm)) == 3

@@ -155,7 +155,10 @@ def _quiet() -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def _lock_as_input(turn: Turn) -> Iterator[None]:
     """Whatever is started meanwhile inherits the group's lock: submitit hands nothing on but the standard streams."""
-    kept = os.dup(0)
+    try:
+        kept = os.dup(0)
+    except OSError:  # closed, as some daemons leave it
+        kept = os.open(os.devnull, os.O_RDONLY)
     os.dup2(turn.handle, 0)
     try:
         yield
