@@ -1,7 +1,7 @@
 """Submits groups to a real SLURM, killed with SIGKILL in front of and behind one step after the other.
 
 Run by tests/slurm/test_submit_on_slurm.py as a program of its own: it forks, which a test process with threads should
-not. After each kill the group is submitted again, at once. Prints, as JSON, how many kills there were and which jobs
+not. After each kill the same command runs again, at once. Prints, as JSON, how many kills there were and which jobs
 there are more or fewer than one of.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import real_groups
 
 from runplan.attempts import parse_ledger
+from runplan.observe import JobState
 from runplan.submit.command import Wish, submit_group
 
 STEPS = ((os, "write"), (os, "fsync"), (subprocess.Popen, "__init__"), (subprocess.Popen, "wait"))
@@ -49,7 +50,7 @@ class Killer:
         return call
 
 
-def submit(group: Path, via: str, kill_at: int = 0) -> int:
+def submit(group: Path, via: str, kill_at: int = 0, only: frozenset[JobState] = frozenset()) -> int:
     """What the operating system says of a child that submits: 0 when it was done and all went well."""
     child = os.fork()
     if child == 0:
@@ -58,7 +59,7 @@ def submit(group: Path, via: str, kill_at: int = 0) -> int:
         if kill_at:
             os.dup2(quiet, 2)
             Killer(kill_at)
-        os._exit(submit_group(Wish(group, via)))
+        os._exit(submit_group(Wish(group, via, only)))
     return os.waitpid(child, 0)[1]
 
 
@@ -74,7 +75,15 @@ def jobs_of(prefix: str) -> dict[str, list[str]]:
     return {token: jobs for token, jobs in found.items() if token.startswith((prefix, "array-"))}
 
 
-def wrong_with(group: Path, jobs: dict[str, list[str]]) -> list[str]:
+def cancelled(group: Path, via: str) -> frozenset[JobState]:
+    """What to ask for again, once a group was submitted and all of it was cancelled."""
+    submit(group, via)
+    jobs = {line["job_id"].partition("_")[0] for line in real_groups.ledger(group) if line["job_id"]}
+    subprocess.run(["scancel", *jobs], check=True)
+    return frozenset({JobState.cancelled})
+
+
+def wrong_with(group: Path, jobs: dict[str, list[str]], attempts: int) -> list[str]:
     """Jobs of a group that SLURM does not have once, or has under another number than the ledger says."""
     lines = real_groups.ledger(group)
     ledger = parse_ledger((group / "ledger.jsonl").read_text())
@@ -82,27 +91,28 @@ def wrong_with(group: Path, jobs: dict[str, list[str]]) -> list[str]:
     tokens = {line["token"] for line in lines}
     there = Counter(job for token in (*tokens, *arrays) for job in jobs.get(token, ()))
     said = Counter(job for token in tokens for job in ledger.job_ids(token))
-    wrong = [f"{token}: {len(ledger.of(token))} attempts" for token in tokens if len(ledger.of(token)) != 1]
+    wrong = [f"{token}: {len(ledger.of(token))} attempts" for token in tokens if len(ledger.of(token)) != attempts]
     return wrong + ([f"SLURM has {sorted(there)}, the ledger {sorted(said)}"] if there != said else [])
 
 
-def main(root: Path, via: str, trainings: int, cells: int, extra: list[str]) -> None:
+def main(root: Path, via: str, attempts: int, trainings: int, cells: int, extra: list[str]) -> None:
     prefix = uuid.uuid4().hex[:8]
     groups, wrong, number = {}, [], 0
     while True:
         number += 1
         group = real_groups.group(root / f"{number}", f"{prefix}-{number}", trainings, cells, extra=tuple(extra))
-        status = submit(group, via, number)
+        only = cancelled(group, via) if attempts > 1 else frozenset()
+        status = submit(group, via, number, only)
         groups[number] = group
         if not os.WIFSIGNALED(status):
             wrong += [f"{number}: exit {status}"] if status else []
             break
-        if status := submit(group, via):
+        if status := submit(group, via, only=only):
             wrong.append(f"{number}: submitting again: exit {status}")
     jobs = jobs_of(prefix)
     for number, group in groups.items():
         expected = trainings * (1 + cells) + 1
-        found = wrong_with(group, jobs)
+        found = wrong_with(group, jobs, attempts)
         tokens = {line["token"] for line in real_groups.ledger(group)}
         wrong += [f"{number}: {each}" for each in found]
         wrong += [f"{number}: {len(tokens)} of {expected} jobs"] if len(tokens) != expected else []
@@ -118,4 +128,4 @@ def main(root: Path, via: str, trainings: int, cells: int, extra: list[str]) -> 
 
 if __name__ == "__main__":
     shutil.rmtree(sys.argv[1], ignore_errors=True)
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
+    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6:])

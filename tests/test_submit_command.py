@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -334,6 +335,17 @@ def test_a_signal_waits_for_the_call_under_way(slurm, make):
     fake_program(slurm.parent / "bin", "sbatch", SBATCH.replace("if [", f"kill -INT {os.getpid()}; sleep 0.2; if [", 1))
     assert main(["submit", str(group)]) == 1
     assert events(group) == [("intent", None), ("submitted", "101")]
+
+
+def test_a_second_signal_is_not_waited_for(slurm, make):
+    group = make(3, 0, base=False)
+    kill = "kill -INT $PPID; sleep 0.2; "
+    fake_program(slurm.parent / "bin", "sbatch", SBATCH.replace("if [", f"{kill}{kill}sleep 9; if [", 1))
+    line = [sys.executable, "-m", "runplan", "submit", str(group)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])}
+    done = subprocess.run(line, env=env, check=False, timeout=8, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert done.returncode == 130
+    assert events(group) == [("intent", None)]
 
 
 def test_on_this_machine(make, tmp_path, monkeypatch, capsys):

@@ -248,10 +248,19 @@ def cancel(job_id: str) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[list[int]]:
-    """While this holds, a signal to stop is only noted, in the list that this yields: no call is cut short."""
+    """While this holds, a signal to stop is only noted, in the list that this yields: no call is cut short.
+
+    A second one is not waited for; what it cuts short is found by its token the next time.
+    """
     caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            raise KeyboardInterrupt
+
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda got, _frame: caught.append(got)) for number in numbers}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield caught
     finally:
