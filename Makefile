@@ -36,6 +36,7 @@ bench: $(INSTALLED)
 	$(RUN) benchmarks/plan.py
 	$(RUN) benchmarks/accuracy.py
 	$(RUN) benchmarks/priors.py
+	$(RUN) benchmarks/status.py
 	$(RUN) benchmarks/submit.py
 
 # The README's own commands, on a model folder that is made here, and with logs of real runs.

@@ -23,8 +23,26 @@ def _priors(argv: Sequence[str]) -> int:
     return int(command(list(argv)))
 
 
+def _ask(argv: Sequence[str]) -> int:
+    from runplan.ask.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(list(argv))
+
+
+def _init(argv: Sequence[str]) -> int:
+    from runplan.discover.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
 def _submit(argv: Sequence[str]) -> int:
     from runplan.submit.command import main as command  # noqa: PLC0415 - only when asked for
+
+    return command(argv)
+
+
+def _status(argv: Sequence[str]) -> int:
+    from runplan.status.command import main as command  # noqa: PLC0415 - only when asked for
 
     return command(argv)
 
@@ -36,8 +54,13 @@ def _collect(argv: Sequence[str]) -> int:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "submit": (_submit, "submits what is not yet submitted: runplan submit GROUP [--via sbatch|submitit|local]"),
+    "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
+    "ask": (
+        _ask,
+        "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
+    ),
     "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
+    "submit": (_submit, "submits what is not yet submitted: runplan submit GROUP [--via sbatch|submitit|local]"),
     "status": (_status, "what every run of a group does: runplan status GROUP [--json] [--cells] [--watch [SECONDS]]"),
     "collect": (_collect, "results, effects, estimates against what came true: runplan collect GROUP [--json]"),
 }

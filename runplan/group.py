@@ -215,7 +215,10 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
 
     templates = _templates()
     result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
-    print_summary(plan, result)
+    if summary:
+        print_summary(plan, result)
+    else:
+        print(f"\n{'Written to' if result.written else 'Nothing changed in'} {plan.directory}")  # noqa: T201
     submits = config.submit.via is not Via.none
     if not plan.ready and (config.verify.strict or submits):
         raise NotReadyError(_not_ready(plan))

@@ -94,8 +94,8 @@ def read_queue(timeout_s: float = 30.0, uid: int | None = None) -> dict[str, Slu
         uid: whose jobs; None: this process's user's.
     """
     # by number: the name that the environment says may be another's, whose queue is empty
-    command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", SQUEUE_FORMAT]
-    answer = _ask({"squeue": command}, timeout_s)["squeue"]
+    command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid() if uid is None else uid), "-o", SQUEUE_FORMAT]
+    answer = ask({"squeue": command}, timeout_s)["squeue"]
     return None if answer.failure else parse_queue(answer.text)
 
 
@@ -108,8 +108,9 @@ def read_accounting(since: datetime, timeout_s: float = 30.0, uid: int | None = 
         uid: whose jobs; None: this process's user's.
     """
     start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
-    command = ["sacct", "-n", "-P", "-u", str(os.getuid()), "-S", start, "-o", SACCT_FORMAT]
-    answer = _ask({"sacct": command}, timeout_s)["sacct"]
+    user = str(os.getuid() if uid is None else uid)
+    command = ["sacct", "-n", "-P", "-u", user, "-S", start, "-o", SACCT_FORMAT]
+    answer = ask({"sacct": command}, timeout_s)["sacct"]
     return None if answer.failure else parse_accounting(answer.text)
 
 

@@ -113,31 +113,21 @@ def jobs_in_slurm(group: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("via", "attempts", "trainings", "cells", "accounting", "extra"),
+    ("words", "accounting"),
     [
-        ("sbatch", 1, 1, 1, True, ["--hold"]),
-        ("sbatch", 1, 1, 0, False, []),
-        ("submitit", 1, 2, 1, True, ["--hold"]),
-        ("sbatch", 2, 1, 0, True, ["--hold"]),
+        ("sbatch 1 1 1 --hold", True),
+        ("sbatch 1 1 0", False),
+        ("submitit 1 2 1 --hold", True),
+        ("sbatch 2 1 0 --hold", True),
     ],
     ids=["sbatch", "no-accounting-and-jobs-that-end-at-once", "submitit", "another-attempt"],
 )
-def test_killed_at_every_step_every_job_is_submitted_once(
-    via, attempts, trainings, cells, accounting, extra, tmp_path, programs
-):
+def test_killed_at_every_step_every_job_is_submitted_once(words, accounting, tmp_path, programs):
     if not accounting:
         fake_program(programs, "sacct", NO_SACCT)
-    line = [
-        sys.executable,
-        str(TESTS / "killed_submit.py"),
-        str(tmp_path / "k"),
-        via,
-        str(attempts),
-        str(trainings),
-        str(cells),
-    ]
+    line = [sys.executable, str(TESTS / "killed_submit.py"), str(tmp_path / "k"), *words.split()]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
-    done = subprocess.run([*line, *extra], capture_output=True, text=True, check=False, timeout=300, env=env)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, env=env)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["wrong"] == []
