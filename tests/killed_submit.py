@@ -1,8 +1,9 @@
 """Submits groups to a real SLURM, killed with SIGKILL in front of and behind one step after the other.
 
 Run by tests/slurm/test_submit_on_slurm.py as a program of its own: it forks, which a test process with threads should
-not. Arguments: where, how, attempts of each job, trainings, cells of each, what else sbatch is asked. After each kill the same command runs again, at once. Prints, as JSON, how many kills there were and which jobs
-there are more or fewer than one of.
+not. Arguments: where, how, attempts of each job, trainings, cells of each, what else sbatch is asked. After each kill
+the same command runs again, at once. Prints, as JSON, how many kills there were and which jobs there are more or fewer
+of than there should be.
 """
 
 from __future__ import annotations
