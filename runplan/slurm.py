@@ -84,14 +84,14 @@ def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
     )
 
 
-def read_queue(timeout_s: float = 30.0, uid: int | None = None) -> dict[str, SlurmJob] | None:
+def read_queue(timeout_s: float = 30.0, uid: int | str | None = None) -> dict[str, SlurmJob] | None:
     """A user's jobs that SLURM's controller still knows, by id, from one call; None when it does not answer.
 
     Jobs that are over stay known for some minutes (`MinJobAge`).
 
     Args:
         timeout_s: seconds after which it is given up.
-        uid: whose jobs; None: this process's user's.
+        uid: whose jobs, several separated by commas; None: this process's user's.
     """
     # by number: the name that the environment says may be another's, whose queue is empty
     command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid() if uid is None else uid), "-o", SQUEUE_FORMAT]
@@ -99,13 +99,15 @@ def read_queue(timeout_s: float = 30.0, uid: int | None = None) -> dict[str, Slu
     return None if answer.failure else parse_queue(answer.text)
 
 
-def read_accounting(since: datetime, timeout_s: float = 30.0, uid: int | None = None) -> dict[str, SlurmJob] | None:
+def read_accounting(
+    since: datetime, timeout_s: float = 30.0, uid: int | str | None = None
+) -> dict[str, SlurmJob] | None:
     """A user's jobs that were in the queue since a moment, by id, from one call; None without accounting.
 
     Args:
         since: aware; some minutes earlier are asked for, should the clocks of SLURM and of this machine differ.
         timeout_s: seconds after which it is given up.
-        uid: whose jobs; None: this process's user's.
+        uid: whose jobs, several separated by commas; None: this process's user's.
     """
     start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
     user = str(os.getuid() if uid is None else uid)

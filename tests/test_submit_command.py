@@ -399,3 +399,29 @@ def test_at_plan_time(make, slurm, monkeypatch):
     plan = type("Plan", (), {"directory": str(made)})
     assert planning._submit(plan, "sbatch") == 0
     assert len(asked(slurm)) == 3
+
+
+@pytest.mark.parametrize(("saved", "asked_for"), [(0, "--time=04:50:00"), (2, "--time=02:25:00")])
+def test_more_time_is_learnt_from_the_log_and_from_what_is_saved(saved, asked_for, slurm, make):
+    group = make(1, 0, base=False, time_s=3600)
+    document = json.loads((group / "plan.json").read_text())
+    document["runs"][0]["steps"] = {"per_epoch": 100, "total": 400}
+    (group / "plan.json").write_text(json.dumps(document))
+    assert main(["submit", str(group)]) == 0
+    (slurm / "sacct").write_text("101|101|TIMEOUT|0:0|3600||2026-01-01T00:00:00|2026-01-01T00:00:00|None|\n")
+    bar = "1|{0}|Loss: 6.1945:  25%|##5       | {0}/100 [{0}:00<30:00, 36.0s/it]\r"
+    (group / "r0" / "slurm-101.out").write_text("".join(bar.format(step) for step in range(1, 101)))
+    (group / "r0" / "resume.py").touch()
+    for epoch in range(saved):
+        (group / "r0" / "artifacts" / f"epoch_{epoch}").mkdir(parents=True)
+    assert main(["submit", str(group), "--only", "timeout"]) == 0
+    assert asked_for in asked(slurm)[1]
+
+
+def test_jobs_of_the_ledger_s_owner_count_too(slurm, make, monkeypatch):
+    group = make(1, 0, base=False)
+    fake_program(slurm.parent / "bin", "squeue", 'echo "$*" >>"$SLURM/asked_squeue"')
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert main(["submit", str(group)]) == 0
+    owner = group.stat().st_uid
+    assert f"-u {owner},4242 " in (slurm / "asked_squeue").read_text()

@@ -23,7 +23,7 @@ from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
-from runplan.submit.world import World, ask
+from runplan.submit.world import World, ask, users_of
 from runplan.turn import Turn
 from runplan.written import WrittenGroup
 
@@ -160,7 +160,8 @@ class Submission:
         """The state of a training now: an id that SLURM forgot must never be waited for."""
         if time.monotonic() - self.known_at > FRESH_S:
             self.write([])
-            self.known, self.known_at = ask(self.world.ledger, self.world.records), time.monotonic()
+            users = users_of(self.group.directory)
+            self.known, self.known_at = ask(self.world.ledger, self.world.records, users), time.monotonic()
         if token not in self.fresh:
             if self.known is self.world.known:
                 return self.world.states[token]

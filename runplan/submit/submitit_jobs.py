@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,10 @@ def submit_arrays(submission: Submission, due: Sequence[Due]) -> Outcome:
     group = submission.group.directory
     if any(char in str(group) for char in UNSAFE_IN_OUTPUT):
         raise SubmitError(f"{group}: submitit loses files in a directory with % or \\ in its name; use --via sbatch")
+    if shutil.which("srun") is None:
+        raise SubmitError(
+            "no srun on PATH, without which submitit takes this machine for none of SLURM's; use --via sbatch"
+        )
     through = _Through(submission, group / FOLDER)
     with uninterrupted() as stopped:
         through.stopped = stopped

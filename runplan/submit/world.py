@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from runplan.attempts import Attempt, Ledger, Record, moment
 from runplan.ledger import append, read_ledger, read_records
 from runplan.observe import Ending, JobState, Known, Observed, current_job, observe
+from runplan.present import LEDGER
 from runplan.priors.parse import parse_text
 from runplan.queue import SlurmJob
 from runplan.slurm import read_accounting, read_queue
@@ -49,7 +51,7 @@ def look(group: WrittenGroup, *, endings: bool) -> World:
         job.token: tuple(record for record in read_records(job.directory) if record.token == job.token)
         for job in group.jobs
     }
-    known = ask(ledger, records)
+    known = ask(ledger, records, users_of(group.directory))
     settled = settle(group.jobs, ledger, records, known)
     if settled.found:
         append(group.directory, [found_event(job, settled) for job in group.jobs if job.token in settled.found])
@@ -64,9 +66,15 @@ def found_event(job: Job, settled: Settled) -> dict[str, str]:
     return {"event": "submitted", "token": job.token, "job_id": settled.found[job.token], "path": job.path}
 
 
-def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> Known:
+def users_of(group: Path) -> str:
+    """Whose jobs may be a group's, as numbers: of whoever submits now, and of whose ledger it is."""
+    owner = (group / LEDGER).stat().st_uid
+    return ",".join(str(uid) for uid in sorted({os.getuid(), owner}))
+
+
+def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
     """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue."""
-    queue = read_queue()
+    queue = read_queue(uid=users)
     open_since = [
         tried[-1].intended_at
         for tried in ledger.attempts.values()
@@ -75,7 +83,7 @@ def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> Known:
     if not open_since and not ledger.damaged:
         return Known(queue)
     since = min((at for text in open_since if (at := moment(text))), default=datetime(2000, 1, 1, tzinfo=UTC))
-    return Known(queue, read_accounting(since))
+    return Known(queue, read_accounting(since, uid=users))
 
 
 def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mapping[str, SlurmJob] | None) -> bool:
