@@ -96,7 +96,9 @@ def read_queue(timeout_s: float = 30.0, uid: int | str | None = None) -> dict[st
     # by number: the name that the environment says may be another's, whose queue is empty
     command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid() if uid is None else uid), "-o", SQUEUE_FORMAT]
     answer = ask({"squeue": command}, timeout_s)["squeue"]
-    return None if answer.failure else parse_queue(answer.text)
+    # squeue 22.05 says "Invalid user", lists nothing, and exits with 0
+    refused = not answer.text.strip() and "error:" in answer.aside
+    return None if answer.failure or refused else parse_queue(answer.text)
 
 
 def read_accounting(

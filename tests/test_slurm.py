@@ -11,7 +11,7 @@ import pytest
 from job_plans import fake_program
 
 from runplan.plan import Request
-from runplan.slurm import read_cluster, would_take
+from runplan.slurm import read_cluster, read_queue, would_take
 
 RECORDED = Path(__file__).parent / "data" / "slurm"
 REQUEST = Request("r", 600, 1, 1, 1, partition="gpu", constraint="a&b")
@@ -99,3 +99,10 @@ def test_a_refusal_is_told_from_silence(bin_dir):
     assert would_take(replace(REQUEST, qos="a\nb"))[0] is None
     fake_program(bin_dir, "sbatch", "sleep 60")
     assert would_take(REQUEST, timeout_s=0.3) == (None, "no answer in 0.3 s")
+
+
+def test_a_user_whom_squeue_does_not_know_is_no_empty_queue(bin_dir):
+    fake_program(bin_dir, "squeue", "echo 'squeue: error: Invalid user: 4242' >&2")
+    assert read_queue() is None
+    fake_program(bin_dir, "squeue", "")
+    assert read_queue() == {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,8 +70,11 @@ def found_event(job: Job, settled: Settled) -> dict[str, str]:
 
 def users_of(group: Path) -> str:
     """Whose jobs may be a group's, as numbers: of whoever submits now, and of whose ledger it is."""
+    users = {os.getuid()}
     owner = (group / LEDGER).stat().st_uid
-    return ",".join(str(uid) for uid in sorted({os.getuid(), owner}))
+    with suppress(KeyError):  # SLURM refuses numbers that have no name
+        users.add(pwd.getpwuid(owner).pw_uid)
+    return ",".join(str(uid) for uid in sorted(users))
 
 
 def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
