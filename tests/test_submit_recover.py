@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -59,6 +61,19 @@ def test_its_own_record_whatever_the_node_s_clock_says():
 
 def test_clocks_may_differ():
     assert find_job(OPEN, frozenset(), [], [slurm("5", at="2026-01-31T11:51:00Z")]) == "5"
+
+
+def test_the_hour_that_comes_twice(monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        attempt = Attempt("a", "2026-10-25T00:59:59Z")  # 02:59:59 there, in summer
+        made = SlurmJob("5", "5", "PENDING", token="a", submitted_at="2026-10-25T02:00:05")
+        assert find_job(attempt, frozenset(), [], [made]) == "5"
+        assert find_job(attempt, frozenset(), [], [replace(made, submitted_at="2026-10-25T00:30:00")]) is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("listed", ["77_[0-3]", "77_0", "77_2", "77"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from runplan.attempts import Attempt, Ledger, Record, moment
@@ -81,14 +81,22 @@ def find_job(
     intended = moment(attempt.intended_at)
     since = intended - CLOCKS_DIFFER if intended else None
     asked = attempt.array or attempt.token
-    local = since.astimezone().strftime("%Y-%m-%dT%H:%M:%S") if since else ""
     made = [
         (job.active, job.submitted_at, _id_of(attempt, job))
         for job in jobs
-        if job.token == asked and not (job.submitted_at and job.submitted_at < local)
+        if job.token == asked and (since is None or _not_before(job.submitted_at, since))
     ]
     fresh = [each for each in made if each[2] not in earlier]
     return max(fresh)[2] if fresh else None
+
+
+def _not_before(local: str, since: datetime) -> bool:
+    """Whether a local time of SLURM's is, or may be, at or after a moment: in autumn an hour comes twice."""
+    try:
+        at = datetime.strptime(local, "%Y-%m-%dT%H:%M:%S")  # noqa: DTZ007 - made aware below, both ways
+    except ValueError:
+        return True
+    return any(at.replace(fold=fold).astimezone() >= since for fold in (0, 1))
 
 
 def _id_of(attempt: Attempt, job: SlurmJob) -> str:
