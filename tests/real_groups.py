@@ -28,7 +28,7 @@ def group(
     things = directory.parent / "things"
     things.mkdir(parents=True, exist_ok=True)
     for each in ("config.json", "words.json", "inspect.py"):
-        (things / each).touch()
+        (things / each).write_text("{}")
     small = {"time_s": 300, "mem_gib": 1, "cpus_per_task": 1, "gpus": 0} | request
     runs = [
         run(f"{name}{number}", token=f"{token}-{number}", cells=tuple(cell(epoch) for epoch in range(cells)))
