@@ -110,7 +110,7 @@ def ready(made, tmp_path, group_dir) -> Path:
     things = tmp_path / "things"
     things.mkdir()
     for name in ("config.json", "words.json", "inspect.py"):
-        (things / name).touch()
+        (things / name).write_text("{}")
     runs = tuple(
         replace(
             small(each),
