@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import pexpect
 import pytest
 from job_plans import cell, control, fake_program, plan, request, run, write
 
@@ -149,6 +150,50 @@ def test_an_interrupt_stops_the_jobs_and_the_next_call_runs_them_again(tmp_path,
     assert [record.event for record in read_records(group.jobs[0].directory)] == ["started", "attempt", "ended"]
     monkeypatch.setenv("TUNE_SLEEPS", "0")
     assert go(group).completed == ("1B_rank4",)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A group that the verb takes, and the verb's process."""
+    things = tmp_path / "things"
+    things.mkdir()
+    for name in ("config.json", "words.json", "inspect.py"):
+        (things / name).write_text("{}")
+    made = run(cells=(replace(cell(), script=str(things / "inspect.py")),))
+    made = replace(
+        made,
+        model=replace(made.model, path=str(things)),
+        dataset=replace(made.dataset, path=str(things / "words.json")),
+    )
+    group = make(tmp_path, made)
+    return group, [sys.executable, "-m", "runplan", "submit", str(group.directory), "--via", "local"]
+
+
+def test_after_ctrl_c_the_same_command_goes_on(command, monkeypatch):
+    group, words = command
+    monkeypatch.setenv("TUNE_SLEEPS", "60")
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    wait_for((group.directory / "1B_rank4" / "began").exists, "the training never began")
+    first.send_signal(signal.SIGINT)
+    said, _ = first.communicate(timeout=30)
+    assert first.returncode == 130, said
+    monkeypatch.setenv("TUNE_SLEEPS", "0")
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1B_rank4/eval/cap_epoch0  completed" in done.stdout
+    assert len(read_ledger(group.directory).of("tok1")) == 2
+
+
+def test_a_terminal_shows_the_group_while_it_runs(command, monkeypatch):
+    _, words = command
+    monkeypatch.setenv("TUNE_SLEEPS", "5")
+    child = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=30, dimensions=(40, 120), env=os.environ)
+    child.expect("1B_rank4  started")
+    child.expect("1 running")
+    child.expect("1B_rank4  completed")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def test_a_killed_call_leaves_its_jobs_running_and_the_next_one_waits_for_them(tmp_path, monkeypatch):

@@ -144,7 +144,14 @@ def _run_here(group: WrittenGroup, wish: Wish, decision: Decision) -> int:
     from runplan.submit.local import run_jobs  # noqa: PLC0415 - only for this way
     from runplan.submit.machine import read_machine  # noqa: PLC0415
 
-    outcome = run_jobs(group, [due.job for due in decision.due], read_machine(), lambda line: _say(wish, line))
+    jobs, machine = [due.job for due in decision.due], read_machine()
+    if wish.as_json:
+        outcome = run_jobs(group, jobs, machine, lambda _line: None)
+    else:
+        from runplan.submit.progress import shown_progress  # noqa: PLC0415 - shows what rich draws
+
+        with shown_progress(group) as (say, tick):
+            outcome = run_jobs(group, jobs, machine, say, tick=tick)
     if wish.as_json:
         document = {"group": str(group.directory), "via": "local", **asdict(outcome)}
         print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place

@@ -12,6 +12,7 @@ from runplan.submit.due import Another, Decision, find_due
 from runplan.submit.world import World, done_by
 from runplan.written import Job, WrittenGroup
 
+LOCAL = "local-"
 LEARNS = frozenset({JobState.timeout, JobState.host_oom})
 """Endings after which another attempt asks for more."""
 
@@ -38,7 +39,15 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
         done = done_by(job, seen) if seen.state is JobState.timeout else Done()
         return answer(job, seen, options, done, _limits(job.resources.get("partition")))
 
-    return find_due(group, world.states, only, world.settled.nothing, another)
+    begun = dict(world.settled.nothing)
+    if via == "local":
+        begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
+    return find_due(group, world.states, only, begun, another)
+
+
+def _interrupted_here(seen: Observed) -> bool:
+    """Whether a job was stopped on this machine, by Ctrl-C or with the machine: calling again goes on with it."""
+    return seen.state is JobState.cancelled and (seen.job_id or "").startswith(LOCAL)
 
 
 @cache

@@ -59,7 +59,12 @@ class Outcome:
 
 
 def run_jobs(
-    group: WrittenGroup, due: Sequence[Job], machine: Machine, say: Callable[[str], None], look_s: float = LOOK_S
+    group: WrittenGroup,
+    due: Sequence[Job],
+    machine: Machine,
+    say: Callable[[str], None],
+    look_s: float = LOOK_S,
+    tick: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run jobs to their end; what they wait for may have run before or be among them.
 
@@ -69,6 +74,7 @@ def run_jobs(
         machine: what they share.
         say: takes a line about what happens.
         look_s: seconds between two looks at them.
+        tick: called at every look, for whoever shows how they get on.
 
     Raises:
         SubmitError: some of them can never run here; none was started then.
@@ -82,6 +88,7 @@ def run_jobs(
         while (waiting or lane.running) and not stopped:
             waiting = lane.start(waiting)
             lane.reap()
+            tick()
             time.sleep(look_s)
         if stopped:
             lane.stop()

@@ -1,4 +1,4 @@
-"""The whole loop for real: plan, train, validate, evaluate, collect, learn; through SLURM, and on this machine alone."""
+"""The whole loop for real: plan, train, validate, evaluate, collect, learn; through SLURM, and on one machine alone."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ def test_two_ranks_two_seeds_and_a_control_through_slurm(lab):
     found = {row["run"]: float(row["value"]) for row in rows(lab.folder, "first")}
     assert len(found) == 5
     assert found["tiny_base"] <= 0.05
-    low, high = (
-        [value for name, value in found.items() if name.startswith(f"tiny_rank{rank}_")] for rank in (4, 64)
-    )
+    low, high = ([value for name, value in found.items() if name.startswith(f"tiny_rank{rank}_")] for rank in (4, 64))
     assert min(high) > 0.9
     assert sum(high) / 2 > sum(low) / 2 > found["tiny_base"] + 0.2
     readme = (lab.folder / "outputs/first/README.md").read_text()
