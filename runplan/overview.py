@@ -152,13 +152,19 @@ def _verified(document: Mapping[str, Any]) -> tuple[Block, ...]:
 def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     hours = document["totals"]["gpu_hours"]
-    blocks = [Fact(name, by_model(trained, value)) for name, value in _CONFIGURATION.items()] if trained else []
+    said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
+    blocks = [Fact(name, value) for name, value in said.items() if value]
     total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     return (*blocks, Fact("Total GPU hours", total))
 
 
 def _rungs(run: Mapping[str, Any]) -> str:
-    """What the job does then: `batch 8 × 2, then 4 × 4`; a run kept from an older plan has no rungs."""
+    """What the job does then: `batch 8 × 2, then 4 × 4`; a run kept from an older plan has no rungs.
+
+    Empty on a machine without GPUs.
+    """
+    if not run["resources"]["gpus"]:
+        return ""
     own = run["config"]["activation_checkpointing"]
     steps = [
         f"{rung['batch_size']} × {rung['gradient_accumulation_steps']}"
