@@ -119,6 +119,7 @@ THIRD_PARTY = {
     "resolvers": {"omegaconf"},
     "status.command": {"rich"},
     "status.screen": {"rich"},
+    "report.page": {"markupsafe"},  # what jinja2 escapes with
     "store": {"yaml"},
     "submit.progress": {"rich"},
     "submit.submitit_jobs": {"submitit"},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from runplan.blocks import Section
 from runplan.overview import sections, total_runs
@@ -12,9 +15,11 @@ from runplan.summary import RESULTS_END, RESULTS_START, TITLE
 from runplan.units import short_hours
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jinja2 import Environment
+
+    from runplan.report.charts import Bar
 
 PAGE = "report.html"
 TEMPLATE = "group/report.html.j2"
@@ -37,10 +42,18 @@ def report(document: Mapping[str, Any], directory: str, templates: Environment) 
         document=document,
         totals=_totals(document),
         charts=charts,
+        bars=bars,
+        summary_bar=summary_bar,
+        rows=rows,
         sections=[(section.heading, blocks(section)) for section in sections(document, directory)],
         start=RESULTS_START,
         end=RESULTS_END,
     )
+    return shown(text)
+
+
+def shown(text: str) -> str:
+    """A page with what would hide or turn its text as escapes: people see everything that is in it."""
     return _HIDDEN.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
@@ -56,6 +69,40 @@ def blocks(section: Section) -> list[tuple[str, Any]]:
         else:
             found.append((kind, block))
     return found
+
+
+def bars(shown_bars: Iterable[Bar]) -> Markup:
+    """Rows of a chart; not a template, which takes four times as long, and a plan may have thousands."""
+    return Markup("\n".join(map(_bar, shown_bars)))  # noqa: S704 - every text is escaped
+
+
+def _bar(bar: Bar) -> str:
+    inside = _inside(bar)
+    if not bar.details:
+        return f'<div class="row {bar.key}">{inside}</div>'
+    items = "</li><li>".join([escape(line, quote=False) for line in bar.details])
+    return f'<details class="{bar.key}"><summary class="row">{inside}</summary><ul><li>{items}</li></ul></details>'
+
+
+def _inside(bar: Bar) -> str:
+    parts = "".join([f'<i class="{one.kind}" style="left:{one.start}%;width:{one.width}%"></i>' for one in bar.parts])
+    marks = "".join([f'<b class="{one.kind}" style="left:{one.at}%"></b>' for one in bar.marks])
+    actual = "<s></s>" if bar.key else ""
+    return (
+        f'<span class="label">{escape(bar.label, quote=False)}</span><span class="track" aria-hidden="true">'
+        f'{parts}{marks}{actual}</span><span class="words">{escape(bar.text, quote=False)}</span>'
+    )
+
+
+def summary_bar(bar: Bar) -> Markup:
+    """What stands for rows that are put away."""
+    return Markup(_inside(bar))  # noqa: S704 - every text is escaped
+
+
+def rows(cells: Iterable[Sequence[str]]) -> Markup:
+    """Rows of a table; see `bars`."""
+    made = ["</td><td>".join([escape(cell, quote=False) for cell in row]) for row in cells]
+    return Markup("".join([f"<tr><td>{row}</td></tr>\n" for row in made]))  # noqa: S704 - every text is escaped
 
 
 def _totals(document: Mapping[str, Any]) -> list[tuple[str, str]]:
