@@ -11,6 +11,7 @@ from runplan.blocks import Block, Commands, Fact, Figure, Item, Section, Table
 from runplan.design import TIMES
 from runplan.document import plan_document
 from runplan.overview import sections
+from runplan.report.page import PAGE
 from runplan.summary import TITLE, visible
 from runplan.tree import tree_lines
 
@@ -226,6 +227,7 @@ def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> 
         return
     state = "Written to" if result.written else "Nothing changed in"
     console.print(f"\n{state} {visible(plan.directory)}", soft_wrap=True)
+    console.print(f"To look at: {visible(plan.directory)}/{PAGE}", soft_wrap=True)
 
 
 def _print_files(console: Console, root: str, result: WriteResult) -> None:

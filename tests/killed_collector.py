@@ -15,6 +15,8 @@ from pathlib import Path
 from killed_writer import Killer, snapshot
 
 from runplan.collect.write import write_results
+from runplan.report.page import PAGE
+from runplan.store import README
 from runplan.summary import RESULTS_END, RESULTS_START
 
 OLD = {"results.csv": "old\n", "results/effects.svg": "<old/>\n"}
@@ -22,7 +24,7 @@ NEW = {"results.csv": "new\n", "results/effects.svg": "<new/>\n", "results/learn
 
 
 def write(group: Path, files: dict[str, str], text: str) -> None:
-    write_results(group, files, text, {}, None)
+    write_results(group, files, {PAGE: text, README: text}, {}, None)
 
 
 def killed_at(number: int, group: Path) -> bool:
@@ -45,7 +47,8 @@ def wrong_in(found: dict, before: dict, after: dict) -> list[str]:
 def main(root: Path) -> None:
     group, kept, done = root / "group", root / "kept", root / "done"
     kept.mkdir()
-    (kept / "README.md").write_text(f"# Mine\n\n{RESULTS_START}\n{RESULTS_END}\n")
+    for name in (README, PAGE):
+        (kept / name).write_text(f"# Mine\n\n{RESULTS_START}\n{RESULTS_END}\n")
     write(kept, OLD, "old\n")
     before = snapshot(kept)
     shutil.copytree(kept, done)

@@ -101,6 +101,7 @@ THIRD_PARTY = {
     "collect.figures": {"jinja2"},
     "collect.gather": {"inspect_ai"},
     "collect.intervals": {"numpy"},
+    "collect.page": {"jinja2"},
     "collect.report": {"jinja2"},
     "collect.write": {"jinja2"},
     "complaints": {"hydra", "omegaconf", "yaml"},

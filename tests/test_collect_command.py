@@ -60,11 +60,15 @@ def log_of(group, cell=CELL):
     return path
 
 
+def part_of(group, name):
+    text = (group / name).read_text()
+    return text[text.index(RESULTS_START) : text.index(RESULTS_END)]
+
+
 def test_files_are_as_they_were_accepted(capsys, group):
     assert collect(capsys, group)[0] == 0
-    readme = (group / "README.md").read_text()
-    part = readme[readme.index(RESULTS_START) : readme.index(RESULTS_END)]
-    found = {"README.md": part, "results.csv": (group / "results.csv").read_text()}
+    found = {name: part_of(group, name) for name in ("README.md", "report.html")}
+    found |= {"results.csv": (group / "results.csv").read_text()}
     found |= {f"results/{name}": (group / "results" / name).read_text() for name in PICTURES}
     if REGEN:
         (GOLDEN / "results").mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def test_collecting_again_changes_nothing(capsys, group):
     before = tree(group)
     collect(capsys, group)
     after = tree(group)
-    added = {"results.csv", *(f"results/{name}" for name in PICTURES)}
+    added = {"results.csv", "report.html", *(f"results/{name}" for name in PICTURES)}
     assert after.keys() - before.keys() == added
     assert {path for path in before if before[path] != after[path]} == {"README.md"}
     code, out, _ = collect(capsys, group)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.collect.gather import gather
+from runplan.collect.page import results_html
 from runplan.collect.report import make_report, report_files, report_json, results_markdown
 from runplan.collect.sections import results_sections
 from runplan.collect.write import write_results
@@ -17,7 +18,9 @@ from runplan.errors import ConfigError, Problem
 from runplan.paths import TEMPLATES_DIR
 from runplan.priors.command import default_cache_dir
 from runplan.render import environment
+from runplan.report.page import PAGE
 from runplan.screen import print_sections
+from runplan.store import README
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"))
     report, files = report_files(make_report(group), templates)
     place = Path(group.directory)
-    written = write_results(place, files, results_markdown(report), group.document, templates)
+    parts = {PAGE: results_html(report, files, templates), README: results_markdown(report)}
+    written = write_results(place, files, parts, group.document, templates)
     if options.json:
         record = report_json(report) | {"directory": group.directory, "written": list(written)}
         sys.stdout.write(json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
@@ -56,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="runplan collect",
-        description="Collects what the runs of a group found into its README.md, results.csv and results/.",
+        description="Collects what the runs of a group found into its README, report.html, results.csv, results/.",
         epilog="Exit code: 0 everything is collected, 1 something is missing (all else is collected), 2 wrong usage.",
     )
     parser.add_argument("group", metavar="GROUP", help="folder of the group, as planning wrote it")
@@ -69,4 +73,5 @@ def _show(report: Report, directory: str, written: Sequence[str]) -> None:
     lacking = len(report.missing)
     done = f"Written to {directory}: {', '.join(written)}" if written else f"Nothing changed in {directory}"
     lines = [f"{lacking} of what was planned has no result: see Results"] if lacking else []
-    print_sections(f"Results of {report.document['group']}", shown, [*lines, done])
+    look = f"To look at: {directory}/{PAGE}"
+    print_sections(f"Results of {report.document['group']}", shown, [*lines, done, look])

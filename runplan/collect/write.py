@@ -1,4 +1,4 @@
-"""Puts results into a group: a table, pictures, and the README's part between its markers."""
+"""Puts results into a group: a table, pictures, and what stands between the markers of its README and its page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from runplan import staging
 from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
 from runplan.collect.sections import FOLDER
 from runplan.os_errors import spoken
+from runplan.report.page import PAGE, report
 from runplan.store import README
 from runplan.summary import readme_of, with_results
 from runplan.turn import group_lock
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
+_MADE = {PAGE: report, README: readme_of}
+
 
 def write_results(
-    directory: Path, files: Mapping[str, str], results: str, document: Mapping[str, Any], templates: Environment
+    directory: Path,
+    files: Mapping[str, str],
+    parts: Mapping[str, str],
+    document: Mapping[str, Any],
+    templates: Environment,
 ) -> tuple[str, ...]:
     """Write what differs from what is there; what comes back are the paths of it, relative to the group.
 
@@ -31,9 +38,9 @@ def write_results(
 
     Args:
         directory: the group.
-        files: path relative to the group → text, the README left out.
-        results: Markdown for the README, between its markers; the rest of it stays as it is.
-        document: the plan, for a README that is not there any more.
+        files: path relative to the group → text.
+        parts: what stands between the markers of `README.md` and of `report.html`; the rest of them stays as it is.
+        document: the plan, for a README or a page that is not there any more.
         templates: for the same.
 
     Raises:
@@ -41,9 +48,11 @@ def write_results(
     """
     with spoken(directory, "collect"), group_lock(directory) as locked:
         staging.recover(directory, may_remove=lambda pid: locked or pid == os.getpid())
-        present = _text(directory / README)
-        readme = readme_of(document, str(directory), templates) if present is None else present
-        wanted = {**files, README: with_results(readme, results)}
+        wanted = {**files}
+        for name, part in parts.items():
+            present = _text(directory / name)
+            whole = _MADE[name](document, str(directory), templates) if present is None else present
+            wanted[name] = with_results(whole, part)
         changed = {path: text for path, text in wanted.items() if _text(directory / path) != text}
         if changed:
             _put(directory, changed)
