@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runplan.document import plan_document
 from runplan.paths import TEMPLATES_DIR
 from runplan.render import environment
-from runplan.report.charts import memory_chart, time_chart
+from runplan.report.charts import key_of, memory_chart, tick_time, time_chart
 from runplan.report.page import report
 from runplan.summary import RESULTS_END, RESULTS_START, carry_results
 
@@ -109,6 +109,91 @@ def test_a_limit_far_away_is_told_and_not_drawn():
     chart = time_chart(plan_document(plan))
     assert "10d" in chart.note or "240h" in chart.note
     assert not [mark for bar in chart.bars for mark in bar.marks if mark.kind == "limit"]
+
+
+@pytest.mark.parametrize(
+    ("time_s", "text"),
+    [(0, "0"), (45, "45s"), (60, "1min"), (90, "1min30"), (1800, "30min"), (3600, "1h"), (5400, "1h30"), (36000, "10h"),
+     (86400, "24h"), (172800, "2d"), (216000, "2d12h"), (2592000, "30d")],
+)  # fmt: skip
+def test_ticks_are_short(time_s, text):
+    assert tick_time(time_s) == text
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1, 20, 400, 5e4])
+def test_the_axis_of_any_time_has_few_ticks(scale):
+    sizing = make_sizing(1)
+    plan = make_plan(sizes={"time_s": sizing.time_s._replace(p50=600 * scale, p95=900 * scale)})
+    document = plan_document(plan)
+    for run in document["runs"]:
+        run["cells"], run["resources"]["time"], run["limits"]["time"] = [], None, None
+    chart = time_chart(document)
+    assert 1 <= len(chart.ticks) <= 7
+    assert len({text for _, text in chart.ticks}) == len(chart.ticks)
+    assert chart.legend == (("p50", "training, median"), ("p95", "up to p95"), ("evals", "its evaluations"))
+
+
+def many(number):
+    plan = make_plan()
+    runs = [plan.runs[i % len(plan.runs)] for i in range(number)]
+    named = (replace(run, name=f"{run.config.model.name}_rank{i}") for i, run in enumerate(runs))
+    return replace(plan, runs=tuple(named))
+
+
+def test_many_runs_are_put_away_by_model_and_all_of_them_are_there():
+    plan = many(500)
+    chart = time_chart(plan_document(plan))
+    assert [(rows.summary.label, len(rows.bars)) for rows in chart.groups] == [("1B", 251), ("3B", 249)]
+    for rows in chart.groups:
+        (part,) = rows.summary.parts
+        assert part.start >= 0
+        assert part.start + part.width <= 100.05
+        assert rows.summary.text.startswith(f"{len(rows.bars)} runs, ")
+    text = page(plan)
+    read = Reader(text)
+    assert read.open == []
+    assert all(f'class="label">{run.name}<' in text for run in plan.runs)
+    assert len(text.encode()) < 1_000_000
+    assert "500 rows" in " ".join(read.text)
+    assert time_chart(plan_document(many(60))).groups == ()
+
+
+def test_runs_are_known_by_words_that_css_takes():
+    names = [*HOSTILE, *(run.name for run in many(500).runs), "\ud800"]
+    keys = {key_of(name) for name in names}
+    assert len(keys) == len(names)
+    assert all(re.fullmatch("r[0-9a-f]{10}", key) for key in keys)
+
+
+def test_a_bar_says_what_its_estimate_is_made_of():
+    document = plan_document(make_plan())
+    run = document["runs"][0]
+    run["estimate"] |= {"parts_s": {"first_step": 12.0, "steps": 500.0, "validation": 0.0}, "extrapolated": True,
+                        "evidence": [f"log {i}" for i in range(7)]}  # fmt: skip
+    bar = time_chart(document).bars[0]
+    assert bar.details == (
+        "Median: first step 12s, steps 9min.",
+        "priors: physics, corrected by your logs; 3 logs, and this run is beyond what they cover.",
+        "log 0", "log 1", "log 2", "log 3", "log 4", "… and 2 more in plan.json.",
+    )  # fmt: skip
+    del run["estimate"]["parts_s"]
+    assert time_chart(document).bars[0].details[0].startswith("priors"), "as older plans are"
+    assert time_chart(document).bars[-1].details == (), "nothing is trained"
+
+
+def test_times_that_are_unknown_or_nothing_are_said():
+    document = plan_document(make_plan())
+    first, second, *_, last = document["runs"]
+    first["cells"] = [{**first["cells"][0], "time_s": {"p50": None, "p95": None}}, *first["cells"]]
+    second["cells"][0]["time_s"] = {"p50": None, "p95": None}
+    last["cells"][0]["time_s"] = {"p50": 0.0, "p95": 0.0}
+    chart = time_chart(document)
+    assert "2 evaluations 1min and 1 of unknown time" in chart.bars[0].text
+    assert "1 evaluation of unknown time" in chart.bars[1].text
+    assert "not shown: 1 of 6 runs" in chart.note
+    for run in document["runs"]:
+        run["cells"], run["estimate"] = [], run["estimate"] | {"time_s": {"p50": None, "p95": None}}
+    assert time_chart(document) is None
 
 
 def test_a_plan_of_controls_alone_has_no_memory_to_show():

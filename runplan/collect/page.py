@@ -49,16 +49,15 @@ def marks(job: JobActual) -> list[tuple[str, str]]:
     if time is not None:
         late = ", beyond p95" if job.time_s.inside is False else ""
         found += [f"--{TOOK}:{time:.6g}", f'--{TOOK}-said:"; took {short_time(time)}{late}"']
-    elif job.state in _UNFINISHED:
-        found.append(f'--{TOOK}-said:"; {_UNFINISHED[job.state]}"')
+    elif job.state in _BAD_ENDS:
+        found.append(f'--{TOOK}-said:"; {_BAD_ENDS[job.state]}"')
     if memory is not None:
         high = ", beyond p95" if job.memory_gib.inside is False else ""
         found += [f"--{PEAK}:{memory:.6g}", f'--{PEAK}-said:"; came to {memory:.1f} GiB{high}"']
     return [(key_of(job.run), ";".join(found))] if found else []
 
 
-_UNFINISHED = {state.value: state.value.replace("_", " ") for state in JobState if state is not JobState.completed}
-"""States of our own as a bar says them."""
+_BAD_ENDS = {state.value: state.value.replace("_", " ") for state in JobState if state.ended_badly}
 
 
 def _known(report: Report) -> dict[str, bool]:
