@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,10 @@ import pytest
 
 from runplan import cli, staging
 from runplan.collect import gather
+from runplan.paths import TEMPLATES_DIR
 from runplan.queue import SlurmJob
+from runplan.render import environment
+from runplan.report.page import report
 from runplan.summary import RESULTS_END, RESULTS_START, carry_results
 
 HERE = Path(__file__).parent
@@ -217,7 +221,8 @@ def test_more_cells_finish_and_collecting_again_adds_them(capsys, group):
     log.write_bytes(kept)
     code, out, _ = collect(capsys, group)
     assert code == 0
-    assert "README.md" in out.rpartition("Written to")[2]
+    assert "report.html, README.md" in out.rpartition("Written to")[2]
+    assert f"To look at: {group}/report.html" in out
     assert (group / "results.csv").read_text() == (GOLDEN / "results.csv").read_text()
 
 
@@ -284,10 +289,41 @@ def test_a_readme_without_markers_or_without_itself_gets_its_results(capsys, gro
 
 
 def test_planning_again_keeps_results(capsys, group):
-    plain = (group / "README.md").read_text()
+    page = report(json.loads((group / "plan.json").read_text()), str(group), environment(TEMPLATES_DIR))
+    plain = {"README.md": (group / "README.md").read_text(), "report.html": page}
     collect(capsys, group)
-    collected = (group / "README.md").read_text()
-    assert carry_results(collected, plain) == collected
+    for name, text in plain.items():
+        collected = (group / name).read_text()
+        assert "By factor" in collected
+        assert carry_results(collected, text) == collected
+
+
+def test_the_page_names_what_is_missing_and_marks_what_is_done(capsys, group):
+    run = group / "tiny_rank4_seed1"
+    log_of(group).unlink()
+    (run / "jobs.jsonl").write_text((run / "jobs.jsonl").read_text().replace('"exit_code": 0', '"exit_code": 1'))
+    assert collect(capsys, group)[0] == 1
+    text = (group / "report.html").read_text()
+    part = part_of(group, "report.html")
+    assert "tiny_rank4_seed1/eval/vowels_epoch1" in part
+    marked = re.findall(r"^\.(r[0-9a-f]{10})\{(.*)\}$", part, re.MULTILINE)
+    assert [properties.partition(";")[2] for _, properties in marked][1:] == [
+        '--took-said:"; took 28s"', '--took-said:"; took 27s"', '--took-said:"; took 44s"',
+    ]  # fmt: skip
+    assert marked[0][1] == '--took-said:"; failed"'
+    for key, _ in marked:
+        assert text.count(f'class="{key}"') == 1, "the bar of its time"
+        assert text.count(f'class="row {key}"') == 1, "and that of its memory"
+
+
+def test_a_page_without_markers_gets_its_results_and_keeps_its_words(capsys, group):
+    (group / "report.html").write_text("<!DOCTYPE html><title>Mine</title><p>My notes\n")
+    collect(capsys, group)
+    text = (group / "report.html").read_text()
+    assert text.startswith("<!DOCTYPE html><title>Mine</title><p>My notes\n")
+    assert "By factor" in text
+    collect(capsys, group)
+    assert (group / "report.html").read_text() == text
 
 
 def test_a_group_that_may_not_be_written_is_said(capsys, group, monkeypatch):
@@ -323,10 +359,11 @@ def test_collected_runs_are_priors_of_the_next_plan_and_planning_again_keeps_the
     assert run["estimate"]["n_priors"] >= 2
     assert any("outputs/vowels/tiny_rank" in line for line in run["estimate"]["evidence"])
     assert run_program("collect", "outputs/next").returncode == 1, "nothing of it ran"
-    collected = Path("outputs/next/README.md").read_text()
-    assert "Evaluations collected**: 0 of 2" in collected
+    collected = [Path("outputs/next", name).read_text() for name in ("README.md", "report.html")]
+    assert "Evaluations collected**: 0 of 2" in collected[0]
+    assert "<dt>Evaluations collected</dt><dd>0 of 2</dd>" in collected[1]
     assert run_program(*words).returncode == 0
-    assert Path("outputs/next/README.md").read_text() == collected
+    assert [Path("outputs/next", name).read_text() for name in ("README.md", "report.html")] == collected
 
 
 def test_hostile_names_reach_readme_table_and_pictures_unharmed(capsys, group):
@@ -342,6 +379,9 @@ def test_hostile_names_reach_readme_table_and_pictures_unharmed(capsys, group):
     assert "\x1b" not in readme
     assert "<b>" not in readme
     assert readme.count(RESULTS_END) == 1
+    page = (group / "report.html").read_text()
+    assert (page.count(RESULTS_START), page.count(RESULTS_END), page.count("<b>")) == (1, 1, 5), "five figures of ours"
+    assert "\x1b" not in page
     for name in PICTURES:
         ET.parse(group / "results" / name)
 
