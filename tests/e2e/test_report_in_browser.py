@@ -157,6 +157,23 @@ def test_marks_stand_where_the_runs_ended(browser, collected):
     page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_results_print_in_ink_on_paper_and_nothing_is_cut_off(browser, collected, scheme):
+    page = browser.new_page(viewport={"width": 720, "height": 1000}, color_scheme=scheme)
+    page.emulate_media(media="print", color_scheme=scheme)
+    page.goto(collected)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('table, svg, .row, pre')].filter(it => it.scrollWidth > 720"
+            " || it.getBoundingClientRect().right > 720).map(it => it.outerHTML)"
+        )
+        == []
+    )
+    assert page.pdf(format="A4").count(b"/Type /Page\n") <= 8
+    page.close()
+
+
 def test_a_bar_opens_by_keyboard_and_says_what_its_estimate_rests_on(browser, address):
     page = browser.new_page(viewport={"width": 375, "height": 700})
     page.goto(address)
