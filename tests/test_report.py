@@ -168,16 +168,18 @@ def test_runs_are_known_by_words_that_css_takes():
 def test_a_bar_says_what_its_estimate_is_made_of():
     document = plan_document(make_plan())
     run = document["runs"][0]
-    run["estimate"] |= {"parts_s": {"first_step": 12.0, "steps": 500.0, "validation": 0.0}, "extrapolated": True,
+    run["estimate"] |= {"parts_s": {"first_step": 12.0, "steps": 500.0, "validation": 0.3, "compile": None}, "extrapolated": True,
                         "evidence": [f"log {i}" for i in range(7)]}  # fmt: skip
     bar = time_chart(document).bars[0]
     assert bar.details == (
         "Median: first step 12s, steps 9min.",
-        "priors: physics, corrected by your logs; 3 logs, and this run is beyond what they cover.",
+        "priors: physics, corrected by your logs; 3 logs, extrapolated.",
         "log 0", "log 1", "log 2", "log 3", "log 4", "… and 2 more in plan.json.",
     )  # fmt: skip
+    run["estimate"] |= {"source": "physics", "n_priors": 0, "evidence": [], "extrapolated": False}
+    assert time_chart(document).bars[0].details[1:] == ("physics; no log of yours.",)
     del run["estimate"]["parts_s"]
-    assert time_chart(document).bars[0].details[0].startswith("priors"), "as older plans are"
+    assert time_chart(document).bars[0].details[0].startswith("physics"), "as older plans are"
     assert time_chart(document).bars[-1].details == (), "nothing is trained"
 
 

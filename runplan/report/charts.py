@@ -27,6 +27,8 @@ ROWS_SHOWN = 60
 """More rows than these are put away by model."""
 EVIDENCE_SHOWN = 5
 """Of one run; all of it is in plan.json."""
+SHORTEST_S = 0.5
+"""A part of a time below this is left out."""
 TOOK, PEAK = "took", "peak"
 """Names of the two quantities that are known after a run."""
 
@@ -234,16 +236,17 @@ def _details(run: Mapping[str, Any]) -> tuple[str, ...]:
     estimate = run["estimate"]
     if estimate["time_s"]["p50"] is None:
         return ()
+    # to the nearest second, not up: their sum is shown beside them
     parts = [
-        f"{name.replace('_', ' ')} {short_time(time_s)}"
+        f"{name.replace('_', ' ')} {short_time(round(time_s))}"
         for name, time_s in estimate.get("parts_s", {}).items()
-        if time_s
+        if time_s is not None and time_s >= SHORTEST_S
     ]
     lines = [f"Median: {', '.join(parts)}."] if parts else []
     source, logs = estimate["source"], estimate["n_priors"] or 0
     said = f"{source}: {SOURCES[source]}" if source in SOURCES else str(source)
-    said += f"; {logs} log{'s' * (logs != 1)}"
-    lines.append(f"{said}, and this run is beyond what they cover." if estimate["extrapolated"] else f"{said}.")
+    said += f"; {logs} log{'s' * (logs != 1)}" if logs else "; no log of yours"
+    lines.append(f"{said}, extrapolated." if estimate["extrapolated"] else f"{said}.")
     evidence = estimate["evidence"]
     lines += evidence[:EVIDENCE_SHOWN]
     if len(evidence) > EVIDENCE_SHOWN:
