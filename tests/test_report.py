@@ -168,8 +168,8 @@ def test_runs_are_known_by_words_that_css_takes():
 def test_a_bar_says_what_its_estimate_is_made_of():
     document = plan_document(make_plan())
     run = document["runs"][0]
-    run["estimate"] |= {"parts_s": {"first_step": 12.0, "steps": 500.0, "validation": 0.3, "compile": None}, "extrapolated": True,
-                        "evidence": [f"log {i}" for i in range(7)]}  # fmt: skip
+    parts = {"first_step": 12.0, "steps": 500.0, "validation": 0.3, "compile": None}
+    run["estimate"] |= {"parts_s": parts, "extrapolated": True, "evidence": [f"log {i}" for i in range(7)]}  # fmt: skip
     bar = time_chart(document).bars[0]
     assert bar.details == (
         "Median: first step 12s, steps 9min.",
