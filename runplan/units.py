@@ -95,7 +95,7 @@ def short_time(time_s: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours}h {minutes:02d}min"
-    days, hours = divmod(hours, 24)
+    days, hours = divmod(hours + (minutes > 0), 24)
     return f"{days}d {hours}h"
 
 

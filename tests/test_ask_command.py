@@ -173,7 +173,9 @@ def test_what_is_there_is_offered(monkeypatch):
     assert {thing.name: thing.kind for thing in known.datasets if "/" in thing.name} == {
         "./data/rows.json": "json", "./data/talk.json": "chat", "./tasks/mine/input/plain.json": "text",
     }  # fmt: skip
-    assert [thing.name for thing in known.evaluations] == ["capitalization", "none", "./tasks/mine/inspect.py"]
+    assert [thing.name for thing in known.evaluations] == [
+        "auto", "capitalization", "none", "./tasks/mine/inspect.py",
+    ]  # fmt: skip
     assert known.own_sites == ("lab",)
     assert known.taken == {"1B_rank8"}
     assert known.values["optimizer.lr"] == "3e-4"

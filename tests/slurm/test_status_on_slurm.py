@@ -32,6 +32,8 @@ for n in 1 2 3 4 5 6 7 8; do
   printf '1|%d|Loss: 1.5:  1%%|#  | %d/250 [00:%02d<09:00,  2.00s/it]\r' "$n" "$n" "$((2 * n))"
 done
 case ${PWD##*/} in runs) sleep 300 ;; esac
+mkdir -p artifacts/epoch_0
+echo '{}' >artifacts/epoch_0/config.json
 """
 EXPECTED = {
     "completes": "completed", "fails": "failed", "oom": "oom", "killed": "failed", "runs": "running",
@@ -68,7 +70,7 @@ def group_of(path: Path, tokens: str) -> Path:
     things = path / "things"
     things.mkdir()
     for name in ("config.json", "words.json", "inspect.py"):
-        (things / name).touch()
+        (things / name).write_text("{}")
     asked = replace(request(), time_s=600, mem_gib=1, cpus_per_task=1, gpus=0)
     cells = (cell(0, str(things / "inspect.py"), request=asked),)
     runs = []
@@ -83,7 +85,6 @@ def group_of(path: Path, tokens: str) -> Path:
     planned = plan(*runs, directory=str(path / "the group"))
     group = write(planned)
     (group / "plan.json").write_text(plan_json(planned))
-    (group / "completes" / "artifacts" / "epoch_0").mkdir(parents=True)
     return group
 
 
