@@ -28,8 +28,9 @@ _TUNE_SIGNS = (
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
-_RATE = re.compile(rb"tokens_per_second_per_gpu:([\d.]+(?:e[+-]?\d+)?)")
-_RATES = 400
+_RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
+_RATES_BYTES = 1 << 16
+"""Text in which they are looked for, from the first: a hundred steps or more."""
 _COLD_RATES = 5
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
 _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
@@ -133,7 +134,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
-    fields["trained_tokens_per_s"] = _trained_tokens_per_s(data)
+    fields["trained_tokens_per_s"] = None if elsewhere else _trained_tokens_per_s(spoken)
     _count_optimizer_steps(head, fields)
     return fields
 
@@ -141,7 +142,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
 def _trained_tokens_per_s(data: bytes) -> float | None:
     """What torchtune's logger says of its speed: the mean of some steps, the first ones left out."""
     at = data.find(b"tokens_per_second_per_gpu:")
-    found = [float(match[1]) for match in itertools.islice(_RATE.finditer(data, at), _RATES)] if at >= 0 else []
+    found = [float(rate) for rate in _RATE.findall(data, at, at + _RATES_BYTES)] if at >= 0 else []
     warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
     return sum(warm) / len(warm) if warm else None
 

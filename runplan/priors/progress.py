@@ -52,11 +52,9 @@ def _draws(data: bytes, start: int, end: int) -> Iterator[Draw]:
 
 def _epoch(data: bytes, at: int) -> int:
     """The number two bars before: `1` of `1|52|Loss:`; 1 when it is cut off."""
-    end = data.rfind(b"|", max(0, at - 12), at)
-    start = end
-    while start > 0 and end - start < 6 and 48 <= data[start - 1] <= 57:
-        start -= 1
-    return int(data[start:end]) if 0 <= start < end else 1
+    before = data[max(0, at - 18) : at].rpartition(b"|")[0]
+    digits = before[len(before.rstrip(b"0123456789")) :]
+    return int(digits) if digits else 1
 
 
 def _draw(match: re.Match[bytes], epoch: int = 1) -> Draw:
