@@ -29,8 +29,8 @@ _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
-_RATES_BYTES = 1 << 16
-"""Text in which they are looked for, from the first: a hundred steps or more."""
+_RATES_BYTES = 1 << 14
+"""Text in which they are looked for, from the first: some dozens of steps."""
 _COLD_RATES = 5
 _SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
 _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")

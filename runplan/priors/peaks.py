@@ -90,11 +90,12 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
     """
     found: dict[str, float] = {}
     if data.rfind(b"peak_memory_") >= 0:
-        init = _INIT_DICT.search(data)
+        init = _INIT_DICT.search(data) if data.find(b"Memory Stats after") >= 0 else None
         rest = data[: init.start()] + data[init.end() :] if init else data
+        factor = GB_PER_GIB if gigabytes else 1.0
         for kind, pattern in _PEAKS.items():
-            highest = max(map(float, pattern.findall(rest)), default=0.0)
-            found[kind] = highest * GB_PER_GIB if gigabytes else highest
+            # A run says thousands of numbers, few of them different.
+            found[kind] = max(map(float, set(pattern.findall(rest))), default=0.0) * factor
     found = {kind: value for kind, value in found.items() if value > 0}
     return MemoryGib(**found) if found else None
 

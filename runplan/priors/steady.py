@@ -85,6 +85,11 @@ def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
     return 0.0
 
 
+def _median(values: Sequence[float]) -> float:
+    """The lower of two middle ones; 0 of none."""
+    return sorted(values)[(len(values) - 1) // 2] if values else 0.0
+
+
 def _ticks(draws: Sequence[Draw]) -> list[Draw]:
     """The draws at which a second had just begun: as exact as whole seconds get. None of them ends a pause."""
     return [b for a, b in pairwise(draws) if b.elapsed_s == a.elapsed_s + 1]
@@ -104,7 +109,7 @@ def steady_s_per_step(
         return None, False
     epochs = _by_epoch(draws)
     shown = _shown(epochs, marks)
-    typical = _weighted_median([(s_per_it, 1) for s_per_it in shown])
+    typical = _median(shown)
     ticks = {epoch: _ticks(some) for epoch, some in epochs.items()} if every_draw and shown and typical < 0.5 else {}
     ticking = bool(ticks) and all(len(some) > 2 for some in ticks.values())
     epochs = ticks if ticking else epochs
@@ -137,7 +142,7 @@ def _refined(steps: int, time_s: int, shown: Sequence[float], breaks: int, late_
         return min(max(sum(shown) / len(shown), (time_s - doubt_s) / steps), (time_s + doubt_s) / steps)
     if time_s >= 60:
         return time_s / steps
-    if shown and not _agree(steps, time_s, _weighted_median([(s_per_it, 1) for s_per_it in shown])):
+    if shown and not _agree(steps, time_s, _median(shown)):
         return None
     return time_s / steps if time_s >= 10 and steps >= 3 else None
 
