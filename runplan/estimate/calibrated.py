@@ -10,6 +10,7 @@ from functools import cached_property
 from runplan.estimate import evidence, intervals, memory, overheads, steps
 from runplan.estimate.observation import Observation, observe
 from runplan.estimate.posterior import Posterior, fit
+from runplan.estimate.repeats import newest_alike
 from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
@@ -82,25 +83,6 @@ def _is_gpu(gpu: Gpu) -> bool:
     return gpu.name != "cpu"
 
 
-_SETTING = (
-    "model",
-    "recipe",
-    "lora_rank",
-    "lora_targets",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "max_seq_len",
-    "packed",
-    "dtype",
-    "activation_checkpointing",
-    "compile",
-    "gpu",
-    "num_gpus",
-    "dataset",
-    "save_adapter_weights_only",
-)
-REPETITIONS = 5
-"""Logs of one and the same setting that are looked at, the newest first."""
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
 
 
@@ -112,17 +94,7 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(_newest_alike(priors), dict(gpus), dict(models))
-
-
-def _newest_alike(priors: Sequence[PriorRun]) -> tuple[PriorRun, ...]:
-    """The logs without those that repeat newer ones: of thousands, few differ in what decides speed."""
-    alike: dict[object, list[PriorRun]] = {}
-    for run in sorted(priors, key=lambda run: (-run.modified_s, run.path)):
-        members = alike.setdefault(tuple(getattr(run, name) for name in _SETTING), [])
-        if len(members) < REPETITIONS:
-            members.append(run)
-    return tuple(run for members in alike.values() for run in members)
+    return Calibration(newest_alike(priors), dict(gpus), dict(models))
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:
@@ -155,7 +127,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         tokens_per_s=batch * accumulation * w.gpus * task.tokens / step,
         time_s=intervals.total(list(times.values())),
         source="priors" if posterior.used else "physics",
-        n_priors=len(posterior.used),
+        n_priors=posterior.n_logs,
         extrapolated=said.extrapolated,
         evidence=(*said.lines, *notes),
         parts_s={name: part.p50 for name, part in times.items()},

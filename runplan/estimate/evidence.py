@@ -95,7 +95,8 @@ def _described(seen: Observation) -> str:
     )
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
-    return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s"
+    more = f" (median of {seen.repeats} logs of this setting)" if seen.repeats > 1 else ""
+    return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
 
 
 def _similarity(task: Task, seen: Observation) -> str:

@@ -48,6 +48,13 @@ class Observation:
     more."""
     outlier: str = ""
     """Why the log cannot be true; empty when nothing speaks against it."""
+    repeats: int = 1
+    """Logs that it stands for, of one and the same task."""
+
+    @property
+    def run_noise(self) -> float:
+        """The part of `noise` that differs from run to run of the same task."""
+        return math.hypot(NOISE, NOISE_PROCESSOR if (self.run.gpu or "").startswith("cpu") else 0.0)
 
 
 @lru_cache(maxsize=4096)

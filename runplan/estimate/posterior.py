@@ -16,6 +16,7 @@ from runplan.estimate.cholesky import backward, cholesky, forward
 from runplan.estimate.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
 from runplan.estimate.noise import robust_noise, scale
 from runplan.estimate.observation import Observation
+from runplan.estimate.repeats import merged
 from runplan.estimate.speed import Constants, Task, prior, step_s
 from runplan.estimate.workload import Gpu
 
@@ -55,6 +56,11 @@ class Posterior:
     misfits: list[float] = field(default_factory=list)
     """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def n_logs(self) -> int:
+        """Logs that count, those that repeat others included."""
+        return sum(seen.repeats for seen in self.used)
 
     def constants(self, gpu: Gpu) -> Constants:
         """Median constants of a GPU type."""
@@ -114,7 +120,10 @@ def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
     bad = [(seen, seen.outlier) for seen in observations if seen.outlier]
     good = [seen for seen in observations if not seen.outlier]
     good.sort(key=lambda seen: (seen.task.gpu.name != target.name or not seen.gpu_known, seen.tokens_sigma))
-    good = _merge(good)[:MOST]
+    if len(good) > MOST:
+        good, apart = merged(good)
+        bad += apart
+    good = good[:MOST]
     posterior = _solve(good)
     for _ in range(3):
         worst = _worst(posterior)
@@ -126,18 +135,6 @@ def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
         posterior = _solve(good)
     posterior.outliers = bad
     return posterior
-
-
-def _merge(observations: Sequence[Observation]) -> list[Observation]:
-    """One observation a distinct task; the median of those that repeat it."""
-    groups: dict[tuple[Task, bool], list[Observation]] = {}
-    for seen in observations:
-        groups.setdefault((seen.task, seen.gpu_known), []).append(seen)
-    merged = []
-    for members in groups.values():
-        ranked = sorted(members, key=lambda seen: seen.seconds)
-        merged.append(ranked[len(ranked) // 2])
-    return merged
 
 
 def _solve(observations: list[Observation]) -> Posterior:
