@@ -241,7 +241,7 @@ def _times(
     kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
     save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
     return {
-        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, rows)),
+        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows)),
         "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
         "steps": Interval(training, training * wide),
         "validation": Interval(validation, validation * wide),

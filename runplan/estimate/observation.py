@@ -19,7 +19,7 @@ CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
 DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
-NOISE_PROCESSOR = 0.10
+NOISE_PROCESSOR = 0.15
 """What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
 """Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""

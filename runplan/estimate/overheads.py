@@ -18,8 +18,11 @@ from runplan.units import GIB
 GB = 1e9
 IMPORT_S = 12.0
 """Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
+IMPORT_PROCESSOR_S = 8.0
+"""The same where no GPU is started; chosen with recorded CPU runs in sight (4 to 5 s alone, 8 to 11 s as jobs)."""
 LOGGER_S = 8.0
 """Of that, what passes before torchtune's logger starts: the imports."""
+LOGGER_PROCESSOR_S = 6.0
 READ_GB_PER_S = 0.6
 """Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
 SAVE_S = 1.0
@@ -27,8 +30,9 @@ SAVE_S = 1.0
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
-FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0}
-"""Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model."""
+FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
+"""Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
+processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,11 @@ class Overheads:
     """Measured over computed allocated memory."""
 
 
-def startup_parts_s(architecture: Architecture, dtype: str, rows: int = 0) -> tuple[float, float]:
+def startup_parts_s(architecture: Architecture, dtype: str, gpu: str, rows: int = 0) -> tuple[float, float]:
     """Usual seconds of start-up: imports, with tokenising rows where the dataset is packed; reading the base model."""
     size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
-    return IMPORT_S + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
+    imports = IMPORT_PROCESSOR_S if gpu.startswith("cpu") else IMPORT_S
+    return imports + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
 
 
 def checkpoint_parts_s(
@@ -95,6 +100,8 @@ def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
     """Which first step it is: what is compiled in it."""
     if compiled:
         return "compile"
+    if gpu.startswith("cpu"):
+        return "processor"
     return "packed" if packed and not gpu.startswith(memory.NO_FLEX_ATTENTION) else "eager"
 
 
@@ -111,7 +118,7 @@ def learn_overheads(
         if matched is None:
             continue
         a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-        startup += _startup(run, *startup_parts_s(a, dtype))
+        startup += _startup(run, *startup_parts_s(a, dtype, run.gpu or ""))
         if run.first_step_s:
             kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
             first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
@@ -137,7 +144,8 @@ def _startup(run: PriorRun, constant: float, scaled: float) -> tuple[Timed, ...]
     """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
     if run.startup_s:
         return (Timed(run.startup_s, constant, scaled),)
-    return (Timed(run.loading_s, constant - LOGGER_S, scaled),) if run.loading_s else ()
+    before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
+    return (Timed(run.loading_s, constant - before, scaled),) if run.loading_s else ()
 
 
 ROUNDED_UP = 0.01

@@ -26,8 +26,11 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
-RUN_PROCESSOR = 0.10
-"""The same for processors, which share cores, caches and clocks: what makes 16 recorded runs most likely."""
+RUN_PROCESSOR = 0.15
+"""The same for processors, which share cores, caches and clocks: 0.10 of 16 recorded runs on a quiet machine and 0.32
+of two pairs on a busy one, by their degrees of freedom (so those runs do not test it)."""
+TAIL = 2.13 / 1.645
+"""A coming run's noise has the tails that a log's has (noise.py): 95 % of Student's t in units of a normal."""
 _ROUNDS = 12
 _CLOSE = 0.01
 """Constants that move by less than this between rounds have been found."""
@@ -98,7 +101,7 @@ class Posterior:
             cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + by_shape)
             mean += by_shape * weight
         variance = linear_covariance(slope, task.gpu, slope, task.gpu) + shape_covariance(here, here)
-        run = RUN_PROCESSOR if task.gpu.name == "cpu" else RUN
+        run = TAIL * (RUN_PROCESSOR if task.gpu.name == "cpu" else RUN)
         half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
         return mean, scale(*self.misfit(task.gpu)) * math.sqrt(variance + run * run)
