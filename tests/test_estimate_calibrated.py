@@ -167,15 +167,15 @@ def test_tokens_that_count_in_the_loss_tell_the_length_of_another_dataset_s_rows
     planned = workload(dataset="/data/words.json")
 
     def tokens(**changes):
-        log = dataclasses.replace(LOG, dataset="essays.json", **changes)
+        log = dataclasses.replace(LOG, dataset="essays.json", s_per_step=0.8, **changes)
         used = calibrated.calibrate([log], GPUS, MODELS).speed(A100, planned.lengths, planned.dataset).used[0]
         return used.task.tokens, used.tokens_sigma
 
-    # 0.4 s a step of 16 rows: 900 tokens of a row count, more than 1,440 it can hardly have, and never more than 2,048.
-    told, sigma = tokens(trained_tokens_per_s=900 * 16 / 0.4)
+    # 0.8 s a step of 16 rows: 900 tokens of a row count, more than 1,440 it can hardly have, and never more than 2,048.
+    told, sigma = tokens(trained_tokens_per_s=900 * 16 / 0.8)
     assert 900 < told < 1500
     assert sigma < 0.42
-    full, certain = tokens(trained_tokens_per_s=1900 * 16 / 0.4)
+    full, certain = tokens(trained_tokens_per_s=1900 * 16 / 0.8)
     assert 1900 <= full <= 2048
     assert certain == pytest.approx(0.05)
     assert tokens()[1] == pytest.approx(0.7)

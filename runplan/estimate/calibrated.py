@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from runplan.estimate import evidence, intervals, memory, overheads, steps
-from runplan.estimate.observation import Observation, observe
+from runplan.estimate.crowded import Crowded, bounded, crowded, described, least
+from runplan.estimate.observation import Observation, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
 from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
@@ -53,6 +54,14 @@ class Calibration:
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
 
+    def ran_out(self, w: Workload, accumulation: int) -> Crowded | None:
+        """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
+        return least(w, accumulation, self._crowded) if self._crowded else None
+
+    @cached_property
+    def _crowded(self) -> tuple[Crowded, ...]:
+        return crowded(self.priors, self.models, self.gpus)
+
     @cached_property
     def _guesses(self) -> bool:
         """Whether any log leaves its rows' lengths open, or tells them but roughly."""
@@ -68,7 +77,7 @@ class Calibration:
         if not seen.gpu_known:
             seen = replace(seen, task=replace(seen.task, gpu=gpu))
         certain = seen.tokens_known and not seen.tokens_sigma
-        named = evidence.same_dataset(seen.run, dataset)
+        named = same_dataset(seen.run, dataset)
         if certain or (seen.tokens_known and not (named and lengths.rows)):
             return seen
         if not lengths.rows:
@@ -115,6 +124,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     said = evidence.of(w, task, posterior)
+    if (out := calibration.ran_out(w, accumulation)) is not None:
+        notes = (described(out, batch), *notes)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -172,12 +183,13 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
     stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
     lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
+    out = calibration.ran_out(w, accumulation)
     median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
     spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0
     above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
     above += [lost.p95 - lost.p50, memory.CUDA_CONTEXT_ABOVE_GIB]
-    return Interval(median, median + math.hypot(*above))
+    return bounded(Interval(median, median + math.hypot(*above)), batch, out)
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import NamedTuple
 
-from runplan.estimate.observation import Observation
+from runplan.estimate.observation import Observation, contradiction, same_dataset
 from runplan.estimate.posterior import Posterior
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Workload
-from runplan.priors.record import PriorRun
 
 MOST_LINES = 5
 
@@ -59,19 +57,10 @@ def _of_trained(seen: Observation) -> tuple[float, float]:
     return length, sigma
 
 
-def same_dataset(run: PriorRun, dataset: str) -> bool:
-    """Whether a log names the planned dataset, wherever its file lay."""
-    return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
-
-
 def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
-    return dataclasses.replace(
-        seen, task=dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2), tokens_sigma=sigma
-    )
-
-
-def _stem(dataset: str) -> str:
-    return PurePath(dataset).stem.lower()
+    task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
+    outlier = contradiction(task, seen.seconds, sigma) if seen.gpu_known else ""
+    return dataclasses.replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
 
 
 def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 
 from runplan.estimate import memory
 from runplan.estimate.speed import Task, peak_flops, work
@@ -104,6 +105,15 @@ def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
     return architecture.params > (2.5e9 if gpus == 1 else 40e9)
 
 
+def same_dataset(run: PriorRun, dataset: str) -> bool:
+    """Whether a log names the planned dataset, wherever its file lay."""
+    return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
+
+
+def _stem(dataset: str) -> str:
+    return PurePath(dataset).stem.lower()
+
+
 def observe(
     run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu], assumed: Gpu
 ) -> Observation | str:
@@ -129,7 +139,7 @@ def observe(
     gpu = find_gpu(run.gpu, gpus)
     task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
     unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
-    outlier = _contradiction(task, seconds) if gpu is not None and known and not tokens_sigma else ""
+    outlier = contradiction(task, seconds, tokens_sigma) if gpu is not None and known else ""
     least = _trained_tokens(run, seconds)
     return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, least, outlier)
 
@@ -222,14 +232,25 @@ def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
     return math.sqrt(sum(term * term for term in terms))
 
 
-def _contradiction(task: Task, seconds: float) -> str:
-    """Why a log cannot be true: more arithmetic than the GPU's peak allows."""
+_PROCESSOR_PEAKS = 1000.0
+"""What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
+
+
+def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
+    """Why a log cannot be true: more arithmetic than the GPU's peak allows; empty where it can.
+
+    Args:
+        task: what was done.
+        seconds: of one optimizer step.
+        doubt: relative error of the task's tokens; three times that is allowed for.
+    """
     mode = (task.checkpointing, task.packed, False)
     tokens = task.batch * task.tokens * task.accumulation
     flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span).flop
     share = flop / seconds / peak_flops(task.gpu, task.dtype)
-    if share > 1.0:
-        return f"{share:.0%} of the peak of {task.gpu.name}, more than a GPU can do"
-    if share < 2e-4 and task.gpu.name != "cpu":
+    allowed = math.exp(3 * doubt)
+    if share > allowed * (_PROCESSOR_PEAKS if task.gpu.name == "cpu" else 1.0):
+        return f"{share:.0%} of the peak of {task.gpu.name}, more than it can do"
+    if share < 2e-4 / allowed and task.gpu.name != "cpu":
         return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
     return ""

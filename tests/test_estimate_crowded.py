@@ -1,0 +1,97 @@
+"""runplan/estimate/crowded.py: batches that ran out of GPU memory are not taken again."""
+
+import dataclasses
+
+import pytest
+from estimate_cases import A100, GPUS, H100, LLAMA_3B, MODELS, workload
+from hypothesis import given
+from hypothesis import strategies as st
+from test_estimate_calibrated import LOG
+
+from runplan.estimate import calibrated
+from runplan.estimate.crowded import crowded, least
+from runplan.estimate.workload import Adapter
+
+BROKE = dataclasses.replace(
+    LOG, path="broke.out", packed=True, batch_size=8, state="oom", s_per_step=None, startup_s=None, first_step_s=None
+)
+PACKED = workload(packed=True, effective_batch_size=64)
+NOTHING = calibrated.calibrate([], GPUS, MODELS)
+
+
+def known(*logs):
+    return calibrated.calibrate(logs, GPUS, MODELS)
+
+
+def test_a_batch_that_ran_out_is_not_chosen_again():
+    before, after = (calibrated.size(PACKED, learnt) for learnt in (NOTHING, known(BROKE)))
+    assert before.batch_size >= 8 > after.batch_size == 4
+    assert after.largest_batch_size == 7
+    assert after.gradient_accumulation_steps == 16
+    assert "broke.out: batch 8 ran out of memory on a100-80; batch 4 is below that" in after.evidence
+
+
+def test_earlier_attempts_in_a_log_count_too():
+    log = dataclasses.replace(LOG, packed=True, batch_size=4, gradient_accumulation_steps=4, oom_batch_sizes=(16, 8))
+    assert {one.batch for one in crowded([log], MODELS, GPUS)} == {8, 16}
+    assert calibrated.size(PACKED, known(log)).batch_size == 4
+
+
+@given(st.integers(1, 40), st.sampled_from([4, 8, 16]))
+def test_no_chosen_batch_ever_reaches_one_that_ran_out(batch, rank):
+    log = dataclasses.replace(BROKE, batch_size=batch, lora_rank=rank)
+    w = dataclasses.replace(PACKED, adapter=dataclasses.replace(PACKED.adapter, rank=16))
+    plan = calibrated.size(w, known(log))
+    assert plan.batch_size < batch or (batch, plan.batch_size, plan.largest_batch_size) == (1, 1, 0)
+
+
+def test_a_batch_set_by_the_user_is_said_to_run_out_again():
+    plan = calibrated.size(dataclasses.replace(PACKED, batch_size=8, effective_batch_size=8), known(BROKE))
+    assert plan.batch_size == 8
+    assert plan.peak_memory_gib.p50 >= A100.memory_gib
+    assert plan.peak_memory_gib.p95 > A100.memory_gib
+    assert any("batch 8 is expected to do so, too" in line for line in plan.evidence)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gpu": H100},
+        {"architecture": LLAMA_3B},
+        {"packed": False},
+        {"max_seq_len": 1024},
+        {"adapter": Adapter(4, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)},
+        {"adapter": Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=True)},
+        {"activation_checkpointing": True},
+        {"compile": True},
+        {"gpus": 2},
+        {"dtype": "fp32"},
+    ],
+)
+def test_what_may_need_less_is_not_held_to_it(changes):
+    one = crowded([BROKE], MODELS, GPUS)
+    assert least(PACKED, 2, one) is not None
+    assert least(dataclasses.replace(PACKED, **changes), 2, one) is None
+
+
+def test_what_needs_more_is():
+    one = crowded([BROKE], MODELS, GPUS)
+    for changes in ({"max_seq_len": 4096}, {"adapter": dataclasses.replace(PACKED.adapter, rank=64)}):
+        assert least(dataclasses.replace(PACKED, **changes), 1, one) is not None
+    kept = crowded([dataclasses.replace(BROKE, gradient_accumulation_steps=4)], MODELS, GPUS)
+    assert least(PACKED, 2, kept) is not None
+    assert least(PACKED, 1, kept) is None
+
+
+def test_rows_of_another_dataset_may_be_shorter():
+    log = dataclasses.replace(BROKE, packed=False, dataset="/data/words.json")
+    one = crowded([log], MODELS, GPUS)
+    assert least(workload(dataset="words.json"), 1, one) is not None
+    assert least(workload(dataset="essays.json"), 1, one) is None
+    assert least(workload(dataset="words.json", max_seq_len=64), 1, one) is None
+    assert least(workload(), 1, one) is not None  # nothing says that its rows are shorter
+
+
+def test_of_unknown_models_and_gpus_nothing_is_known():
+    strange = dataclasses.replace(BROKE, model="gpt2", params_b=None), dataclasses.replace(BROKE, gpu=None)
+    assert crowded([*strange, LOG, dataclasses.replace(BROKE, batch_size=None)], MODELS, GPUS) == ()
