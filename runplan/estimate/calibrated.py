@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,7 +38,9 @@ class Calibration:
         if found is None:
             runs = [run for run in self.priors if (run.gpu or "").startswith("cpu") != _is_gpu(gpu)]
             seen = [item for item in self._seen if _is_gpu(item.task.gpu) == _is_gpu(gpu)]
-            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(runs, seen, self.models)
+            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(
+                runs, seen, self.models, self.gpus, self._crowded if _is_gpu(gpu) else ()
+            )
         return found
 
     def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
@@ -70,8 +73,16 @@ class Calibration:
     @cached_property
     def _seen(self) -> tuple[Observation, ...]:
         """All logs that measure speed; the GPU of those that name none is still open."""
-        found = (observe(run, self.models, self.gpus, _NO_GPU) for run in self.priors)
-        return tuple(item for item in found if isinstance(item, Observation))
+        return tuple(item for item in self._observed if isinstance(item, Observation))
+
+    @cached_property
+    def silent(self) -> Counter[str]:
+        """Why logs say nothing about speed, and how many."""
+        return Counter(item for item in self._observed if isinstance(item, str))
+
+    @cached_property
+    def _observed(self) -> tuple[Observation | str, ...]:
+        return tuple(observe(run, self.models, self.gpus, _NO_GPU) for run in self.priors)
 
     def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
@@ -123,7 +134,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     step = math.exp(log_step)
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    said = evidence.of(w, task, posterior)
+    said = evidence.of(w, task, posterior, calibration.overheads(w.gpu).odd, calibration.silent)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
     return Sizing(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runplan.estimate.observation import Observation, contradiction, same_dataset
+from runplan.estimate.plausible import Odd
 from runplan.estimate.posterior import Posterior
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Workload
 
 MOST_LINES = 5
+MOST_REASONS = 3
 
 
 class Evidence(NamedTuple):
@@ -63,11 +66,35 @@ def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
     return dataclasses.replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
 
 
-def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:
-    """The most similar logs, what was left out and why, and where the estimate leaves the range of the logs."""
+def of(
+    w: Workload,
+    task: Task,
+    posterior: Posterior,
+    odd: Sequence[Odd] = (),
+    silent: Mapping[str, int] = MappingProxyType({}),
+) -> Evidence:
+    """The most similar logs, what was left out and why, and where the estimate leaves the range of the logs.
+
+    Args:
+        w: what is planned.
+        task: its optimizer step.
+        posterior: what logs say about speed.
+        odd: what logs say about memory and times beside the steps that cannot be.
+        silent: why other logs say nothing about speed, and how many.
+    """
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
     lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_LINES]]
-    lines += [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers[:MOST_LINES]]
+    lines += _others(w, ranked[MOST_LINES:])
+    left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
+    left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
+    lines += left_out[:MOST_LINES]
+    if more := len(left_out) - MOST_LINES:
+        lines += [f"{_logs(more)} more left out for such reasons"] if more > 0 else []
+    if silent:
+        reasons = sorted(silent.items(), key=lambda item: (-item[1], item[0]))
+        said = "; ".join(f"{number} {why}" for why, number in reasons[:MOST_REASONS])
+        rest = sum(number for _, number in reasons[MOST_REASONS:])
+        lines.append(f"{_logs(sum(silent.values()))} without use for speed: {said}{f'; {rest} others' if rest else ''}")
     if not posterior.used:
         lines.append("no earlier log counts: physics and public specifications alone, wide intervals")
         return Evidence(tuple(lines), extrapolated=True)
@@ -75,6 +102,19 @@ def of(w: Workload, task: Task, posterior: Posterior) -> Evidence:
     if beyond:
         lines.append(f"extrapolates: {'; '.join(beyond)}")
     return Evidence(tuple(lines), bool(beyond))
+
+
+def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
+    """One line about all logs that count beside the most similar ones."""
+    if not rest:
+        return []
+    here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.task.gpu.name == w.gpu.name)
+    total = sum(seen.repeats for seen in rest)
+    return [f"and {_logs(total)} less similar, {here} of them on {w.gpu.name}"]
+
+
+def _logs(number: int) -> str:
+    return f"{number} log{'s' * (number != 1)}"
 
 
 def _described(seen: Observation) -> str:

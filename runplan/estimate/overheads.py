@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runplan.estimate import intervals, memory
-from runplan.estimate.observation import Observation, adapter_of, match_model
-from runplan.estimate.two_parts import Timed, TwoParts, learn_parts
-from runplan.estimate.workload import Adapter, Interval, Workload
+from runplan.estimate.crowded import Crowded
+from runplan.estimate.observation import Observation, adapter_of, find_gpu, match_model
+from runplan.estimate.plausible import Odd, learn_times, odd_memory
+from runplan.estimate.two_parts import Timed, TwoParts
+from runplan.estimate.workload import Adapter, Gpu, Interval, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -76,6 +78,8 @@ class Overheads:
     """What the allocator loses of the memory that comes and goes, over what is usual; by packed."""
     allocated: Learnt
     """Measured over computed allocated memory."""
+    odd: tuple[Odd, ...] = ()
+    """What logs say of it that does not count, and why."""
 
 
 def startup_parts_s(architecture: Architecture, dtype: str, gpu: str, rows: int = 0) -> tuple[float, float]:
@@ -106,33 +110,54 @@ def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
 
 
 def learn_overheads(
-    runs: Iterable[PriorRun], observations: Iterable[Observation], models: Mapping[str, Architecture]
+    runs: Iterable[PriorRun],
+    observations: Iterable[Observation],
+    models: Mapping[str, Architecture],
+    gpus: Mapping[str, Gpu] | None = None,
+    crowds: Iterable[Crowded] = (),
 ) -> Overheads:
-    """What logs say about start-up, first step, checkpoints and the allocator."""
-    startup: list[Timed] = []
-    saves: list[Timed] = []
+    """What logs say about start-up, first step, checkpoints and the allocator.
+
+    Args:
+        runs: the logs.
+        observations: those of them that measure speed.
+        models: architectures by the names logs use.
+        gpus: GPU types by name.
+        crowds: batches that ran out of memory.
+    """
+    startup: list[tuple[str, Timed]] = []
+    saves: list[tuple[str, Timed]] = []
     first: dict[str, list[float]] = {kind: [] for kind in FIRST_STEP_S}
     fragmented: dict[bool, list[float]] = {True: [], False: []}
+    odd: list[Odd] = []
     for run in runs:
         matched = match_model(run, models)
         if matched is None:
             continue
         a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-        startup += _startup(run, *startup_parts_s(a, dtype, run.gpu or ""))
+        startup += [(run.path, one) for one in _startup(run, *startup_parts_s(a, dtype, run.gpu or ""))]
         if run.first_step_s:
             kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
             first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
-        if run.checkpoint_s:
-            usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
-            saves.append(Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual))
-        if lost := _fragmented(run, a, dtype):
+        saves += [(run.path, one) for one in _saves(run, a, dtype)]
+        if why := _odd_memory(run, a, dtype, gpus or {}, by_name=matched[1]):
+            odd.append(Odd(run.path, "memory", why))
+        elif lost := _fragmented(run, a, dtype):
             fragmented[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
+    _add_crowds(crowds, fragmented[True], odd)
+    started, odd_starts = learn_times("start-up", startup, READ_GB_PER_S)
+    saved, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
+    ratios = _allocated_ratios(observations)
+    named = {one.path for one in odd}
+    odd += [_unlike(path, ratio) for path, ratio in ratios if not 0.9 < ratio < 1.1 and path not in named]
+    odd += [*odd_starts, *odd_saves]
     return Overheads(
-        learn_parts(startup),
+        started,
         {kind: learn(ratios, 0.6, 0.3) for kind, ratios in first.items()},
-        learn_parts(saves),
+        saved,
         {packed: learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, ratios in fragmented.items()},
-        learn(_allocated_ratios(observations), 0.012, 0.02),
+        learn([ratio for _, ratio in ratios if 0.9 < ratio < 1.1], 0.012, 0.02),
+        tuple(odd),
     )
 
 
@@ -146,6 +171,46 @@ def _startup(run: PriorRun, constant: float, scaled: float) -> tuple[Timed, ...]
         return (Timed(run.startup_s, constant, scaled),)
     before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
     return (Timed(run.loading_s, constant - before, scaled),) if run.loading_s else ()
+
+
+def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
+    """The median of a log's saves."""
+    if not run.checkpoint_s:
+        return ()
+    usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
+    return (Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual),)
+
+
+def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
+    """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
+    weights = a.params * memory.ELEMENT_BYTES[dtype] / (run.num_gpus or 1) / GIB if by_name else 0.0
+    gpu = find_gpu(run.gpu, gpus)
+    return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
+
+
+LEAST_FILLED = 0.5
+"""A run that lacked memory with less of the GPU's in use by the formulas ran beside something else."""
+
+
+def _add_crowds(crowds: Iterable[Crowded], ratios: list[float], odd: list[Odd]) -> None:
+    """What packed runs that lacked memory say about the allocator: it lost at least so much.
+
+    Such a bound counts where it lies above what the other logs say (a censored value, taken at its bound).
+    """
+    for one in crowds:
+        parts = one.parts_gib()
+        if parts is None:
+            continue
+        stays, freed = parts
+        if stays + freed < LEAST_FILLED * one.gpu.memory_gib:
+            why = f"batch {one.batch} ran out with {stays + freed:.3g} of {one.gpu.memory_gib:.3g} GiB by the formulas"
+            odd.append(Odd(one.run.path, "memory", f"{why}: something else was on the GPU, or other settings"))
+            continue
+        shared = FRAGMENTED_SHARDED if (one.run.num_gpus or 1) > 1 else FRAGMENTED
+        context = memory.CUDA_CONTEXT_GIB * (2 if (one.run.num_gpus or 1) > 1 else 1)
+        lost = (one.gpu.memory_gib - context - stays * (1 + ROUNDED_UP) - freed) / freed / shared
+        if lost > math.exp(learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE).log_factor):
+            ratios.append(lost)
 
 
 ROUNDED_UP = 0.01
@@ -185,8 +250,8 @@ def fragmented_median(w: Workload, lengths: Lengths) -> float:
     return even + (max(even, FRAGMENTED_UNEVEN) - even) * uneven
 
 
-def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
-    """Measured over computed memory of the logs that leave nothing to guess: packed rows, eager."""
+def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, float]]:
+    """Path, and measured over computed memory, of the logs that leave nothing to guess: packed rows, eager."""
     found = []
     for seen in observations:
         run, task = seen.run, seen.task
@@ -195,7 +260,10 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[float]:
             continue
         mode = (task.checkpointing, True, task.accumulation > 1, False)
         parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
-        ratio = peak * 2**30 / parts.peak_bytes(task.batch, run.max_seq_len)
-        if 0.9 < ratio < 1.1:
-            found.append(ratio)
+        found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found
+
+
+def _unlike(path: str, ratio: float) -> Odd:
+    why = f"{ratio:.2g} times the allocated memory that the formulas give: other settings than it tells"
+    return Odd(path, "memory", why)
