@@ -356,7 +356,10 @@ def test_collected_runs_are_priors_of_the_next_plan_and_planning_again_keeps_the
     assert done.returncode == 0, done.stderr
     (run, _) = json.loads(Path("outputs/next/plan.json").read_text())["runs"]
     assert run["estimate"]["source"] == "priors"
-    assert run["estimate"]["n_priors"] >= 2
+    assert run["estimate"]["n_priors"] == 4, "every run that trained counts"
+    assert (run["resources"]["gpus"], *(cell["resources"]["gpus"] for cell in run["cells"])) == (0, 0)
+    assert run["gpu_hours"] == {"p50": 0, "p95": 0}
+    assert "**Effective batch size**: 64" in Path("outputs/next/README.md").read_text()
     assert any("outputs/vowels/tiny_rank" in line for line in run["estimate"]["evidence"])
     assert run_program("collect", "outputs/next").returncode == 1, "nothing of it ran"
     collected = [Path("outputs/next", name).read_text() for name in ("README.md", "report.html")]
