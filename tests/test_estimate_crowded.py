@@ -95,3 +95,34 @@ def test_rows_of_another_dataset_may_be_shorter():
 def test_of_unknown_models_and_gpus_nothing_is_known():
     strange = dataclasses.replace(BROKE, model="gpt2", params_b=None), dataclasses.replace(BROKE, gpu=None)
     assert crowded([*strange, LOG, dataclasses.replace(BROKE, batch_size=None)], MODELS, GPUS) == ()
+
+
+def test_running_out_of_memory_says_that_the_allocator_loses_more():
+    """A bound from below moves what the formulas leave open, for other shapes too, and only upwards."""
+    w = dataclasses.replace(PACKED, batch_size=4, max_seq_len=1024)
+    runs_out = calibrated.largest_batch(PACKED, NOTHING)
+    usual = calibrated.peak(w, NOTHING, 4, 1)
+    tight = calibrated.peak(w, known(dataclasses.replace(BROKE, batch_size=runs_out - 1)), 4, 1)
+    roomy = calibrated.peak(w, known(dataclasses.replace(BROKE, batch_size=2 * runs_out)), 4, 1)
+    assert tight.p50 > 1.005 * usual.p50
+    assert roomy == usual
+
+
+def test_running_out_of_little_memory_is_named_as_odd_but_not_repeated():
+    plan = calibrated.size(PACKED, known(dataclasses.replace(BROKE, batch_size=2)))
+    assert plan.batch_size == 1
+    (line,) = [line for line in plan.evidence if "left out" in line]
+    assert line.startswith("broke.out: its memory left out, batch 2 ran out with ")
+    assert "something else was on the GPU" in line
+    other = dataclasses.replace(PACKED, batch_size=4, max_seq_len=1024)
+    assert calibrated.peak(other, known(dataclasses.replace(BROKE, batch_size=2)), 4, 1) == calibrated.peak(
+        other, NOTHING, 4, 1
+    )
+
+
+def test_a_log_of_one_rung_after_another_teaches_speed_and_the_bound():
+    log = dataclasses.replace(
+        LOG, packed=True, batch_size=4, gradient_accumulation_steps=4, oom_batch_sizes=(8,), s_per_step=6.0
+    )
+    plan = calibrated.size(PACKED, known(log))
+    assert (plan.n_priors, plan.batch_size) == (1, 4)

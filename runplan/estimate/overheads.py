@@ -125,48 +125,60 @@ def learn_overheads(
         gpus: GPU types by name.
         crowds: batches that ran out of memory.
     """
-    startup: list[tuple[str, Timed]] = []
-    saves: list[tuple[str, Timed]] = []
+    known = [(run, *found, _dtype(run)) for run in runs if (found := match_model(run, models)) is not None]
     first: dict[str, list[float]] = {kind: [] for kind in FIRST_STEP_S}
-    fragmented: dict[bool, list[float]] = {True: [], False: []}
-    odd: list[Odd] = []
-    for run in runs:
-        matched = match_model(run, models)
-        if matched is None:
-            continue
-        a, dtype = matched[0], run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-        startup += [(run.path, one) for one in _startup(run, *startup_parts_s(a, dtype, run.gpu or ""))]
+    for run, *_ in known:
         if run.first_step_s:
             kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
             first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
-        saves += [(run.path, one) for one in _saves(run, a, dtype)]
-        if why := _odd_memory(run, a, dtype, gpus or {}, by_name=matched[1]):
-            odd.append(Odd(run.path, "memory", why))
-        elif lost := _fragmented(run, a, dtype):
-            fragmented[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
-    _add_crowds(crowds, fragmented[True], odd)
-    started, odd_starts = learn_times("start-up", startup, READ_GB_PER_S)
-    saved, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
+    starts = [(run.path, one) for run, a, _, dtype in known for one in _startup(run, a, dtype)]
+    startup, odd_starts = learn_times("start-up", starts, READ_GB_PER_S)
+    saves = [(run.path, one) for run, a, _, dtype in known for one in _saves(run, a, dtype)]
+    checkpoint, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
+    fragmented, odd = _lost(known, gpus or {}, crowds)
     ratios = _allocated_ratios(observations)
     named = {one.path for one in odd}
     odd += [_unlike(path, ratio) for path, ratio in ratios if not 0.9 < ratio < 1.1 and path not in named]
-    odd += [*odd_starts, *odd_saves]
     return Overheads(
-        started,
-        {kind: learn(ratios, 0.6, 0.3) for kind, ratios in first.items()},
-        saved,
-        {packed: learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, ratios in fragmented.items()},
+        startup,
+        {kind: learn(some, 0.6, 0.3) for kind, some in first.items()},
+        checkpoint,
+        {packed: learn(some, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, some in fragmented.items()},
         learn([ratio for _, ratio in ratios if 0.9 < ratio < 1.1], 0.012, 0.02),
-        tuple(odd),
+        (*odd, *odd_starts, *odd_saves),
     )
+
+
+Known = tuple[PriorRun, Architecture, bool, str]
+"""A log, its model, whether its name said so, and its number format."""
+
+
+def _dtype(run: PriorRun) -> str:
+    return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
+
+
+def _lost(
+    known: Iterable[Known], gpus: Mapping[str, Gpu], crowds: Iterable[Crowded]
+) -> tuple[dict[bool, list[float]], list[Odd]]:
+    """What the allocator lost over what is usual, by packed; and memory that cannot be."""
+    ratios: dict[bool, list[float]] = {True: [], False: []}
+    odd: list[Odd] = []
+    for run, a, by_name, dtype in known:
+        if why := _odd_memory(run, a, dtype, gpus, by_name=by_name):
+            odd.append(Odd(run.path, "memory", why))
+        elif lost := _fragmented(run, a, dtype):
+            ratios[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
+    _add_crowds(crowds, ratios[True], odd)
+    return ratios, odd
 
 
 LEAST_S = 0.05
 """Shorter times are as good as none, and their logarithms would outweigh all others."""
 
 
-def _startup(run: PriorRun, constant: float, scaled: float) -> tuple[Timed, ...]:
+def _startup(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
     """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
+    constant, scaled = startup_parts_s(a, dtype, run.gpu or "")
     if run.startup_s:
         return (Timed(run.startup_s, constant, scaled),)
     before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
