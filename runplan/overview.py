@@ -31,6 +31,8 @@ SOURCES = {
 }
 NONE = "-"
 EVIDENCE_SHOWN = 20
+CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ")
+"""Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
 LEVEL_SHOWN = 60
 
 
@@ -214,6 +216,8 @@ def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
     explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
     evidence = list(dict.fromkeys(line for run in trained for line in run["estimate"]["evidence"]))
+    if len(evidence) > EVIDENCE_SHOWN:
+        evidence.sort(key=lambda line: not any(words in line for words in CAVEATS))
     shown = [Item(line) for line in evidence[:EVIDENCE_SHOWN]] or [Item("No earlier log was used.")]
     if len(evidence) > EVIDENCE_SHOWN:
         shown.append(Item(f"… and {len(evidence) - EVIDENCE_SHOWN} more in plan.json."))

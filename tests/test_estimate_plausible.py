@@ -11,6 +11,7 @@ from test_estimate_calibrated import LOG
 from runplan.estimate import calibrated
 from runplan.estimate.plausible import learn_times, odd_memory
 from runplan.estimate.two_parts import Timed, learn_parts
+from runplan.overview import CAVEATS
 from runplan.priors.record import MemoryGib
 
 SAME = dataclasses.replace(LOG, dataset="words.json")
@@ -100,6 +101,15 @@ def test_a_fast_log_whose_length_was_guessed_is_named_too():
     with_it, without = size([*good, fast]), size(good)
     assert "more than it can do" in named(with_it, "fast.out")
     assert with_it.it_per_s == without.it_per_s
+
+
+def test_the_summary_knows_the_words_of_what_speaks_against_an_estimate():
+    fast = dataclasses.replace(SAME, path="fast.out", s_per_step=LOG.s_per_step / 100)
+    slow = dataclasses.replace(SAME, path="slow.out", startup_s=20_000.0)
+    broke = dataclasses.replace(SAME, path="broke.out", state="oom", s_per_step=None, batch_size=512)
+    plan = size([*group(3), fast, slow, broke], dataclasses.replace(PLANNED, batch_size=256))
+    said = [line for line in plan.evidence if any(words in line for words in CAVEATS)]
+    assert [line.split(" ")[0] for line in said] == ["fast.out:", "slow.out:", "extrapolates:", "broke.out:"]
 
 
 def test_a_fast_processor_is_no_contradiction():

@@ -234,3 +234,12 @@ def test_evidence_is_listed_once_and_not_endlessly():
     assert text.count("log 3\n") == 1
     assert "… and 10 more in plan.json." in text
     assert make_sizing(1.0).evidence
+
+
+def test_what_speaks_against_an_estimate_is_shown_before_other_evidence():
+    caveats = ("odd.out: left out, 274% of the peak of a100-80", "oom.out: batch 8 ran out of memory on a100-80; …",
+               "extrapolates: batch 64, logs have 4")  # fmt: skip
+    text = text_of(make_plan(sizes={"evidence": (*(f"log {i}" for i in range(30)), *caveats)}))
+    assert all(line in text for line in caveats)
+    assert "log 0\n" in text
+    assert "log 20\n" not in text
