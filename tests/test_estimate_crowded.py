@@ -45,6 +45,16 @@ def test_no_chosen_batch_ever_reaches_one_that_ran_out(batch, rank):
     assert plan.batch_size < batch or (batch, plan.batch_size, plan.largest_batch_size) == (1, 1, 0)
 
 
+def test_a_last_rung_that_recomputes_activations_made_room():
+    log = dataclasses.replace(LOG, packed=True, batch_size=2, gradient_accumulation_steps=8, oom_batch_sizes=(4, 2))
+    recomputed = crowded([dataclasses.replace(log, activation_checkpointing=True)], MODELS, GPUS)
+    assert {(one.batch, one.checkpointing) for one in recomputed} == {(4, False), (2, False)}
+    always = crowded([dataclasses.replace(log, batch_size=1, activation_checkpointing=True)], MODELS, GPUS)
+    assert {(one.batch, one.checkpointing) for one in always} == {(4, True), (2, True)}
+    # It got through with 2 at last, whatever made room; nothing that is still planned is known to run out with 2.
+    assert {one.batch for one in crowded([log], MODELS, GPUS)} == {4}
+
+
 def test_a_batch_set_by_the_user_is_said_to_run_out_again():
     plan = calibrated.size(dataclasses.replace(PACKED, batch_size=8, effective_batch_size=8), known(BROKE))
     assert plan.batch_size == 8

@@ -26,12 +26,7 @@ class Crowded(NamedTuple):
     batch: int
     accumulated: bool
     """Whether gradients were kept from one batch to the next."""
-
-    @property
-    def checkpointing(self) -> bool:
-        """Activation checkpointing as the log says, else as torchtune's own configs have it."""
-        said = self.run.activation_checkpointing
-        return default_checkpointing(self.architecture, self.run.num_gpus or 1) if said is None else said
+    checkpointing: bool
 
     def parts_gib(self) -> tuple[float, float] | None:
         """What stays and what comes and goes at the peak by the formulas, GiB; None where the log leaves it open."""
@@ -48,17 +43,36 @@ def crowded(
     priors: Iterable[PriorRun], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]
 ) -> tuple[Crowded, ...]:
     """Every batch that a log says to have run out: those of earlier attempts, and its own where it ended so."""
-    found = []
+    found: list[Crowded] = []
     for run in priors:
-        batches = {*run.oom_batch_sizes, *((run.batch_size,) if run.state == "oom" and run.batch_size else ())}
-        gpu = find_gpu(run.gpu, gpus) if batches else None
-        matched = match_model(run, models) if batches else None
+        attempts = _attempts(run)
+        gpu = find_gpu(run.gpu, gpus) if attempts else None
+        matched = match_model(run, models) if attempts else None
         if gpu is None or matched is None:
             continue
         effective = (run.batch_size or 1) * (run.gradient_accumulation_steps or 1)
-        adapter = adapter_of(run)
-        found += [Crowded(run, matched[0], adapter, gpu, batch, effective > batch) for batch in sorted(batches)]
+        adapter, usual = adapter_of(run), default_checkpointing(matched[0], run.num_gpus or 1)
+        found += [
+            Crowded(run, matched[0], adapter, gpu, batch, effective > batch, usual if said is None else said)
+            for batch, said in attempts
+        ]
     return tuple(found)
+
+
+def _attempts(run: PriorRun) -> list[tuple[int, bool | None]]:
+    """Batch, and activation checkpointing as it was (None: not said), of every attempt that ran out.
+
+    Where the last attempt got through with a batch that had run out, something made room: recomputing activations, as
+    the last of our own rungs does, or else what no log says; then only larger batches are known to be too large.
+    """
+    said = run.activation_checkpointing
+    own = [(run.batch_size, said)] if run.state == "oom" and run.batch_size else []
+    batches = sorted(set(run.oom_batch_sizes))
+    if run.batch_size not in batches:
+        return [*((batch, said) for batch in batches), *own]
+    if said:
+        return [*((batch, False) for batch in batches), *own]
+    return [*((batch, said) for batch in batches if own or batch > (run.batch_size or 0)), *own]
 
 
 def least(w: Workload, accumulation: int, known: Iterable[Crowded]) -> Crowded | None:
