@@ -14,6 +14,8 @@ from runplan.estimate.posterior import Posterior
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Workload
 
+MOST_ALIKE = 3
+"""Logs that are described one by one; of the others it is said how many there are."""
 MOST_LINES = 5
 MOST_REASONS = 3
 
@@ -83,8 +85,8 @@ def of(
         silent: why other logs say nothing about speed, and how many.
     """
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
-    lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_LINES]]
-    lines += _others(w, ranked[MOST_LINES:])
+    lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_ALIKE]]
+    lines += _others(w, ranked[MOST_ALIKE:])
     left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
     lines += left_out[:MOST_LINES]
