@@ -229,6 +229,8 @@ def test_every_field_of_the_files_is_explained(folder):
         for name in (*header, *results)
         if name not in named and name not in document["design"] and name != "lora.rank"
     ] == []
+    setup = (folder / "outputs/ranks/1B_rank4/setup_finetune.yaml").read_text()
+    assert [key for key in re.findall(r"^(\w+):", setup, flags=re.MULTILINE) if key not in named] == []
     events = {
         line["event"] for line in map(json.loads, (folder / "outputs/sent/ledger.jsonl").read_text().splitlines())
     }

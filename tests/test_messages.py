@@ -210,3 +210,60 @@ def test_a_mistake_is_answered_with_what_where_and_what_to_do(
     for what, where, fix in expected:
         assert any(what in a and where in b and fix in c for a, b, c in found), (what, where, fix, said)
     assert not (folder / "outputs").exists()
+
+
+def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    handlers = [*logging.root.handlers]
+    code = cli.main(words)
+    logging.root.handlers[:] = handlers
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return code, text
+
+
+def test_what_is_missing_is_said_with_what_gets_it(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    plan = ["model=1B", "dataset.create=true", f"hydra.sweep.dir={tmp_path}/g"]
+    for words in ([*plan, "verify.strict=true"], ["submit", f"{tmp_path}/g", "--via", "local"]):
+        code, text = said_of(words, capsys)
+        assert code == 3
+        assert "nothing was submitted" in text
+        assert "models/Llama-3.2-1B-Instruct" in text  # where
+        assert "hf download meta-llama/Llama-3.2-1B-Instruct --local-dir" in text  # what to do
+        assert "then run the same again" in text
+
+
+def test_a_run_that_was_submitted_is_not_changed_and_that_is_said(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(folder)
+    plan = ["model=1B", "dataset.create=true", f"hydra.sweep.dir={tmp_path}/g"]
+    assert said_of(plan, capsys)[0] == 0
+    token = json.loads((tmp_path / "g/plan.json").read_text())["runs"][0]["token"]
+    lines = [
+        {
+            "event": event,
+            "token": token,
+            "job_id": "7",
+            "path": "1B_rank8/finetune.slurm",
+            "time": "2026-01-01T00:00:00Z",
+        }
+        for event in ("intent", "submitted")
+    ]
+    (tmp_path / "g/ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, text = said_of([*plan, "optimizer.lr=1e-5"], capsys)
+    assert code == 1
+    assert "1B_rank8: optimizer.lr was 0.0003, is now 1e-05" in text  # where, and both values
+    assert "overwrite=true" in text
+
+
+def test_a_group_on_a_machine_without_slurm_is_answered_with_the_other_way(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(folder)
+    assert said_of(["model=1B", "dataset.create=true", f"hydra.sweep.dir={tmp_path}/g"], capsys)[0] == 0
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, text = said_of(["submit", f"{tmp_path}/g"], capsys)
+    assert code == 1
+    assert "no sbatch on PATH" in text
+    assert "--via local" in text
