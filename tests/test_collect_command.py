@@ -140,7 +140,7 @@ def test_it_is_plain_when_piped(group):
     [
         ([], 2, "GROUP"),
         (["nowhere"], 2, "there is no folder nowhere"),
-        (["."], 1, "holds no plan.json"),
+        (["."], 2, "holds no plan.json"),
         ([".", "--yaml"], 2, "--yaml"),
     ],
 )
