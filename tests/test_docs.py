@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,29 @@ def test_every_field_of_the_files_is_explained(folder):
         line["event"] for line in map(json.loads, (folder / "outputs/sent/ledger.jsonl").read_text().splitlines())
     }
     assert events == {"intent", "submitted"}
+
+
+def test_the_accuracy_shown_is_that_of_the_benchmark():
+    """The table in docs/estimate.md, row by row as `make bench` prints it."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/accuracy.py"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    measured, heading = {}, ""
+    for line in done.stdout.splitlines():
+        heading = line if re.fullmatch(r"[\w -]+: \S+", line) else heading
+        row = re.match(r"(\d+(?: same| other)?) +calibrated +\d+ +(\S+) +\S+ +(\S+)(?: +(\S+) +(\S+))?", line)
+        if row:
+            measured[heading, row[1]] = [text or "" for text in row.groups()[1:]]
+    page = ROOT / "docs/estimate.md"
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w -]+: \S+) \| (\d[ \w]*) \|.*$", text, flags=re.MULTILINE)
+    assert len(rows) >= 8
+    for key in rows:
+        said = f"| {' | '.join([*key, *measured[key]])} |"
+        if os.environ.get("RUNPLAN_REGEN"):
+            text = re.sub(rf"^\| {re.escape(key[0])} \| {key[1]} \|.*$", said, text, flags=re.MULTILINE)
+            page.write_text(text, encoding="utf-8")
+        assert said in text.splitlines(), (
+            "RUNPLAN_REGEN=1 python -m pytest tests/test_docs.py rewrites docs/estimate.md"
+        )
