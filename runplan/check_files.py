@@ -121,5 +121,5 @@ def _problem(key: str, value: Any, known: frozenset[str], where: str) -> Problem
     try:
         OmegaConf.update(OmegaConf.structured(Config), key, value, merge=True)
     except OmegaConfBaseException as error:
-        return Problem(f"{key}: {str(error).splitlines()[0]}", where)
+        return Problem(f"{key}: {str(error).splitlines()[0]}", where, f"`runplan help {key}` says what it takes")
     return None

@@ -54,17 +54,14 @@ def _collect(argv: Sequence[str]) -> int:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "init": (_init, "look at this machine, write ./conf/site/NAME.yaml: runplan init [NAME] [--print]"),
-    "ask": (
-        _ask,
-        "asks what to vary and what is open, shows the plan, writes it: runplan ask [--answers FILE] [--yes]",
-    ),
-    "priors": (_priors, "what was learnt from earlier logs: runplan priors DIR… [--json] [--refresh]"),
-    "submit": (_submit, "submits what is not yet submitted: runplan submit GROUP [--via sbatch|submitit|local]"),
-    "status": (_status, "what every run of a group does: runplan status GROUP [--json] [--cells] [--watch [SECONDS]]"),
-    "collect": (_collect, "results, effects, estimates against what came true: runplan collect GROUP [--json]"),
+    "init": (_init, "[NAME]: look at this machine, write ./conf/site/NAME.yaml"),
+    "ask": (_ask, "[KEY=VALUE…]: be asked what is open, see the plan, approve it"),
+    "priors": (_priors, "[DIR…]: what earlier logs say"),
+    "submit": (_submit, "GROUP: submit what is not yet submitted; never a run twice"),
+    "status": (_status, "GROUP: what every run does, how far, how fast, why it failed"),
+    "collect": (_collect, "GROUP: results, effects, estimates against what came true"),
 }
-"""Word → what it does, and the line of the help that says so."""
+"""Word → what it does, and what the help says of it: `ARGUMENTS: MEANING`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ _CONVERTED = re.compile(
     r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL
 )
 _NOT_VALID = re.compile(r"Value '(.*)' is not a valid (\w+)", re.DOTALL)
+_NOT_A_LIST = re.compile(r"\w+ is not a ListConfig, list or tuple")
 _SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)' requires --multirun")
 
 
@@ -118,14 +119,17 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
     """A value that does not fit its key, from OmegaConf's words."""
     match = _CONVERTED.search(text)
     invalid = _NOT_VALID.search(text)
+    not_a_list = _NOT_A_LIST.search(text)
     line = text.splitlines()[0] if text else "the value does not fit"
+    if not_a_list:
+        return Problem(f"{key} takes a list, not one value", where or key, f"write {key}=[A] or {key}=[A,B]")
     if match:
         line = f"{key}: {match[1]!r} is no {_KINDS.get(match[3].splitlines()[0], match[3].splitlines()[0])}"
     elif invalid and invalid[2] == "bool":
         line = f"{key}: {invalid[1]!r} is neither true nor false"
     elif key and not line.startswith(key):
         line = f"{key}: {line}"
-    fix = QUOTING if "dict" in line or "list" in line.lower() else ""
+    fix = QUOTING if "dict" in line or "list" in line.lower() else f"`runplan help {key}` says what it takes"
     return Problem(line, where or key, fix)
 
 

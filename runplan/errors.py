@@ -6,6 +6,7 @@
     ├── NotReadyError       something the runs need is missing                  exit 3
     ├── RenderError         a template asks for what the plan does not have
     ├── StoreError          the group cannot be written or read as asked
+    │   └── NoGroupError    there is no group where one was named            exit 2
     └── SubmitError         the scheduler refused or did not answer
 
 Exceptions carry facts as attributes, make their own sentence and print nothing.
@@ -89,6 +90,12 @@ class NotReadyError(RunplanError):
 
 class StoreError(RunplanError):
     """A group or run directory cannot be written or read as asked."""
+
+
+class NoGroupError(StoreError):
+    """A folder was named that holds no group."""
+
+    exit_code = 2
 
 
 class SubmitError(RunplanError):

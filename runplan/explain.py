@@ -44,7 +44,11 @@ def explain(words: Sequence[str]) -> str:
     known = {key.name: key for key in described()}
     options = groups()
     problems = [
-        Problem(f"there is no key {word}", word, did_you_mean(word, [*known, *options], "docs/keys.md lists all"))
+        Problem(
+            f"there is no key {word}",
+            word,
+            did_you_mean(word, [*known, *options], "`runplan --cfg job` lists all keys"),
+        )
         for word in words
         if word not in known and word not in options
     ]

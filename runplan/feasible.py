@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from runplan.estimate.workload import Gpu, Workload
     from runplan.workloads import Sized
 
+MOST_GPUS_PER_NODE = 8
+"""What torchtune 0.6.1's distributed recipe says of itself: a single node, 1 to 8 GPUs."""
+
 Z95 = 1.6448536269514722  # standard normal quantile at 95 %
 
 
@@ -75,9 +78,29 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
         if gpu.memory_gib >= sizing.peak_memory_gib.p95 and "-mig-" not in name and name != "cpu"
     ]
     options.extend(bigger[:2])
-    if not bigger:
-        options.append(f"resources.gpus={2 * workload.gpus} (weights are sharded over GPUs)")
-    return "try " + " or ".join(options)
+    gpus_needed = None if bigger else _gpus_that_hold(sized)
+    if gpus_needed is not None:
+        options.append(f"resources.gpus={gpus_needed} (weights are sharded over GPUs)")
+    if not options:
+        return "use a smaller model: no GPU that runplan knows is large enough"
+    return f"try {' or '.join(options)}"
+
+
+def _gpus_that_hold(sized: Sized) -> int | None:
+    """GPUs of one node over which the weights are spread thinly enough; None when no node has so many.
+
+    Everything but the weights is counted as if every GPU had it.
+    """
+    workload = sized.workload
+    rest_gib = sized.sizing.peak_memory_gib.p95 - _weights_gib(workload)
+    room_gib = workload.gpu.memory_gib - rest_gib
+    per_node = sized.config.resources.gpus_per_node or MOST_GPUS_PER_NODE
+    needed = 2 * workload.gpus
+    while needed <= per_node:
+        if _weights_gib(workload) * workload.gpus / needed <= room_gib:
+            return needed
+        needed *= 2
+    return None
 
 
 def _weights_gib(workload: Workload) -> float:
@@ -95,7 +118,7 @@ def check_rows(sized: Sized) -> Verdict:
     return Verdict(
         problem=Problem(
             f"{workload.lengths.rows} training rows give no whole optimizer step of {wanted} {rows} "
-            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated × {workload.gpus} GPUs); "
+            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated × GPUs {workload.gpus}); "
             "the trainer would stop after 0 steps without an error",
             "effective_batch_size, batch_size, packed",
             "use a smaller effective_batch_size, packed=false, or more rows",

@@ -253,5 +253,5 @@ def resolve_mark(key: str, composed: Composed) -> Any:
     run = make_plan("preview", str(Path.cwd()), "", [composed], world).runs[0]
     value = _value(run.config, key)
     if value is None:
-        raise PlanError([Problem(f"{key} has no value for {run.name}", key)], 1)
+        raise PlanError([Problem(f"{key} has no value for {run.name}", key, f"set {key}=…")], 1)
     return getattr(value, "value", value)

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _HEAD = """\
-runplan plans, sizes, checks and writes a group of fine-tuning runs.
+runplan plans, sizes, checks, writes and submits a group of fine-tuning runs on SLURM.
 
 Usage
-  runplan [-m] KEY=VALUE[,VALUE…] …     plan every combination and write the group
+  runplan [-m] KEY=VALUE[,VALUE…] …   plan every combination and write the group
+"""
+
+_TAIL = """\
+  runplan help KEY…                   what a key means; all keys and options of a group
+`runplan VERB --help` lists a verb's options. Exit code: 0 done, 1 impossible or failed, 2 wrong usage, 3 not ready.
 """
 
 _EXAMPLES = """\
@@ -24,7 +29,8 @@ Examples
   runplan model=1B optimizer.lr=1e-5,3e-4 seed=1,2   two learning rates, twice each
   runplan model=3B lora.rank=8 preview=true          print summary, files, changes; write nothing
   runplan model=3B --show 3B_rank8/finetune.slurm    print what a file would hold; '*.slurm', RUN and README.md do
-  runplan +experiment=NAME submit=sbatch             a kept sweep, submitted when written
+  runplan +experiment=ranks submit=sbatch            a kept sweep, submitted when written
+  runplan submit outputs/ranks --via local           run a group on this machine
 
 Options
   --cfg job [--resolve]    print the config instead of planning
@@ -61,20 +67,25 @@ def _subfolders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
+def _usage(verb: str, text: str) -> str:
+    arguments, _, meaning = text.partition(": ")
+    return f"  runplan {f'{verb} {arguments}':<28}{meaning}"
+
+
 def help_text(verbs: Mapping[str, tuple[object, str]], more: Sequence[Path] = ()) -> str:
     """The whole help.
 
     Args:
-        verbs: word → (anything, line of the help).
+        verbs: word → (anything, `ARGUMENTS: MEANING`).
         more: folders of config groups beside ours and the user's.
     """
-    lines = [_HEAD.rstrip(), *(f"  runplan {verb:<30}{text}" for verb, (_, text) in verbs.items()), "", _EXAMPLES]
+    lines = [_HEAD.rstrip(), *(_usage(verb, text) for verb, (_, text) in verbs.items()), _TAIL, _EXAMPLES]
     lines.append("Config groups (GROUP=OPTION)")
     for name, options in groups(more).items():
         text = textwrap.fill(", ".join(options), 100, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
         lines.append(text)
     lines.append(
-        "\nKeys: lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …; `runplan help KEY` explains one, or"
-        "\n      all of a group, and `runplan --cfg job` prints all with their values"
+        "\nKeys: lora.rank, optimizer.lr, epochs, batch_size, seed, group.name, …; `runplan help KEY` explains one,"
+        "\n      `runplan --cfg job` prints all with their values"
     )
     return "\n".join(lines)

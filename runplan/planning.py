@@ -220,7 +220,8 @@ class _Planner:
             dataset = self.world.facts.datasets[place.dataset]
             detail = "; ".join(finding.detail for finding in dataset.findings)
             fix = next((finding.fix for finding in dataset.findings if finding.fix), "set dataset.path")
-            return Problem(f"dataset {dataset.path}: {detail or 'no training rows'}", "dataset", fix)
+            name = dataset.path or config.dataset.name
+            return Problem(f"dataset {name}: {detail or 'no training rows'}", "dataset", fix)
         validation = self._lengths(place, "validation")
         workload = make_workload(config, architecture, train, validation, place.dataset)
         workload, reason = decide_packing(config, workload)

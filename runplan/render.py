@@ -82,9 +82,12 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
         files["plan.csv"] = document_csv(document)
         files["submit_all.sh"] = submit_all(plan, templates)
     except UndefinedError as error:
-        raise RenderError(f"a template names something the plan does not have: {error}") from error
+        what = f"a template names something the plan does not have: {error}"
+        raise RenderError(f"{what}; mend it, where it is your own in conf/templates/") from error
     except TemplateSyntaxError as error:
-        raise RenderError(f"{error.filename or error.name}, line {error.lineno}: {error.message}") from error
+        place = f"{error.filename or error.name}, line {error.lineno}"
+        raise RenderError(f"{place}: {error.message}; mend the template") from error
     except TemplateNotFound as error:
-        raise RenderError(f"a template asks for {error.name}, which is in no folder of templates") from error
+        what = f"a template asks for {error.name}, which is in no folder of templates"
+        raise RenderError(f"{what}; put it into conf/templates/") from error
     return files

@@ -78,7 +78,7 @@ def tiny_files(architecture: Architecture = TINY, seed: int = 14) -> dict[str, b
     if architecture.vocab_size < _BYTES + len(_NAMED):
         raise StoreError(
             f"vocab_size {architecture.vocab_size} is too small for model=tiny: 256 bytes and {len(_NAMED)} special "
-            f"tokens need {_BYTES + len(_NAMED)}"
+            f"tokens need {_BYTES + len(_NAMED)}; set model.vocab_size"
         )
     special = special_tokens(architecture.vocab_size)
     texts = {
@@ -124,10 +124,11 @@ def create(folder: Path, architecture: Architecture = TINY, seed: int = 14) -> N
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         if folder.exists():
-            raise StoreError(f"{folder} is there already and is not written over")
+            raise StoreError(f"{folder} is there already and is not written over; move it away")
         beside.rename(folder)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise StoreError(f"{folder} cannot be written: {reason}; set model.path or site.models_dir") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

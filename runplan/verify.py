@@ -154,6 +154,9 @@ def _check(kind: str, name: str, path: str, status: Status, fine: str, findings:
     return Check(kind, name, path, status, detail, "; ".join(dict.fromkeys(each.fix for each in bad if each.fix)))
 
 
+SPLITS = 'write {"train": […], "validation": […], "test": […]} around parts of the list'
+
+
 def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
     if dataset.status in {Status.invalid, Status.unchecked}:
         for finding in dataset.findings:
@@ -167,11 +170,11 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
     for role, wanted in (("train", True), ("validation", config.validation)):
         key = getattr(config.dataset, f"{role}_split")
         if wanted and role not in dataset.splits:
-            off = " or validation=false" if role == "validation" else ""
+            off = ", or validation=false" if role == "validation" else ""
             yield Problem(
                 f"{dataset.path} has no {role} split {key!r}; its splits are {keys}",
                 f"dataset.{role}_split",
-                f"name the split with dataset.{role}_split={off}",
+                (f"name it with dataset.{role}_split=" if dataset.fields else SPLITS) + off,
             )
     asked = config.dataset.train_rows
     if asked is not None and asked > dataset.rows("train"):

@@ -37,7 +37,8 @@ def check_cluster(
         ok, message = (tested or {}).get(distinct(request), (None, ""))
         found = [] if ok or cluster is None else list(_problems(cluster, request))
         if ok is False and not found:
-            found = [Problem(f"sbatch refuses it: {message}", "resources", "change resources", request.job_name)]
+            fix = "change what it names: resources.*, site.account, site.partition"
+            found = [Problem(f"sbatch refuses the request: {message}", "resources", fix, request.job_name)]
         problems += found
     return _rows(cluster, requests), tuple(dict.fromkeys(problems))
 

@@ -128,13 +128,13 @@ def _write_new(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
     try:
         os.link(temporary, path)  # unlike a rename, a link refuses to replace
     except FileExistsError:
         raise StoreError(f"{path} is there already and is not written over; move it away to make it again") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
     finally:
         temporary.unlink(missing_ok=True)
 

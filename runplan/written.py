@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.cells import cell_token
-from runplan.errors import StoreError
+from runplan.errors import NoGroupError, StoreError
 from runplan.store import DOCUMENT, read_document
 
 TRAIN = "finetune.slurm"
@@ -65,14 +65,15 @@ def read_group(directory: Path) -> WrittenGroup:
     """The group in a directory.
 
     Raises:
-        StoreError: there is no group, or its `plan.json` is damaged.
+        NoGroupError: there is no group.
+        StoreError: its `plan.json` is damaged.
     """
     directory = directory.absolute()
     if not directory.is_dir():
-        raise StoreError(f"{directory}: no such directory; `runplan OVERRIDES…` plans a group and says where it is")
+        raise NoGroupError(f"{directory}: no such directory; `runplan KEY=VALUE…` plans a group and says where it is")
     document = read_document(directory)
     if document is None:
-        raise StoreError(f"{directory}: holds no {DOCUMENT}, so it is no group; `runplan OVERRIDES…` plans one")
+        raise NoGroupError(f"{directory}: holds no {DOCUMENT}, so it is no group; `runplan KEY=VALUE…` plans one")
     try:
         jobs = tuple(job for entry in document["runs"] for job in _jobs(directory, entry))
     except (KeyError, TypeError, AttributeError) as error:

@@ -139,8 +139,8 @@ def test_it_is_plain_when_piped(group):
     ("words", "code", "said"),
     [
         ([], 2, "GROUP"),
-        (["nowhere"], 2, "nowhere is no folder"),
-        (["."], 1, "holds no plan.json"),
+        (["nowhere"], 2, "there is no folder nowhere"),
+        (["."], 2, "holds no plan.json"),
         ([".", "--yaml"], 2, "--yaml"),
     ],
 )

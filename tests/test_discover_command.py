@@ -164,7 +164,7 @@ def test_yes_asks_nothing(monkeypatch):
         (["--models", "/nowhere"], "there is no folder /nowhere"),
         (["--partition", "gpuu"], "did you mean gpu"),
         (["--nonsense"], "--nonsense"),
-        (["a", "b"], "unrecognized arguments: b"),
+        (["a", "b"], "does not know 'b'"),
         (["local"], "cannot name a site"),
         (["--seconds", "soon"], "invalid float"),
     ],

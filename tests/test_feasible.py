@@ -28,6 +28,7 @@ def sized(workload=WORKLOAD, warmup=6, minimum=50, **changes):
     config = SimpleNamespace(
         optimizer=SimpleNamespace(num_warmup_steps=warmup, lr_scheduler="cosine"),
         estimator=SimpleNamespace(minimum_steps=minimum),
+        resources=SimpleNamespace(gpus_per_node=None),
     )
     return Sized(config, workload, replace(SIZING, **changes))
 
@@ -53,6 +54,22 @@ def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above
     assert "risk" in between.risk.what
     assert above.problem is not None
     assert "batch_size=16 (the largest that fits)" in above.problem.fix
+
+
+@pytest.mark.parametrize(
+    ("params_gib", "rest_gib", "said"),
+    [
+        (150, 40, "resources.gpus=4 (weights are sharded over GPUs)"),  # 75 + 40 on two GPUs is too much
+        (60, 30, "resources.gpus=2 (weights are sharded over GPUs)"),
+        (1000, 10, "use a smaller model: no GPU that runplan knows is large enough"),
+    ],
+)
+def test_more_gpus_are_advised_only_where_they_help(monkeypatch, params_gib, rest_gib, said):
+    monkeypatch.setattr(feasible, "_weights_gib", lambda workload: params_gib / workload.gpus)
+    saving = replace(WORKLOAD, activation_checkpointing=True)
+    peak = Interval(params_gib + rest_gib - 1, params_gib + rest_gib)
+    found = feasible.check_memory(sized(saving, batch_size=1, largest_batch_size=0, peak_memory_gib=peak), {})
+    assert said in found.problem.fix
 
 
 def test_fewer_rows_than_a_step_is_impossible():

@@ -480,9 +480,9 @@ def test_a_narrow_table_puts_the_path_on_its_own_line(tmp_path, capsys, no_sacct
 def test_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, no_sacct):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    assert main([str(tmp_path / "nowhere")]) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
-    assert main(["--wrong"]) == 2
+    for words, said in ((["nowhere"], "nowhere does not exist"), (["--wrong"], "--wrong"), (["--gpu=a10"], "a100-80")):
+        with pytest.raises(ConfigError, match=said):
+            main(words)
     assert main(["--help"]) == 0
     assert main([]) == 0
     assert "nothing at" in capsys.readouterr().err

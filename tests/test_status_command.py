@@ -59,7 +59,7 @@ def test_commands_can_be_copied(group, capsys, monkeypatch):
         (["--watch", "inf", "g"], "not a number of seconds"),
         (["nowhere"], "nowhere: no such directory"),
         (["."], "holds no plan.json"),
-        (["g", "--loud"], "unrecognized arguments: --loud"),
+        (["g", "--loud"], "runplan status does not know '--loud'"),
     ],
 )
 def test_wrong_usage_is_2(words, said, capsys):

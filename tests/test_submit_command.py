@@ -315,7 +315,7 @@ def test_without_slurm_the_way_here_is_named(make, tmp_path, monkeypatch, capsys
     ("words", "code", "said"),
     [
         ([], 2, "GROUP"),
-        (["/no/such"], 1, "no such directory"),
+        (["/no/such"], 2, "no such directory"),
         (["/no/such", "--via", "pigeon"], 2, "--via"),
         (["/no/such", "--only", "faild"], 2, "'faild' is no ending of a job"),
     ],
@@ -326,7 +326,7 @@ def test_wrong_usage(words, code, said, capsys):
 
 
 def test_a_directory_that_is_no_group_gets_no_ledger(tmp_path, capsys):
-    assert main(["submit", str(tmp_path)]) == 1
+    assert main(["submit", str(tmp_path)]) == 2
     assert list(tmp_path.iterdir()) == []
 
 

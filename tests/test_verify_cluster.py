@@ -88,7 +88,7 @@ def test_what_did_not_answer_is_said_and_does_not_block():
 
 def test_sbatch_has_the_last_word():
     asked = {distinct(FINE): (False, "Invalid qos")}
-    assert said(FINE, tested=asked) == ["sbatch refuses it: Invalid qos @ resources"]
+    assert said(FINE, tested=asked) == ["sbatch refuses the request: Invalid qos @ resources"]
     odd = replace(FINE, constraint="made-at-boot")
     assert said(odd) != []
     assert said(odd, tested={distinct(odd): (True, "")}) == []

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runplan.arguments import Arguments
 from runplan.ask.dialogue import Asker, Dialogue
 from runplan.ask.given import given_state
 from runplan.ask.survey import Survey
@@ -74,14 +75,16 @@ def _read(path: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError([Problem(f"{path} cannot be read: {reason}", "--answers", "name a YAML file")]) from error
     except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
+        said = getattr(error, "problem", None) or "it cannot be read"
+        mark = getattr(error, "problem_mark", None)
+        said += f", line {mark.line + 1}" if mark else ""
         raise ConfigError(
             [Problem(f"{path} is no YAML: {said}", "--answers", "write KEY: VALUE, a line each")]
         ) from None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="runplan ask",
         description=_DESCRIPTION,
         epilog=_EPILOG,

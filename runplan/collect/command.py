@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runplan.arguments import Arguments
 from runplan.collect.gather import gather
 from runplan.collect.page import results_html
 from runplan.collect.report import make_report, report_files, report_json, results_markdown
@@ -41,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
         return done.code if isinstance(done.code, int) else 2
     directory = Path(options.group)
     if not directory.is_dir():
-        raise ConfigError([Problem(f"{directory} is no folder", "GROUP", "name the folder that planning wrote")])
+        fix = "name the folder of a group; `runplan KEY=VALUE…` plans one and says where it is"
+        raise ConfigError([Problem(f"there is no folder {directory}", "GROUP", fix)])
     cache = default_cache_dir()
     group = gather(directory, cache)
     templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"))
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="runplan collect",
         description="Collects what the runs of a group found into its README, report.html, results.csv, results/.",
         epilog="Exit code: 0 everything is collected, 1 something is missing (all else is collected), 2 wrong usage.",

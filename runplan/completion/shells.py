@@ -68,6 +68,9 @@ def read_request(words: list[str]) -> tuple[str, str]:
     verb, _, shell = next((word for word in words if not word.startswith("-")), "").partition("=")
     if verb not in {"install", "uninstall", "query"}:
         raise ConfigError([Problem("-sc needs install=SHELL, uninstall=SHELL or query=SHELL", "-sc", HOW["bash"])])
+    if not shell:
+        fix = f"-sc {verb}=SHELL, with {', '.join(INSTALL)}"
+        raise ConfigError([Problem(f"-sc {verb} names no shell", "-sc", fix)])
     if shell not in INSTALL:
         fix = did_you_mean(shell, INSTALL, f"shells: {', '.join(INSTALL)}")
         raise ConfigError([Problem(f"no completion for the shell {shell!r}", "-sc", fix)])

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from runplan import yaml_text
+from runplan.arguments import Arguments
 from runplan.discover.found import Discovered, Setting, Site, Wishes
 from runplan.discover.machine import SEARCH_S, read_machine
 from runplan.discover.places import words_for
@@ -68,13 +69,9 @@ def main(argv: Sequence[str]) -> int:
     return 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([Problem(message, "runplan init", "runplan init --help shows what there is")])
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="runplan init", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = Arguments(prog="runplan init", description=DESCRIPTION, formatter_class=kind)
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="name of the site; default SLURM's name of the cluster, or the host's")
     add("--models", nargs="+", action="extend", default=[], metavar="DIR", help="folders with models")

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runplan.errors import RunplanError
+from runplan.arguments import Arguments
+from runplan.errors import ConfigError, Problem
 from runplan.priors.read import PriorsRead, read_priors
 from runplan.priors.record import MemoryGib, PriorRun
+from runplan.suggest import did_you_mean, listed
 from runplan.units import short_time
 
 JSON_KEYS = (
@@ -40,24 +42,26 @@ def default_cache_dir() -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read logs and print what each says; 0 when done, 2 when a folder does not exist or an option is wrong."""
+    """Read logs and print what each says; the exit code.
+
+    Raises:
+        ConfigError: a folder does not exist, an option is wrong, or no GPU type has that name.
+    """
     try:
         options = _parser().parse_args(argv)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 2
     paths = options.paths or [_DEFAULT]
-    try:
-        read = read_priors(
-            paths,
-            options.gpu,
-            default_cache_dir(),
-            Path.cwd(),
-            refresh=options.refresh,
-            optional=frozenset() if options.paths else frozenset({_DEFAULT}),
-        )
-    except RunplanError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the program's error channel
-        return error.exit_code
+    if options.gpu is not None:
+        _check_gpu(options.gpu)
+    read = read_priors(
+        paths,
+        options.gpu,
+        default_cache_dir(),
+        Path.cwd(),
+        refresh=options.refresh,
+        optional=frozenset() if options.paths else frozenset({_DEFAULT}),
+    )
     for warning in read.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - same
     try:
@@ -72,8 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_gpu(name: str) -> None:
+    from runplan.catalogue import gpus  # noqa: PLC0415 - reads conf/
+    from runplan.paths import conf_dirs  # noqa: PLC0415 - same
+
+    known = gpus(conf_dirs())
+    if name not in known:
+        fix = did_you_mean(name, known, f"choose among {listed(known)}")
+        raise ConfigError([Problem(f"no GPU type is called {name}", "--gpu", fix)])
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="runplan priors",
         description="Reads the logs of earlier runs and prints what was learnt from each.",
     )

@@ -96,9 +96,8 @@ def _read(
         found.update((log.path, (log, said)) for log, said in _fields(logs, index))
         index.save()
     if not warnings and not any(said for _, said in found.values()):
-        warnings += (
-            [f"no training log in {_count(len(found), 'file')} of priors.paths: {', '.join(paths)}"] if paths else []
-        )
+        where = f"{_count(len(found), 'file')} of priors.paths: {', '.join(paths)}"
+        warnings += [f"no training log in {where}; priors.paths=[DIR] names yours"] if paths else []
     now = time.time()
     runs = tuple(_run(log, said, gpu, now) for log, said in join_disk_logs(found.values()))
     return PriorsRead(runs, len(found), tuple(warnings))

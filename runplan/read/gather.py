@@ -14,7 +14,7 @@ from typing import Any
 
 from runplan import tiny, words
 from runplan.config import Config
-from runplan.errors import ConfigError, StoreError
+from runplan.errors import ConfigError, Problem, StoreError
 from runplan.facts import (
     CREATE_DATASET,
     DatasetFacts,
@@ -124,7 +124,8 @@ class _Reader:
     def _model(self, path: Path, config: Config) -> ModelFacts:
         if config.model.create and not path.exists():
             if config.model.name != "tiny":
-                raise ConfigError(f"model.create=true makes model=tiny only, not {config.model.name}")
+                what = f"model.create=true makes model=tiny only, not {config.model.name}"
+                raise ConfigError([Problem(what, "model.create", "drop it, or use model=tiny")])
             shape = configured_architecture(config.model) or tiny.TINY
             self._make(path, lambda target: tiny.create(target, shape))
         facts = read_model(self._real(str(path)), config.model, self.cache)
@@ -149,10 +150,9 @@ class _Reader:
     def _make_dataset(self, path: Path, config: Config) -> None:
         dataset = config.dataset
         if dataset.generator not in GENERATORS:
-            raise ConfigError(
-                f"dataset.create=true cannot make {path}: dataset.generator is {dataset.generator}; "
-                f"runplan makes {', '.join(GENERATORS)}"
-            )
+            what = f"dataset.create=true cannot make {path}: dataset.generator is {dataset.generator}"
+            fix = f"drop it, or use a generator that runplan has: {', '.join(GENERATORS)}"
+            raise ConfigError([Problem(what, "dataset.create", fix)])
         create = GENERATORS[dataset.generator]
         word_list = absolute(dataset.word_list, self.cwd) if dataset.word_list else None
         self._make(path, lambda target: create(target, dataset, word_list), keep=dataset.create)

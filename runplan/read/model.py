@@ -82,7 +82,7 @@ def _open(folder: Folder) -> bool:
 def _gated(folder: Folder) -> str:
     """Meta's models are downloaded only by those who accepted their licence."""
     repo = folder.configured.repo_id or ""
-    return f" (accept https://huggingface.co/{repo} once, then hf auth login)" if repo.startswith("meta-llama/") else ""
+    return f"; accept https://huggingface.co/{repo} once, then hf auth login" if repo.startswith("meta-llama/") else ""
 
 
 def _check_kind(folder: Folder) -> None:

@@ -60,9 +60,12 @@ def _parse(path: Path, fix: str) -> ast.Module | Finding:
         return Finding(Status.invalid, f"is not Python: {error}", "correct the file")
 
 
+NO_TASK = "decorate a function with @task of inspect_ai, or name another file with evaluation.script"
+
+
 def _check_names(tasks: Sequence[str], name: str, wanted: Sequence[str]) -> list[Finding]:
     if not tasks:
-        return [Finding(Status.invalid, "defines no Inspect task", "decorate a function with @inspect_ai.task")]
+        return [Finding(Status.invalid, "defines no Inspect task", NO_TASK)]
     listed = ", ".join(tasks)
     unknown = [task for task in wanted if task not in tasks]
     if unknown:

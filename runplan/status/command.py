@@ -16,6 +16,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
 
+from runplan.arguments import Arguments
 from runplan.errors import StoreError
 from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="runplan status",
         description="Shows what every run of a group does: state, steps, speed against the plan, time left, memory.",
         epilog="Exit code 0: nothing failed, jobs may still run; 1: some job failed; 2: wrong usage, no group there.",
