@@ -66,5 +66,3 @@ def test_a_swept_seed_has_nothing_of_the_shipped_configuration_resolved_again(ov
         reading = read(without_hydra(made.config_loader.load_configuration("runplan", overrides, RunMode.MULTIRUN)))
     assert reading.referring
     assert [key for key in reading.referring if may_change(reading.tree, key, frozenset({"seed"}))] == []
-
-
