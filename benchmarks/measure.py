@@ -48,11 +48,11 @@ class Taken:
     """User and system time of all its processes: what others do on the machine counts less."""
 
 
-def take(arguments: list[str], folder: Path) -> Taken:
-    """Run one Python command; whatever it says is shown when it fails."""
+def take(arguments: list[str], folder: Path, program: str = sys.executable) -> Taken:
+    """Run one command, Python's by default; whatever it says is shown when it fails."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        [program, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import measure
-from measure import Row, import_hydra_s, medians, seconds, show
+from measure import IMPORT_HYDRA, Row, medians, seconds, show, take
 
 from runplan.attempts import TIME_FORMAT
 from runplan.ledger import append
@@ -70,14 +67,6 @@ def make_group(folder: Path, runs: int) -> Path:
     return group.directory
 
 
-def loop_s(group: Path) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(["bash", "-c", LOOP], cwd=group, capture_output=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr.decode())
-    return time.perf_counter() - started
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500)
@@ -86,14 +75,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         group = make_group(Path(name), options.runs)
         commands = {
+            IMPORT_HYDRA: ["-c", IMPORT_HYDRA],
             "status": ["-m", "runplan", "status", str(group)],
             "status --json": ["-m", "runplan", "status", str(group), "--json"],
         }
         taken = medians(commands, Path(name), options.rounds)
-        rival = min(loop_s(group) for _ in range(3))
-        most = AT_MOST * import_hydra_s(Path(name))
-    rows = [Row(what, ours.wall, rival, "tail of each log", most, "s") for what, ours in taken.items()]
-    show(f"Status of {options.runs} runs, median of {options.rounds} (at most: {AT_MOST:g} x import hydra)", rows)
+        rival = min(take(["-c", LOOP], group, "bash").cpu for _ in range(3))
+    most = AT_MOST * taken.pop(IMPORT_HYDRA).cpu
+    rows = [Row(what, ours.cpu, rival, "tail of each log", most, "s") for what, ours in taken.items()]
+    title = f"Status of {options.runs} runs, CPU time, median of {options.rounds}"
+    show(f"{title} (at most: {AT_MOST:g} x import hydra)", rows)
 
 
 if __name__ == "__main__":
