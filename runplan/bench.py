@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.compose import Base, Composer, apply
 from runplan.overrides import Axis, Combination, key_of, line_of
 from runplan.plan import Composed
-from runplan.reading import Reading, leaf_of, read, reread
+from runplan.reading import Reading, affected, leaf_of, read, reread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ class Bench:
         apply(constant, self._pristine)
         self._work: DictConfig | None = None
         self._first: Reading | None = None
+        self._affected: dict[tuple[str | None, ...], frozenset[str]] = {}
 
     def lay(self, varying: Sequence[Override]) -> Reading:
         """The config with these overrides on top, read.
@@ -48,11 +49,13 @@ class Bench:
             apply(varying, self._work)
             self._first = read(self._work)
             return self._first
-        leaves = [leaf_of(override.key_or_group, self._first.leaves) for override in varying]
+        leaves = tuple(leaf_of(override.key_or_group, self._first.leaves) for override in varying)
         if None in leaves:
             return self._apart(varying)
+        if leaves not in self._affected:
+            self._affected[leaves] = affected(self._first, filter(None, leaves))
         apply(varying, self._work)
-        return reread(self._first, [leaf for leaf in leaves if leaf])
+        return reread(self._first, self._affected[leaves])
 
     def _apart(self, varying: Sequence[Override]) -> Reading:
         config = without_hydra(self._pristine)

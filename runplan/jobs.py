@@ -138,6 +138,8 @@ def _attempts(run: PlannedRun, recipe: Recipe, gpus: int) -> dict[str, Any]:
 
 def one_line(text: str) -> str:
     r"""Text that fits behind `#` in a script: line breaks and their like appear as `\n`."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

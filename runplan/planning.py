@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePath
 
 from runplan.cluster import Cluster
@@ -17,7 +18,7 @@ from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
-from runplan.estimate.workload import Gpu, Interval
+from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
@@ -158,6 +159,7 @@ class _Planner:
         self.directory = directory
         self.world = world
         self.calibration = calibration
+        self._sizing = lru_cache(maxsize=None)(self._estimate)  # runs that differ in their seed alone have one size
 
     def plan_run(self, composed: Composed, name: str, place: Place) -> _Planned:
         """One combination of the sweep: trained and evaluated, or (`train=false`) only evaluated."""
@@ -225,11 +227,14 @@ class _Planner:
         validation = self._lengths(place, "validation")
         workload = make_workload(config, architecture, train, validation, place.dataset)
         workload, reason = decide_packing(config, workload)
-        by_rules = config.estimator.name is EstimatorName.rules
-        sizing = rules.size(workload, self.world.priors) if by_rules else calibrated.size(workload, self.calibration)
+        sizing = self._sizing(workload, config.estimator.name)
         if isinstance(sizing, Problem):
             return sizing
         return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
+
+    def _estimate(self, workload: Workload, estimator: EstimatorName) -> Sizing | Problem:
+        by_rules = estimator is EstimatorName.rules
+        return rules.size(workload, self.world.priors) if by_rules else calibrated.size(workload, self.calibration)
 
     def _is_broken(self, place: Place) -> bool:
         return self.world.facts.datasets[place.dataset].status is Status.invalid

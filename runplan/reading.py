@@ -6,7 +6,6 @@ that hold an `rp.*` mark become None, and everything that is missing or does not
 
 from __future__ import annotations
 
-import copy
 import functools
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -155,15 +154,15 @@ def read(composed: DictConfig) -> Reading:
 
 def _fresh(value: Any) -> Any:
     """A copy of schema objects, lists and dicts that shares nothing changeable with the original."""
-    if is_dataclass(value) and not isinstance(value, type):
-        made = copy.copy(value)
-        for name, part in vars(value).items():
-            if isinstance(part, (list, dict)) or is_dataclass(part):
-                setattr(made, name, _fresh(part))
-        return made
     if isinstance(value, list):
         return [_fresh(part) for part in value]
-    return {key: _fresh(part) for key, part in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: _fresh(part) for key, part in value.items()}
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    made = object.__new__(type(value))  # `copy.copy` takes ten times as long
+    made.__dict__ = {name: _fresh(part) for name, part in vars(value).items()}
+    return made
 
 
 def leaf_of(key: str, leaves: Mapping[str, Any]) -> str | None:
@@ -173,15 +172,19 @@ def leaf_of(key: str, leaves: Mapping[str, Any]) -> str | None:
     return key or None
 
 
-def reread(before: Reading, changed: Iterable[str]) -> Reading:
+def affected(before: Reading, changed: Iterable[str]) -> frozenset[str]:
+    """Leaves that may have other values once these have: they themselves, and what refers to them."""
+    touched = frozenset(changed)
+    return touched.union(key for key in before.referring - touched if may_change(before.tree, key, touched))
+
+
+def reread(before: Reading, again: Iterable[str]) -> Reading:
     """As `read` of the same config after leaves of it were changed in place, at a fraction of the cost.
 
     Args:
         before: how `read` found it.
-        changed: leaves, as in `before.leaves`; what refers to them is read again, too.
+        again: what `affected` says of the leaves that were changed.
     """
-    touched = frozenset(changed)
-    again = [*touched, *(key for key in before.referring - touched if may_change(before.tree, key, touched))]
     walk = _Walk()
     tree = dict(before.tree)
     config = _fresh(before.config)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_NODE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
-_STEADY_CALL = re.compile(r"\$\{(?:rp\.percent|rp\.label|oc\.env):")
+STEADY = frozenset({"oc.env", "rp.device", "rp.folder_name", "rp.label", "rp.percent", "rp.task"})
 """Resolvers whose value depends on their arguments alone, while the program runs."""
+_NODE = re.compile(r"\$\{(\.?)([A-Za-z_]\w*(?:\.\w+)*)\}")
+_CALL = re.compile(r"\$\{([A-Za-z_][\w.]*):")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -30,6 +31,8 @@ def _texts(value: Any) -> Iterator[str]:
 def _at(tree: Mapping[str, Any], key: str) -> Any:
     value: Any = tree
     for part in key.split("."):
+        if isinstance(value, list):  # `${list.0}`: whatever the list holds may be meant
+            return value
         if not isinstance(value, dict) or part not in value:
             return None
         value = value[part]
@@ -43,8 +46,8 @@ def _touches(key: str, changed: Iterable[str]) -> bool:
 def may_change(tree: Mapping[str, Any], key: str, changed: frozenset[str]) -> bool:
     """Whether the value at `key` can differ once the keys `changed` have other values.
 
-    Follows references through the unresolved `tree`; anything but absolute references and steady resolvers counts
-    as changing.
+    Follows references through the unresolved `tree`: absolute ones, and those of a value to its neighbours. Anything
+    else but steady resolvers counts as changing.
     """
     waiting, seen = [key], set()
     while waiting:
@@ -54,9 +57,13 @@ def may_change(tree: Mapping[str, Any], key: str, changed: frozenset[str]) -> bo
         seen.add(where)
         if where != key and _touches(where, changed):
             return True
-        for text in _texts(_at(tree, where)):
-            references = _NODE.findall(text)
-            if text.count("${") != len(references) + len(_STEADY_CALL.findall(text)):
+        value = _at(tree, where)
+        for text in _texts(value):
+            references, calls = _NODE.findall(text), _CALL.findall(text)
+            # what a list's or a mapping's own parts call neighbours are not those of `where`
+            near = isinstance(value, str) or not any(dot for dot, _ in references)
+            if text.count("${") != len(references) + len(calls) or not (near and STEADY.issuperset(calls)):
                 return True
-            waiting.extend(references)
+            parent = where.rpartition(".")[0]
+            waiting.extend(f"{parent}.{name}" if dot and parent else name for dot, name in references)
     return False

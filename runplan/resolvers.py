@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from runplan.plan import Composed
 
@@ -78,13 +78,20 @@ def folder_name(path: str | None) -> str:
     return str(path or "").rstrip("/").rpartition("/")[2] or "hf"
 
 
+TEXTS: Mapping[str, Callable[..., object]] = {
+    "rp.percent": percent,
+    "rp.label": label,
+    "rp.task": task_of,
+    "rp.device": device,
+    "rp.folder_name": folder_name,
+}
+"""Resolver → what computes it, from its arguments alone (`references.STEADY` counts on that)."""
+
+
 def register() -> None:
     """Register all of `rp.*`; safe to call again."""
-    OmegaConf.register_new_resolver("rp.percent", percent, replace=True)
-    OmegaConf.register_new_resolver("rp.label", label, replace=True)
-    OmegaConf.register_new_resolver("rp.task", task_of, replace=True)
-    OmegaConf.register_new_resolver("rp.device", device, replace=True)
-    OmegaConf.register_new_resolver("rp.folder_name", folder_name, replace=True)
+    for name, computed in TEXTS.items():
+        OmegaConf.register_new_resolver(name, computed, replace=True)
     for name in MARKS:
         OmegaConf.register_new_resolver(name, _estimated(name), replace=True)
 

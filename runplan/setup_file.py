@@ -28,7 +28,7 @@ def setup_finetune(plan: Plan, run: PlannedRun) -> str:
         "model_checkpoint": PurePath(run.model.path).name,
         "prompt": config.prompt,
     }
-    return yaml_text.dump(values)
+    return yaml_text.flat(values)
 
 
 def _folder(path: PurePath | str) -> str:

@@ -75,7 +75,38 @@ def dump(data: Mapping[str, Any] | list[Any], header: str = "") -> str:
 
 def scalar(value: Any) -> str:
     """One value as YAML that fits behind `key: ` on one line; lists and mappings in flow style."""
-    return _repeated(value) if value is None or isinstance(value, str | int) else _one_line(value)
+    return _repeated(value) if value is None or isinstance(value, str | int) else _repeated_alike(_Printed(value))
+
+
+def flat(data: Mapping[str, Any] | list[Any]) -> str:
+    """As `dump` of words with scalars behind them, or of scalars: a text that is put together from remembered lines."""
+    if isinstance(data, list):
+        return "".join(f"- {scalar(value)}\n" for value in data) or "[]\n"
+    return "".join(f"{key}: {scalar(value)}\n" for key, value in data.items()) or "{}\n"
+
+
+def section(name: str, value: Any) -> str:
+    """As `dump` of one key with its value, remembered."""
+    return _section(_Printed({name: value}))
+
+
+class _Printed:
+    """A value; equal to one that prints alike, so that a cache can find its text: 0.0 equals -0.0, lists have no hash.
+
+    Only for plain data, whose print says all.
+    """
+
+    __slots__ = ("key", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.key = repr(value)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Printed) and self.key == other.key
 
 
 def _one_line(value: Any) -> str:
@@ -85,8 +116,10 @@ def _one_line(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-# The runs of a sweep share most of their values; `typed`, for True equals 1. Floats stay out: 0.0 equals -0.0.
+# The runs of a sweep share most of their values; `typed`, for True equals 1.
 _repeated = lru_cache(maxsize=REMEMBERED, typed=True)(_one_line)
+_repeated_alike = lru_cache(maxsize=REMEMBERED)(lambda printed: _one_line(printed.value))
+_section = lru_cache(maxsize=REMEMBERED)(lambda printed: dump(printed.value))
 
 
 def load(text: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from factories import make_architecture, make_config
 
 from runplan.cluster import Cluster, Partition
 from runplan.errors import PlanError
+from runplan.estimate import calibrated
 from runplan.estimate.workload import Gpu
 from runplan.facts import (
     CREATE_DATASET,
@@ -220,3 +221,13 @@ def test_a_model_that_torchtune_cannot_build_is_invalid_and_says_why_once():
     (check,) = [check for check in make_plan("words", "/out", "", [item], known).checks if check.kind == "model"]
     assert check.status is Status.invalid
     assert check.detail.count("has biases in attention") == 1
+
+
+def test_runs_that_differ_in_their_seed_alone_are_sized_once(monkeypatch):
+    asked = []
+    size = calibrated.size
+    monkeypatch.setattr(calibrated, "size", lambda workload, learnt: asked.append(workload) or size(workload, learnt))
+    runs = [composed({"lora.rank": rank, "seed": seed}) for rank in (4, 8) for seed in range(5)]
+    made = plan(*runs)
+    assert [workload.adapter.rank for workload in asked] == [4, 8]
+    assert [run.sizing for run in made.runs[:10]] == [plan(run).runs[0].sizing for run in runs]

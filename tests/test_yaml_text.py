@@ -94,3 +94,34 @@ def test_values_that_are_equal_keep_their_own_text():
     for _ in range(2):
         written = [yaml_text.scalar(value) for value in (1, True, "1", 1.0, 0, False, 0.0, -0.0, None, "null")]
         assert written == ["1", "true", "'1'", "1.0", "0", "false", "0.0", "-0.0", "null", "'null'"]
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(str.isidentifier), scalars, max_size=5))
+def test_flat_mappings_are_written_as_any_other(tree):
+    words = {f"k_{key}": value for key, value in tree.items()}
+    assert yaml_text.flat(words) == yaml_text.dump(words)
+
+
+@given(st.lists(scalars, max_size=5))
+def test_flat_lists_are_written_as_any_other(values):
+    assert yaml_text.flat(values) == yaml_text.dump(values)
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_flat_text_is_quoted_as_in_any_other(text):
+    assert yaml_text.flat({"a": text}) == yaml_text.dump({"a": text})
+    assert yaml_text.flat([text]) == yaml_text.dump([text])
+
+
+@given(st.lists(trees, max_size=3))
+def test_remembered_sections_and_values_are_those_of_their_own_value(found):
+    for tree in [*found, *found]:
+        assert yaml_text.section("a", tree) == yaml_text.dump({"a": tree})
+        assert yaml.safe_load(yaml_text.scalar(tree)) == tree
+
+
+def test_values_that_are_equal_but_not_the_same_are_told_apart():
+    pairs = [(0.0, -0.0), (True, 1), (1, 1.0), ("1", 1), ([1], [True]), ([0.0], [-0.0])]
+    for one, other in pairs:
+        assert yaml_text.scalar(one) != yaml_text.scalar(other)
+        assert yaml_text.section("a", one) != yaml_text.section("a", other)

@@ -122,7 +122,7 @@ def _literal(value: Any) -> Any:
         return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_literal(item) for item in value]
-    if isinstance(value, str):
+    if isinstance(value, str) and "${" in value:
         for _ in range(2):
             value = _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value)
     return value
