@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _show(look, options, shlex.quote(options.group))
     except StoreError as error:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
-        return 2
+        return error.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             # `runplan status G | head` has read enough; nothing more may be flushed at exit.
