@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan.attempts import moment
+from runplan.attempts import moment, other_config
 from runplan.collect.curves import Curve, bar_curve, disk_curve
 from runplan.collect.executions import executions
 from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
@@ -91,7 +91,7 @@ def _job(
     logs = _job_logs(job.directory)
     path = f"{job.path.rpartition('/')[0]}/{logs[-1].name}" if logs else ""
     words = _last_words(logs[-1]) if logs and observed.state.ended_badly else ""
-    return FoundJob(observed, executions(records), path, words)
+    return FoundJob(observed, executions(records), path, words, other_config(records, observed.job_id))
 
 
 def _newest_logs(directory: Path, cache_dir: Path) -> dict[str, PriorRun]:
