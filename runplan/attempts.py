@@ -34,6 +34,8 @@ class Attempt:
     """Token of the array it is a task of, in the array's comment; empty for a job of its own."""
     task: int = 0
     """Its number in the array."""
+    host: str = ""
+    """The machine of a job without SLURM; empty where a ledger does not say."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
         array, task = event.get("array"), event.get("task")
-        made = Attempt(str(event["token"]), time, via=via, options=words)
+        made = Attempt(str(event["token"]), time, via=via, options=words, host=str(event.get("host", "")))
         if isinstance(array, str) and isinstance(task, int):
             made = replace(made, array=array, task=task)
         tried.append(made)

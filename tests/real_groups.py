@@ -94,6 +94,14 @@ def archive(path: Path, content: object) -> None:
         file.writestr("state/data.pkl", pickle.dumps(content, protocol=2))
 
 
+def save_epoch(run: Path, epoch: int) -> None:
+    """What a trainer leaves when it saved an epoch, as far as `resume.py` looks."""
+    for place in (run / "artifacts" / "recipe_state", run / "artifacts" / f"epoch_{epoch}"):
+        place.mkdir(parents=True, exist_ok=True)
+    archive(run / "artifacts" / "recipe_state" / "recipe_state.pt", {"epochs_run": epoch + 1})
+    archive(run / "artifacts" / f"epoch_{epoch}" / "adapter_model.pt", {})
+
+
 def ledger(directory: Path) -> list[dict]:
     """The lines of a group's ledger."""
     return [json.loads(line) for line in (directory / "ledger.jsonl").read_text().splitlines()]

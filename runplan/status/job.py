@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from runplan.attempts import Attempt, moment, other_config
 from runplan.observe import JobState, Observed
+from runplan.seen import JobSeen
 from runplan.status.forecast import Estimate, later, limit_s, remaining_s, slurm_moment, warning
 from runplan.status.pace import Memory, evaluation_pace, gpu_memory, training_pace
-from runplan.status.seen import JobSeen
 
 if TYPE_CHECKING:
     from runplan.written import Job

@@ -20,7 +20,7 @@ from real_groups import ledger
 
 from runplan.observe import JobState
 from runplan.submit import command
-from runplan.submit.world import look
+from runplan.submit.world import look_and_settle
 from runplan.written import read_group
 
 pytestmark = pytest.mark.slurm
@@ -83,7 +83,7 @@ def runplan(group: Path, *words: str, env: dict[str, str] | None = None, **more)
 
 def states(group: Path) -> dict[str, JobState]:
     read = read_group(group)
-    seen = look(read, endings=True).states
+    seen = look_and_settle(read, logs=True).states
     return {job.name: seen[job.token].state for job in read.jobs}
 
 
