@@ -114,5 +114,5 @@ def _time_needed_s(job: Job, seen: Observed, done: Done, asked_s: int) -> tuple[
     left = max(total - done.saved_epochs * per_epoch, 1)
     needed = MARGIN * spent / own * left
     if done.saved_epochs:
-        return needed, f"{own} of {total} steps in {short_time(spent)}, {done.saved_epochs} epochs are saved"
+        return needed, f"{own} of {total} steps in {short_time(spent)}, epochs saved: {done.saved_epochs}"
     return max(needed, asked_s + 1), f"{own} of {total} steps in {short_time(spent)}"
