@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 180
 PLAN = ["model=tiny", "resources=cpu", "resources.mem=2G", "resources.cpus_per_task=1", "dtype=fp32", "packed=false"]
 PLAN += ["dataset.create=true", "dataset.n_words=100", "batch_size=8", "trainer.max_rungs=1", "epochs=2"]
-PLAN += ["seed=1,2", "controls=false", "validation=false", "group.name=real"]
+PLAN += ["seed=1,2", "controls=false", "group.name=real"]
 # In the trainer alone: no GPU for batches of 8 in one run; the other waits to be requeued once an epoch is saved.
 SHIM = """
 import os, sys, time
@@ -62,7 +62,11 @@ def runplan(tmp_path):
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    return call
+    yield call
+    group = tmp_path / "outputs" / "real"
+    if (group / "ledger.jsonl").exists():
+        jobs = [line["job_id"] for line in real_groups.ledger(group) if line["job_id"]]
+        subprocess.run(["scancel", *jobs], check=False)
 
 
 def records(run: Path) -> list[dict]:
@@ -80,14 +84,14 @@ def until(true) -> None:
 def test_what_is_requeued_or_out_of_memory_is_trained_to_the_end(runplan, tmp_path):
     runplan(*PLAN, "submit=sbatch")
     group = tmp_path / "outputs" / "real"
-    requeued, crowded = group / "tiny_seed1", group / "tiny_seed2"
+    requeued, crowded = group / "tiny_rank8_seed1", group / "tiny_rank8_seed2"
     until((requeued / "saved").exists)
     (job,) = {line["job_id"] for line in records(requeued)}
     subprocess.run(["scontrol", "requeue", job], check=True)
     show = ["squeue", "-h", "-j", job, "-o", "%T"]
     until(lambda: subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip() == "PENDING")
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-    runplan("status", "outputs/real", "--watch", "1")
+    runplan("status", "outputs/real", "--watch", "5")
     found = {run["name"]: run for run in json.loads(runplan("status", "outputs/real", "--json"))["runs"]}
     assert {run["state"] for run in found.values()} == {"completed"}
     assert [run["training"]["config"] for run in found.values()] == [None, "finetune.rung1.yaml"]
@@ -103,4 +107,4 @@ def test_what_is_requeued_or_out_of_memory_is_trained_to_the_end(runplan, tmp_pa
     assert collected["missing"] == []
     trainings = [each for each in collected["estimated_vs_actual"]["jobs"] if each["kind"] == "train"]
     assert [each["config"] for each in trainings] == [None, "finetune.rung1.yaml"]
-    assert "tiny_seed2 ran with finetune.rung1.yaml (batch 4 × 2)" in (group / "README.md").read_text()
+    assert "tiny_rank8_seed2 ran with finetune.rung1.yaml (batch 4 × 2)" in (group / "README.md").read_text()
