@@ -80,7 +80,7 @@ CONF
 
 # Where cgroups (v1) can be made, memory limits are the kernel's and a job beyond its own is OUT_OF_MEMORY. Elsewhere,
 # as in most containers, memory is watched by polling, and such a job is FAILED.
-memory_cgroup=/sys/fs/cgroup/memory
+memory_cgroup=${RUNPLAN_SLURM_CGROUP-/sys/fs/cgroup/memory} # empty: none
 has_cgroup() {
   local probe=$memory_cgroup/runplan-probe-$$
   [ -f "$memory_cgroup/memory.oom_control" ] && mkdir "$probe" 2>/dev/null && rmdir "$probe"
