@@ -13,6 +13,7 @@ nodes=${RUNPLAN_SLURM_NODES:-4}
 gpus_per_node=8
 cpus_per_node=32
 mem_mib_per_node=600000
+min_job_age_s=${RUNPLAN_SLURM_MIN_JOB_AGE:-600} # how long squeue remembers a job that is over; 2 is the least
 first_port=${RUNPLAN_SLURM_PORT:-27600}
 controller_port=$first_port
 dbd_port=$((first_port + 1))
@@ -77,6 +78,22 @@ CommitDelay=0
 CONF
 }
 
+# Where cgroups (v1) can be made, memory limits are the kernel's and a job beyond its own is OUT_OF_MEMORY. Elsewhere,
+# as in most containers, memory is watched by polling, and such a job is FAILED.
+memory_cgroup=${RUNPLAN_SLURM_CGROUP-/sys/fs/cgroup/memory} # empty: none
+has_cgroup() {
+  local probe=$memory_cgroup/runplan-probe-$$
+  [ -f "$memory_cgroup/memory.oom_control" ] && mkdir "$probe" 2>/dev/null && rmdir "$probe"
+}
+
+memory_conf() {
+  if has_cgroup; then
+    echo TaskPlugin=task/cgroup
+  else
+    printf '%s\n' TaskPlugin=task/none JobAcctGatherParams=OverMemoryKill
+  fi
+}
+
 slurm_conf() {
   local names="n[1-$nodes]" ports="[$first_node_port-$((first_node_port + nodes - 1))]"
   if [ "$nodes" = 1 ]; then names=n1 ports=$first_node_port; fi
@@ -95,12 +112,10 @@ SlurmctldPidFile=$root/run/slurmctld.pid
 SlurmdPidFile=$root/run/slurmd.%n.pid
 SlurmctldLogFile=$root/log/slurmctld.log
 SlurmdLogFile=$root/log/slurmd.%n.log
-# Not cgroups: containers seldom let them be changed. Memory is watched by polling instead.
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+$(memory_conf)
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 # Tests wait for the scheduler: it shall not wait for more jobs to come.
@@ -109,9 +124,11 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_min_interval=0
 # The nodes have more cores, memory and GPUs than this machine.
 SlurmdParameters=config_overrides
 KillWait=3
-MinJobAge=600
+MinJobAge=$min_job_age_s
 MessageTimeout=30
 JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 EnforcePartLimits=ALL
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -122,14 +139,18 @@ AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_comment,job_script
 GresTypes=gpu
 NodeName=$names NodeHostname=$host NodeAddr=127.0.0.1 Port=$ports CPUs=$cpus_per_node RealMemory=$mem_mib_per_node Gres=gpu:$gpus_per_node Feature=gpu80 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=24:00:00 DefaultTime=10 State=UP
-PartitionName=short Nodes=ALL MaxTime=00:30:00 State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=24:00:00 DefaultTime=10 PriorityTier=9 PreemptMode=OFF State=UP
+PartitionName=short Nodes=ALL MaxTime=00:30:00 PriorityTier=9 PreemptMode=OFF State=UP
+# Their jobs make way for those of the others, and begin again, or are over.
+PartitionName=spare Nodes=ALL MaxTime=24:00:00 PriorityTier=1 PreemptMode=REQUEUE State=UP
+PartitionName=scraps Nodes=ALL MaxTime=24:00:00 PriorityTier=1 PreemptMode=CANCEL State=UP
 CONF
 }
 
 # slurmd loads its cgroup plugin whatever slurm.conf says, and looks for a mounted hierarchy unless it is told which.
 cgroup_conf() {
   if [ "$(stat -fc %T /sys/fs/cgroup 2>/dev/null)" != cgroup2fs ]; then echo 'CgroupPlugin=cgroup/v1'; fi
+  if has_cgroup; then echo 'ConstrainRAMSpace=yes'; fi
 }
 
 database_init() {

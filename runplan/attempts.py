@@ -6,12 +6,14 @@ The formats are in the docstring of `jobs.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+PLANNED_CONFIG = "finetune.yaml"
+"""What a job tries first."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Attempt:
     """Token of the array it is a task of, in the array's comment; empty for a job of its own."""
     task: int = 0
     """Its number in the array."""
+    host: str = ""
+    """The machine of a job without SLURM; empty where a ledger does not say."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
         array, task = event.get("array"), event.get("task")
-        made = Attempt(str(event["token"]), time, via=via, options=words)
+        made = Attempt(str(event["token"]), time, via=via, options=words, host=str(event.get("host", "")))
         if isinstance(array, str) and isinstance(task, int):
             made = replace(made, array=array, task=task)
         tried.append(made)
@@ -146,6 +150,13 @@ def _object(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def other_config(records: Iterable[Record], job_id: str | None) -> str | None:
+    """The configuration of a job's last try, where it is not the planned one: a rung, after its GPU was too small."""
+    tries = [one for one in records if one.event == "attempt" and one.job_id == job_id]
+    config = tries[-1].more.get("config") if tries else None
+    return config if isinstance(config, str) and config != PLANNED_CONFIG else None
 
 
 def now() -> str:

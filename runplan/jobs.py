@@ -25,7 +25,8 @@ submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that ver
 An intent is on disk before `sbatch` is called. An intent without `submitted` is looked up by its token: in the job's
 own `jobs.jsonl`, in `squeue` (the comment is `runplan:<token>`), in `sacct` where there is one. Another intent after
 `submitted` is another attempt. Intents may have `via` (`sbatch`, `submitit`, `local`), `options` (what is asked beyond
-the script: `["--mem=48G"]`) and, for a task of an array, `array` (the token in the array's comment) and `task`.
+the script: `["--mem=48G"]`), `host` (of `local`) and, for a task of an array, `array` (the token in the array's
+comment) and `task`.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ SLURM_STATES = {
 }
 STOPPED = frozenset({128 + number for number in (1, 2, 15)})
 """Exit codes of a script that got a hang-up, an interrupt or a request to end."""
+QUEUED_AGAIN = frozenset({JobState.preempted, JobState.node_fail})
+"""After these SLURM begins a job anew, unless it was told not to: only the queue says which."""
 FROM_LOG = frozenset({"oom", "host_oom", "timeout", "cancelled", "node_fail", "preempted"})
 """States of `priors.ending` that say more than a bare failure does."""
 
@@ -112,7 +114,7 @@ class Known:
         return (self.accounting or {}).get(job_id) or waits
 
 
-def observe(  # noqa: PLR0911 - one answer a case
+def observe(
     attempts: Sequence[Attempt],
     records: Sequence[Record],
     known: Known,
@@ -129,6 +131,20 @@ def observe(  # noqa: PLR0911 - one answer a case
         ending: what the log of its last attempt says, where somebody looked.
         alive: whether the process of a job without SLURM is there; None where that cannot be told.
     """
+    seen = _observe(attempts, records, known, ending, alive=alive)
+    if known.queue is None and seen.state in QUEUED_AGAIN:
+        return _with(seen, JobState.unknown, f"{seen.reason}; SLURM does not answer whether it is queued again")
+    return seen
+
+
+def _observe(  # noqa: PLR0911 - one answer a case
+    attempts: Sequence[Attempt],
+    records: Sequence[Record],
+    known: Known,
+    ending: Ending | None,
+    *,
+    alive: bool | None,
+) -> Observed:
     job_id = current_job(attempts, records)
     if job_id is None:
         if not attempts:

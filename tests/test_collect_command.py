@@ -16,11 +16,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from status_groups import account_line, fake_slurm
 
 from runplan import cli, staging
-from runplan.collect import gather
 from runplan.paths import TEMPLATES_DIR
-from runplan.queue import SlurmJob
 from runplan.render import environment
 from runplan.report.page import report
 from runplan.summary import RESULTS_END, RESULTS_START, carry_results
@@ -416,24 +415,18 @@ def test_killed_at_any_point_every_file_is_old_or_new_and_the_next_call_complete
     assert report["points"] >= 20
 
 
-def test_slurm_is_asked_about_jobs_that_did_not_say_how_they_ended(capsys, group, monkeypatch):
-    asked = []
-
-    def accounting(since):
-        asked.append(since.isoformat())
-        return {"123": SlurmJob("123", "123", "TIMEOUT", elapsed_s=300.0, max_rss_gib=2.5)}
-
-    monkeypatch.setattr(gather, "read_queue", dict)
-    monkeypatch.setattr(gather, "read_accounting", accounting)
+def test_slurm_is_asked_about_its_jobs(capsys, group, tmp_path, monkeypatch):
+    told = account_line("123", "TIMEOUT", elapsed=300, rss="2.5G")
+    calls = fake_slurm(tmp_path / "bin", monkeypatch, "", told) / "calls"
     assert collect(capsys, group)[0] == 0
-    assert asked == [], "all of them said so themselves"
+    assert not calls.exists(), "all of them ran here"
     log_of(group).unlink()
     jobs = group / CELL / "jobs.jsonl"
     started, _ = jobs.read_text().splitlines()
     record = json.loads(started) | {"job_id": "123"}
     jobs.write_text(json.dumps(record) + "\n")
     code, said = as_json(capsys, group)
-    assert (code, asked) == (1, [record["time"].replace("Z", "+00:00")])
+    assert (code, sorted(line.split()[0] for line in calls.read_text().splitlines())) == (1, ["sacct", "squeue"])
     assert said["missing"][0]["state"] == "timeout"
     job = next(
         job for job in said["estimated_vs_actual"]["jobs"] if job["cell"] and f"{job['run']}/{job['cell']}" == CELL

@@ -54,6 +54,18 @@ def test_the_queue_knows_what_is_not_over(word, state):
     assert observe(SUBMITTED, (), queue(slurm(word))).state is state
 
 
+@pytest.mark.parametrize("state", ["preempted", "node_fail"])
+def test_what_slurm_may_have_queued_again_is_not_over_while_it_does_not_answer(state):
+    word = state.upper()
+    said = Ending(state, f"JOB 7 CANCELLED DUE TO {word}")
+    for known in (Known(None, None), Known(None, {"7": slurm(word)})):
+        seen = observe(SUBMITTED, (record("started"),), known, said)
+        assert (seen.state, seen.reason) == (
+            JobState.unknown, f"{said.reason}; SLURM does not answer whether it is queued again"
+        )  # fmt: skip
+    assert observe(SUBMITTED, (record("started"),), QUIET, said).state is JobState(state)
+
+
 def test_a_waiting_job_says_why():
     assert observe(SUBMITTED, (), queue(slurm("PENDING", reason="Resources"))).reason == "Resources"
 

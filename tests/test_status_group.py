@@ -25,10 +25,10 @@ from test_status_pace import HEADER, SAMPLE, bars
 
 from runplan.attempts import TIME_FORMAT
 from runplan.ledger import append
+from runplan.look import look
 from runplan.observe import JobState
 from runplan.status.document import status_document
 from runplan.status.group import group_status, next_commands
-from runplan.status.look import look_closely
 from runplan.status.screen import make_console, parts, print_status
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB."
@@ -73,7 +73,7 @@ class Group:
         self.queue += queue_line(self.ids[self.jobs[name].token], *said, **more)
 
     def status(self):
-        return group_status(self.written, replace(look_closely(self.written), at=NOW))
+        return group_status(self.written, replace(look(self.written), at=NOW))
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from test_status_pace import bars
 from runplan.attempts import Attempt, Record
 from runplan.observe import JobState, Observed
 from runplan.queue import SlurmJob
+from runplan.seen import JobSeen
 from runplan.status.forecast import Estimate, clock, later, number, remaining_s, slurm_moment, speed_text
 from runplan.status.job import job_status
 from runplan.status.pace import Pace
-from runplan.status.seen import JobSeen
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 AT = START + timedelta(minutes=10)

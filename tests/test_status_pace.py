@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.seen import JobSeen, ending_of, last_words, of_last_attempt
 from runplan.status.pace import Memory, Pace, evaluation_pace, gpu_memory, training_pace
-from runplan.status.seen import JobSeen, ending_of, last_words, of_last_attempt
 
 LOGS = Path(__file__).parent / "data" / "logs"
 SIGNS = [b"|Loss:", b"%|##| 3/10 [00:03<00:07,  1.00s/it]", b"1|7|Loss: 2.5:  1%|#| 7/9 [00:07<00:02,  1.00s/it]",

@@ -58,7 +58,7 @@ def test_time_is_learnt_from_progress():
 def test_saved_epochs_need_not_be_trained_again():
     how = answer(TRAINING, LATE, (), Done(300, saved_epochs=3))
     assert how.options == ("--time=00:25:00",)
-    assert "3 epochs of it saved" in how.note
+    assert "epochs saved: 3" in how.note
 
 
 @pytest.mark.parametrize("made", [TRAINING, CELL])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -401,19 +402,30 @@ def test_at_plan_time(make, slurm, monkeypatch):
     assert len(asked(slurm)) == 3
 
 
-@pytest.mark.parametrize(("saved", "asked_for"), [(0, "--time=04:50:00"), (2, "--time=02:25:00")])
-def test_more_time_is_learnt_from_the_log_and_from_what_is_saved(saved, asked_for, slurm, make):
+@pytest.mark.parametrize(
+    ("steps", "resumed", "saved", "asked_for"),
+    [(100, None, 0, "--time=04:50:00"), (100, None, 2, "--time=02:25:00"), (200, 0, 2, "--time=02:25:00")],
+    ids=["nothing saved", "saved", "after an attempt that continued another"],
+)
+def test_more_time_is_learnt_from_the_log_and_from_what_is_saved(steps, resumed, saved, asked_for, slurm, make):
     group = make(1, 0, base=False, time_s=3600)
     document = json.loads((group / "plan.json").read_text())
     document["runs"][0]["steps"] = {"per_epoch": 100, "total": 400}
+    document["runs"][0]["config"]["epochs"] = 4
     (group / "plan.json").write_text(json.dumps(document))
     assert main(["submit", str(group)]) == 0
     (slurm / "sacct").write_text("101|101|TIMEOUT|0:0|3600||2026-01-01T00:00:00|2026-01-01T00:00:00|None|\n")
     bar = "1|{0}|Loss: 6.1945:  25%|##5       | {0}/100 [{0}:00<30:00, 36.0s/it]\r"
-    (group / "r0" / "slurm-101.out").write_text("".join(bar.format(step) for step in range(1, 101)))
-    (group / "r0" / "resume.py").touch()
+    (group / "r0" / "slurm-101.out").write_text("".join(bar.format(step) for step in range(1, steps + 1)))
+    token = document["runs"][0]["token"]
+    config = hashlib.sha256((group / "r0" / "finetune.yaml").read_bytes()).hexdigest()
+    attempt = {"event": "attempt", "token": token, "kind": "train", "job_id": "101", "config": "finetune.yaml",
+               "resumed_epoch": resumed, "sha256": config}  # fmt: skip
+    started = {"event": "started", "token": token, "kind": "train", "job_id": "101"}
+    (group / "r0" / "jobs.jsonl").write_text(f"{json.dumps(started)}\n{json.dumps(attempt)}\n")
     for epoch in range(saved):
-        (group / "r0" / "artifacts" / f"epoch_{epoch}").mkdir(parents=True)
+        real_groups.save_epoch(group / "r0", epoch)
+    (group / "r0" / "artifacts" / f"epoch_{saved}").mkdir(parents=True)  # what was being written says nothing
     assert main(["submit", str(group), "--only", "timeout"]) == 0
     assert asked_for in asked(slurm)[1]
 

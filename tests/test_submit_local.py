@@ -15,12 +15,14 @@ import pexpect
 import pytest
 from job_plans import cell, control, fake_program, plan, request, run, write
 
+from runplan.attempts import Attempt
 from runplan.document import plan_json
 from runplan.errors import SubmitError
-from runplan.ledger import read_ledger, read_records
+from runplan.ledger import append, read_ledger, read_records
+from runplan.processes import is_alive
 from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
-from runplan.submit.machine import is_alive, read_machine
+from runplan.submit.machine import read_machine
 from runplan.written import read_group
 
 TUNE = """
@@ -146,8 +148,10 @@ def test_an_interrupt_stops_the_jobs_and_the_next_call_runs_them_again(tmp_path,
     said, _ = driver.communicate(timeout=30)
     assert "interrupted=True" in said
     (attempt,) = read_ledger(group.directory).of("tok1")
-    assert is_alive(attempt.job_id) is False
-    assert [record.event for record in read_records(group.jobs[0].directory)] == ["started", "attempt", "ended"]
+    folder = group.jobs[0].directory
+    records = read_records(folder)
+    assert is_alive(attempt.job_id, (), records, folder) is False
+    assert [record.event for record in records] == ["started", "attempt", "ended"]
     monkeypatch.setenv("TUNE_SLEEPS", "0")
     assert go(group).completed == ("1B_rank4",)
 
@@ -238,8 +242,31 @@ def test_this_machine_is_read(monkeypatch):
     assert read_machine().gpus == ()
 
 
-def test_processes_are_told_apart():
-    assert is_alive("123") is None
-    assert is_alive(f"local-{os.getpid()}") is False  # a process, but no job's
-    assert is_alive("local-999999999") is False
-    assert json.dumps(is_alive("local-x")) == "null"
+def test_processes_are_told_apart(tmp_path):
+    here, there = (Attempt("t", "", "local-999999999", "local", host=host) for host in (os.uname().nodename, "other"))
+    mine = replace(here, job_id=f"local-{os.getpid()}")
+
+    def alive(attempt, folder=tmp_path):
+        return is_alive(attempt.job_id, (attempt,), (), folder)
+
+    assert is_alive("123", (), (), tmp_path) is None
+    assert (alive(mine), alive(mine, Path.cwd())) == (False, True)  # a process, but no job's: it stands elsewhere
+    assert (alive(here), alive(there), alive(replace(here, host=""))) == (False, None, None)
+    assert alive(replace(here, job_id="local-x")) is False
+
+
+def test_what_runs_on_another_machine_is_not_started_here(tmp_path):
+    group = make(tmp_path, run())
+    folder = group.jobs[0].directory
+    event = {"token": "tok1", "path": "x", "via": "local", "host": "other"}
+    append(group.directory, [{"event": "intent", "job_id": None, **event},
+                             {"event": "submitted", "job_id": "local-77", **event}])  # fmt: skip
+    line = {"token": "tok1", "job_id": "local-77", "host": "other"}
+    (folder / "jobs.jsonl").write_text(json.dumps({"event": "started", **line}) + "\n")
+    driver = start_driver(group)
+    assert "still runs as local-77, on another machine" in driver.stdout.readline()
+    with (folder / "jobs.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "ended", "exit_code": 0, **line}) + "\n")
+    said, _ = driver.communicate(timeout=30)
+    assert "1B_rank4  completed" in said
+    assert len(read_ledger(group.directory).of("tok1")) == 1

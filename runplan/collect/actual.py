@@ -57,6 +57,8 @@ class JobActual:
     gpu_hours_requested: float | None
     gpu_hours_used: float | None
     """By every time the job ran; None where the end of one is not known."""
+    config: str | None = None
+    """What it ran with in the end, where that is not what was planned and estimated."""
 
 
 def actuals(group: FoundGroup) -> list[JobActual]:
@@ -121,6 +123,7 @@ def _actual(
         gpus=gpus,
         gpu_hours_requested=limit * gpus / HOUR_S if limit is not None else None,
         gpu_hours_used=used,
+        config=job.config,
     )
 
 
@@ -141,6 +144,7 @@ def record_of(job: JobActual) -> dict[str, Any]:
         "kind": job.kind,
         "cell": job.cell,
         "state": job.state,
+        "config": job.config,
         "time_s": _record(job.time_s),
         "s_per_step": {"estimated": rounded(job.s_per_step.p50), "actual": rounded(job.s_per_step.actual),
                        "ratio": rounded(job.s_per_step.ratio)},

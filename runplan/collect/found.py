@@ -24,6 +24,8 @@ class FoundJob:
     """Its newest log, relative to the group; empty without one."""
     last_words: str = ""
     """The last line of that, where the job did not end well."""
+    config: str | None = None
+    """What its last try ran with, where that is not what was planned."""
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,25 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan.attempts import moment
+from runplan.attempts import other_config
 from runplan.collect.curves import Curve, bar_curve, disk_curve
 from runplan.collect.executions import executions
 from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 from runplan.collect.inspect_log import parse_log
-from runplan.ledger import read_ledger, read_records
-from runplan.observe import Ending, Known, current_job, observe
+from runplan.look import look
+from runplan.observe import Observed
 from runplan.os_errors import spoken
 from runplan.priors.read import read_priors
-from runplan.slurm import read_accounting, read_queue
-from runplan.submit.machine import is_alive
+from runplan.seen import JobSeen
 from runplan.written import Job, read_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from runplan.attempts import Attempt, Record
     from runplan.priors.record import PriorRun
 
+ANSWER_S = 30.0
+"""How long SLURM may take."""
 _TAIL_BYTES = 16_384
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NEWLINE = re.compile(r"[\r\n]+")
@@ -48,13 +48,8 @@ def gather(directory: Path, cache_dir: Path) -> FoundGroup:
     with spoken(directory, "collect"):
         group = read_group(directory)
         newest = _newest_logs(group.directory, cache_dir)
-        ledger = read_ledger(group.directory)
-        records = {job.token: _records(job) for job in group.jobs}
-        known = _known({job.token: (ledger.of(job.token), records[job.token]) for job in group.jobs})
-        found = {
-            job.path: _job(job, ledger.of(job.token), records[job.token], known, newest.get(str(job.directory)))
-            for job in group.jobs
-        }
+        sight = look(group, ANSWER_S)
+        found = {job.path: _job(job, sight.jobs[job.token], sight.observed[job.token]) for job in group.jobs}
         runs = []
         for entry in group.document["runs"]:
             jobs = [job for job in group.of_run(entry["dir"]) if job.kind == "cell"]
@@ -66,32 +61,14 @@ def gather(directory: Path, cache_dir: Path) -> FoundGroup:
     return FoundGroup(str(group.directory), group.document, tuple(runs))
 
 
-def _records(job: Job) -> tuple[Record, ...]:
-    return tuple(record for record in read_records(job.directory) if record.token == job.token)
-
-
-def _known(jobs: Mapping[str, tuple[Sequence[Attempt], Sequence[Record]]]) -> Known:
-    """What SLURM says; it is not asked where every job says of itself that it ended well, or never was SLURM's."""
-    begun = []
-    for attempts, records in jobs.values():
-        job_id = current_job(attempts, records)
-        well = any(record.job_id == job_id and record.exit_code == 0 for record in records)
-        if (attempts or records) and not well and not (job_id or "").startswith("local-"):
-            begun += [attempt.intended_at for attempt in attempts] + [record.time for record in records]
-    moments = [at for at in map(moment, begun) if at is not None]
-    return Known(read_queue(), read_accounting(min(moments))) if moments else Known(None)
-
-
-def _job(
-    job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: Known, prior: PriorRun | None
-) -> FoundJob:
-    ending = Ending(prior.state, prior.reason) if prior and job.kind == "train" else None
-    alive = is_alive(current_job(attempts, records) or "")
-    observed = observe(attempts, records, known, ending, alive=alive)
+def _job(job: Job, seen: JobSeen, observed: Observed) -> FoundJob:
+    if seen.unread:
+        raise OSError(seen.unread)
     logs = _job_logs(job.directory)
     path = f"{job.path.rpartition('/')[0]}/{logs[-1].name}" if logs else ""
     words = _last_words(logs[-1]) if logs and observed.state.ended_badly else ""
-    return FoundJob(observed, executions(records), path, words)
+    config = other_config(seen.records, observed.job_id)
+    return FoundJob(observed, executions(seen.records), path, words, config)
 
 
 def _newest_logs(directory: Path, cache_dir: Path) -> dict[str, PriorRun]:

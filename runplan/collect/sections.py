@@ -130,6 +130,7 @@ def _estimated(report: Report) -> tuple[Block, ...]:
         )
         blocks.append(Table(headers, tuple(map(_training, trainings[:ROWS_SHOWN]))))
         blocks += more(len(trainings))
+        blocks += [_rung(report, job) for job in trainings if job.config][:ROWS_SHOWN]
     totals = report.totals
     for name, key in (("Training times", "training"), ("Evaluation times", "evaluation"), ("Memory", "memory")):
         if totals[key]["compared"]:
@@ -138,6 +139,14 @@ def _estimated(report: Report) -> tuple[Block, ...]:
         blocks.append(Fact("Seconds a step", f"actual to estimate {totals['speed']['median_ratio']:.2f} (median)"))
     blocks.append(Fact("GPU-hours", _hours(totals["gpu_hours"])))
     return (*blocks, *_figure(report, "estimated_vs_actual.svg", "Training time: estimated and actual"))
+
+
+def _rung(report: Report, job: JobActual) -> Item:
+    """That a run is not what was planned and estimated."""
+    entry = next(run.entry for run in report.runs if run.name == job.run)
+    rung = next((one for one in entry.get("rungs", ()) if one["file"] == job.config), None)
+    sizes = f" (batch {rung['batch_size']} × {rung['gradient_accumulation_steps']})" if rung else ""
+    return Item(f"{job.run} ran with {job.config}{sizes}: its GPU ran out of memory with what was planned", "!")
 
 
 def _training(job: JobActual) -> tuple[str, ...]:

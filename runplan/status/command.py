@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from runplan.arguments import Arguments
 from runplan.errors import StoreError
+from runplan.look import look
 from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
-from runplan.status.look import look_closely
 from runplan.status.screen import make_console, parts, print_status
 from runplan.written import read_group
 
@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else 2
     directory = Path(options.group)
 
-    def look() -> GroupStatus:
+    def now() -> GroupStatus:
         group = read_group(directory)
-        return group_status(group, look_closely(group, ANSWER_S))
+        return group_status(group, look(group, ANSWER_S))
 
     try:
-        return _show(look, options, shlex.quote(options.group))
+        return _show(now, options, shlex.quote(options.group))
     except StoreError as error:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
         return error.exit_code

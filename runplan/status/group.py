@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from runplan.attempts import Record, moment
 from runplan.observe import JobState, Observed
+from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
-from runplan.status.seen import Sight, SlurmAnswer
 
 if TYPE_CHECKING:
     from runplan.written import Job, WrittenGroup

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Attempt, moment
+from runplan.attempts import Attempt, moment, other_config
 from runplan.observe import JobState, Observed
+from runplan.seen import JobSeen
 from runplan.status.forecast import Estimate, later, limit_s, remaining_s, slurm_moment, warning
 from runplan.status.pace import Memory, evaluation_pace, gpu_memory, training_pace
-from runplan.status.seen import JobSeen
 
 if TYPE_CHECKING:
     from runplan.written import Job
-
-FIRST_CONFIG = "finetune.yaml"
 
 _WAITS = {
     "Dependency": "waiting for the training",
@@ -106,7 +104,8 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
     written = seen.written_at if job.kind == "train" else None  # evaluations say little
     return JobStatus(
         token=job.token, name=job.name, kind=job.kind, state=observed.state, reason=_reason(job, seen, observed),
-        job_id=observed.job_id, attempts=observed.attempts, config=_config(seen, observed), log=seen.log,
+        job_id=observed.job_id, attempts=observed.attempts, log=seen.log,
+        config=other_config(seen.records, observed.job_id),
         exit_code=observed.exit_code, started_at=started, starts_at=starts, ended_at=moment(observed.ended_at),
         seconds=seconds, done=done, total=total,
         it_per_s=1 / pace.s_per_step if pace.s_per_step else None, estimated_it_per_s=estimate.it_per_s,
@@ -131,13 +130,6 @@ def _seconds(observed: Observed, started: datetime | None, at: datetime) -> floa
     if observed.state is JobState.running and started is not None:
         return max(0.0, (at - started).total_seconds())
     return observed.seconds if observed.state.over else None
-
-
-def _config(seen: JobSeen, observed: Observed) -> str | None:
-    """The configuration of the last try within the job, where it is another than the planned one."""
-    tries = [one for one in seen.records if one.event == "attempt" and one.job_id == observed.job_id]
-    config = tries[-1].more.get("config") if tries else None
-    return config if isinstance(config, str) and config != FIRST_CONFIG else None
 
 
 def _reason(job: Job, seen: JobSeen, observed: Observed) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runplan.priors.peaks import counts_gigabytes, peak_memory
 from runplan.priors.progress import Progress, last_draw, pauses, plain_progress, tune_progress
-from runplan.status.seen import JobSeen, of_last_attempt
+from runplan.seen import JobSeen, of_last_attempt
 from runplan.units import MIB_PER_GIB
 
 RECENT_BYTES = 1 << 14

@@ -27,7 +27,9 @@ class Done:
     """How far an attempt came."""
 
     steps: int | None = None
-    """Optimizer steps, by its log."""
+    """Optimizer steps, by its log; those of epochs that it continued count, too."""
+    earlier_steps: int = 0
+    """Of these, what earlier attempts did."""
     saved_epochs: int = 0
     """Epochs that the next attempt need not train again."""
 
@@ -106,11 +108,11 @@ def _time_needed_s(job: Job, seen: Observed, done: Done, asked_s: int) -> tuple[
     steps = job.entry["steps"] if job.kind == "train" else {}
     total, per_epoch = steps.get("total"), steps.get("per_epoch") or 0
     spent = seen.seconds or asked_s
-    if not total or not done.steps:
+    own = (done.steps or 0) - done.earlier_steps
+    if not total or own <= 0:
         return MORE * asked_s, "how far it came is not known"
     left = max(total - done.saved_epochs * per_epoch, 1)
-    needed = MARGIN * spent / done.steps * left
+    needed = MARGIN * spent / own * left
     if done.saved_epochs:
-        said = f"{done.steps} of {total} steps in {short_time(spent)}, {done.saved_epochs} epochs of it saved"
-        return needed, said
-    return max(needed, asked_s + 1), f"{done.steps} of {total} steps in {short_time(spent)}"
+        return needed, f"{own} of {total} steps in {short_time(spent)}, epochs saved: {done.saved_epochs}"
+    return max(needed, asked_s + 1), f"{own} of {total} steps in {short_time(spent)}"

@@ -22,7 +22,7 @@ from runplan.submit.outcome import Outcome, closing_lines, json_document
 from runplan.submit.prerequisites import check_prerequisites
 from runplan.submit.sbatch_jobs import Submission
 from runplan.submit.trial import ask_all, row_json, row_text
-from runplan.submit.world import World, look
+from runplan.submit.world import World, look_and_settle
 from runplan.suggest import did_you_mean
 from runplan.turn import WAIT_S, Turn, group_turn
 from runplan.written import WrittenGroup, read_group
@@ -109,7 +109,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
     """Look, decide and submit once, while nobody else can."""
     if not turn.locked:
         _note("no locks on this file system: do not submit this group twice at once")
-    world = look(group, endings=bool(only))
+    world = look_and_settle(group, logs=bool(only))
     _warn(group, world)
     decision = decide(group, world, only, via=wish.via)
     check_prerequisites(group, decision.due)
@@ -128,7 +128,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
     with spoken(group.directory), group_turn(group.directory, WAIT_S):
-        world = look(group, endings=bool(wish.only))
+        world = look_and_settle(group, logs=bool(wish.only))
         decision = decide(group, world, wish.only, via=wish.via)
     rows = ask_all(decision.due)
     if wish.as_json:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from functools import cache
 
+from runplan.attempts import PLANNED_CONFIG
 from runplan.errors import SubmitError
 from runplan.observe import JobState, Observed
+from runplan.priors.parse import parse_text
+from runplan.processes import LOCAL
+from runplan.seen import JobSeen
 from runplan.slurm import read_cluster
 from runplan.submit.answers import Done, Limits, answer
 from runplan.submit.due import Another, Decision, find_due
-from runplan.submit.world import World, done_by
+from runplan.submit.world import World
 from runplan.written import Job, WrittenGroup
 
-LOCAL = "local-"
+RESUMES = "resume.py"
+"""What of a run says which of its epochs count; its job asks the same."""
+RESUMES_S = 120.0
+"""It reads the archives of an epoch."""
 LEARNS = frozenset({JobState.timeout, JobState.host_oom})
 """Endings after which another attempt asks for more."""
 
@@ -36,13 +46,40 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
         options = attempts[-1].options if attempts else ()
         if seen.state not in LEARNS:
             return answer(job, seen, options)
-        done = done_by(job, seen) if seen.state is JobState.timeout else Done()
+        done = done_by(job, seen, world.jobs[job.token]) if seen.state is JobState.timeout else Done()
         return answer(job, seen, options, done, _limits(job.resources.get("partition")))
 
     begun = dict(world.settled.nothing)
     if via == "local":
         begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
     return find_due(group, world.states, only, begun, another)
+
+
+def done_by(job: Job, seen: Observed, left: JobSeen) -> Done:
+    """How far the last attempt of a job came, by its log, and what the next one continues."""
+    steps = (parse_text(left.tail) or {}).get("steps_done")
+    done = Done(steps if isinstance(steps, int) else None)
+    if job.kind != "train":
+        return done
+    tries = [one for one in left.records if one.event == "attempt" and one.job_id == seen.job_id]
+    resumed = tries[-1].more.get("resumed_epoch") if tries else None
+    earlier = (resumed + 1) * (job.entry["steps"]["per_epoch"] or 0) if isinstance(resumed, int) else 0
+    return replace(done, earlier_steps=earlier, saved_epochs=_saved_epochs(job))
+
+
+def _saved_epochs(job: Job) -> int:
+    """Epochs that the next attempt does not train again, by the word of the program that it asks itself."""
+    configs = [PLANNED_CONFIG, *(rung["file"] for rung in job.entry.get("rungs", ()))]
+    if not (job.directory / RESUMES).is_file():
+        return 0
+    try:
+        said = subprocess.run(
+            [sys.executable, RESUMES, str(job.entry["config"]["epochs"]), *configs],
+            cwd=job.directory, capture_output=True, text=True, timeout=RESUMES_S, check=False,
+        ).stdout.split()  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return int(said[-1]) + 1 if said else 0
 
 
 def _interrupted_here(seen: Observed) -> bool:

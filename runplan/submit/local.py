@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING
 from runplan.errors import SubmitError
 from runplan.ledger import append, read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
+from runplan.processes import LOCAL, is_alive
 from runplan.submit.lanes import Machine, Share, impossible, ready, share_for
-from runplan.submit.machine import is_alive
 from runplan.turn import group_lock
 from runplan.units import short_time
 
 if TYPE_CHECKING:
+    from runplan.attempts import Attempt, Record
     from runplan.written import Job, WrittenGroup
 
 LOOK_S = 0.2
@@ -43,6 +45,8 @@ class _Running:
     job_id: str
     process: subprocess.Popen[bytes] | None
     """None for one that an earlier call started."""
+    here: bool = True
+    """Whether its process is known to be on this machine."""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -153,10 +157,10 @@ class _Lane:
             if seen.state is JobState.running and seen.job_id is not None:
                 self._follow(job, seen.job_id)  # another call was quicker
                 return
-            event = {"token": job.token, "path": job.path, "via": "local"}
+            event = {"token": job.token, "path": job.path, "via": "local", "host": socket.gethostname()}
             append(self.group.directory, [{"event": "intent", "job_id": None, **event}])
             process = _launch(job, share)
-            job_id = f"local-{process.pid}"
+            job_id = f"{LOCAL}{process.pid}"
             append(self.group.directory, [{"event": "submitted", "job_id": job_id, **event}])
         self.running[job.token] = _Running(job, share, job_id, process)
         where = f"on GPU {', '.join(share.gpus)}" if share.gpus else "on the CPU"
@@ -165,13 +169,14 @@ class _Lane:
     def _follow(self, job: Job, job_id: str) -> None:
         """A job that another call started: nobody knows which GPUs it has, so nothing new starts on GPUs beside it."""
         gpus = self.machine.gpus if job.resources["gpus"] else ()
-        self.running[job.token] = _Running(job, Share(gpus, 1, 0.0), job_id, None)
-        self.say(f"{job.name}  still runs as {job_id}")
+        here = _alive(job, read_ledger(self.group.directory).of(job.token), _records(job)) is True
+        self.running[job.token] = _Running(job, Share(gpus, 1, 0.0), job_id, None, here)
+        self.say(f"{job.name}  still runs as {job_id}" + ("" if here else ", on another machine"))
 
     def reap(self) -> None:
         """Take note of what ended."""
         for token, each in list(self.running.items()):
-            over = each.process.poll() is not None if each.process else not is_alive(each.job_id)
+            over = each.process.poll() is not None if each.process else not self._runs(each)
             if over:
                 del self.running[token]
                 self._note(each)
@@ -190,7 +195,11 @@ class _Lane:
 
     def stop(self) -> None:
         """Stop what runs; each job writes its own end, or is killed after a while."""
-        for each in self.running.values():
+        for token, each in list(self.running.items()):
+            if not each.here:
+                del self.running[token]
+                self.say(f"{each.job.name}  goes on elsewhere")
+                continue
             self.say(f"{each.job.name}  stopping")
             _signal(each.job_id, signal.SIGTERM)
         until = time.monotonic() + PATIENCE_S
@@ -207,9 +216,20 @@ class _Lane:
 
     def _observe(self, job: Job) -> Observed:
         attempts = read_ledger(self.group.directory).of(job.token)
-        records = tuple(record for record in read_records(job.directory) if record.token == job.token)
-        last = current_job(attempts, records)
-        return observe(attempts, records, Known(None), alive=is_alive(last) if last else None)
+        records = _records(job)
+        return observe(attempts, records, Known(None), alive=_alive(job, attempts, records))
+
+    def _runs(self, each: _Running) -> bool:
+        """Whether a job that an earlier call started still runs, here or, as far as anybody knows, elsewhere."""
+        return self._observe(each.job).state is JobState.running
+
+
+def _records(job: Job) -> tuple[Record, ...]:
+    return tuple(record for record in read_records(job.directory) if record.token == job.token)
+
+
+def _alive(job: Job, attempts: Sequence[Attempt], records: Sequence[Record]) -> bool | None:
+    return is_alive(current_job(attempts, records), attempts, records, job.directory)
 
 
 def _launch(job: Job, share: Share) -> subprocess.Popen[bytes]:
@@ -236,7 +256,7 @@ def _launch(job: Job, share: Share) -> subprocess.Popen[bytes]:
 
 def _signal(job_id: str, number: signal.Signals, *, group: bool = False) -> None:
     """Send a signal to the process of a job, or to all of its session."""
-    pid = int(job_id.removeprefix("local-"))
+    pid = int(job_id.removeprefix(LOCAL))
     with suppress(ProcessLookupError, PermissionError):
         if group:
             os.killpg(pid, number)

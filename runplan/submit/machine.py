@@ -1,4 +1,4 @@
-"""What this machine has: GPUs, cores, memory; and its processes."""
+"""What this machine has: GPUs, cores, memory."""
 
 from __future__ import annotations
 
@@ -51,21 +51,3 @@ def _cgroup_limit_gib() -> float:
         if text.isdigit():
             return int(text) / GIB
     return float("inf")
-
-
-def is_alive(job_id: str) -> bool | None:
-    """Whether the process of a job `local-<pid>` is there; None for other jobs.
-
-    A pid that went to another program does not count: what runs a job's script is a bash.
-    """
-    kind, _, pid = job_id.partition("-")
-    if kind != "local" or not pid.isdigit():
-        return None
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    return state != "Z" and any(word.endswith(b".slurm") for word in command)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from runplan.look import look
 from runplan.status.group import GroupStatus, group_status
-from runplan.status.look import look_closely
 from runplan.status.rows import heading
 from runplan.status.screen import make_console, parts
 
@@ -55,7 +55,7 @@ class _NowAndThen:
     def __call__(self) -> None:
         if time.monotonic() < self.next:
             return
-        self.show(group_status(self.group, look_closely(self.group)))
+        self.show(group_status(self.group, look(self.group)))
         self.next = time.monotonic() + self.every_s
 
 

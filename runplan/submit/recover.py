@@ -42,7 +42,9 @@ def settle(jobs: Sequence[Job], ledger: Ledger, records: Mapping[str, Sequence[R
         records: what jobs wrote into their directories, by token.
         known: what SLURM says.
     """
-    every = tuple(_every(known))
+    every: dict[str, list[SlurmJob]] = {}
+    for known_job in _every(known):
+        every.setdefault(known_job.token, []).append(known_job)
     unsettled = {attempt.token: attempt for attempt in ledger.unsettled}
     found: dict[str, str] = {}
     nothing: dict[str, tuple[str, ...]] = {}
@@ -50,10 +52,17 @@ def settle(jobs: Sequence[Job], ledger: Ledger, records: Mapping[str, Sequence[R
     for job in jobs:
         attempt = unsettled.get(job.token)
         if attempt is None:
-            if not ledger.of(job.token) and (job_id := _by_hand(job.token, every, damaged=bool(ledger.damaged))):
+            if not ledger.of(job.token) and (
+                job_id := _by_hand(every.get(job.token, ()), damaged=bool(ledger.damaged))
+            ):
                 found[job.token] = job_id
             continue
-        job_id = find_job(attempt, ledger.job_ids(job.token), records.get(job.token, ()), every)
+        job_id = find_job(
+            attempt,
+            ledger.job_ids(job.token),
+            records.get(job.token, ()),
+            every.get(attempt.array or attempt.token, ()),
+        )
         if job_id is not None:
             found[job.token] = job_id
         elif known.queue is None and attempt.via != "local":
@@ -104,9 +113,9 @@ def _id_of(attempt: Attempt, job: SlurmJob) -> str:
     return f"{job.job_id.partition('_')[0]}_{attempt.task}" if attempt.array else job.job_id
 
 
-def _by_hand(token: str, jobs: Iterable[SlurmJob], *, damaged: bool) -> str | None:
+def _by_hand(jobs: Iterable[SlurmJob], *, damaged: bool) -> str | None:
     """A job that somebody submitted past the ledger, or whose lines in it are damaged: then also one that is over."""
-    made = [(job.submitted_at, job.job_id) for job in jobs if job.token == token and (job.active or damaged)]
+    made = [(job.submitted_at, job.job_id) for job in jobs if job.active or damaged]
     return max(made)[1] if made else None
 
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from runplan.errors import SubmitError
 from runplan.ledger import append
+from runplan.look import ask, users_of
 from runplan.observe import JobState, Observed, observe
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
-from runplan.submit.world import World, ask, users_of
+from runplan.submit.world import World
 from runplan.turn import Turn
 from runplan.written import WrittenGroup
 

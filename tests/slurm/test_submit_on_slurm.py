@@ -20,13 +20,18 @@ from real_groups import ledger
 
 from runplan.observe import JobState
 from runplan.submit import command
-from runplan.submit.world import look
+from runplan.submit.world import look_and_settle
 from runplan.written import read_group
 
 pytestmark = pytest.mark.slurm
 
 TESTS = Path(__file__).parents[1]
 LIMIT_S = 60
+SAVE = (
+    "mkdir -p artifacts/recipe_state artifacts/epoch_{0}; echo '{{}}' >artifacts/epoch_{0}/config.json; "
+    "cp ../../things/state.pt artifacts/recipe_state/recipe_state.pt; "
+    "cp ../../things/state.pt artifacts/epoch_{0}/adapter_model.pt"
+)
 NO_SACCT = 'echo "Slurm accounting storage is disabled" >&2; exit 1'
 
 
@@ -34,10 +39,10 @@ NO_SACCT = 'echo "Slurm accounting storage is disabled" >&2; exit 1'
 def outlasting(tmp_path_factory):
     """A training that is over its minute by the time the other tests are done; and where it is."""
     place = tmp_path_factory.mktemp("long")
-    group = real_groups.group(place / "g", token(), 1, 1, base=False, time_s=60)
+    group = real_groups.group(place / "g", token(), 1, 2, base=False, time_s=60)
     path = f"{real_groups.programs(place / 'bin')}:{os.environ['PATH']}"
-    log = "1|1|Loss: 6.0: 10%|#| 1/10 [00:30<04:30, 30.0s/it]"
-    done = runplan(group, env={"PATH": path, "TUNE": f"echo 'torchtune {log}'; sleep 600"})
+    log = "1|5|Loss: 6.0: 100%|#| 5/5 [00:05<00:00, 1.0s/it]"
+    done = runplan(group, env={"PATH": path, "TUNE": f"echo 'torchtune {log}'; {SAVE.format(0)}; sleep 600"})
     assert done.returncode == 0, done.stderr
     yield group
     cancel(group)
@@ -83,7 +88,7 @@ def runplan(group: Path, *words: str, env: dict[str, str] | None = None, **more)
 
 def states(group: Path) -> dict[str, JobState]:
     read = read_group(group)
-    seen = look(read, endings=True).states
+    seen = look_and_settle(read, logs=True).states
     return {job.name: seen[job.token].state for job in read.jobs}
 
 
@@ -309,10 +314,15 @@ def test_what_ran_into_its_limit_gets_the_time_that_it_needs(outlasting):
     deadline = time.monotonic() + 2 * LIMIT_S
     while states(outlasting)["r0"] is not JobState.timeout and time.monotonic() < deadline:
         time.sleep(0.5)
-    done = runplan(outlasting, "--only", "timeout", "--json", env={"TUNE": "exit 0"})
+    done = runplan(outlasting, "--only", "timeout", "--json", env={"TUNE": SAVE.format(1)})
     assert done.returncode == 0, done.stderr
-    training, evaluation = json.loads(done.stdout)["submitted"]
-    assert training["options"][0].startswith("--time=")
-    assert evaluation["options"] == []
+    training, *evaluations = json.loads(done.stdout)["submitted"]
+    assert training["options"] == ["--time=00:05:00"]
+    assert "5 of 10 steps in " in training["note"]
+    assert "epochs saved: 1" in training["note"]
+    assert [each["options"] for each in evaluations] == [[], []]
     shown = subprocess.run(["scontrol", "show", "job", training["job_id"]], capture_output=True, text=True, check=True)
-    assert f"TimeLimit={training['options'][0].partition('=')[2]}" in shown.stdout
+    assert "TimeLimit=00:05:00" in shown.stdout
+    assert {*until(outlasting, JobState.completed).values()} == {JobState.completed}
+    lines = map(json.loads, (outlasting / "r0" / "jobs.jsonl").read_text().splitlines())
+    assert [each["resumed_epoch"] for each in lines if each["event"] == "attempt"] == [None, 0]

@@ -1,12 +1,17 @@
-"""Looks at a group, everything once: one `squeue` and one `sacct` however many runs, and only the ends of logs."""
+"""Looks at a group, everything once: one `squeue` and one `sacct` however many runs, and only the ends of logs.
+
+`status` and `collect` look; `submit` looks under the group's lock and settles what a crash left open
+(`submit/world.py`).
+"""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
-import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,41 +20,42 @@ from runplan.attempts import Attempt, Ledger, Record, moment
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
+from runplan.processes import CLOCKS_S, LOCAL, is_alive
 from runplan.queue import SlurmJob
+from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
 from runplan.slurm import read_accounting, read_queue
-from runplan.status.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
 from runplan.written import Job, WrittenGroup
 
 TAIL_BYTES = 1 << 16
-LOCAL = "local-"
-CLOCKS_S = 5.0
-"""By how much a file server's clock and this machine's may differ, and what a job needs to write its first line."""
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _UNBEGUN = frozenset({JobState.not_submitted, JobState.held, JobState.pending})
 
 
-def look(group: WrittenGroup, timeout_s: float = 30.0) -> dict[str, Observed]:
-    """Every job of a group as it is now, by token.
+def look(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
+    """A group as it is now, with what its jobs said.
 
     Reads the ledger, the records of all jobs and the ends of the logs of those that began; asks SLURM once. Nothing
-    is written.
+    is written. A record that cannot be read is told of in `JobSeen.unread`.
 
     Args:
         group: as `read_group` has it.
         timeout_s: seconds after which SLURM counts as silent.
 
     Raises:
-        OSError: the ledger or a record cannot be read (it is missing: fine).
+        OSError: the ledger cannot be read (it is missing: fine).
     """
-    sight = look_closely(group, timeout_s)
-    for seen in sight.jobs.values():
-        if seen.unread:
-            raise OSError(seen.unread)
-    return dict(sight.observed)
-
-
-def look_closely(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
-    """A group as it is now, with what its jobs said; as `look`, but a record that cannot be read is only told of."""
     ledger = read_ledger(group.directory)
+    records, unread = records_of(group)
+    slurm, known = _ask_both(_asked_since(ledger, records), users_of(group.directory), timeout_s)
+    jobs, observed = {}, {}
+    for job in group.jobs:
+        seen, observed[job.token] = look_at(job, ledger.of(job.token), records[job.token], known)
+        jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
+    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
+
+
+def records_of(group: WrittenGroup) -> tuple[dict[str, tuple[Record, ...]], dict[str, str]]:
+    """What the jobs of a group wrote, by token; and why, of those whose records cannot be read."""
     records, unread = {}, {}
     for job in group.jobs:
         try:
@@ -57,15 +63,40 @@ def look_closely(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
         except OSError as error:
             unread[job.token], found = f"{error.filename or job.directory}: {error.strerror or error}", ()
         records[job.token] = tuple(record for record in found if record.token == job.token)
-    slurm, known = _ask(_asked_since(ledger, records), _owner(group.directory), timeout_s)
-    jobs, observed = {}, {}
-    for job in group.jobs:
-        seen, observed[job.token] = _look_at(job, ledger.of(job.token), records[job.token], known)
-        jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
-    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
+    return records, unread
 
 
-def _asked_since(ledger: Ledger, records: Mapping[str, Iterable[Record]]) -> datetime | None:
+def users_of(group: Path) -> str:
+    """Whose jobs may be a group's, as numbers: of whoever asks now, and of whose ledger it is."""
+    users = {os.getuid()}
+    with suppress(OSError, KeyError):  # no ledger yet; SLURM refuses numbers that have no name
+        users.add(pwd.getpwuid((group / LEDGER).stat().st_uid).pw_uid)
+    return ",".join(str(uid) for uid in sorted(users))
+
+
+def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
+    """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue."""
+    queue = read_queue(uid=users)
+    open_since = [
+        tried[-1].intended_at
+        for tried in ledger.attempts.values()
+        if _needs_accounting(tried[-1], records.get(tried[-1].token, ()), queue)
+    ]
+    if not open_since and not ledger.damaged:
+        return Known(queue)
+    since = min((at for text in open_since if (at := moment(text))), default=LONG_AGO)
+    return Known(queue, read_accounting(since, uid=users))
+
+
+def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mapping[str, SlurmJob] | None) -> bool:
+    if attempt.job_id is None:
+        return True
+    done = any(one.event == "ended" and one.job_id == attempt.job_id and one.exit_code == 0 for one in records)
+    waits = (queue or {}).get(attempt.job_id)
+    return not done and not (waits is not None and waits.active)
+
+
+def _asked_since(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> datetime | None:
     """When the first job began its way that SLURM may know of; None when there is none."""
     tried = [attempt for tries in ledger.attempts.values() for attempt in tries]
     times = [one.intended_at for one in tried if one.via != "local" and not (one.job_id or "").startswith(LOCAL)]
@@ -73,38 +104,39 @@ def _asked_since(ledger: Ledger, records: Mapping[str, Iterable[Record]]) -> dat
     if not times:
         return None
     known = [when for text in times if (when := moment(text)) is not None]
-    return min(known, default=datetime(1970, 1, 2, tzinfo=UTC))
+    return min(known, default=LONG_AGO)
 
 
-def _owner(group: Path) -> int | None:
-    """Whose jobs the group's are: who owns its ledger, if there is one."""
-    try:
-        return (group / LEDGER).stat().st_uid
-    except OSError:
-        return None
-
-
-def _ask(since: datetime | None, uid: int | None, timeout_s: float) -> tuple[SlurmAnswer, Known]:
+def _ask_both(since: datetime | None, users: str, timeout_s: float) -> tuple[SlurmAnswer, Known]:
     if since is None:
         return SlurmAnswer.not_asked, Known(None)
     if shutil.which("squeue") is None:
         return SlurmAnswer.absent, Known(None)
     with ThreadPoolExecutor(2) as both:  # each may take seconds
-        queue = both.submit(read_queue, timeout_s, uid)
-        accounting = both.submit(read_accounting, since, timeout_s, uid)
+        queue = both.submit(read_queue, timeout_s, users)
+        accounting = both.submit(read_accounting, since, timeout_s, users)
         known = Known(queue.result(), accounting.result())
     return (SlurmAnswer.silent if known.queue is None else SlurmAnswer.answered), known
 
 
-def _look_at(
-    job: Job, attempts: tuple[Attempt, ...], records: tuple[Record, ...], known: Known
+def look_at(
+    job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: Known, *, logs: bool = True
 ) -> tuple[JobSeen, Observed]:
-    """One job, its log included where it began."""
-    alive = _alive(current_job(attempts, records), records, job.directory)
+    """One job, the ends of its logs included where it began.
+
+    Args:
+        job: the job.
+        attempts: its submissions.
+        records: what it wrote.
+        known: what SLURM says.
+        logs: whether to read logs at all.
+    """
+    alive = is_alive(current_job(attempts, records), attempts, records, job.directory)
     observed = observe(attempts, records, known, alive=alive)
-    if observed.job_id is None or observed.state in _UNBEGUN:
-        return JobSeen(job.directory.is_dir(), records=records), observed
-    seen = _read_logs(job, records, observed.job_id, observed.slurm)
+    mine = tuple(records)
+    if not logs or observed.job_id is None or observed.state in _UNBEGUN:
+        return JobSeen(job.directory.is_dir(), records=mine), observed
+    seen = _read_logs(job, mine, observed.job_id, observed.slurm)
     if observed.state is JobState.completed or (observed.slurm is not None and observed.slurm.active):
         return seen, observed
     return seen, observe(attempts, records, known, ending_of(seen.tail), alive=alive)
@@ -157,42 +189,3 @@ def _tail(path: Path | None) -> tuple[bytes, float | None]:
         return b"", None
     finally:
         os.close(handle)
-
-
-def _alive(job_id: str | None, records: Iterable[Record], directory: Path) -> bool | None:
-    """Whether the process of a job without SLURM runs on this machine; None for what cannot be told.
-
-    A process that started after the job's first line only has its number by chance.
-    """
-    if job_id is None or not job_id.startswith(LOCAL):
-        return None
-    begun = [record for record in records if record.job_id == job_id and record.event == "started"]
-    host = begun[-1].more.get("host") if begun else None
-    if host is not None and host != socket.gethostname():
-        return None
-    pid, when = job_id.removeprefix(LOCAL), moment(begun[-1].time) if begun else None
-    started = _started_at(pid) if pid.isdecimal() else None
-    if started is None or (when is not None and started > when.timestamp() + CLOCKS_S):
-        return False if host is not None else None  # else it may run on another machine
-    works = _works_in(pid, directory)
-    return None if works is False and host is None else works
-
-
-def _started_at(pid: str) -> float | None:
-    """When a process of this machine started, in seconds since the epoch; None when it is not there or ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        if fields[0] in {b"Z", b"X"}:
-            return None
-        boot = next(line for line in Path("/proc/stat").read_bytes().splitlines() if line.startswith(b"btime "))
-        return float(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-
-
-def _works_in(pid: str, directory: Path) -> bool | None:
-    """Whether a process stands in a directory, as our scripts do; None when another user's cannot be asked."""
-    try:
-        return Path(f"/proc/{pid}/cwd").samefile(directory)
-    except OSError:
-        return None

@@ -13,9 +13,10 @@ from status_groups import T0, account_line, fake_slurm, queue_line, submitted, t
 
 from runplan.attempts import TIME_FORMAT
 from runplan.document import plan_json
+from runplan.look import TAIL_BYTES, look
 from runplan.observe import JobState
-from runplan.status.look import TAIL_BYTES, look, look_closely
-from runplan.status.seen import SlurmAnswer
+from runplan.seen import SlurmAnswer
+from runplan.submit.world import look_and_settle
 from runplan.written import read_group
 
 CELL0, CELL1 = ("eval/cap_epoch0", "eval/cap_epoch1")
@@ -31,13 +32,13 @@ def now_text(shift=0.0):
 
 
 def states(group):
-    return [seen.state for seen in look(group).values()]
+    return [seen.state for seen in look(group).observed.values()]
 
 
 def test_nobody_is_asked_about_a_group_that_was_not_submitted(tmp_path, monkeypatch):
     bin_dir = fake_slurm(tmp_path / "bin", monkeypatch)
     group = write_group(tmp_path / "group")
-    sight = look_closely(group)
+    sight = look(group)
     assert {seen.state for seen in sight.observed.values()} == {JobState.not_submitted}
     assert list(sight.observed) == tokens(group)
     assert sight.slurm is SlurmAnswer.not_asked
@@ -56,7 +57,7 @@ def test_each_command_is_called_once_and_from_before_the_first_attempt(tmp_path,
     told(group.jobs[1].directory, "started", "tok1", "7")
     told(group.jobs[2].directory, "ended", second, "9", exit_code=0, seconds=5)
     told(group.jobs[3].directory, "started", base, "10")
-    seen = look(group)
+    seen = look(group).observed
     assert [one.state for one in seen.values()] == [
         JobState.timeout, JobState.pending, JobState.completed, JobState.running,
     ]  # fmt: skip
@@ -77,7 +78,7 @@ def test_the_log_says_why_a_job_failed(tmp_path, monkeypatch):
     told(group.jobs[0].directory, "ended", train, "7", exit_code=1, seconds=9)
     log = group.jobs[0].directory / "slurm-7.out"
     log.write_text("x" * TAIL_BYTES + f"\nTraceback (most recent call last):\n  File ...\n{OOM}\n")
-    sight = look_closely(group)
+    sight = look(group)
     assert (sight.observed[train].state, sight.observed[train].reason) == (JobState.oom, OOM)
     assert sight.jobs[train].log == str(log)
     assert len(sight.jobs[train].tail) == TAIL_BYTES
@@ -94,9 +95,9 @@ def test_a_task_of_an_array_has_its_log_under_its_own_number(tmp_path, monkeypat
     told(folder, "started", train, "5_1")
     told(folder, "ended", train, "5_1", exit_code=1, seconds=9)
     bin_dir = fake_slurm(tmp_path / "bin", monkeypatch, queue_line("5_1", "FAILED", raw="5"))
-    assert look_closely(group).jobs[train].tail == b"an earlier job\n"
+    assert look(group).jobs[train].tail == b"an earlier job\n"
     (bin_dir / "squeue.txt").write_text("")  # forgotten: the newest is taken
-    assert look_closely(group).jobs[train].tail == b"mine\n"
+    assert look(group).jobs[train].tail == b"mine\n"
 
 
 @pytest.mark.parametrize("gone", ["silent", "absent"])
@@ -116,7 +117,7 @@ def test_without_an_answer_of_slurm_the_runs_speak(gone, tmp_path, monkeypatch):
     told(group.jobs[3].directory, "started", base, "10")
     told(group.jobs[3].directory, "ended", base, "10", exit_code=2, seconds=5)
     (group.jobs[3].directory / "slurm-10.out").write_text("cell.slurm: no model at /nowhere\n")
-    sight = look_closely(group)
+    sight = look(group)
     assert sight.slurm.value == gone
     assert [one.state for one in sight.observed.values()] == [
         JobState.running, JobState.completed, JobState.unknown, JobState.failed,
@@ -133,7 +134,7 @@ def test_a_deleted_directory_and_things_that_are_no_logs_are_no_crash(tmp_path, 
     log = group.jobs[3].directory / "slurm-10.out"
     os.mkfifo(log)
     (group.jobs[3].directory / "jobs.jsonl").write_bytes(b"\xff\x00{]\n" + b'{"event": 3}\n')
-    sight = look_closely(group)
+    sight = look(group)
     assert [one.there for one in sight.jobs.values()] == [False, False, False, True]
     assert sight.observed[train].state is JobState.running
     assert sight.observed[first].state is JobState.failed
@@ -150,16 +151,16 @@ def test_a_local_job_runs_as_long_as_its_process(tmp_path):
     process = subprocess.Popen(["sleep", "60"], cwd=group.jobs[0].directory)
     try:
         train = local(group, process.pid, host=os.uname().nodename)
-        assert look(group)[train].state is JobState.running
+        assert look(group).observed[train].state is JobState.running
     finally:
         process.kill()
         # not yet waited for: a zombie is no running job
         deadline = time.monotonic() + 5
-        while look(group)[train].state is JobState.running and time.monotonic() < deadline:
+        while look(group).observed[train].state is JobState.running and time.monotonic() < deadline:
             time.sleep(0.01)
-        seen = look(group)[train]
+        seen = look(group).observed[train]
         process.wait()
-    assert (seen.state, look(group)[train].state) == (JobState.cancelled, JobState.cancelled)
+    assert (seen.state, look(group).observed[train].state) == (JobState.cancelled, JobState.cancelled)
 
 
 def test_the_scripts_own_first_line_is_enough_to_find_its_process(tmp_path, monkeypatch):
@@ -170,7 +171,7 @@ def test_the_scripts_own_first_line_is_enough_to_find_its_process(tmp_path, monk
     (directory / "plan.json").write_text(plan_json(made))
     group = read_group(directory)
     subprocess.run(["bash", "finetune.slurm"], cwd=group.jobs[0].directory, capture_output=True, check=False)
-    (seen,) = look(group).values()
+    (seen,) = look(group).observed.values()
     assert (seen.state, seen.job_id.partition("-")[0]) == (JobState.cancelled, "local")
     assert "its process is gone" in seen.reason
 
@@ -179,7 +180,7 @@ def test_a_local_job_of_which_nothing_is_heard_is_unknown(tmp_path):
     group = write_group(tmp_path / "group")
     train = group.jobs[0].token
     submitted(group, {train: f"local-{2**22 + 1}"}, via="local")
-    seen = look(group)[train]
+    seen = look(group).observed[train]
     assert (seen.state, seen.reason) == (JobState.unknown, "this machine cannot tell")
 
 
@@ -197,7 +198,7 @@ def test_a_number_that_now_is_another_programs_is_not_the_job(tmp_path):
     process = subprocess.Popen(["sleep", "60"], cwd=group.jobs[0].directory)
     try:
         train = local(group, process.pid, shift=-3600, host=os.uname().nodename)
-        assert look(group)[train].state is JobState.cancelled
+        assert look(group).observed[train].state is JobState.cancelled
     finally:
         process.kill()
         process.wait()
@@ -206,7 +207,7 @@ def test_a_number_that_now_is_another_programs_is_not_the_job(tmp_path):
 def test_a_process_elsewhere_cannot_be_told(tmp_path):
     group = write_group(tmp_path / "group")
     train = local(group, 2**22 + 1, host="another-machine")
-    seen = look(group)[train]
+    seen = look(group).observed[train]
     assert (seen.state, seen.reason) == (JobState.running, "by its own record; this machine cannot tell")
 
 
@@ -214,7 +215,7 @@ def test_a_record_that_cannot_be_read_is_told_of_and_never_taken_for_none(tmp_pa
     group = write_group(tmp_path / "group")
     fake_slurm(tmp_path / "bin", monkeypatch)
     (group.jobs[0].directory / "jobs.jsonl").mkdir()
-    sight = look_closely(group)
+    sight = look(group)
     assert sight.jobs[group.jobs[0].token].unread.endswith("jobs.jsonl: Is a directory")
     with pytest.raises(OSError, match=r"jobs\.jsonl: Is a directory"):
-        look(group)
+        look_and_settle(group, logs=False)
