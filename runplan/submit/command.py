@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -10,8 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from runplan.arguments import Arguments
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
@@ -188,13 +187,8 @@ def _note(line: str) -> None:
     print(f"runplan submit: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the user's screen is the place
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([Problem(message, "command line", "runplan submit --help shows what there is")])
-
-
 def _wish(argv: Sequence[str]) -> Wish:
-    parser = _Parser(prog="runplan submit", description="Submit what is not yet submitted; never the same run twice.")
+    parser = Arguments("runplan submit", description="Submit what is not yet submitted; never the same run twice.")
     parser.add_argument("group", metavar="GROUP", type=Path, help="directory of a group, as planning wrote it")
     parser.add_argument("--via", choices=VIAS, default="sbatch", help="how: sbatch (default), submitit, or here")
     parser.add_argument(
