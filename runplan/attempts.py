@@ -32,6 +32,8 @@ class Attempt:
     """Token of the array it is a task of, in the array's comment; empty for a job of its own."""
     task: int = 0
     """Its number in the array."""
+    gpus: tuple[str, ...] = ()
+    """What it was given where it runs without SLURM, as `CUDA_VISIBLE_DEVICES` names them."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
         array, task = event.get("array"), event.get("task")
-        made = Attempt(str(event["token"]), time, via=via, options=words)
+        gpus = event.get("gpus")
+        held = tuple(str(gpu) for gpu in gpus) if isinstance(gpus, list) else ()
+        made = Attempt(str(event["token"]), time, via=via, options=words, gpus=held)
         if isinstance(array, str) and isinstance(task, int):
             made = replace(made, array=array, task=task)
         tried.append(made)

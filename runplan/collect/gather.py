@@ -86,7 +86,7 @@ def _job(
     job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: Known, prior: PriorRun | None
 ) -> FoundJob:
     ending = Ending(prior.state, prior.reason) if prior and job.kind == "train" else None
-    alive = is_alive(current_job(attempts, records) or "")
+    alive = is_alive(current_job(attempts, records) or "", records)
     observed = observe(attempts, records, known, ending, alive=alive)
     logs = _job_logs(job.directory)
     path = f"{job.path.rpartition('/')[0]}/{logs[-1].name}" if logs else ""

@@ -9,6 +9,7 @@ from runplan.observe import JobState, Observed
 from runplan.slurm import read_cluster
 from runplan.submit.answers import Done, Limits, answer
 from runplan.submit.due import Another, Decision, find_due
+from runplan.submit.machine import is_alive
 from runplan.submit.world import World, done_by
 from runplan.written import Job, WrittenGroup
 
@@ -39,10 +40,16 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
         done = done_by(job, seen) if seen.state is JobState.timeout else Done()
         return answer(job, seen, options, done, _limits(job.resources.get("partition")))
 
-    begun = dict(world.settled.nothing)
+    begun, here = dict(world.settled.nothing), None
     if via == "local":
+        here = {job.token for job in group.jobs if _runs_here(job, world)}
         begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
-    return find_due(group, world.states, only, begun, another)
+    return find_due(group, world.states, only, begun, another, here)
+
+
+def _runs_here(job: Job, world: World) -> bool:
+    job_id = world.states[job.token].job_id
+    return job_id is not None and bool(is_alive(job_id, world.records[job.token]))
 
 
 def _interrupted_here(seen: Observed) -> bool:

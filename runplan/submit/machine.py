@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+from runplan.attempts import Record
 from runplan.submit.lanes import Machine
 
 GIB = 2**30
@@ -53,14 +56,21 @@ def _cgroup_limit_gib() -> float:
     return float("inf")
 
 
-def is_alive(job_id: str) -> bool | None:
-    """Whether the process of a job `local-<pid>` is there; None for other jobs.
+def is_alive(job_id: str, records: Iterable[Record] = ()) -> bool | None:
+    """Whether the process of a job `local-<pid>` is there; None for other jobs, and for those of another machine.
 
     A pid that went to another program does not count: what runs a job's script is a bash.
+
+    Args:
+        job_id: the job.
+        records: what the job wrote, which says where it began.
     """
     kind, _, pid = job_id.partition("-")
     if kind != "local" or not pid.isdigit():
         return None
+    hosts = [record.more.get("host") for record in records if (record.event, record.job_id) == ("started", job_id)]
+    if hosts and hosts[-1] not in {None, socket.gethostname()}:
+        return None  # several machines see the same directory, and each counts its processes
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]

@@ -106,7 +106,7 @@ def _state(
     if job.token in settled.nothing:  # the attempt that counts is the one before
         attempts = attempts[:-1]
     job_id = current_job(attempts, records)
-    seen = observe(attempts, records, known, ending, alive=is_alive(job_id) if job_id else None)
+    seen = observe(attempts, records, known, ending, alive=is_alive(job_id, records) if job_id else None)
     return replace(seen, state=JobState.held) if job.token in settled.unknown else seen
 
 
