@@ -17,11 +17,10 @@ from runplan.observe import JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
 from runplan.queue import SlurmJob
 from runplan.slurm import read_accounting, read_queue
-from runplan.status.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
+from runplan.status.seen import LOCAL, JobSeen, Sight, SlurmAnswer, ending_of, log_name
 from runplan.written import Job, WrittenGroup
 
 TAIL_BYTES = 1 << 16
-LOCAL = "local-"
 CLOCKS_S = 5.0
 """By how much a file server's clock and this machine's may differ, and what a job needs to write its first line."""
 _UNBEGUN = frozenset({JobState.not_submitted, JobState.held, JobState.pending})
