@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from runplan.cells import cell_token
-from runplan.errors import NoGroupError, StoreError
+from runplan.errors import NoGroupError
 from runplan.plan_shape import wrong_part
-from runplan.store import DOCUMENT, read_document
+from runplan.store import DOCUMENT, edited, read_document
 
 TRAIN = "finetune.slurm"
 CELL = "cell.slurm"
@@ -81,7 +81,7 @@ def read_group(directory: Path) -> WrittenGroup:
     except (KeyError, TypeError, AttributeError) as error:
         what = wrong_part(document) or str(error)
     if what:
-        raise StoreError(f"{directory / DOCUMENT}: not as runplan wrote it ({what}); plan the same again to repair it")
+        raise edited(directory, what)
     return WrittenGroup(directory, document, jobs)
 
 
