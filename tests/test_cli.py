@@ -463,3 +463,18 @@ def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.Monk
 def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help"]) == 0
     assert "Config groups" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--help"], ["model=1B", "preview=true", "priors.paths=[]"]])
+def test_a_full_disk_behind_the_output_is_said(words: list[str], tmp_path: Path) -> None:
+    path = f"{ROOT}:{ROOT / 'runplan' / '_hydra'}"
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "runplan", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "runplan: the output cannot be written: No space left on device; free some space, or write it elsewhere\n"
+    )
