@@ -126,7 +126,8 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
     not_a_list = _NOT_A_LIST.search(text)
     line = text.splitlines()[0] if text else "the value does not fit"
     if not_a_list:
-        return Problem(f"{key} takes a list, not one value", where or key, f"write {_LISTS.get(key, f'{key}=[A] or {key}=[A,B]')}")
+        example = _LISTS.get(key, f"{key}=[A] or {key}=[A,B]")
+        return Problem(f"{key} takes a list, not one value", where or key, f"write {example}")
     if match:
         line = f"{key}: {match[1]!r} is no {_KINDS.get(match[3].splitlines()[0], match[3].splitlines()[0])}"
     elif invalid and invalid[2] == "bool":

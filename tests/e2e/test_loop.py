@@ -105,7 +105,6 @@ def test_two_ranks_two_seeds_and_a_control_through_slurm(lab):
     assert all(after[name]["time_s"]["p95"] >= seconds for name, seconds in truth.items())
 
 
-
 def test_a_run_and_its_control_on_this_machine(lab):
     lab.plan("lora.rank=64", "submit=local", "group.name=here")
     assert json.loads(lab("collect", "outputs/here", "--json"))["missing"] == []
