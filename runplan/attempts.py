@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+LOCAL = "local-"
+"""How the ids of jobs without SLURM begin; a process number follows."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 PLANNED_CONFIG = "finetune.yaml"
 """What a job tries first."""
@@ -36,6 +38,8 @@ class Attempt:
     """Its number in the array."""
     host: str = ""
     """The machine of a job without SLURM; empty where a ledger does not say."""
+    gpus: tuple[str, ...] = ()
+    """What it was given where it runs without SLURM, as `CUDA_VISIBLE_DEVICES` names them."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,9 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
             tried.pop()
         words = tuple(str(word) for word in options) if isinstance(options, list) else ()
         array, task = event.get("array"), event.get("task")
-        made = Attempt(str(event["token"]), time, via=via, options=words, host=str(event.get("host", "")))
+        gpus, host = event.get("gpus"), str(event.get("host", ""))
+        held = tuple(str(gpu) for gpu in gpus) if isinstance(gpus, list) else ()
+        made = Attempt(str(event["token"]), time, via=via, options=words, host=host, gpus=held)
         if isinstance(array, str) and isinstance(task, int):
             made = replace(made, array=array, task=task)
         tried.append(made)

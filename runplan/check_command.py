@@ -103,6 +103,8 @@ class _Checker:
     def name(self, override: Override) -> list[Problem]:
         """Whether the key or group is there."""
         key = override.key_or_group
+        if not key:
+            return [Problem(f"{override.input_line!r} names no key", override.input_line or "", "write KEY=VALUE")]
         if key in self._keys or self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
             return []
         known = [*self._keys, *self._groups]

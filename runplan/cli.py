@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import traceback
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from runplan.suggest import did_you_mean
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from typing import TypeGuard
 
 
 def _priors(argv: Sequence[str]) -> int:
@@ -95,8 +97,17 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if _interrupted(error):
             return 130
-        raise
+        if not _output_failed(error):
+            raise
+        _say(f"runplan: the output cannot be written: {error.strerror}; free some space, or write it elsewhere")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        return 1
     return code
+
+
+def _output_failed(error: Exception) -> TypeGuard[OSError]:
+    """Whether standard output takes no more: files of ours have names in their errors."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in {ENOSPC, EDQUOT, EIO}
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -30,6 +30,10 @@ _CONVERTED = re.compile(
 )
 _NOT_VALID = re.compile(r"Value '(.*)' is not a valid (\w+)", re.DOTALL)
 _NOT_A_LIST = re.compile(r"\w+ is not a ListConfig, list or tuple")
+_LISTS = {
+    "sweep.zip": "sweep.zip=[[model,optimizer.lr]]: factors that go together",
+    "sweep.exclude": "sweep.exclude=[{model: 3B, lora.rank: 64}]: combinations to leave out",
+}
 _SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)' requires --multirun")
 
 
@@ -122,7 +126,8 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
     not_a_list = _NOT_A_LIST.search(text)
     line = text.splitlines()[0] if text else "the value does not fit"
     if not_a_list:
-        return Problem(f"{key} takes a list, not one value", where or key, f"write {key}=[A] or {key}=[A,B]")
+        example = _LISTS.get(key, f"{key}=[A] or {key}=[A,B]")
+        return Problem(f"{key} takes a list, not one value", where or key, f"write {example}")
     if match:
         line = f"{key}: {match[1]!r} is no {_KINDS.get(match[3].splitlines()[0], match[3].splitlines()[0])}"
     elif invalid and invalid[2] == "bool":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runplan.naming import concerns_control
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
 NOT_OF_A_RUN = (
     "preview", "overwrite", "controls", "naming", "submit", "priors", "group", "budget", "verify", "sweep",
@@ -37,6 +38,10 @@ class Change:
         if self.key == "orphaned":
             return "planned again"
         if isinstance(self.old, list) and isinstance(self.new, list):
+            pairs = list(zip(self.old, self.new, strict=False))
+            if len(self.old) == len(self.new) and all(isinstance(item, Mapping) for pair in pairs for item in pair):
+                inner = [(i, change) for i, pair in enumerate(pairs) for change in changed_keys(*pair)]
+                return ", ".join(f"{self.key}[{i}].{change}" for i, change in inner)
             gone = [item for item in self.old if item not in self.new]
             come = [item for item in self.new if item not in self.old]
             if gone or come:

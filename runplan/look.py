@@ -16,11 +16,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runplan.attempts import Attempt, Ledger, Record, moment
+from runplan.attempts import LOCAL, Attempt, Ledger, Record, moment
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
-from runplan.processes import CLOCKS_S, LOCAL, is_alive
+from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
 from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
 from runplan.slurm import read_accounting, read_queue

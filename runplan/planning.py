@@ -222,8 +222,7 @@ class _Planner:
             dataset = self.world.facts.datasets[place.dataset]
             detail = "; ".join(finding.detail for finding in dataset.findings)
             fix = next((finding.fix for finding in dataset.findings if finding.fix), "set dataset.path")
-            name = dataset.path or config.dataset.name
-            return Problem(f"dataset {name}: {detail or 'no training rows'}", "dataset", fix)
+            return Problem(f"dataset {dataset.path or config.dataset.name}: {detail or 'no rows'}", "dataset", fix)
         validation = self._lengths(place, "validation")
         workload = make_workload(config, architecture, train, validation, place.dataset)
         workload, reason = decide_packing(config, workload)

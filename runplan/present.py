@@ -80,9 +80,16 @@ def _files(root: str, prefix: str) -> list[str]:
 
 
 def started_runs(group: Path, names: Iterable[str]) -> set[str]:
-    """The runs that were submitted or left traces of having run: jobs, logs, artifacts, or a line in the ledger."""
+    """The runs that were submitted or left traces of having run: jobs, logs, artifacts, or a line in the ledger.
+
+    Not one whose directory somebody deleted: it has nothing to keep, and is to be written anew.
+    """
     submitted = submitted_paths(group)
-    return {name for name in names if name in submitted or _has_traces(f"{group}/{name}")}
+    return {
+        name
+        for name in names
+        if (name in submitted and os.path.lexists(f"{group}/{name}")) or _has_traces(f"{group}/{name}")
+    }
 
 
 def submitted_paths(group: Path) -> set[str]:

@@ -7,10 +7,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from runplan.attempts import Attempt, Record, moment
+from runplan.attempts import LOCAL, Attempt, Record, moment
 
-LOCAL = "local-"
-"""How the ids of such jobs begin; a process number follows."""
 CLOCKS_S = 5.0
 """By how much a file server's clock and this machine's may differ, and what a job needs to write its first line."""
 

@@ -222,7 +222,7 @@ def _print_outcome(console: Console, plan: Plan, result: WriteResult | None) -> 
     if result is None or result.preview:
         if result is not None:
             _print_files(console, plan.directory, result)
-        text = f"Preview: nothing was written. Without preview=true it goes to {visible(plan.directory)}"
+        text = f"Preview: nothing is written yet; the group would be {visible(plan.directory)}"
         console.print(f"\n{text}", soft_wrap=True)
         return
     state = "Written to" if result.written else "Nothing changed in"

@@ -20,6 +20,7 @@ from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
+from runplan.plan_shape import wrong_part
 from runplan.present import PresentRun, is_own, read_run, started_runs
 from runplan.report.page import PAGE, report
 from runplan.summary import carry_results, readme_of
@@ -135,12 +136,20 @@ def read_document(directory: Path) -> dict[str, Any] | None:
     return document
 
 
+def edited(directory: Path, what: str) -> StoreError:
+    """What to say of a group's `plan.json` that somebody changed."""
+    path = directory / DOCUMENT
+    return StoreError(f"{path}: not as runplan wrote it ({what}); move it away and plan the same again to get it back")
+
+
 def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templates: Environment | None) -> _Changes:
     directory = Path(plan.directory)
     runs, group_files = _by_run(files)
     if not directory.exists():
         return _Changes(json.loads(files[DOCUMENT]), GroupDiff(), runs, files=group_files, texts=files)
     old = read_document(directory)
+    if old is not None and (what := wrong_part(old)):
+        raise edited(directory, what)
     present = {name: read_run(directory, name, run) for name, run in runs.items()}
     known = [run["name"] for run in old["runs"]] if old else []
     ran = started_runs(directory, dict.fromkeys([*runs, *known]))

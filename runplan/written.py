@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from runplan.cells import cell_token
-from runplan.errors import NoGroupError, StoreError
-from runplan.store import DOCUMENT, read_document
+from runplan.errors import NoGroupError
+from runplan.plan_shape import wrong_part
+from runplan.store import DOCUMENT, edited, read_document
 
 TRAIN = "finetune.slurm"
 CELL = "cell.slurm"
@@ -76,11 +77,11 @@ def read_group(directory: Path) -> WrittenGroup:
         raise NoGroupError(f"{directory}: holds no {DOCUMENT}, so it is no group; `runplan KEY=VALUE…` plans one")
     try:
         jobs = tuple(job for entry in document["runs"] for job in _jobs(directory, entry))
+        what = wrong_part(document)
     except (KeyError, TypeError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise StoreError(
-            f"{directory / DOCUMENT}: not as runplan wrote it ({what}); plan the same again to repair it"
-        ) from error
+        what = wrong_part(document) or str(error)
+    if what:
+        raise edited(directory, what)
     return WrittenGroup(directory, document, jobs)
 
 

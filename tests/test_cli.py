@@ -103,7 +103,10 @@ def test_options_may_stand_between_overrides(planner: Planner) -> None:
         (["model=1C"], ["model has no option '1C'", "1B"]),
         (["modle=1B"], ["no key modle", "did you mean model"]),
         (["model=1B,3C", "lora.rnak=1", "lora.rank=a,b", "epochs=x"], ["3C", "lora.rnak", "'a'", "'b'", "epochs: 'x'"]),
-        (["lora.rank=abc"], ["lora.rank: 'abc' is no whole number"]),
+        (["lora.rank=abc"], ["lora.rank: 'abc' is no whole number", "`runplan help lora.rank` says what it takes"]),
+        (["sweep.zip=lora.rank"], ["sweep.zip takes a list", "sweep.zip=[[model,optimizer.lr]]"]),
+        (["seed=1", "sweep.exclude=3"], ["sweep.exclude takes a list", "{model: 3B, lora.rank: 64}"]),
+        (["=3"], ["'=3' names no key", "write KEY=VALUE"]),
         (["lora.rank=4.5"], ["lora.rank: '4.5' is no whole number"]),
         (["validation=maybe"], ["validation", "neither true nor false"]),
         (["dtype=fp16"], ["dtype", "bf16"]),
@@ -460,3 +463,18 @@ def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.Monk
 def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help"]) == 0
     assert "Config groups" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--help"], ["model=1B", "preview=true", "priors.paths=[]"]])
+def test_a_full_disk_behind_the_output_is_said(words: list[str], tmp_path: Path) -> None:
+    path = f"{ROOT}:{ROOT / 'runplan' / '_hydra'}"
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "runplan", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "runplan: the output cannot be written: No space left on device; free some space, or write it elsewhere\n"
+    )

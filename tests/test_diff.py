@@ -84,4 +84,6 @@ def test_of_lists_only_what_differs_is_shown():
     change = Change("overrides", ["model=1B", "epochs=1"], ["model=1B", "epochs=2"])
     assert str(change) == 'overrides ["epochs=1"] → ["epochs=2"]'
     assert str(Change("lengths", [1, 2], [2, 1])) == "lengths [1, 2] → [2, 1]"
+    cells = [[{"dir": "a", "time_s": {"p50": old}}, {"dir": "b"}] for old in (1, 2)]
+    assert str(Change("cells", *cells)) == "cells[0].time_s.p50 1 → 2"
     assert str(Change("orphaned", old=True)) == "planned again"

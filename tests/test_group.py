@@ -130,6 +130,7 @@ def test_marks_resolve_when_hydra_shows_the_config(here, capsys):
     [
         (["group.name=" + "a" * 300], 2, "the name has 300 bytes, file systems take 255"),
         (["site.output_root=" + "a" * 300], 1, "File name too long"),
+        (["dataset=json"], 1, "dataset json: neither dataset.path nor dataset.file is set"),
         (["priors.gpu=a100"], 2, "did you mean a100-"),
         (["lora.rank=0", "epochs=x", "prompt=x"], 2, "lora.rank is 0"),
         (["lora.rank=0", "epochs=x", "prompt=x"], 2, "'x' is no whole number"),

@@ -163,7 +163,7 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["status", "empty"], 2, [("holds no plan.json", "empty", "plans one")]),
     (["status", "damaged"], 1, [("not JSON", "damaged/plan.json", "plan again")]),
     (["status", "newer"], 1, [("schema 9, this runplan knows 1", "newer/plan.json", "group.name")]),
-    (["status", "partial"], 1, [("lacks 'dir'", "partial/plan.json", "plan the same again")]),
+    (["status", "partial"], 1, [("group is not there", "partial/plan.json", "plan the same again")]),
     (["status", "empty", "--watch", "1"], 2, [("at least 5", "--watch", "runplan status --help")]),
     (["submit", "nowhere"], 2, [("no such directory", "nowhere", "runplan KEY=VALUE")]),
     (["submit", "empty", "--only", "faild"], 2, [("'faild' is no ending", "--only", "failed")]),

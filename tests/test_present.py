@@ -40,6 +40,13 @@ def test_a_run_as_it_is(tmp_path):
     assert not read_run(tmp_path, "b", []).there
 
 
+def test_a_submitted_run_whose_directory_is_gone_has_nothing_to_keep(tmp_path):
+    lines = [json.dumps({"event": "submitted", "token": name, "path": f"{name}/finetune.slurm"}) for name in "ab"]
+    (tmp_path / "ledger.jsonl").write_text("\n".join(lines))
+    (tmp_path / "a").mkdir()
+    assert started_runs(tmp_path, ["a", "b"]) == {"a"}
+
+
 def test_a_ledger_with_damage_and_other_events(tmp_path):
     lines = [
         json.dumps({"event": "intent", "path": "a/finetune.slurm"}),
@@ -56,4 +63,4 @@ def test_a_ledger_with_damage_and_other_events(tmp_path):
     (tmp_path / "e" / "slurm-7.out").touch()
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "slurm.out").touch()
-    assert started_runs(tmp_path, ["a", "c", "d", "e", "f", "g"]) == {"a", "e"}
+    assert started_runs(tmp_path, ["a", "c", "d", "e", "f", "g"]) == {"e"}

@@ -146,6 +146,21 @@ def test_what_to_do_next(made):
     )  # fmt: skip
 
 
+def test_what_ran_here_goes_on_here(made):
+    status = made.status()
+    here = replace(
+        status,
+        runs=tuple(
+            replace(run, training=run.training and replace(run.training, job_id="local-7")) for run in status.runs
+        ),
+    )
+    assert next_commands(here, "-g") == (
+        "runplan submit ./-g --via local",
+        "runplan submit ./-g --via local --only oom",
+        "runplan collect ./-g",
+    )
+
+
 def test_earlier_attempts_count_as_used(tmp_path, monkeypatch):
     group = Group(tmp_path / "group", trained(cells=0))
     train = group.jobs["1B_rank4"]

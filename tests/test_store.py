@@ -286,6 +286,9 @@ def test_a_damaged_plan_json_is_said_not_overwritten(group):
     group.path("plan.json").write_text("{")
     with pytest.raises(StoreError, match="not JSON"):
         group.write({"lora.rank": [4]})
+    group.path("plan.json").write_text('{"schema": 1, "group": "g", "design": {"factors": {}}, "runs": "none"}')
+    with pytest.raises(StoreError, match=r"not as runplan wrote it .runs: no list.; move it away and plan the same"):
+        group.write({"lora.rank": [4]})
     group.path("plan.json").write_text('{"schema": 2}')
     with pytest.raises(StoreError, match="schema 2, this runplan knows 1"):
         group.write({"lora.rank": [4]})

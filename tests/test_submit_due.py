@@ -65,6 +65,16 @@ def test_a_training_that_runs_on_this_machine_is_no_dependency():
     assert "runs on this machine (local-5)" in found.left[0].reason
 
 
+@pytest.mark.parametrize(("here", "due"), [({"a"}, ("a/e0", "a")), (set(), None)])
+def test_a_cell_that_runs_here_waits_only_for_a_training_of_this_machine(here, due):
+    seen = {each.token: Observed(DONE) for each in JOBS} | {"a": Observed(RUNS, "local-5"), "a/e0": Observed(NEW)}
+    found = find_due(GROUP, seen, here=here)
+    assert [(each.job.token, each.after) for each in found.due] == ([due] if due else [])
+    assert [each.reason for each in found.left] == (
+        [] if due else ["its training (local-5) is under way elsewhere; submit again when it is done"]
+    )
+
+
 def test_what_ended_badly_is_named_and_left_alone():
     found, due, left = decide(BAD, GONE, GONE, DONE, DONE, DONE)
     assert (due, left) == ({}, {})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,12 @@ from runplan.document import plan_json
 from runplan.errors import SubmitError
 from runplan.ledger import append, read_ledger, read_records
 from runplan.processes import is_alive
+from runplan.submit import local
+from runplan.submit.deciding import decide
 from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
 from runplan.submit.machine import read_machine
+from runplan.submit.world import look_and_settle
 from runplan.written import read_group
 
 TUNE = """
@@ -107,15 +111,9 @@ def test_gpus_are_never_shared(tmp_path, monkeypatch):
     runs = [run(f"r{n}", token=f"tok{n}", request=request(gpus=1)) for n in range(4)]
     group = make(tmp_path, *runs)
     go(group, Machine(("GPU-a", "GPU-b"), 8, 8.0))
-    spans = {}
-    for job in group.jobs:
-        gpu = (job.directory / "gpus").read_text().strip()
-        spans.setdefault(gpu, []).append(
-            (float((job.directory / "began").read_text()), float((job.directory / "over").read_text()))
-        )
+    spans = spans_by_gpu(group)
     assert set(spans) == {"GPU-a", "GPU-b"}
     for held in spans.values():
-        held.sort()
         assert all(first[1] <= second[0] for first, second in pairwise(held))
 
 
@@ -210,8 +208,101 @@ def test_a_killed_call_leaves_its_jobs_running_and_the_next_one_waits_for_them(t
     said = []
     outcome = go(group, said=said)
     assert outcome.completed == ("1B_rank4", "1B_rank4/eval/cap_epoch0")
-    assert "still runs as local-" in said[0]
+    assert "runs already, as local-" in said[0]
     assert len(read_ledger(group.directory).of("tok1")) == 1
+
+
+def test_after_kill_9_the_same_command_goes_on_with_what_runs(command, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "1.5")
+    group, argv = command
+    first = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for((group.directory / "1B_rank4" / "began").exists, "the training never began")
+    first.kill()
+    first.communicate()
+    second = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "1B_rank4  runs already, as local-" in second.stdout
+    assert "1B_rank4/eval/cap_epoch0  completed" in second.stdout
+
+
+def spans_by_gpu(group):
+    spans = {}
+    for job in group.jobs:
+        gpu = (job.directory / "gpus").read_text().strip()
+        began, over = (float((job.directory / name).read_text()) for name in ("began", "over"))
+        spans.setdefault(gpu, []).append((began, over))
+    return {gpu: sorted(held) for gpu, held in spans.items()}
+
+
+def test_calls_at_once_never_share_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "0.4")
+    runs = [run(f"r{n}", token=f"tok{n}", request=request(gpus=1)) for n in range(6)]
+    group = make(tmp_path, *runs)
+    machine = "Machine(('GPU-a', 'GPU-b'), 8, 8.0)"
+    code = DRIVER.replace("Machine((), 4, 8.0)", machine)
+    drivers = [subprocess.Popen([sys.executable, "-c", code, str(group.directory)]) for _ in range(2)]
+    assert [driver.wait(60) for driver in drivers] == [0, 0]
+    spans = spans_by_gpu(group)
+    assert set(spans) == {"GPU-a", "GPU-b"}
+    for held in spans.values():
+        assert all(first[1] <= second[0] for first, second in pairwise(held))
+
+
+def test_what_another_call_finished_meanwhile_is_not_run_again(tmp_path):
+    group = make(tmp_path, run("r4"), run("r8", token="tok2"))
+    said = []
+
+    def say(line):
+        said.append(line)
+        if line.startswith("r4  completed"):
+            assert run_jobs(group, group.jobs[1:], MACHINE, lambda _line: None, 0.02).completed == ("r8",)
+
+    one_at_a_time = Machine((), 1, 8.0)
+    outcome = run_jobs(group, group.jobs, one_at_a_time, say, 0.02)
+    assert outcome.completed == ("r4", "r8")
+    assert said[-1] == "r8  completed by another call"
+    assert len(read_ledger(group.directory).of("tok2")) == 1
+
+
+def test_what_runs_on_another_machine_is_left_alone(tmp_path):
+    group = make(tmp_path, run(cells=(cell(),)))
+    job, event = group.jobs[0], {"token": "tok1", "path": group.jobs[0].path, "via": "local"}
+    said = []
+
+    def say(line):
+        said.append(line)
+
+    started = {"event": "started", "token": "tok1", "kind": "train", "cell": None, "job_id": "local-1", "host": "other"}
+
+    def elsewhere(*_):
+        append(group.directory, [{"event": "intent", "job_id": None, **event}])
+        append(group.directory, [{"event": "submitted", "job_id": "local-1", **event}])
+        (job.directory / "jobs.jsonl").write_text(json.dumps(started | {"time": "2026-01-31T12:00:00Z"}) + "\n")
+
+    elsewhere()
+    again = observe_by_command(group)
+    assert again.left[0].reason == "its training (local-1) is under way elsewhere; submit again when it is done"
+    (group.directory / "ledger.jsonl").unlink()
+    (job.directory / "jobs.jsonl").unlink()
+    lane_lock = local.group_lock
+
+    @contextmanager
+    def late(directory):
+        with lane_lock(directory) as turn:
+            if not (group.directory / "ledger.jsonl").read_text():
+                elsewhere()
+            yield turn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "group_lock", late)
+        outcome = run_jobs(group, group.jobs, MACHINE, say, 0.02)
+    assert outcome.skipped == ("1B_rank4", "1B_rank4/eval/cap_epoch0")
+    assert said[0] == "1B_rank4  not run: it is under way elsewhere, as local-1; submit again when it is done"
+
+
+def observe_by_command(group):
+    with local.group_lock(group.directory):
+        return decide(group, look_and_settle(group, logs=False), frozenset(), via="local")
 
 
 def test_two_calls_at_once_run_every_job_once(tmp_path, monkeypatch):
@@ -253,20 +344,3 @@ def test_processes_are_told_apart(tmp_path):
     assert (alive(mine), alive(mine, Path.cwd())) == (False, True)  # a process, but no job's: it stands elsewhere
     assert (alive(here), alive(there), alive(replace(here, host=""))) == (False, None, None)
     assert alive(replace(here, job_id="local-x")) is False
-
-
-def test_what_runs_on_another_machine_is_not_started_here(tmp_path):
-    group = make(tmp_path, run())
-    folder = group.jobs[0].directory
-    event = {"token": "tok1", "path": "x", "via": "local", "host": "other"}
-    append(group.directory, [{"event": "intent", "job_id": None, **event},
-                             {"event": "submitted", "job_id": "local-77", **event}])  # fmt: skip
-    line = {"token": "tok1", "job_id": "local-77", "host": "other"}
-    (folder / "jobs.jsonl").write_text(json.dumps({"event": "started", **line}) + "\n")
-    driver = start_driver(group)
-    assert "still runs as local-77, on another machine" in driver.stdout.readline()
-    with (folder / "jobs.jsonl").open("a") as file:
-        file.write(json.dumps({"event": "ended", "exit_code": 0, **line}) + "\n")
-    said, _ = driver.communicate(timeout=30)
-    assert "1B_rank4  completed" in said
-    assert len(read_ledger(group.directory).of("tok1")) == 1

@@ -144,7 +144,7 @@ def test_the_screen_says_what_the_readme_says():
         assert heading.lstrip("# ") in text
     for section in sections(plan_document(plan), plan.directory):
         assert section.heading in text
-    assert "Preview: nothing was written" in text
+    assert "Preview: nothing is written yet" in text
 
 
 def test_piped_output_is_plain_and_never_cut():

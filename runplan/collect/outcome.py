@@ -108,16 +108,16 @@ def _told(job: FoundJob) -> str:
         said = f"{said}, exit code {observed.exit_code}" if said else f"exit code {observed.exit_code}"
     if job.last_words and job.last_words not in said:
         said = f"{said}: {job.last_words}" if said else job.last_words
-    return said or observed.state.value
+    return said or ("" if observed.state is JobState.not_submitted else observed.state.value)
 
 
 def _fix(job: FoundJob, place: str) -> str:
-    state = job.observed.state
+    state, here = job.observed.state, (job.observed.job_id or "").startswith("local-")
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:
         see = f"see {place}/{shlex.quote(job.log)}, then: " if job.log else ""
-        return f"{see}runplan submit {place} --only {state.value}"
+        return f"{see}runplan submit {place}{' --via local' if here else ''} --only {state.value}"
     return f"runplan submit {place}"
 
 

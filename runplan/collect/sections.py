@@ -80,7 +80,10 @@ def _results(report: Report) -> tuple[Block, ...]:
         blocks.append(Fact("Trainings done", f"{len(trainings) - gone['train']} of {len(trainings)}"))
     blocks.append(Fact("Evaluations collected", f"{len(cells) - gone['cell']} of {len(cells)}"))
     blocks.append(Fact("All numbers", TABLE))
-    blocks += [Item(f"{one.name}: {one.state}: {one.reason}", "✗", one.fix) for one in report.missing[:MISSING_SHOWN]]
+    blocks += [
+        Item(": ".join(filter(None, (one.name, one.state, one.reason))), "✗", one.fix)
+        for one in report.missing[:MISSING_SHOWN]
+    ]
     if len(report.missing) > MISSING_SHOWN:
         blocks.append(
             Item(f"… and {len(report.missing) - MISSING_SHOWN} more: runplan collect --json lists them all", "✗")

@@ -35,7 +35,8 @@ class Folder:
     def download(self, files: Sequence[str] = ()) -> str:
         """The command that gets the folder, or some of its files, from Hugging Face; else what to set."""
         if self.configured.name == "tiny":
-            return "model.create=true makes it"
+            makes = "model.create=true makes it"
+            return f"move {shlex.quote(str(self.path))} away, then {makes}" if self.path.exists() else makes
         if not self.configured.repo_id:
             return "set model.repo_id to download it, or model.path to the folder that has it"
         words = ["hf", "download", self.configured.repo_id, *files, "--local-dir", str(self.path)]

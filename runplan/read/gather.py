@@ -43,7 +43,7 @@ GENERATORS = {"capitalization": words.create}
 """What makes a dataset, by `dataset.generator`."""
 
 IMAGINED = "not there; sized as the data that dataset.create=true would make"
-WILL_BE_MADE = Finding(Status.missing, "will be made", "run the same without preview=true")
+WILL_BE_MADE = Finding(Status.missing, "will be made", "made when this plan is written")
 
 
 def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None, *, may_create: bool = True) -> Facts:

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Record, moment
+from runplan.attempts import LOCAL, Record, moment
 from runplan.observe import JobState, Observed
 from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
@@ -241,12 +241,19 @@ def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
         directory: of the group, quoted for a shell.
     """
     states = [state for state in JobState if any(job.state is state for job in status.jobs)]
+    directory = f"./{directory}" if directory.startswith("-") else directory
+    here = any((job.job_id or "").startswith(LOCAL) for job in status.jobs)
+    submit = f"runplan submit {directory}{' --via local' if here else ''}"
+    # what was stopped here goes on with the same command, without being asked for
     bad = [state.name for state in states if state.ended_badly and state is not JobState.unknown]
+    bad = [name for name in bad if not (here and name == JobState.cancelled.name)]
     commands = []
-    if any(state in {JobState.not_submitted, JobState.held} for state in states):
-        commands.append(f"runplan submit {directory}")
+    if any(state in {JobState.not_submitted, JobState.held} for state in states) or (
+        here and JobState.cancelled in states
+    ):
+        commands.append(submit)
     if bad:
-        commands.append(f"runplan submit {directory} --only {','.join(bad)}")
+        commands.append(f"{submit} --only {','.join(bad)}")
     if any(run.trained and run.evaluated for run in status.runs):
         commands.append(f"runplan collect {directory}")
     return tuple(commands)

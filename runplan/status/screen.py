@@ -64,7 +64,13 @@ def print_status(status: GroupStatus, directory: str, console: Console, *, cells
 
 
 def parts(
-    status: GroupStatus, directory: str, width: int, *, cells: bool = False, height: int | None = None
+    status: GroupStatus,
+    directory: str,
+    width: int,
+    *,
+    cells: bool = False,
+    height: int | None = None,
+    advice: bool = True,
 ) -> list[RenderableType]:
     """What is shown, from top to bottom, each part one line but the table.
 
@@ -74,6 +80,7 @@ def parts(
         width: columns.
         cells: whether every evaluation has a line of its own.
         height: lines that there are; runs that do not fit are counted. None: no limit.
+        advice: whether to say what to call next.
     """
     from rich.text import Text  # noqa: PLC0415 - heavy
 
@@ -84,7 +91,7 @@ def parts(
     below: list[Text] = []
     for said in (*failures(status), *warnings(status), *waits(status)):
         below += _lines(said, width)
-    commands = next_commands(status, directory)
+    commands = next_commands(status, directory) if advice else ()
     if commands:
         below += [Text("Next:"), *(Text(f"    {command}") for command in commands)]
     shown = rows(status, cells=cells)

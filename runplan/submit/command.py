@@ -155,6 +155,7 @@ def _run_here(group: WrittenGroup, wish: Wish, decision: Decision) -> int:
         document = {"group": str(group.directory), "via": "local", **asdict(outcome)}
         print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place
     if outcome.interrupted:
+        _note("stopped; the same command goes on with what is left")
         return 130
     return 1 if outcome.failed or outcome.skipped or decision.left else 0
 

@@ -7,11 +7,11 @@ import sys
 from dataclasses import replace
 from functools import cache
 
-from runplan.attempts import PLANNED_CONFIG
+from runplan.attempts import LOCAL, PLANNED_CONFIG
 from runplan.errors import SubmitError
 from runplan.observe import JobState, Observed
 from runplan.priors.parse import parse_text
-from runplan.processes import LOCAL
+from runplan.processes import is_alive
 from runplan.seen import JobSeen
 from runplan.slurm import read_cluster
 from runplan.submit.answers import Done, Limits, answer
@@ -49,10 +49,16 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
         done = done_by(job, seen, world.jobs[job.token]) if seen.state is JobState.timeout else Done()
         return answer(job, seen, options, done, _limits(job.resources.get("partition")))
 
-    begun = dict(world.settled.nothing)
+    begun, here = dict(world.settled.nothing), None
     if via == "local":
+        here = {job.token for job in group.jobs if _runs_here(job, world)}
         begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
-    return find_due(group, world.states, only, begun, another)
+    return find_due(group, world.states, only, begun, another, here)
+
+
+def _runs_here(job: Job, world: World) -> bool:
+    job_id = world.states[job.token].job_id
+    return is_alive(job_id, world.ledger.of(job.token), world.records[job.token], job.directory) is True
 
 
 def done_by(job: Job, seen: Observed, left: JobSeen) -> Done:

@@ -68,6 +68,7 @@ def find_due(
     only: AbstractSet[JobState] = frozenset(),
     begun: Mapping[str, tuple[str, ...]] | None = None,
     another: Callable[[Job, Observed], Another] | None = None,
+    here: AbstractSet[str] | None = None,
 ) -> Decision:
     """Sort the jobs of a group.
 
@@ -79,8 +80,10 @@ def find_due(
         begun: jobs whose submission was begun and came to nothing, by token, with the options it had: they are due
             whatever `only` says.
         another: how a job that ended badly is tried again.
+        here: where jobs are to run without SLURM: tokens of those that run so on this very machine, and that others
+            can wait for; None: SLURM runs them.
     """
-    sorting = _Sorting(states, only, begun or {}, another or (lambda _job, _seen: Another()))
+    sorting = _Sorting(states, only, begun or {}, another or (lambda _job, _seen: Another()), here)
     for job in group.jobs:
         sorting.add(job)
     return Decision(tuple(sorting.due), tuple(sorting.left), tuple(sorting.already), sorting.ended_of())
@@ -95,8 +98,9 @@ class _Sorting:
         only: AbstractSet[JobState],
         begun: Mapping[str, tuple[str, ...]],
         another: Callable[[Job, Observed], Another],
+        here: AbstractSet[str] | None,
     ) -> None:
-        self.states, self.only, self.begun, self.another = states, only, begun, another
+        self.states, self.only, self.begun, self.another, self.here = states, only, begun, another, here
         self.due: list[Due] = []
         self.left: list[Left] = []
         self.already: list[Job] = []
@@ -149,7 +153,11 @@ class _Sorting:
             return False, ""
         if job.after in self.now:
             return True, ""
-        return waits_for(self.states[job.after])
+        training = self.states[job.after]
+        if self.here is not None and training.state in {JobState.pending, JobState.running}:
+            elsewhere = f"its training ({training.job_id}) is under way elsewhere; submit again when it is done"
+            return (True, "") if job.after in self.here else (False, elsewhere)
+        return waits_for(training)
 
     def ended_of(self) -> dict[JobState, tuple[Job, ...]]:
         """The jobs that ended badly, by how."""

@@ -49,14 +49,19 @@ def share_for(job: Job, machine: Machine, held: Collection[Share]) -> Share | No
     """What a job would get now, beside those that run; None when it has to wait. GPUs are never shared."""
     free = [gpu for gpu in machine.gpus if not any(gpu in share.gpus for share in held)]
     wanted = job.resources["gpus"] or 0
-    cpus = min(max(1, job.resources["cpus_per_task"] or 1), machine.cpus)
-    memory = _memory_gib(job)
+    share = held_by(job, machine, free[:wanted])
     fits = (
         wanted <= len(free)
-        and cpus <= machine.cpus - sum(share.cpus for share in held)
-        and memory <= machine.memory_gib - sum(share.memory_gib for share in held)
+        and share.cpus <= machine.cpus - sum(each.cpus for each in held)
+        and share.memory_gib <= machine.memory_gib - sum(each.memory_gib for each in held)
     )
-    return Share(tuple(free[:wanted]), cpus, memory) if fits else None
+    return share if fits else None
+
+
+def held_by(job: Job, machine: Machine, gpus: Sequence[str]) -> Share:
+    """What a job holds while it runs on these GPUs."""
+    cpus = min(max(1, job.resources["cpus_per_task"] or 1), machine.cpus)
+    return Share(tuple(gpus), cpus, _memory_gib(job))
 
 
 def ready(waiting: Sequence[Job], done: Mapping[str, bool]) -> tuple[list[Job], list[Job]]:

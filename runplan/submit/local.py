@@ -16,16 +16,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runplan.attempts import LOCAL
 from runplan.errors import SubmitError
 from runplan.ledger import append, read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
-from runplan.processes import LOCAL, is_alive
-from runplan.submit.lanes import Machine, Share, impossible, ready, share_for
+from runplan.processes import is_alive
+from runplan.submit.lanes import Machine, Share, held_by, impossible, ready, share_for
 from runplan.turn import group_lock
 from runplan.units import short_time
 
 if TYPE_CHECKING:
-    from runplan.attempts import Attempt, Record
+    from runplan.attempts import Attempt, Ledger, Record
     from runplan.written import Job, WrittenGroup
 
 LOOK_S = 0.2
@@ -45,8 +46,6 @@ class _Running:
     job_id: str
     process: subprocess.Popen[bytes] | None
     """None for one that an earlier call started."""
-    here: bool = True
-    """Whether its process is known to be on this machine."""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -85,8 +84,7 @@ def run_jobs(
         StoreError: the group is being submitted elsewhere.
     """
     _refuse_impossible(due, machine)
-    lane = _Lane(group, machine, say)
-    lane.adopt(due)
+    lane = _Lane(group, due, machine, say)
     waiting = [job for job in due if job.token not in lane.running]
     with _interruptible() as stopped:
         while (waiting or lane.running) and not stopped:
@@ -114,50 +112,66 @@ def _refuse_impossible(due: Sequence[Job], machine: Machine) -> None:
 class _Lane:
     """The jobs that run, and what became of those that did."""
 
-    def __init__(self, group: WrittenGroup, machine: Machine, say: Callable[[str], None]) -> None:
+    def __init__(self, group: WrittenGroup, due: Sequence[Job], machine: Machine, say: Callable[[str], None]) -> None:
         self.group, self.machine, self.say = group, machine, say
+        self.due = {job.token for job in due}
         self.running: dict[str, _Running] = {}
         self.done: dict[str, bool] = {}
         """Token → whether it succeeded; trainings that nobody runs now included."""
         self.completed: list[str] = []
         self.failed: list[str] = []
         self.skipped: list[str] = []
-
-    def adopt(self, due: Sequence[Job]) -> None:
-        """Look at what runs already, and at trainings that are not among the jobs but that these wait for."""
-        tokens = {job.token for job in due}
-        wanted = tokens | {job.after for job in due}
-        for job in self.group.jobs:
-            if job.token not in wanted:
-                continue
-            seen = self._observe(job)
-            if seen.state is JobState.running and seen.job_id is not None:
-                self._follow(job, seen.job_id)
-            elif job.token not in tokens:
+        self.before: dict[str, str | None] = {}
+        """The last attempt of what is due when this began: whatever comes after is of this call or of another."""
+        trainings = {job.after for job in due} - self.due
+        for job, seen in self._look_around():
+            self.before[job.token] = seen.job_id
+            if job.token in trainings and job.token not in self.running:
                 self.done[job.token] = seen.state is JobState.completed
+
+    def _look_around(self) -> list[tuple[Job, Observed]]:
+        """Follow what other calls started on this machine: it holds its GPUs, and its cells wait for it."""
+        ledger, found = read_ledger(self.group.directory), []
+        for job in self.group.jobs:
+            seen = _observe(job, ledger)
+            found.append((job, seen))
+            if seen.state is not JobState.running or seen.job_id is None or job.token in self.running:
+                continue
+            if is_alive(seen.job_id, ledger.of(job.token), _records(job), job.directory):
+                self._follow(job, seen.job_id, ledger.last(job.token))
+        return found
 
     def start(self, waiting: Sequence[Job]) -> list[Job]:
         """Start what fits now; returns what has to wait."""
         may, never = ready(waiting, self.done)
         for job in never:
             self.skipped.append(job.name)
-            self.say(f"{job.name}  not run: its training did not succeed")
-        started = set()
+            self.say(f"{job.name}  not run: its training has not succeeded")
         for job in may:
-            share = share_for(job, self.machine, [each.share for each in self.running.values()])
-            if share is None:
+            if self._share(job) is None or not self._start(job):
                 break  # in order: small ones must not keep passing a large one
-            started.add(job.token)
-            self._start(job, share)
-        return [job for job in waiting if job.token not in started and job not in never]
+        return [
+            job for job in waiting if job.token not in self.running and job.token not in self.done and job not in never
+        ]
 
-    def _start(self, job: Job, share: Share) -> None:
+    def _share(self, job: Job) -> Share | None:
+        return share_for(job, self.machine, [each.share for each in self.running.values()])
+
+    def _start(self, job: Job) -> bool:
+        """Start a job, unless another call did; False when what others started leaves no room for it now."""
         with group_lock(self.group.directory):
-            seen = self._observe(job)
-            if seen.state is JobState.running and seen.job_id is not None:
-                self._follow(job, seen.job_id)  # another call was quicker
-                return
-            event = {"token": job.token, "path": job.path, "via": "local", "host": socket.gethostname()}
+            seen = next(seen for each, seen in self._look_around() if each.token == job.token)
+            if job.token in self.running:
+                return True
+            another = seen.job_id != self.before[job.token] and seen.state is not JobState.not_submitted
+            if another or seen.state is JobState.running:
+                self._leave(job, seen)
+                return True
+            share = self._share(job)
+            if share is None:
+                return False
+            event = {"token": job.token, "path": job.path, "via": "local", "gpus": list(share.gpus)}
+            event["host"] = socket.gethostname()
             append(self.group.directory, [{"event": "intent", "job_id": None, **event}])
             process = _launch(job, share)
             job_id = f"{LOCAL}{process.pid}"
@@ -165,13 +179,23 @@ class _Lane:
         self.running[job.token] = _Running(job, share, job_id, process)
         where = f"on GPU {', '.join(share.gpus)}" if share.gpus else "on the CPU"
         self.say(f"{job.name}  started {where}, {job_id}")
+        return True
 
-    def _follow(self, job: Job, job_id: str) -> None:
-        """A job that another call started: nobody knows which GPUs it has, so nothing new starts on GPUs beside it."""
-        gpus = self.machine.gpus if job.resources["gpus"] else ()
-        here = _alive(job, read_ledger(self.group.directory).of(job.token), _records(job)) is True
-        self.running[job.token] = _Running(job, Share(gpus, 1, 0.0), job_id, None, here)
-        self.say(f"{job.name}  still runs as {job_id}" + ("" if here else ", on another machine"))
+    def _leave(self, job: Job, seen: Observed) -> None:
+        """A job that another call started meanwhile, and that is over or cannot be followed from here."""
+        if seen.state.ended_badly or seen.state is JobState.completed:
+            self._settle(job, seen, "by another call")
+            return
+        self.done[job.token] = False
+        self.skipped.append(job.name)
+        self.say(f"{job.name}  not run: it is under way elsewhere, as {seen.job_id}; submit again when it is done")
+
+    def _follow(self, job: Job, job_id: str, attempt: Attempt | None) -> None:
+        """A job that another call started; where nobody knows which GPUs it has, nothing new starts on any."""
+        known = attempt.gpus if attempt is not None and attempt.job_id == job_id else ()
+        gpus = (known or self.machine.gpus) if job.resources["gpus"] else ()
+        self.running[job.token] = _Running(job, held_by(job, self.machine, gpus), job_id, None)
+        self.say(f"{job.name}  runs already, as {job_id}")
 
     def reap(self) -> None:
         """Take note of what ended."""
@@ -182,24 +206,25 @@ class _Lane:
                 self._note(each)
 
     def _note(self, each: _Running) -> None:
-        seen = self._observe(each.job)
         took = short_time(time.monotonic() - each.since)
-        self.done[each.job.token] = seen.state is JobState.completed
-        if seen.state is JobState.completed:
-            self.completed.append(each.job.name)
-            self.say(f"{each.job.name}  completed in {took}")
+        self._settle(each.job, _observe(each.job, read_ledger(self.group.directory)), took)
+
+    def _settle(self, job: Job, seen: Observed, how: str) -> None:
+        """Keep and say how a job ended; what only others wait for is not this call's success or failure."""
+        self.done[job.token] = good = seen.state is JobState.completed
+        when = how if how.startswith("by") else f"{'in' if good else 'after'} {how}"
+        if job.token in self.due:
+            (self.completed if good else self.failed).append(job.name)
+        if good:
+            self.say(f"{job.name}  completed {when}")
             return
-        self.failed.append(each.job.name)
-        log = each.job.directory / f"slurm-{each.job_id}.out"
-        self.say(f"{each.job.name}  failed after {took} ({seen.reason}): see {log}")
+        ended = "stopped" if seen.state is JobState.cancelled else "failed"
+        log = job.directory / f"slurm-{seen.job_id}.out"
+        self.say(f"{job.name}  {ended} {when} ({seen.reason}): see {log}")
 
     def stop(self) -> None:
         """Stop what runs; each job writes its own end, or is killed after a while."""
-        for token, each in list(self.running.items()):
-            if not each.here:
-                del self.running[token]
-                self.say(f"{each.job.name}  goes on elsewhere")
-                continue
+        for each in self.running.values():
             self.say(f"{each.job.name}  stopping")
             _signal(each.job_id, signal.SIGTERM)
         until = time.monotonic() + PATIENCE_S
@@ -214,22 +239,19 @@ class _Lane:
         """What became of the jobs so far."""
         return Outcome(tuple(self.completed), tuple(self.failed), tuple(self.skipped), interrupted)
 
-    def _observe(self, job: Job) -> Observed:
-        attempts = read_ledger(self.group.directory).of(job.token)
-        records = _records(job)
-        return observe(attempts, records, Known(None), alive=_alive(job, attempts, records))
-
     def _runs(self, each: _Running) -> bool:
-        """Whether a job that an earlier call started still runs, here or, as far as anybody knows, elsewhere."""
-        return self._observe(each.job).state is JobState.running
+        """Whether a job that another call started still runs."""
+        return _observe(each.job, read_ledger(self.group.directory)).state is JobState.running
+
+
+def _observe(job: Job, ledger: Ledger) -> Observed:
+    attempts, records = ledger.of(job.token), _records(job)
+    alive = is_alive(current_job(attempts, records), attempts, records, job.directory)
+    return observe(attempts, records, Known(None), alive=alive)
 
 
 def _records(job: Job) -> tuple[Record, ...]:
     return tuple(record for record in read_records(job.directory) if record.token == job.token)
-
-
-def _alive(job: Job, attempts: Sequence[Attempt], records: Sequence[Record]) -> bool | None:
-    return is_alive(current_job(attempts, records), attempts, records, job.directory)
 
 
 def _launch(job: Job, share: Share) -> subprocess.Popen[bytes]:

@@ -38,7 +38,7 @@ def shown_progress(group: WrittenGroup) -> Iterator[tuple[Say, Callable[[], None
 
         def redraw(status: GroupStatus) -> None:
             shown: list[RenderableType] = list(
-                parts(status, str(group.directory), console.width, cells=True, height=console.height - 2)
+                parts(status, str(group.directory), console.width, cells=True, height=console.height - 2, advice=False)
             )
             live.update(Group(*shown), refresh=True)
 

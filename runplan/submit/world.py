@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from runplan.attempts import Ledger, Record
+from runplan.attempts import LOCAL, Ledger, Record
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
 from runplan.observe import JobState, Known, Observed
-from runplan.processes import LOCAL
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
