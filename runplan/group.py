@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runplan import locate
-from runplan.config import Via
+from runplan.config import EvaluateEpochs, Via
 from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from runplan.plan import Composed, Plan
     from runplan.planning import World
 
+MOST_CELLS = 100_000
+"""Evaluations of a group: each is a directory, and a job."""
 LONGEST_NAME = 255
 """Bytes of a file's name on Linux file systems (NAME_MAX)."""
 GROUP_KEYS = (
@@ -150,6 +152,15 @@ def _check_constant(composed: Sequence[Composed]) -> None:
             problems.append(Problem(what, key, "plan one group for each value"))
     if problems:
         raise ConfigError(problems)
+    cells = sum(item.config.epochs if _every_epoch(item.config) else 1 for item in composed)
+    if cells > MOST_CELLS:
+        what = f"the sweep has {cells:,} epochs to evaluate, at most {MOST_CELLS:,} are planned at once"
+        fix = "evaluation.epochs=last evaluates the last of each run, or sweep in parts"
+        raise ConfigError([Problem(what, "epochs, evaluation.epochs", fix)])
+
+
+def _every_epoch(config: Config) -> bool:
+    return config.train and config.evaluation.enabled and config.evaluation.epochs is EvaluateEpochs.all
 
 
 def _value(config: Config, key: str) -> Any:

@@ -279,3 +279,10 @@ def test_what_a_processor_needed_says_nothing_about_a_gpu():
     alone, beside = calibrated.size(w, NOTHING), calibrated.size(w, calibrated.calibrate([on_cpu], GPUS, MODELS))
     assert (beside.n_priors, beside.it_per_s) == (0, alone.it_per_s)
     assert not any("cpu.out" in line for line in beside.evidence)
+
+
+def test_a_log_that_tells_of_its_start_alone_is_not_called_useless():
+    quick = dataclasses.replace(LOG, s_per_step=None, it_per_s=None, tokens_per_s=None)
+    said = " ".join(calibrated.size(workload(), calibrated.calibrate([quick], GPUS, MODELS)).evidence)
+    assert "no earlier log counts for speed, but the start-up is learnt from 1 log:" in said
+    assert "no earlier log counts:" in " ".join(calibrated.size(workload(), NOTHING).evidence)

@@ -183,3 +183,11 @@ def test_one_problem_of_many_runs_is_said_once_with_all_names(here, capsys):
     assert "2 of 3 runs cannot be planned" in error
     assert "tiny_rank4, tiny_rank8: the recipe nowhere.py is not there" in error
     assert error.count("nowhere.py is not there") == 1
+
+
+def test_a_sweep_with_more_evaluations_than_anybody_wants_is_refused_at_once(here, capsys):
+    assert run(*TINY, "epochs=99999,2") == 2
+    said = capsys.readouterr().err
+    assert "100,001 epochs to evaluate, at most 100,000" in said
+    assert "evaluation.epochs=last" in said
+    assert not (here / "outputs").exists()

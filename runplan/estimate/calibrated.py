@@ -134,7 +134,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     step = math.exp(log_step)
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    said = evidence.of(w, task, posterior, calibration.overheads(w.gpu).odd, calibration.silent)
+    learnt = calibration.overheads(w.gpu)
+    said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
     return Sizing(

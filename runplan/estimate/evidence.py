@@ -74,6 +74,7 @@ def of(
     posterior: Posterior,
     odd: Sequence[Odd] = (),
     silent: Mapping[str, int] = MappingProxyType({}),
+    started: int = 0,
 ) -> Evidence:
     """The most similar logs, what was left out and why, and where the estimate leaves the range of the logs.
 
@@ -83,6 +84,7 @@ def of(
         posterior: what logs say about speed.
         odd: what logs say about memory and times beside the steps that cannot be.
         silent: why other logs say nothing about speed, and how many.
+        started: how many logs say how long a start takes.
     """
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
     lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_ALIKE]]
@@ -98,7 +100,8 @@ def of(
         rest = sum(number for _, number in reasons[MOST_REASONS:])
         lines.append(f"{_logs(sum(silent.values()))} without use for speed: {said}{f'; {rest} others' if rest else ''}")
     if not posterior.used:
-        lines.append("no earlier log counts: physics and public specifications alone, wide intervals")
+        what = f" for speed, but the start-up is learnt from {_logs(started)}" if started else ""
+        lines.append(f"no earlier log counts{what}: physics and public specifications alone, wide intervals")
         return Evidence(tuple(lines), extrapolated=True)
     beyond = _beyond(w, task, posterior.used)
     if beyond:
