@@ -146,7 +146,7 @@ def test_marks_stand_where_the_runs_ended(browser, collected):
     times = page.evaluate(SHARES % "took")
     scale = float(page.evaluate("document.querySelector('.took').style.getPropertyValue('--all')"))
     assert times[0] == [pytest.approx(720 / scale, abs=0.005), '"; took 12min"', "1B_rank4"]
-    assert times[1] == [pytest.approx(1, abs=0.005), '"; took 11d 13h, beyond p95"', LONG], "the end of the scale"
+    assert times[1] == [pytest.approx(1, abs=0.005), '"; took 11d 14h, beyond p95"', LONG], "the end of the scale"
     assert [(share < -1, words) for share, words, _ in times[2:]] == [(True, '""')] * 4, "out of sight"
     peaks = page.evaluate(SHARES % "peak")
     scale = float(page.evaluate("document.querySelector('.peak').style.getPropertyValue('--all')"))
