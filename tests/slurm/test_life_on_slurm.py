@@ -123,7 +123,10 @@ def life(tmp_path_factory, path):
     output("sbatch", *urgent, "--wrap=true")
     pending = ["requeued", "preempted", "lost"]
     until(group, pending, "pending", "failed")
-    seen["dealt"] = until(group, [*pending, "scrapped", "called off", "host memory"], "pending", *ENDED)
+    gone = ["scrapped", "called off", "host memory"]
+    until(group, [*pending, *gone], "pending", *ENDED)
+    cells = [f"{name}/eval/cap_epoch{epoch}" for name in gone for epoch in range(EPOCHS)]
+    seen["dealt"] = until(group, cells, "cancelled")  # SLURM takes its time to see that they can never begin
     with no_controller():  # what ends meanwhile is not lost
         time.sleep(1)
     subprocess.run(["scontrol", "update", "nodename=n3", "state=resume"], check=False)  # or it is back by itself
