@@ -94,7 +94,7 @@ class Calibration:
         if not lengths.rows:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
-        tokens = steps.padded_length(cut, seen.task.batch)
+        tokens = steps.padded_length(cut, seen.task.batch * seen.task.gpus)
         return evidence.confirmed(seen, tokens) if seen.tokens_known else evidence.guessed(seen, tokens, dataset)
 
 
@@ -147,7 +147,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
         peak_memory_gib=peak(w, calibration, batch, accumulation),
         it_per_s=1 / step,
-        tokens_per_s=batch * accumulation * w.gpus * task.tokens / step,
+        tokens_per_s=batch * accumulation * w.gpus * _mean_tokens(w, batch) / step,
         time_s=intervals.total(list(times.values())),
         source="priors" if posterior.used else "physics",
         n_priors=posterior.n_logs,
@@ -163,7 +163,8 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
         tokens = float(w.max_seq_len)
         span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
     else:
-        tokens = steps.padded_length(w.lengths, batch)
+        # FSDP's layers wait for those of the other GPUs, so for the longest row of all batches.
+        tokens = steps.padded_length(w.lengths, batch * w.gpus)
         span = tokens / 2
     return Task(
         w.architecture,
@@ -179,6 +180,11 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
         span,
         accumulation,
     )
+
+
+def _mean_tokens(w: Workload, batch: int) -> float:
+    """Mean padded length of a sequence, of all GPUs."""
+    return float(w.max_seq_len) if w.packed or not w.lengths.rows else steps.padded_length(w.lengths, batch)
 
 
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
@@ -279,7 +285,7 @@ def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int)
         return 0.0
     every = w.run_val_every_n_steps or steps.validation_interval(per_epoch)
     batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
-    tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), task.batch)
+    tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), task.batch * w.gpus)
     looked = Task(
         task.architecture,
         task.adapter,

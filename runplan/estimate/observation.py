@@ -157,6 +157,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         tokens, known = float(run.max_seq_len), True
     elif run.tokens_per_s:
         tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
+        tokens *= waited_for(batch, n_gpus)
     else:
         tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
@@ -180,6 +181,14 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         known,
     )
     return task, known, sigma
+
+
+def waited_for(batch: int, gpus: int) -> float:
+    """Tokens of the longest of several GPUs' batches over those of a mean batch, of rows of unknown lengths.
+
+    The longest of n rows has about 1 + 0.5 ln n times their mean length (alpaca_cleaned: 412 tokens in batches of 8).
+    """
+    return (1 + 0.5 * math.log(batch * gpus)) / (1 + 0.5 * math.log(batch))
 
 
 def _trained_tokens(run: PriorRun, seconds: float) -> float:

@@ -49,7 +49,7 @@ class Task:
     packed: bool
     batch: int
     tokens: float
-    """Mean padded length of a sequence."""
+    """Mean padded length of a sequence; on several GPUs that of the GPU with the longest, since all wait for it."""
     span: float
     """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
     accumulation: int = 1
@@ -64,41 +64,98 @@ class Work(NamedTuple):
     bytes: float
     launches: float
     """In units of one layer with four adapters, forward and backward, no checkpointing."""
+    adapter_bytes: float = 0.0
+    """Of `bytes`, what the products of adapters read and write."""
+    weight_bytes: float = 0.0
+    """Of `bytes`, what is read of weights."""
 
 
-MATRIX_SHARE = {"rtx4090": 0.92, "rtx3090": 0.9, "rtx5090": 0.85, "t4": 0.5, "l4": 0.5, "a10": 0.55, "cpu": 0.5}
+MATRIX_SHARE = {
+    "rtx4090": 0.92,
+    "rtx3090": 0.9,
+    "rtx5090": 0.85,
+    "l40s": 0.47,
+    "l40": 0.47,
+    "rtx6000ada": 0.47,
+    "t4": 0.5,
+    "l4": 0.5,
+    "a10": 0.55,
+    "mi300x": 0.30,
+    "mi325x": 0.30,
+    "cpu": 0.5,
+}
 """Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
-above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), 70 to 150 W cards below."""
+above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), cards of little power below
+(230 of an L40S's 362 TFLOP/s in 8192-wide products: milabench, whose batch of 8 of torchtune's LoRA taught its share,
+as it did MI325X's)."""
+CACHE_MB = {
+    **dict.fromkeys(("t4", "a10", "a10g", "a40", "rtxa6000", "rtx3090", "v100"), 6.0),
+    "a100": 40.0,
+    "l4": 48.0,
+    "h100": 50.0,
+    "h200": 50.0,
+    "gh200": 60.0,
+    "rtx4090": 72.0,
+    "l40s": 96.0,
+    "l40": 96.0,
+    "rtx6000ada": 96.0,
+    "b200": 126.0,
+    "cpu": 0.0,
+}
+CACHE_USUAL_MB = 32.0
+"""L2 caches of GPUs as their makers' papers on the architectures state them."""
+CACHED = 0.2
+"""A tensor of the residual stream of so much of the cache makes half the elementwise traffic stay there: an L40S does
+2,417 tokens/s in batches of 4 rows and 2,043 in batches of 24 (milabench), by nothing else that grows with the batch."""
 
-
-COMPILED_TRAFFIC = 0.2
-"""Part of elementwise traffic that is left when kernels are fused: from 7,075 to 8,998 tokens/s in full fine-tuning of
-3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it)."""
-LAYER_S = math.log(1.6e-3)
+COMPILED_TRAFFIC, COMPILED_ADAPTERS = 0.12, 0.7
+"""Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
+full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags); of adapters, whose products read and write what
+they did before, so that only sums and scaling are fused."""
+FILLED = 320.0
+"""Tokens at which products on an A100 reach half their speed (smaller ones leave multiprocessors idle); faster chips
+need more. From batches of 4, 8 and 24 rows on an H100 (milabench)."""
+LAYER_S, LAYER_PROCESSOR_S = math.log(1.9e-3), math.log(1.6e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
+NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
+NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
+"""GB/s at which a GPU gathers the weights of others: with NVLink or the like a guess (few steps wait for it), without
+from single rows on four L40S, which take 1.5 s where one takes 0.2 (milabench)."""
+SHARED_CORES = 0.97
+"""What collectives leave of a GPU's throughput: 0.95 on two A100 at 4 x 4096 tokens (fms-acceleration)."""
+HOOKS, HOOKS_AMD = 1.5, 4.0
+"""Python of FSDP's hooks and collectives for a layer, forward and backward, in units of launching one: 2.8 ms on four
+H100, 7.3 ms on eight MI325X and MI355X (milabench, batches of one row; a README of torchtune on MI355X)."""
 CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
+A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.64, 0.095, 1.0
+"""Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
+that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
+torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
+BANDWIDTH_PROCESSOR = 0.8
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
 
 def prior(gpu: Gpu) -> Constants:
-    """Constants expected from public specifications alone (natural logarithms).
+    """Constants expected of a GPU before any log (natural logarithms).
 
-    Large products reach 65-70 % of an A100's bf16 peak and less of faster chips (55 % of an H100's: published
-    torchtune, NeMo and Megatron runs); elementwise kernels 80 % of the bandwidth. An eager layer has 183 kernels: 1.0
-    ms of Python and dispatch on a quiet Xeon server (torchtune's own layers with widths of 16, forward and backward),
-    and some 3 us each to hand them to CUDA.
+    An eager layer has 183 kernels: 1.0 ms of Python and dispatch on a quiet Xeon server (torchtune's own layers with
+    widths of 16, forward and backward), and some 3 us each to hand them to CUDA. Published runs whose launches decide
+    take 1.4 to 2.7 ms a layer by that measure (MI355X; MI325X, H100 and L40S of milabench; Qwen on H100).
     """
+    if gpu.name == "cpu":
+        share = MATRIX_SHARE.get("cpu", A100_SHARE)
+        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(8e-3))
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
-    share = MATRIX_SHARE.get(kind, min(0.8, 0.66 * (whole / 312.0) ** -0.15))
-    return Constants(math.log(share), math.log(0.8), LAYER_S, math.log(8e-3))
+    share = MATRIX_SHARE.get(kind, min(0.8, A100_SHARE * (whole / 312.0) ** -SHARE_FALLS))
+    return Constants(math.log(share), math.log(BANDWIDTH), LAYER_S, math.log(8e-3))
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -125,16 +182,23 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
     # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
-    loading = _loading_s(task) * math.exp(constants.layer_s - LAYER_S)
+    usual = LAYER_PROCESSOR_S if task.gpu.name == "cpu" else LAYER_S
+    loading = _loading_s(task) * math.exp(constants.layer_s - usual)
     launching += loading
     if task.gpu.name != "cpu" and not forward_only:
         on_gpu += loading / task.accumulation
     if task.gpus > 1:
-        # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs. Where launches decide, its hooks and collectives for
-        # every layer count: 3 times the step on 8 GPUs in the one published run, taken as a rough 2.
-        on_gpu, launching = on_gpu / 0.93, launching * 2.0
+        # Collectives run beside the products, but both take longer for it; hooks belong to every layer.
+        on_gpu = math.hypot(on_gpu / SHARED_CORES, gathering_s(task, forward_only=forward_only))
+        launching += _hooks(task) * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
     # A processor does its own launching.
     return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
+
+
+def _hooks(task: Task) -> float:
+    """What FSDP does in Python for every layer, in units of launching one."""
+    each = HOOKS_AMD if task.gpu.name.startswith("mi") else HOOKS
+    return each * task.architecture.num_hidden_layers
 
 
 def _loading_s(task: Task) -> float:
@@ -147,10 +211,30 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     peak = peak_flops(task.gpu, task.dtype)
     tokens = task.batch * task.tokens
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
-    filled = tokens / (tokens + 160.0 * math.sqrt(peak / 312e12))
+    filled = tokens / (tokens + FILLED * math.sqrt(peak / 312e12))
     products = done.flop / (peak * math.exp(constants.flops) * filled)
-    traffic = done.bytes / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
-    return products + traffic * (COMPILED_TRAFFIC if task.compile else 1.0)
+    beside, elementwise = done.adapter_bytes, done.bytes - done.adapter_bytes - done.weight_bytes
+    if task.compile:
+        beside, elementwise = COMPILED_ADAPTERS * beside, COMPILED_TRAFFIC * elementwise
+    # A tensor that the cache still holds is read from there.
+    held = tokens * task.architecture.hidden_size * memory.ELEMENT_BYTES[task.dtype]
+    passing = 1 / (1 + (CACHED * cache_bytes(task.gpu) / held) ** 2)
+    moved = done.weight_bytes + passing * (beside + elementwise)
+    return products + moved / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
+
+
+def cache_bytes(gpu: Gpu) -> float:
+    """Bytes of a GPU's last cache; of a MIG slice its part."""
+    kind = gpu.name.split("-", 1)[0]
+    part = gpu.bf16_tflops / WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else 1.0
+    return 1e6 * CACHE_MB.get(kind, CACHE_USUAL_MB) * part
+
+
+def gathering_s(task: Task, *, forward_only: bool = False) -> float:
+    """Seconds in which FSDP gathers all weights of the model once forward and once backward."""
+    weights = memory.weight_bytes(task.architecture, task.adapter, task.dtype) * (1 - 1 / task.gpus)
+    fast = task.gpu.name.startswith(NVLINK) and "pcie" not in task.gpu.name
+    return weights * (1 if forward_only else 2) / (1e9 * (NVLINK_GB_PER_S if fast else PCIE_GB_PER_S))
 
 
 def peak_flops(gpu: Gpu, dtype: str) -> float:
@@ -180,6 +264,8 @@ def work(
         tokens * (per_token.flop + attention),
         tokens * per_token.bytes + per_token.weight_bytes,
         per_token.launches,
+        tokens * per_token.adapter_bytes,
+        per_token.weight_bytes,
     )
 
 
@@ -190,6 +276,7 @@ class _PerToken(NamedTuple):
     bytes: float
     weight_bytes: float
     launches: float
+    adapter_bytes: float
 
 
 @lru_cache(maxsize=1024)
@@ -211,11 +298,12 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     weights = element * (blocks * (1 + backward + again) + head * (1 + backward))
     units = _layer_launches(adapter)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
-    return _PerToken(float(flop), float(attention), moved, float(weights), launches)
+    beside = a.num_hidden_layers * layer[2] * (1 + again + backward)
+    return _PerToken(float(flop), float(attention), moved, float(weights), launches, beside)
 
 
-def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
-    """Bytes a token that one layer's elementwise kernels move, forward and backward.
+def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float, float]:
+    """Bytes a token that one layer's elementwise kernels move, forward and backward, and its adapters' part of either.
 
     Counted from the kernels of simulated steps (within 6 %): an fp32 RMSNorm of the residual stream takes 10 reads or
     writes of 4 bytes, RoPE 12, an adapter 6 of its output and one of its input. Large products are not in here, their
@@ -224,7 +312,7 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
     stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
     adapters = sum(e * inner + 6 * e * outer for inner, outer in memory.adapted_shapes(a, adapter))
-    return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters
+    return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters, float(adapters)
 
 
 def _head_traffic(a: Architecture, e: int) -> tuple[float, float]:
