@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, MODELS
 
+from runplan.estimate.chips import Constants, prior
 from runplan.estimate.observation import Observation, canonical, match_model, observe
 from runplan.estimate.posterior import OUTLIER, fit
-from runplan.estimate.speed import Constants, Task, prior, step_s
+from runplan.estimate.speed import Task, step_s
 from runplan.estimate.workload import Gpu
 from runplan.priors.record import PriorRun
 

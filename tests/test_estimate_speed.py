@@ -6,8 +6,9 @@ from estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.estimate.chips import prior
 from runplan.estimate.memory import adapter_params
-from runplan.estimate.speed import Task, gpu_s, peak_flops, prior, step_s, work
+from runplan.estimate.speed import Task, gpu_s, peak_flops, step_s, work
 
 TASK = Task(
     LLAMA_1B,

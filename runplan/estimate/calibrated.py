@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from runplan.estimate import evidence, intervals, memory, overheads, steps
+from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import Crowded, bounded, crowded, described, least
 from runplan.estimate.observation import Observation, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
-from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
+from runplan.estimate.speed import Task, micro_batch_s, step_s
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -194,12 +195,23 @@ def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
-    """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
+    """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context.
+
+    Where what is needed fits, what the allocator holds beyond that ends at the GPU's memory.
+    """
+    needed = needed_gib(w, calibration, batch, accumulation)
+    held = needed_gib(w, calibration, batch, accumulation, full=False)
+    most = w.gpu.memory_gib
+    return held if needed.p50 > most else Interval(min(held.p50, most), max(needed.p95, min(held.p95, most)))
+
+
+def needed_gib(w: Workload, calibration: Calibration, batch: int, accumulation: int, *, full: bool = True) -> Interval:
+    """GPU memory in GiB that the process cannot do without on its longest batch; not `full`: that it holds at ease."""
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     learnt = calibration.overheads(w.gpu)
     corrected = math.exp(learnt.allocated.log_factor)
     stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
-    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
+    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths, full=full))
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
     out = calibration.ran_out(w, accumulation)
     median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
@@ -220,7 +232,7 @@ def largest_batch(w: Workload, calibration: Calibration) -> int:
     accumulation = w.gradient_accumulation_steps or (2 if open_choice else 1)
 
     def fits(batch: int) -> bool:
-        return peak(w, calibration, batch, accumulation).p95 <= limit
+        return needed_gib(w, calibration, batch, accumulation).p95 <= limit
 
     if not fits(1):
         return 0
@@ -286,17 +298,5 @@ def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int)
     every = w.run_val_every_n_steps or steps.validation_interval(per_epoch)
     batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
     tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), task.batch * w.gpus)
-    looked = Task(
-        task.architecture,
-        task.adapter,
-        task.gpu,
-        task.gpus,
-        task.dtype,
-        task.checkpointing,
-        task.compile,
-        packed=False,
-        batch=task.batch,
-        tokens=tokens,
-        span=tokens / 2,
-    )
+    looked = replace(task, packed=False, tokens=tokens, span=tokens / 2)
     return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from runplan.estimate.speed import SPREAD_OWN, SPREAD_SHARED, Constants, Task
+from runplan.estimate.chips import SPREAD_OWN, SPREAD_SHARED, Constants
+from runplan.estimate.speed import Task
 from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
-LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED = 0.25, 0.40
-"""How uncertain the launches are that checkpointing adds, and the hooks of several GPUs (standard deviations of their
-logarithm): the one is measured without a GPU, the other taken from one published run."""
+LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
+"""How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
+(standard deviations of their logarithm): measured without a GPU; 1.5 and 4 layers a layer in published runs; PCIe of
+other generations, and GPUs behind one switch."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
 _PROCESSOR = 6.0
@@ -61,8 +63,13 @@ def shape_of(task: Task, slope: Constants) -> Shape:
         math.log(task.architecture.params) / 1.2,
         (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype),
         LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
-        LAUNCHES_SHARDED * slope.layer_s if task.gpus > 1 else 0.0,
+        math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if task.gpus > 1 else 0.0,
     )
+
+
+def _gathering(slope: Constants) -> float:
+    """The part of a step that none of a GPU's constants decides: waiting for the weights that others hold."""
+    return max(0.0, 1 + slope.flops + slope.bandwidth - slope.layer_s - slope.host_s)
 
 
 def shape_covariance(a: Shape, b: Shape) -> float:

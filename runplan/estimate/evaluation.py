@@ -6,7 +6,7 @@ import math
 
 from runplan.estimate import intervals
 from runplan.estimate.calibrated import Calibration
-from runplan.estimate.speed import prior
+from runplan.estimate.chips import prior
 from runplan.estimate.workload import Gpu, Interval
 from runplan.facts import Architecture, Lengths
 

@@ -25,6 +25,8 @@ NOISE_PROCESSOR = 0.15
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
 """Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
+WAITED_SIGMA = 0.1
+"""Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
 _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""
 
@@ -157,7 +159,8 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         tokens, known = float(run.max_seq_len), True
     elif run.tokens_per_s:
         tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
-        tokens *= waited_for(batch, n_gpus)
+        if n_gpus > 1:
+            tokens, sigma = tokens * waited_for(batch, n_gpus), WAITED_SIGMA
     else:
         tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA

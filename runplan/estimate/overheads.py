@@ -167,7 +167,8 @@ def _lost(
         if why := _odd_memory(run, a, dtype, gpus, by_name=by_name):
             odd.append(Odd(run.path, "memory", why))
         elif lost := _fragmented(run, a, dtype):
-            ratios[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
+            uneven = FRAGMENTED_UNEVEN if (run.num_gpus or 1) == 1 else FRAGMENTED_UNEVEN_SHARDED
+            ratios[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else uneven))
     _add_crowds(crowds, ratios[True], odd)
     return ratios, odd
 
@@ -227,12 +228,16 @@ def _add_crowds(crowds: Iterable[Crowded], ratios: list[float], odd: list[Odd]) 
 
 ROUNDED_UP = 0.01
 """What the allocator holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
-FRAGMENTED, FRAGMENTED_SHARDED, FRAGMENTED_UNEVEN = 0.17, 0.30, 0.30
+FRAGMENTED, FRAGMENTED_SHARDED = 0.17, 0.30
 """What it loses of the memory that comes and goes: blocks are freed in other sizes than are asked for next.
 
 Fixed shapes, one GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the
 allocated one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on
-A100); sharded 0.27 and 0.35 to 0.55. Lengths that differ: a guess."""
+A100); sharded 0.27 and 0.35 to 0.55."""
+FRAGMENTED_UNEVEN, FRAGMENTED_UNEVEN_SHARDED, KEPT_WHEN_FULL = 0.70, 1.00, 0.30
+"""The same of batches whose lengths differ: every length asks for blocks of its own, and none is given back before the
+GPU is full (milabench's runs of torchtune: 0.4 to 1.0 on one H100, H200 or L40S, 0.6 to 2.2 on four and eight). Then
+torch gives back what lies idle and tries again; what it cannot give back is a guess (0.1 where an L40S was full)."""
 FRAGMENTED_SPREAD, FRAGMENTED_NOISE = 0.45, 0.35
 """Standard deviations of its logarithm: between machines and versions; between shapes on one machine (0.4 on T4)."""
 _FREED_GIB = 0.3
@@ -253,13 +258,20 @@ def _fragmented(run: PriorRun, a: Architecture, dtype: str) -> float:
     return max(0.01, (block.reserved - held - ROUNDED_UP * stays) / (held - stays))
 
 
-def fragmented_median(w: Workload, lengths: Lengths) -> float:
-    """The part of freed memory that the allocator loses, before any log: more where lengths differ more."""
+def fragmented_median(w: Workload, lengths: Lengths, *, full: bool = False) -> float:
+    """The part of freed memory that the allocator loses, before any log: more where lengths differ more.
+
+    Args:
+        w: what is trained.
+        lengths: of its rows.
+        full: of a GPU that has no memory left, so that the allocator keeps only what it must.
+    """
     even = FRAGMENTED if w.gpus == 1 else FRAGMENTED_SHARDED
     if w.packed or not lengths.rows:
         return even
+    most = KEPT_WHEN_FULL if full else FRAGMENTED_UNEVEN if w.gpus == 1 else FRAGMENTED_UNEVEN_SHARDED
     uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
-    return even + (max(even, FRAGMENTED_UNEVEN) - even) * uneven
+    return even + (max(even, most) - even) * uneven
 
 
 def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, float]]:

@@ -12,12 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runplan.estimate.chips import Constants, prior
 from runplan.estimate.cholesky import backward, cholesky, forward
 from runplan.estimate.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
 from runplan.estimate.noise import robust_noise, scale
 from runplan.estimate.observation import Observation
 from runplan.estimate.repeats import merged
-from runplan.estimate.speed import Constants, Task, prior, step_s
+from runplan.estimate.speed import Task, step_s
 from runplan.estimate.workload import Gpu
 
 MOST = 32

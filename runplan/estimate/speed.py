@@ -12,27 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from runplan.estimate import memory
+from runplan.estimate.chips import LAYER_PROCESSOR_S, LAYER_S, Constants, cache_bytes, link_bytes_per_s
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
-
-
-class Constants(NamedTuple):
-    """What a GPU (and its host) does in practice; natural logarithms, so that errors are relative."""
-
-    flops: float
-    """Part of the peak FLOP/s that matrix products reach."""
-    bandwidth: float
-    """Part of the peak bandwidth that elementwise kernels reach."""
-    layer_s: float
-    """Seconds to launch one adapted layer forward and backward."""
-    host_s: float
-    """Seconds an optimizer step costs beside its batches: loader, logging, synchronisation."""
-
-
-SPREAD_SHARED = Constants(0.18, 0.20, 0.30, 0.40)
-"""Standard deviation that all GPUs share: this model's own error and the versions of torch and driver."""
-SPREAD_OWN = Constants(0.15, 0.15, 0.35, 0.40)
-"""Standard deviation of one GPU type and cluster around that (10-18 % between clusters for one GPU name)."""
 
 
 @dataclass(frozen=True)
@@ -70,61 +52,20 @@ class Work(NamedTuple):
     """Of `bytes`, what is read of weights."""
 
 
-MATRIX_SHARE = {
-    "rtx4090": 0.92,
-    "rtx3090": 0.9,
-    "rtx5090": 0.85,
-    "l40s": 0.47,
-    "l40": 0.47,
-    "rtx6000ada": 0.47,
-    "t4": 0.5,
-    "l4": 0.5,
-    "a10": 0.55,
-    "mi300x": 0.30,
-    "mi325x": 0.30,
-    "cpu": 0.5,
-}
-"""Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
-above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), cards of little power below
-(230 of an L40S's 362 TFLOP/s in 8192-wide products: milabench, whose batch of 8 of torchtune's LoRA taught its share,
-as it did MI325X's)."""
-CACHE_MB = {
-    **dict.fromkeys(("t4", "a10", "a10g", "a40", "rtxa6000", "rtx3090", "v100"), 6.0),
-    "a100": 40.0,
-    "l4": 48.0,
-    "h100": 50.0,
-    "h200": 50.0,
-    "gh200": 60.0,
-    "rtx4090": 72.0,
-    "l40s": 96.0,
-    "l40": 96.0,
-    "rtx6000ada": 96.0,
-    "b200": 126.0,
-    "cpu": 0.0,
-}
-CACHE_USUAL_MB = 32.0
-"""L2 caches of GPUs as their makers' papers on the architectures state them."""
-CACHED = 0.2
-"""A tensor of the residual stream of so much of the cache makes half the elementwise traffic stay there: an L40S does
-2,417 tokens/s in batches of 4 rows and 2,043 in batches of 24 (milabench), by nothing else that grows with the batch."""
-
 COMPILED_TRAFFIC, COMPILED_ADAPTERS = 0.12, 0.7
 """Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
 full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags); of adapters, whose products read and write what
 they did before, so that only sums and scaling are fused."""
+CACHED = 0.2
+"""A tensor of the residual stream of so much of the cache makes half the elementwise traffic stay there: an L40S does
+2,417 tokens/s in batches of 4 rows and 2,043 in batches of 24 (milabench); nothing else grows so with the batch."""
 FILLED = 320.0
 """Tokens at which products on an A100 reach half their speed (smaller ones leave multiprocessors idle); faster chips
 need more. From batches of 4, 8 and 24 rows on an H100 (milabench)."""
-LAYER_S, LAYER_PROCESSOR_S = math.log(1.9e-3), math.log(1.6e-3)
-"""Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
-NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
-NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
-"""GB/s at which a GPU gathers the weights of others: with NVLink or the like a guess (few steps wait for it), without
-from single rows on four L40S, which take 1.5 s where one takes 0.2 (milabench)."""
-SHARED_CORES = 0.97
+SHARED_CORES = 0.95
 """What collectives leave of a GPU's throughput: 0.95 on two A100 at 4 x 4096 tokens (fms-acceleration)."""
 HOOKS, HOOKS_AMD = 1.5, 4.0
 """Python of FSDP's hooks and collectives for a layer, forward and backward, in units of launching one: 2.8 ms on four
@@ -133,29 +74,6 @@ CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
-A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.64, 0.095, 1.0
-"""Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
-that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
-torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
-BANDWIDTH_PROCESSOR = 0.8
-WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
-
-
-def prior(gpu: Gpu) -> Constants:
-    """Constants expected of a GPU before any log (natural logarithms).
-
-    An eager layer has 183 kernels: 1.0 ms of Python and dispatch on a quiet Xeon server (torchtune's own layers with
-    widths of 16, forward and backward), and some 3 us each to hand them to CUDA. Published runs whose launches decide
-    take 1.4 to 2.7 ms a layer by that measure (MI355X; MI325X, H100 and L40S of milabench; Qwen on H100).
-    """
-    if gpu.name == "cpu":
-        share = MATRIX_SHARE.get("cpu", A100_SHARE)
-        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(8e-3))
-    kind = gpu.name.split("-", 1)[0]
-    # A MIG slice reaches the part of its own peak that the whole card reaches.
-    whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
-    share = MATRIX_SHARE.get(kind, min(0.8, A100_SHARE * (whole / 312.0) ** -SHARE_FALLS))
-    return Constants(math.log(share), math.log(BANDWIDTH), LAYER_S, math.log(8e-3))
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -223,18 +141,10 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     return products + moved / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
 
 
-def cache_bytes(gpu: Gpu) -> float:
-    """Bytes of a GPU's last cache; of a MIG slice its part."""
-    kind = gpu.name.split("-", 1)[0]
-    part = gpu.bf16_tflops / WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else 1.0
-    return 1e6 * CACHE_MB.get(kind, CACHE_USUAL_MB) * part
-
-
 def gathering_s(task: Task, *, forward_only: bool = False) -> float:
     """Seconds in which FSDP gathers all weights of the model once forward and once backward."""
     weights = memory.weight_bytes(task.architecture, task.adapter, task.dtype) * (1 - 1 / task.gpus)
-    fast = task.gpu.name.startswith(NVLINK) and "pcie" not in task.gpu.name
-    return weights * (1 if forward_only else 2) / (1e9 * (NVLINK_GB_PER_S if fast else PCIE_GB_PER_S))
+    return weights * (1 if forward_only else 2) / link_bytes_per_s(task.gpu)
 
 
 def peak_flops(gpu: Gpu, dtype: str) -> float:
