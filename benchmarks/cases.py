@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpu.grid import Point, workload
 from gpu.shapes import WIDE, shapes
+from milabench import LLAMA_70B, milabench_runs
 
 from runplan.catalogue import gpus
 from runplan.estimate import memory
@@ -23,7 +24,10 @@ from runplan.priors.record import MemoryGib, PriorRun
 DATA = Path(__file__).parents[1] / "tests/data"
 MEASURED_SETS = ("gpu_runs", "cpu_runs")
 """Folders of tests/data that benchmarks/gpu/measure.py filled: table.csv and runs/."""
-GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {"mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0)}
+GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
+    "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
+    "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
+}
 SHAPES: dict[str, Architecture] = shapes()
 _WITH_MLP = ("q_proj", "v_proj", "output_proj")
 
@@ -47,7 +51,17 @@ class Case:
 
 def cases() -> list[Case]:
     """All measured runs at hand, in the order in which they ran; published ones last."""
-    return [*(case for name in MEASURED_SETS for case in measured_cases(DATA / name)), *published_cases()]
+    measured = (case for name in MEASURED_SETS for case in measured_cases(DATA / name))
+    return [*measured, *published_cases(), *milabench_cases()]
+
+
+def milabench_cases() -> list[Case]:
+    """Runs of torchtune that milabench publishes, in tests/data/more_published_runs.csv."""
+    runs = milabench_runs(DATA / "more_published_runs.csv", _START, GPUS)
+    return [
+        Case(run.name, f"published {run.workload.gpu.name}", run.workload, run.prior, run.measured, taught=run.taught)
+        for run in runs
+    ]
 
 
 def measured_cases(folder: Path) -> list[Case]:
@@ -89,7 +103,7 @@ def _measured_case(row: Mapping[str, str], log: PriorRun) -> Case:
 
 def log_names() -> dict[str, Architecture]:
     """Architectures by the names that logs use."""
-    return {**SHAPES, str(WIDE["folder"]): SHAPES[str(WIDE["name"])], "Llama-2-7B": LLAMA2_7B}
+    return {**SHAPES, str(WIDE["folder"]): SHAPES[str(WIDE["name"])], "Llama-2-7B": LLAMA2_7B, "70B": LLAMA_70B}
 
 
 LLAMA2_7B = Architecture("llama2", 4096, 32, 32, 32, 128, 11008, 32000, 4096)

@@ -17,7 +17,7 @@ LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
 other generations, and GPUs behind one switch."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
-_PROCESSOR = 6.0
+_PROCESSOR = 11.0
 """Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
 
 

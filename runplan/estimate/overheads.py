@@ -234,7 +234,7 @@ FRAGMENTED, FRAGMENTED_SHARDED = 0.17, 0.30
 Fixed shapes, one GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the
 allocated one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on
 A100); sharded 0.27 and 0.35 to 0.55."""
-FRAGMENTED_UNEVEN, FRAGMENTED_UNEVEN_SHARDED, KEPT_WHEN_FULL = 0.70, 1.00, 0.30
+FRAGMENTED_UNEVEN, FRAGMENTED_UNEVEN_SHARDED, KEPT_WHEN_FULL = 0.80, 1.00, 0.30
 """The same of batches whose lengths differ: every length asks for blocks of its own, and none is given back before the
 GPU is full (milabench's runs of torchtune: 0.4 to 1.0 on one H100, H200 or L40S, 0.6 to 2.2 on four and eight). Then
 torch gives back what lies idle and tries again; what it cannot give back is a guess (0.1 where an L40S was full)."""
