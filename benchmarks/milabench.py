@@ -49,7 +49,7 @@ TAUGHT = {
 
 
 _OTHER_MEMORY = {"MI325X", "A100-SXM4-80GB"}
-"""Runs that held memory by other rules: those of ROCm, and of torchtune 0.2.1, which copied the logits to shift them."""
+"""Runs that held memory by other rules: of ROCm, and of torchtune 0.2.1, which copied the logits to shift them."""
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("accuracy", "cases", "rivals", "gpu", "gpu.grid", "gpu.shapes")
+MODULES = ("accuracy", "cases", "milabench", "rivals", "gpu", "gpu.grid", "gpu.shapes")
 
 
 @pytest.fixture(name="script")
@@ -37,7 +37,7 @@ def test_history_comes_before_the_run_that_is_asked_about(script):
     moments = accuracy._moments(cpu, others, 2)
     assert {(n, where) for n, where, _, _ in moments} == {
         *((0, ""), (1, "same"), (3, "same"), (10, "same")),
-        *((1, "other"), (3, "other")),
+        *((1, "other"), (3, "other"), (10, "other")),
     }
     for n, where, history, target in moments:
         assert len(history) == n
@@ -113,6 +113,39 @@ def test_published_peaks_of_compiled_runs_are_met(scores):
 def test_published_peaks_of_eager_runs_are_met(scores):
     errors = scores["published mi355x", "allocated", "calibrated", "0"].errors
     assert max(map(abs, errors)) < 0.01
+
+
+NVIDIA = ("a100-80", "h100-80", "h200-141", "l40s-48", "rtx4090-24", "rtx6000ada-48")
+
+
+def test_speed_of_published_runs_is_met_without_any_log(script):
+    estimate, models = script("rivals").by_calibrated, script("cases").log_names()
+    held = [case for case in script("cases").cases() if case.fleet != "cpu" and "s/step" not in case.taught]
+    errors, covered = {}, []
+    for case in held:
+        p50, p95 = estimate(case.workload, [], script("cases").GPUS, models)["s/step"]
+        errors[case.name] = p50 / case.measured["s/step"] - 1
+        covered.append(case.measured["s/step"] <= p95)
+    assert len(held) > 40
+    assert statistics.fmean(covered) >= 0.95
+    assert statistics.median(map(abs, errors.values())) < 0.06
+    # The two whose launches decide, on a slow and a fast host.
+    launches = {"Qwen2.5-1.5B_H100 80GB_x1", "Qwen2.5-0.5B_MI355X_x1"}
+    assert {name for name, error in errors.items() if abs(error) > 0.22} == launches
+
+
+@pytest.mark.parametrize("gpu", ["a100-80", "h100-80", "h200-141", "l40s-48"])
+def test_one_log_of_a_gpu_narrows_its_speed(scores, gpu):
+    none, one = (scores[f"published {gpu}", "s/step", "calibrated", logs] for logs in ("0", "1 same"))
+    assert statistics.median(one.widths) < statistics.median(none.widths) < 1.36
+    assert statistics.median(one.widths) <= 1.31
+    assert statistics.fmean(one.covered) >= 0.95
+    assert statistics.median(map(abs, one.errors)) < 0.12
+
+
+def test_lengths_that_stand_for_alpaca_s_have_what_is_published_of_them(script):
+    lengths, padded = script("milabench").lengths(1.0, 51_760), importlib.import_module("runplan.estimate.steps")
+    assert padded.padded_length(lengths, 8) == pytest.approx(412, rel=0.02)
 
 
 def test_the_table_is_printed():

@@ -125,6 +125,18 @@ def test_without_rows_there_are_no_steps_but_an_answer():
     assert plan.time_s.p50 > 0
 
 
+def test_what_the_allocator_holds_at_ease_ends_at_the_gpu_s_memory():
+    # 16 uneven rows of 8B ran on an L40S that was full by then (milabench).
+    for batch in (4, 16, 64):
+        w = workload(architecture=LLAMA_8B, activation_checkpointing=True)
+        needed, held = calibrated.needed_gib(w, NOTHING, batch, 1), calibrated.peak(w, NOTHING, batch, 1)
+        at_ease = calibrated.needed_gib(w, NOTHING, batch, 1, full=False)
+        assert needed.p50 < at_ease.p50
+        assert needed.p95 <= held.p95 <= max(at_ease.p95, needed.p95)
+        assert held.p50 == (at_ease.p50 if needed.p50 > A100.memory_gib else min(at_ease.p50, A100.memory_gib))
+        assert held.p50 <= held.p95
+
+
 def test_one_log_is_followed_and_narrows_all_parts():
     learnt = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
     planned = workload(dataset="/data/words.json")
@@ -264,12 +276,12 @@ def test_validation_and_merged_checkpoints_cost_time():
     assert adapters.parts_s["checkpoints"] < plain.parts_s["checkpoints"] / 3
 
 
-def test_more_gpus_are_faster_and_hold_less_each():
-    one = calibrated.size(workload(architecture=LLAMA_8B, activation_checkpointing=True, batch_size=4), NOTHING)
-    four = calibrated.size(
-        workload(architecture=LLAMA_8B, activation_checkpointing=True, batch_size=4, gpus=4), NOTHING
-    )
-    assert 3.0 < four.tokens_per_s / one.tokens_per_s < 4.0
+@pytest.mark.parametrize(("packed", "least", "most"), [(True, 3.6, 4.0), (False, 2.0, 3.0)])
+def test_more_gpus_are_faster_and_hold_less_each(packed, least, most):
+    # Uneven rows: all GPUs wait for the longest (2.6 times the tokens/s on 4 H100 in batches of 4: milabench).
+    changes = {"architecture": LLAMA_8B, "activation_checkpointing": True, "batch_size": 4, "packed": packed}
+    one, four = (calibrated.size(workload(gpus=gpus, **changes), NOTHING) for gpus in (1, 4))
+    assert least < four.tokens_per_s / one.tokens_per_s < most
     assert four.allocated_gib < one.allocated_gib
 
 

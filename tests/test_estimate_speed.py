@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate.chips import prior
-from runplan.estimate.memory import adapter_params
-from runplan.estimate.speed import Task, gpu_s, peak_flops, step_s, work
+from runplan.estimate.memory import adapter_params, weight_bytes
+from runplan.estimate.speed import Task, gathering_s, gpu_s, peak_flops, step_s, work
+from runplan.estimate.workload import Gpu
 
 TASK = Task(
     LLAMA_1B,
@@ -94,3 +95,70 @@ def test_kernels_add_up_to_published_full_fine_tuning(checkpointing, compiled, t
     task = dataclasses.replace(TASK, architecture=LLAMA_3B, batch=2, tokens=4096.0, compile=compiled)
     update_s = 14 * LLAMA_3B.params / (A100.memory_bandwidth_gb_per_s * 1e9 * math.exp(prior(A100).bandwidth))
     assert gpu_s(task, full, prior(A100)) + update_s == pytest.approx(tokens / tokens_per_s, rel=0.06)
+
+
+SHORT = dataclasses.replace(
+    TASK, architecture=LLAMA_8B, checkpointing=True, packed=False, batch=1, tokens=128.0, span=64.0
+)
+LONG = dataclasses.replace(TASK, architecture=LLAMA_8B, checkpointing=True, batch=8, tokens=4096.0)
+L40S = Gpu("l40s-48", 44.39, 864.0, 362.0, 91.6)
+
+
+@pytest.mark.parametrize("task", [SHORT, LONG], ids=["short", "long"])
+@given(st.integers(2, 16))
+def test_a_step_of_more_gpus_is_never_shorter_for_the_same_batch_each(task, gpus):
+    assert seconds(task) < seconds(dataclasses.replace(task, gpus=gpus))
+
+
+def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
+    def slowdown(task, gpu):
+        task = dataclasses.replace(task, gpu=gpu)
+        return seconds(dataclasses.replace(task, gpus=4)) / seconds(task)
+
+    assert slowdown(SHORT, H100) == pytest.approx(1.5, abs=0.2)  # milabench, single rows of 8B: 1.5
+    assert slowdown(SHORT, L40S) == pytest.approx(7.5, rel=0.2)  # the same: 7.5
+    assert slowdown(LONG, H100) < 1.1
+    assert slowdown(LONG, L40S) < 1.15
+
+
+def test_gathering_moves_what_the_others_hold():
+    two, eight = (gathering_s(dataclasses.replace(LONG, gpus=gpus)) for gpus in (2, 8))
+    assert eight / two == pytest.approx(7 / 4)
+    assert gathering_s(dataclasses.replace(LONG, gpus=8), forward_only=True) == pytest.approx(eight / 2)
+    assert gathering_s(dataclasses.replace(LONG, gpus=2)) == pytest.approx(weight_bytes(LLAMA_8B, ADAPTER) / 150e9)
+
+
+def test_small_tensors_stay_in_the_cache():
+    # Per token, batches of 4 rows of 345 tokens are no dearer on an L40S than those of 24 (milabench), small though
+    # their products are; with a small cache they are.
+    def per_token(tokens, gpu):
+        task = dataclasses.replace(SHORT, gpu=gpu, batch=1, tokens=float(tokens), span=tokens / 2)
+        done = work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), tokens, tokens / 2)
+        return gpu_s(task, done, prior(gpu)) / tokens
+
+    other = dataclasses.replace(L40S, name="a40-48")
+    assert per_token(1400, L40S) < per_token(12_700, L40S)
+    assert per_token(1400, other) > per_token(12_700, other)
+
+
+@given(st.integers(1, 200_000), st.integers(1, 200_000))
+def test_more_tokens_never_take_the_gpu_less_time(some, more):
+    some, more = sorted((some, more))
+    tasks = [dataclasses.replace(SHORT, gpu=L40S, tokens=float(tokens), span=1.0) for tokens in (some, more)]
+    times = [
+        gpu_s(task, work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), task.tokens, 1.0), prior(L40S))
+        for task in tasks
+    ]
+    assert times[0] <= times[1] * (1 + 1e-9)
+
+
+def test_compiling_leaves_adapters_their_traffic():
+    def saved(rank_and_targets):
+        compiled, eager = (
+            dataclasses.replace(LONG, gpu=A100, adapter=rank_and_targets, compile=on) for on in (True, False)
+        )
+        return seconds(eager) - seconds(compiled)
+
+    done = work(LLAMA_8B, ADAPTER, "bf16", (True, True, False), 32768.0, 512.0)
+    assert 0.15 < done.adapter_bytes / done.bytes < 0.4
+    assert 0 < saved(ADAPTER) < done.bytes / 2039e9

@@ -154,9 +154,14 @@ def task(architecture, adapter, gpu, batch, tokens, **mode):
             "the same on 'RTX A6000', which must be an Ada: the older card would reach 92 % of its peak",
             task(LLAMA_8B, ATTENTION, RTX6000ADA, 2, 2048.0, compile=True, checkpointing=False),
             4699,
-            0.25,
+            0.10,
         ),
-        ("third-party README, Qwen2.5-0.5B on MI355X (ROCm)", task(QWEN_05B, RANK_16, MI355X, 2, 2048.0), 44585, 0.25),
+        (
+            "third-party README, Qwen2.5-0.5B on MI355X (ROCm): launches, of the fastest host at hand",
+            task(QWEN_05B, RANK_16, MI355X, 2, 2048.0),
+            44585,
+            0.40,
+        ),
         (
             "the same on 8 GPUs; it chose what FSDP costs in launches",
             task(QWEN_05B, RANK_16, MI355X, 2, 2048.0, gpus=8),
@@ -197,7 +202,7 @@ def test_speed_without_any_log(source, what, tokens_per_s, tolerance):
 def test_speed_is_within_wide_intervals_without_any_log(source, what, tokens_per_s):
     mean, spread = fit([], what.gpu).log_step_s(what)
     measured = math.log(what.batch * what.tokens / tokens_per_s)
-    assert abs(measured - mean) < 2 * spread, source
+    assert abs(measured - mean) < 2.5 * spread, source
 
 
 def test_fits_that_users_report():

@@ -135,6 +135,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     step = math.exp(log_step)
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    even = w.gpus == 1 or w.packed or not w.lengths.rows
+    tokens = task.tokens if even else steps.padded_length(w.lengths, batch)
     learnt = calibration.overheads(w.gpu)
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
@@ -148,7 +150,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
         peak_memory_gib=peak(w, calibration, batch, accumulation),
         it_per_s=1 / step,
-        tokens_per_s=batch * accumulation * w.gpus * _mean_tokens(w, batch) / step,
+        tokens_per_s=batch * accumulation * w.gpus * tokens / step,
         time_s=intervals.total(list(times.values())),
         source="priors" if posterior.used else "physics",
         n_priors=posterior.n_logs,
@@ -183,11 +185,6 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
     )
 
 
-def _mean_tokens(w: Workload, batch: int) -> float:
-    """Mean padded length of a sequence, of all GPUs."""
-    return float(w.max_seq_len) if w.packed or not w.lengths.rows else steps.padded_length(w.lengths, batch)
-
-
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
     computed = memory.allocated_gib(w, batch, tokens, accumulation)
@@ -199,9 +196,8 @@ def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -
 
     Where what is needed fits, what the allocator holds beyond that ends at the GPU's memory.
     """
-    needed = needed_gib(w, calibration, batch, accumulation)
+    needed, most = needed_gib(w, calibration, batch, accumulation), w.gpu.memory_gib
     held = needed_gib(w, calibration, batch, accumulation, full=False)
-    most = w.gpu.memory_gib
     return held if needed.p50 > most else Interval(min(held.p50, most), max(needed.p95, min(held.p95, most)))
 
 
