@@ -115,9 +115,6 @@ def test_published_peaks_of_eager_runs_are_met(scores):
     assert max(map(abs, errors)) < 0.01
 
 
-NVIDIA = ("a100-80", "h100-80", "h200-141", "l40s-48", "rtx4090-24", "rtx6000ada-48")
-
-
 def test_speed_of_published_runs_is_met_without_any_log(script):
     estimate, models = script("rivals").by_calibrated, script("cases").log_names()
     held = [case for case in script("cases").cases() if case.fleet != "cpu" and "s/step" not in case.taught]
@@ -134,13 +131,14 @@ def test_speed_of_published_runs_is_met_without_any_log(script):
     assert {name for name, error in errors.items() if abs(error) > 0.22} == launches
 
 
-@pytest.mark.parametrize("gpu", ["a100-80", "h100-80", "h200-141", "l40s-48"])
+@pytest.mark.parametrize("gpu", ["h100-80", "h200-141", "l40s-48"])
 def test_one_log_of_a_gpu_narrows_its_speed(scores, gpu):
-    none, one = (scores[f"published {gpu}", "s/step", "calibrated", logs] for logs in ("0", "1 same"))
-    assert statistics.median(one.widths) < statistics.median(none.widths) < 1.36
-    assert statistics.median(one.widths) <= 1.31
-    assert statistics.fmean(one.covered) >= 0.95
-    assert statistics.median(map(abs, one.errors)) < 0.12
+    # Not of A100: its three runs are of two clusters and versions of torch, a fifth apart, as one cluster's are not.
+    before, after = (scores[f"published {gpu}", "s/step", "calibrated", logs] for logs in ("0", "1 same"))
+    assert statistics.median(after.widths) < statistics.median(before.widths) < 1.36
+    assert statistics.median(after.widths) <= 1.31
+    assert statistics.fmean(after.covered) >= 0.95
+    assert statistics.median(map(abs, after.errors)) < 0.12
 
 
 def test_lengths_that_stand_for_alpaca_s_have_what_is_published_of_them(script):

@@ -276,7 +276,7 @@ def test_validation_and_merged_checkpoints_cost_time():
     assert adapters.parts_s["checkpoints"] < plain.parts_s["checkpoints"] / 3
 
 
-@pytest.mark.parametrize(("packed", "least", "most"), [(True, 3.6, 4.0), (False, 2.0, 3.0)])
+@pytest.mark.parametrize(("packed", "least", "most"), [(True, 3.6, 4.0), (False, 1.8, 3.0)])
 def test_more_gpus_are_faster_and_hold_less_each(packed, least, most):
     # Uneven rows: all GPUs wait for the longest (2.6 times the tokens/s on 4 H100 in batches of 4: milabench).
     changes = {"architecture": LLAMA_8B, "activation_checkpointing": True, "batch_size": 4, "packed": packed}

@@ -129,16 +129,17 @@ def test_gathering_moves_what_the_others_hold():
 
 
 def test_small_tensors_stay_in_the_cache():
-    # Per token, batches of 4 rows of 345 tokens are no dearer on an L40S than those of 24 (milabench), small though
-    # their products are; with a small cache they are.
+    # An L40S is faster in batches of 4 rows of 345 tokens than of 24 of 530 (milabench: by 15 % a token), though its
+    # products are slower there.
     def per_token(tokens, gpu):
-        task = dataclasses.replace(SHORT, gpu=gpu, batch=1, tokens=float(tokens), span=tokens / 2)
-        done = work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), tokens, tokens / 2)
+        task = dataclasses.replace(SHORT, gpu=gpu, batch=1, tokens=float(tokens), span=200.0)
+        done = work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), tokens, 200.0)
         return gpu_s(task, done, prior(gpu)) / tokens
 
     other = dataclasses.replace(L40S, name="a40-48")
-    assert per_token(1400, L40S) < per_token(12_700, L40S)
-    assert per_token(1400, other) > per_token(12_700, other)
+    growth = per_token(12_700, L40S) / per_token(1400, L40S)
+    assert growth == pytest.approx(1.15, abs=0.1)
+    assert per_token(12_700, other) / per_token(1400, other) < growth - 0.05
 
 
 @given(st.integers(1, 200_000), st.integers(1, 200_000))

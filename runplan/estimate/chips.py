@@ -31,9 +31,9 @@ MATRIX_SHARE = {
     "rtx4090": 0.92,
     "rtx3090": 0.9,
     "rtx5090": 0.85,
-    "l40s": 0.47,
-    "l40": 0.47,
-    "rtx6000ada": 0.47,
+    "l40s": 0.46,
+    "l40": 0.46,
+    "rtx6000ada": 0.46,
     "t4": 0.5,
     "l4": 0.5,
     "a10": 0.55,
@@ -67,7 +67,7 @@ NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
 """GB/s at which a GPU gathers the weights of others: with NVLink or the like a guess (few steps wait for it), without
 from single rows on four L40S, which take 1.5 s where one takes 0.2 (milabench)."""
-A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.64, 0.095, 1.0
+A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 """Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""

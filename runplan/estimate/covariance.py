@@ -9,7 +9,7 @@ from runplan.estimate.chips import SPREAD_OWN, SPREAD_SHARED, Constants
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Gpu
 
-SHAPE_OWN, SHAPE_SHARED = 0.06, 0.06
+SHAPE_OWN, SHAPE_SHARED = 0.07, 0.06
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
 LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
 """How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
@@ -17,7 +17,7 @@ LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
 other generations, and GPUs behind one switch."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
-_PROCESSOR = 11.0
+_PROCESSOR = 9.0
 """Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
 
 

@@ -56,12 +56,13 @@ COMPILED_TRAFFIC, COMPILED_ADAPTERS = 0.12, 0.7
 """Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
 full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags); of adapters, whose products read and write what
 they did before, so that only sums and scaling are fused."""
-CACHED = 0.2
+CACHED = 0.13
 """A tensor of the residual stream of so much of the cache makes half the elementwise traffic stay there: an L40S does
 2,417 tokens/s in batches of 4 rows and 2,043 in batches of 24 (milabench); nothing else grows so with the batch."""
-FILLED = 320.0
-"""Tokens at which products on an A100 reach half their speed (smaller ones leave multiprocessors idle); faster chips
-need more. From batches of 4, 8 and 24 rows on an H100 (milabench)."""
+FILLED = 150.0
+"""Tokens at which products on an A100 reach half their speed (smaller ones leave multiprocessors idle); chips need more
+by as much as they are faster. From batches of 4, 8 and 24 rows on an H100 (milabench), and sequences of 256 to 8192
+tokens of 7B and 14B on an A100 (Qwen's README, another trainer: the trend alone)."""
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
@@ -129,7 +130,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     peak = peak_flops(task.gpu, task.dtype)
     tokens = task.batch * task.tokens
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
-    filled = tokens / (tokens + FILLED * math.sqrt(peak / 312e12))
+    filled = tokens / (tokens + FILLED * peak / 312e12)
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     beside, elementwise = done.adapter_bytes, done.bytes - done.adapter_bytes - done.weight_bytes
     if task.compile:
