@@ -45,7 +45,7 @@ TAUGHT = {
     ("MI325X", 1, (1, 8)),
     ("MI325X", 8, (1,)),
 }
-"""GPU, how many, batches: their speed chose constants. Memory was chosen with all rows of NVIDIA's in sight."""
+"""GPU, how many, batches: their speed chose constants. What the allocator loses was chosen with all rows in sight."""
 
 
 _OTHER_MEMORY = {"MI325X", "A100-SXM4-80GB"}
@@ -109,7 +109,7 @@ def _run(row: Mapping[str, str], start: Workload, gpus: Mapping[str, Gpu]) -> Ru
     measured = {"s/step": tokens / float(row["tokens_per_s"])}
     if row["gpu"] not in _OTHER_MEMORY:
         measured["process"] = float(row["peak_mem_gib"]) - IDLE_GIB
-    taught = {"process"} if not large else set()
+    taught = {"process"}
     if not large and any((gpu, count) == (row["gpu"], n) and batch in batches for gpu, count, batches in TAUGHT):
         taught.add("s/step")
     name = f"{row['model']}_{row['gpu'].split()[0]}_x{n}_b{batch}"

@@ -131,6 +131,20 @@ def test_speed_of_published_runs_is_met_without_any_log(script):
     assert {name for name, error in errors.items() if abs(error) > 0.22} == launches
 
 
+def test_memory_of_published_runs_is_met_without_any_log(script):
+    # All were in sight when the allocator's constants were chosen: 2 for 31 runs of two models.
+    estimate, models = script("rivals").by_calibrated, script("cases").log_names()
+    errors, covered = [], []
+    for case in script("cases").milabench_cases():
+        if "process" in case.measured:
+            p50, p95 = estimate(case.workload, [], script("cases").GPUS, models)["process"]
+            errors.append(p50 / case.measured["process"] - 1)
+            covered.append(case.measured["process"] <= p95)
+    assert len(errors) == 31
+    assert statistics.fmean(map(abs, errors)) < 0.05
+    assert statistics.fmean(covered) >= 0.95
+
+
 @pytest.mark.parametrize("gpu", ["h100-80", "h200-141", "l40s-48"])
 def test_one_log_of_a_gpu_narrows_its_speed(scores, gpu):
     # Not of A100: its three runs are of two clusters and versions of torch, a fifth apart, as one cluster's are not.

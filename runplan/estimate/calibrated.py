@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, memory, overheads, steps
+from runplan.estimate import allocator, evidence, intervals, memory, overheads, steps
 from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import Crowded, bounded, crowded, described, least
 from runplan.estimate.observation import Observation, observe, same_dataset
@@ -207,10 +207,10 @@ def needed_gib(w: Workload, calibration: Calibration, batch: int, accumulation: 
     learnt = calibration.overheads(w.gpu)
     corrected = math.exp(learnt.allocated.log_factor)
     stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
-    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths, full=full))
+    lost = learnt.fragmented[w.packed].of(allocator.usually_lost_gib(w, batch, tokens, freed, full=full))
     context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
     out = calibration.ran_out(w, accumulation)
-    median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
+    median = stays * (1 + allocator.ROUNDED_UP) + freed + lost.p50 + context
     spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0
     above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]

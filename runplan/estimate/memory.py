@@ -151,6 +151,11 @@ def _head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tup
     return 2 * _FP32 * v, 3 * _FP32 * v
 
 
+def logits_bytes(architecture: Architecture, dtype: str, chunks: int, compiled: bool) -> float:
+    """Bytes a token of logits, as they are and as the loss upcasts them, at the peak of the forward pass."""
+    return _head_bytes(architecture, dtype, chunks, compiled)[0]
+
+
 @lru_cache(maxsize=4096)
 def footprint(
     architecture: Architecture,

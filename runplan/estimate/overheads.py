@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runplan.estimate import intervals, memory
+from runplan.estimate import allocator, intervals, memory
 from runplan.estimate.crowded import Crowded
 from runplan.estimate.observation import Observation, adapter_of, find_gpu, match_model
 from runplan.estimate.plausible import Odd, learn_times, odd_memory
 from runplan.estimate.two_parts import Timed, TwoParts
-from runplan.estimate.workload import Adapter, Gpu, Interval, Workload
-from runplan.facts import Architecture, Lengths
+from runplan.estimate.workload import Adapter, Gpu, Interval
+from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
 
@@ -143,7 +143,7 @@ def learn_overheads(
         startup,
         {kind: learn(some, 0.6, 0.3) for kind, some in first.items()},
         checkpoint,
-        {packed: learn(some, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, some in fragmented.items()},
+        {packed: learn(some, allocator.SPREAD, allocator.NOISE) for packed, some in fragmented.items()},
         learn([ratio for _, ratio in ratios if 0.9 < ratio < 1.1], 0.012, 0.02),
         (*odd, *odd_starts, *odd_saves),
     )
@@ -166,9 +166,8 @@ def _lost(
     for run, a, by_name, dtype in known:
         if why := _odd_memory(run, a, dtype, gpus, by_name=by_name):
             odd.append(Odd(run.path, "memory", why))
-        elif lost := _fragmented(run, a, dtype):
-            uneven = FRAGMENTED_UNEVEN if (run.num_gpus or 1) == 1 else FRAGMENTED_UNEVEN_SHARDED
-            ratios[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else uneven))
+        elif lost := allocator.lost_over_usual(run, a, dtype):
+            ratios[bool(run.packed)].append(lost)
     _add_crowds(crowds, ratios[True], odd)
     return ratios, odd
 
@@ -219,59 +218,11 @@ def _add_crowds(crowds: Iterable[Crowded], ratios: list[float], odd: list[Odd]) 
             why = f"batch {one.batch} ran out with {stays + freed:.3g} of {one.gpu.memory_gib:.3g} GiB by the formulas"
             odd.append(Odd(one.run.path, "memory", f"{why}: something else was on the GPU, or other settings"))
             continue
-        shared = FRAGMENTED_SHARDED if (one.run.num_gpus or 1) > 1 else FRAGMENTED
+        shared = allocator.lost_of_even(one.run.num_gpus or 1)
         context = memory.CUDA_CONTEXT_GIB * (2 if (one.run.num_gpus or 1) > 1 else 1)
-        lost = (one.gpu.memory_gib - context - stays * (1 + ROUNDED_UP) - freed) / freed / shared
-        if lost > math.exp(learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE).log_factor):
+        lost = (one.gpu.memory_gib - context - stays * (1 + allocator.ROUNDED_UP) - freed) / freed / shared
+        if lost > math.exp(learn(ratios, allocator.SPREAD, allocator.NOISE).log_factor):
             ratios.append(lost)
-
-
-ROUNDED_UP = 0.01
-"""What the allocator holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
-FRAGMENTED, FRAGMENTED_SHARDED = 0.17, 0.30
-"""What it loses of the memory that comes and goes: blocks are freed in other sizes than are asked for next.
-
-Fixed shapes, one GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the
-allocated one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on
-A100); sharded 0.27 and 0.35 to 0.55."""
-FRAGMENTED_UNEVEN, FRAGMENTED_UNEVEN_SHARDED, KEPT_WHEN_FULL = 0.80, 1.00, 0.30
-"""The same of batches whose lengths differ: every length asks for blocks of its own, and none is given back before the
-GPU is full (milabench's runs of torchtune: 0.4 to 1.0 on one H100, H200 or L40S, 0.6 to 2.2 on four and eight). Then
-torch gives back what lies idle and tries again; what it cannot give back is a guess (0.1 where an L40S was full)."""
-FRAGMENTED_SPREAD, FRAGMENTED_NOISE = 0.45, 0.35
-"""Standard deviations of its logarithm: between machines and versions; between shapes on one machine (0.4 on T4)."""
-_FREED_GIB = 0.3
-"""Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
-
-
-def _fragmented(run: PriorRun, a: Architecture, dtype: str) -> float:
-    """The part of the memory that came and went which the allocator lost; 0 when the log does not tell."""
-    block = run.peak_memory_gib
-    held = (block.allocated or block.active) if block else None
-    if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
-        return 0.0
-    modes = (bool(run.activation_checkpointing), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
-    stays = parts.fixed / GIB
-    if held - stays < _FREED_GIB:
-        return 0.0
-    return max(0.01, (block.reserved - held - ROUNDED_UP * stays) / (held - stays))
-
-
-def fragmented_median(w: Workload, lengths: Lengths, *, full: bool = False) -> float:
-    """The part of freed memory that the allocator loses, before any log: more where lengths differ more.
-
-    Args:
-        w: what is trained.
-        lengths: of its rows.
-        full: of a GPU that has no memory left, so that the allocator keeps only what it must.
-    """
-    even = FRAGMENTED if w.gpus == 1 else FRAGMENTED_SHARDED
-    if w.packed or not lengths.rows:
-        return even
-    most = KEPT_WHEN_FULL if full else FRAGMENTED_UNEVEN if w.gpus == 1 else FRAGMENTED_UNEVEN_SHARDED
-    uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
-    return even + (max(even, most) - even) * uneven
 
 
 def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, float]]:
