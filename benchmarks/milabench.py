@@ -28,7 +28,8 @@ SHAPE, MEAN, ROWS = 3.5, 220.0, 51_760
 ALPACA = 0.65
 STEPS = 30
 IDLE_GIB = 359 / 1024
-"""What NVML says an idle GPU holds, an L40S; of the others it is not published and taken to be the same."""
+"""What NVML says an idle GPU holds, an L40S; of the others it is not published and taken to be the same, but for
+what a process can have at most."""
 LLAMA_70B = Architecture("llama3_1", 8192, 80, 64, 8, 128, 28672, 128256, 131072)
 GPU_NAMES = {
     "A100-SXM4-80GB": "a100-80",
@@ -108,7 +109,7 @@ def _run(row: Mapping[str, str], start: Workload, gpus: Mapping[str, Gpu]) -> Ru
     tokens = steps.padded_length(w.lengths, batch) * batch * n * accumulation
     measured = {"s/step": tokens / float(row["tokens_per_s"])}
     if row["gpu"] not in _OTHER_MEMORY:
-        measured["process"] = float(row["peak_mem_gib"]) - IDLE_GIB
+        measured["process"] = min(float(row["peak_mem_gib"]) - IDLE_GIB, w.gpu.memory_gib)
     taught = {"process"}
     if not large and any((gpu, count) == (row["gpu"], n) and batch in batches for gpu, count, batches in TAUGHT):
         taught.add("s/step")
