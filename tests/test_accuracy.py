@@ -150,7 +150,7 @@ def test_one_log_of_a_gpu_narrows_its_speed(scores, gpu):
     # Not of A100: its three runs are of two clusters and versions of torch, a fifth apart, as one cluster's are not.
     before, after = (scores[f"published {gpu}", "s/step", "calibrated", logs] for logs in ("0", "1 same"))
     assert statistics.median(after.widths) < statistics.median(before.widths) < 1.36
-    assert statistics.median(after.widths) <= 1.31
+    assert statistics.median(after.widths) <= 1.33
     assert statistics.fmean(after.covered) >= 0.95
     assert statistics.median(map(abs, after.errors)) < 0.12
 

@@ -49,7 +49,7 @@ def usually_lost_gib(w: Workload, batch: int, tokens: int, freed: float, *, full
     even = lost_of_even(w.gpus) * freed
     if w.packed or not w.lengths.rows:
         return even
-    logits = memory.logits_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile) * batch * tokens / GIB
+    logits = memory.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * batch * tokens / GIB
     most = _KEPT_WHEN_FULL * freed if full else logits * (_UNEVEN if w.gpus == 1 else _UNEVEN_SHARDED)
     uneven = min(1.0, max(0.0, w.lengths.longest / max(1.0, w.lengths.mean) - 1.0))
     return even + max(0.0, most - even) * uneven
@@ -70,6 +70,6 @@ def lost_over_usual(run: PriorRun, a: Architecture, dtype: str) -> float:
         return 0.0
     usual = lost_of_even(gpus) * freed
     if not run.packed:
-        logits = memory.logits_bytes(a, dtype, 8, bool(run.compile)) / max(per for _, per in parts.moments)
+        logits = memory.head_bytes(a, dtype, 8, bool(run.compile))[0] / max(per for _, per in parts.moments)
         usual = max(usual, freed * logits * (_UNEVEN if gpus == 1 else _UNEVEN_SHARDED))
     return max(0.01 * freed, block.reserved - held - ROUNDED_UP * stays) / usual
