@@ -138,6 +138,7 @@ def make_sizing(config: Config) -> Sizing:
         steps_total=50 * config.epochs,
         allocated_gib=8.0,
         peak_memory_gib=Interval(9.0, 10.0),
+        needed_memory_gib=Interval(9.0, 10.0),
         it_per_s=2.0,
         tokens_per_s=8000.0,
         time_s=Interval(600.0, 900.0),

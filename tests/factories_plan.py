@@ -130,6 +130,7 @@ def make_sizing(scale: float, batch_size: int = 4, **changed: Any) -> Sizing:
         "steps_total": 500,
         "allocated_gib": 9.87654321 * scale,
         "peak_memory_gib": Interval(11.1 * scale, 12.3 * scale),
+        "needed_memory_gib": Interval(10.4 * scale, 11.2 * scale),
         "it_per_s": 1.2345678 / scale,
         "tokens_per_s": 40000 / scale,
         "time_s": Interval(600.0 * scale, 900.0 * scale),

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, memory, overheads, steps
-from runplan.estimate.crowded import Crowded, bounded, crowded, described, least
+from runplan.estimate import evidence, intervals, overheads, process, steps
+from runplan.estimate.crowded import Crowded, crowded, described, least
 from runplan.estimate.observation import Observation, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
@@ -17,9 +17,6 @@ from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
-
-COMPILED_SIGMA = 0.05
-"""What other versions of the compiler may keep more or less."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
 def size(workload: Workload, calibration: Calibration) -> Sizing:
     """Batch, memory, speed and time of a run. Always answers: batch 1 even where it does not fit.
 
-    The batch is the largest power of two, at most the effective batch, whose p95 of the process's peak on the longest
+    The batch is the largest power of two, at most the effective batch, whose p95 of the memory needed for the longest
     batch fits; accumulation fills the effective batch exactly. A user's batch alone means accumulation 1.
     """
     w = workload
@@ -138,6 +135,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
+    held, least = peak(w, calibration, batch, accumulation), needed(w, calibration, batch, accumulation)
+    notes = (*process.held_in_vain(held, least), *notes)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -145,7 +144,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         steps_per_epoch=counted.per_epoch,
         steps_total=counted.total(w.epochs),
         allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
-        peak_memory_gib=peak(w, calibration, batch, accumulation),
+        peak_memory_gib=held,
+        needed_memory_gib=least,
         it_per_s=1 / step,
         tokens_per_s=batch * accumulation * w.gpus * task.tokens / step,
         time_s=intervals.total(list(times.values())),
@@ -183,29 +183,21 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
 
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
-    computed = memory.allocated_gib(w, batch, tokens, accumulation)
-    return computed * math.exp(calibration.overheads(w.gpu).allocated.log_factor)
+    return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu), (batch, tokens, accumulation)))
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
-    """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
-    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads(w.gpu)
-    corrected = math.exp(learnt.allocated.log_factor)
-    stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
-    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
-    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
-    out = calibration.ran_out(w, accumulation)
-    median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
-    spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
-    compiled = COMPILED_SIGMA if w.compile else 0.0
-    above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
-    above += [lost.p95 - lost.p50, memory.CUDA_CONTEXT_ABOVE_GIB]
-    return bounded(Interval(median, median + math.hypot(*above)), batch, out)
+    """Peak of the process's GPU memory as nvidia-smi sees it, in GiB."""
+    return process.peak(w, calibration.overheads(w.gpu), (batch, accumulation), calibration.ran_out(w, accumulation))
+
+
+def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
+    """The smallest GPU memory with which the longest batch gets through, in GiB."""
+    return process.needed(w, calibration.overheads(w.gpu), (batch, accumulation), calibration.ran_out(w, accumulation))
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
-    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does.
+    """The largest batch whose p95 of the needed memory fits the GPU; 0 when not even one sequence does.
 
     Where accumulation is still open, gradients count as accumulated: any smaller batch will need it.
     """
@@ -214,7 +206,7 @@ def largest_batch(w: Workload, calibration: Calibration) -> int:
     accumulation = w.gradient_accumulation_steps or (2 if open_choice else 1)
 
     def fits(batch: int) -> bool:
-        return peak(w, calibration, batch, accumulation).p95 <= limit
+        return needed(w, calibration, batch, accumulation).p95 <= limit
 
     if not fits(1):
         return 0
