@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from allocator.caching import Allocator, Block, OutOfMemoryError
-from allocator.recipe import Event, Trace
+
+if TYPE_CHECKING:
+    from allocator.recipe import Event, Trace
 
 WORKSPACE = 8_519_680
 """cuBLAS's workspace, 8.125 MiB; allocated before the first step."""

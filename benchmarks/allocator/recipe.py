@@ -142,52 +142,59 @@ def _one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, boo
     loss.backward()
 
 
+class Ledger:
+    """Numbers every storage when it appears, and notes when it goes."""
+
+    def __init__(self) -> None:
+        from torch.utils.weak import WeakIdKeyDictionary
+
+        super().__init__()
+        self.trace: Trace = [[]]
+        self.known = WeakIdKeyDictionary()
+        self.count = 0
+
+    def came(self, size: int) -> int:
+        """The number of a new storage."""
+        self.count += 1
+        self.trace[-1].append(Event(self.count, size))
+        return self.count
+
+    def went(self, storage: int) -> None:
+        """It is gone."""
+        self.trace[-1].append(Event(storage, 0))
+
+    def note(self, tensor: Any) -> None:
+        """Count a tensor's storage unless it is known."""
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and storage not in self.known:
+            self.known[storage] = number = self.came(storage.nbytes())
+            weakref.finalize(storage, self.went, number)
+
+    def attend(self, shape: Sequence[int]) -> None:
+        """Flash attention's backward pass sums the gradient of q and row products in fp32."""
+        batch, heads, tokens, width = shape
+        rows = 4 * batch * heads * -(-tokens // FLASH_ROWS) * FLASH_ROWS
+        for number in [self.came(rows), self.came(rows * width)]:
+            self.went(number)
+
+
 def recorder() -> Any:
     """A dispatch mode that notes every storage when it appears and when it goes (`.trace`)."""
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
-    from torch.utils.weak import WeakIdKeyDictionary
 
-    class Recorder(TorchDispatchMode):
+    class Recorder(Ledger, TorchDispatchMode):
         """Events of all storages."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.trace: Trace = [[]]
-            self.known = WeakIdKeyDictionary()
-            self.count = 0
-
-        def came(self, size: int) -> int:
-            self.count += 1
-            self.trace[-1].append(Event(self.count, size))
-            return self.count
-
-        def went(self, storage: int) -> None:
-            self.trace[-1].append(Event(storage, 0))
-
-        def note(self, tensor: Tensor) -> None:
-            """Count a tensor's storage unless it is known."""
-            storage = tensor.untyped_storage()
-            if storage.nbytes() and storage not in self.known:
-                self.known[storage] = number = self.came(storage.nbytes())
-                weakref.finalize(storage, self.went, number)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            name = func._schema.name
+            name = func.name()
             if "scaled_dot_product" in name and "backward" in name:
                 self.attend(args[1].shape)
             for tensor in tree_leaves(out):
                 if isinstance(tensor, Tensor):
                     self.note(tensor)
             return out
-
-        def attend(self, shape: Sequence[int]) -> None:
-            """Flash attention's backward pass sums the gradient of q and row products in fp32."""
-            batch, heads, tokens, width = shape
-            rows = 4 * batch * heads * -(-tokens // FLASH_ROWS) * FLASH_ROWS
-            for number in [self.came(rows), self.came(rows * width)]:
-                self.went(number)
 
     return Recorder()

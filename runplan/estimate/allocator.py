@@ -2,8 +2,8 @@
 
 Both are parts of what every step allocates and frees; weights and optimizer stay where they are. The constants come
 from benchmarks/allocator: the requests of torchtune's own steps on fake tensors, replayed through the allocator's
-algorithm, 93 rows in tests/data/allocator.csv. The same simulation gives the reserved memory of fitcheck's LoRA runs on
-a T4 with memory-efficient attention within 1.1 % (6 of 9 to the MiB).
+algorithm, 100 rows in tests/data/allocator.csv. The same simulation gives the reserved memory of fitcheck's LoRA runs on
+a T4 with memory-efficient attention within 1.1 % (most to the MiB).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ UNEVEN, UNEVEN_CHECKPOINTED = 0.65, 2.2
 """Steps of many sizes: a block of the last longest batch does not hold a slightly longer one."""
 ONE_SIZE = 0.02
 """How much longer the longest batch is than the usual one where steps begin to count as uneven."""
-NEEDED, NEEDED_CHECKPOINTED = (0.05, 0.18), (0.10, 0.22)
-"""For steps of one size and of many: what it cannot do without. Short of memory it gives back every segment that nothing lies in, and asks again."""
+NEEDED, NEEDED_CHECKPOINTED = (0.06, 0.18), (0.11, 0.22)
+"""For steps of one size and of many: what it cannot do without. Short of memory it gives back every segment that
+nothing lies in, and asks again."""
 SPREAD, NOISE = 0.45, 0.35
 """Standard deviations of the logarithm of what it holds: before any log, and from one run to the next."""
-NEEDED_SPREAD, NEEDED_NOISE = 0.42, 0.30
+NEEDED_SPREAD, NEEDED_NOISE = 0.50, 0.30
 """The same of what it cannot do without."""
 ROUNDED_UP = 0.01
 """What it holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""

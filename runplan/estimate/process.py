@@ -48,11 +48,11 @@ def held_in_vain(held: Interval, least: Interval) -> tuple[str, ...]:
     """What to say where nvidia-smi will show far more than is needed."""
     if held.p50 < MUCH_MORE * least.p50:
         return ()
-    return (
-        f"memory: the longest batch needs {least.p50:.1f} GiB (p95 {least.p95:.1f}), nvidia-smi will show about "
-        f"{held.p50:.1f}: of batches that differ in length torch's allocator keeps more than it needs, and gives it "
-        "back when memory lacks",
+    shown = f"the longest batch needs {least.p50:.1f} GiB (p95 {least.p95:.1f}), nvidia-smi will show {held.p50:.1f}"
+    why = (
+        "where batches differ in length torch's allocator keeps more than it needs, and gives it back when memory lacks"
     )
+    return (f"memory: {shown}: {why}",)
 
 
 def allocated_parts_gib(w: Workload, learnt: Overheads, shape: tuple[int, int, int]) -> tuple[float, float]:
