@@ -73,9 +73,8 @@ def traced(run: Measured, steps: int = 2) -> Trace:
     qwen = run.model.startswith("Qwen")
     config = (transformers.Qwen2Config if qwen else transformers.LlamaConfig)(
         hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=key_values,
-        intermediate_size=intermediate, vocab_size=vocabulary, tie_word_embeddings=not run.model.startswith("TinyLlama"),
-        max_position_embeddings=8192, use_cache=False,
-        attn_implementation="sdpa",
+        intermediate_size=intermediate, vocab_size=vocabulary, max_position_embeddings=8192, use_cache=False,
+        tie_word_embeddings=run.shape != TINY, attn_implementation="sdpa",
     )  # fmt: skip
     with FakeTensorMode(allow_non_fake_inputs=True), _plain_moves():
         torch.set_default_dtype(torch.float16)

@@ -2,8 +2,8 @@
 
 Both are parts of what every step allocates and frees; weights and optimizer stay where they are. The constants come
 from benchmarks/allocator: the requests of torchtune's own steps on fake tensors, replayed through the allocator's
-algorithm, 100 rows in tests/data/allocator.csv. The same simulation gives the reserved memory of fitcheck's LoRA runs on
-a T4 with memory-efficient attention within 1.1 % (most to the MiB).
+algorithm, 100 rows in tests/data/allocator.csv. The same simulation gives the reserved memory of fitcheck's LoRA runs
+on a T4 within 1.1 %, most to the MiB.
 """
 
 from __future__ import annotations
