@@ -10,7 +10,7 @@ from runplan.priors import peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
-from runplan.priors.spoken import Span, spoken_text
+from runplan.priors.spoken import Span, Word, spoken_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -25,7 +25,7 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
+_HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")

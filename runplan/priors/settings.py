@@ -12,12 +12,13 @@ from functools import lru_cache
 from typing import Any
 
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
-from runplan.priors.spoken import Span, spoken_spans
+from runplan.priors.spoken import Span, Word, last_place, spoken_spans
 
 _LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
+_SPOKEN_CONFIG = Word(_CONFIG, _CONFIG.index(b"h"))
 _RECIPE = re.compile(rb"Running (\w+) with resolved config")
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
@@ -109,8 +110,7 @@ def _scalar(raw: bytes) -> Any:
 def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
     """The text from the last printed config on, and where it speaks: a retried job appends to the same log."""
     spans = spoken_spans(data)
-    # bytes.rfind is faster than find where there is little to find.
-    found = (at for start, end in reversed(spans) if (at := data.rfind(_CONFIG, start, end)) >= 0)
+    found = (at for start, end in reversed(spans) if (at := last_place(data, _SPOKEN_CONFIG, start, end)) >= 0)
     last = next(found, -1)
     if last < 0 or data.find(_CONFIG) == last:
         return data, spans

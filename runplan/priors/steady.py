@@ -7,7 +7,8 @@ something else than training happened. Whole-second times are only refined by th
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -40,9 +41,10 @@ def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
     """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
     epochs: dict[int, dict[int, Draw]] = {}
     for draw in draws:
-        steps = epochs.setdefault(draw.epoch, {})
-        if draw.done not in steps or steps[draw.done].elapsed_s > draw.elapsed_s:
-            steps[draw.done] = draw
+        _, epoch, done, _, elapsed_s, _ = draw
+        steps = epochs.setdefault(epoch, {})
+        if steps.setdefault(done, draw).elapsed_s > elapsed_s:
+            steps[done] = draw
     return {epoch: [steps[done] for done in sorted(steps)] for epoch, steps in epochs.items()}
 
 
@@ -57,14 +59,15 @@ def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[lis
     groups: list[_Stretch] = []
     steps = time_s = 0
     earliest = min(epochs)
+    marks = [*marks, sys.maxsize]
     for epoch, draws in epochs.items():
-        for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
-            lasted_s = b.elapsed_s - a.elapsed_s
-            if b.at < a.at or lasted_s < 0 or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+        warm = _warm(draws, first_epoch=epoch == earliest)
+        for (at, _, done, _, elapsed_s, _), (next_at, _, next_done, _, next_s, _) in pairwise(warm):
+            if next_at < at or next_s < elapsed_s or marks[bisect_left(marks, at)] <= next_at:
                 breaks += 1
                 continue
-            steps += b.done - a.done
-            time_s += lasted_s
+            steps += next_done - done
+            time_s += next_s - elapsed_s
             if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
                 groups.append(_Stretch(steps, time_s))
                 steps = time_s = 0
@@ -156,15 +159,15 @@ def _shown(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[float]:
     """Displayed seconds a step, where the moving average has forgotten the first steps and the last pause."""
     shown: list[float] = []
     earliest = min(epochs)
+    marks = [*marks, sys.maxsize]
     for epoch, draws in epochs.items():
         since = min(20, draws[-1].total // 2) if epoch == earliest else WARM_STEPS
-        seen = bisect_left(marks, draws[0].at)
-        for draw in draws:
-            passed = bisect_left(marks, draw.at)
-            if passed > seen:
-                since, seen = draw.done + _FORGOTTEN_STEPS, passed
-            if draw.s_per_it and draw.done >= since:
-                shown.append(draw.s_per_it)
+        pause = marks[bisect_left(marks, draws[0].at)]
+        for at, _, done, _, _, s_per_it in draws:
+            if at > pause:
+                since, pause = done + _FORGOTTEN_STEPS, marks[bisect_left(marks, at)]
+            if s_per_it and done >= since:
+                shown.append(s_per_it)
     return shown
 
 
