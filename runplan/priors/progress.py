@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import pairwise
 from typing import NamedTuple
 
 from runplan.priors.spoken import Span, Word, last_place
@@ -25,6 +25,8 @@ VALIDATION = Word(b"alidation", 3)
 TUNE_PAUSES = (Word(b"heckpoint", 0), VALIDATION)
 _PROBES = 9
 _PROBE_BYTES = 1000
+_SLOW_BYTES = 1200
+"""Of the draws of the first `WARM_STEPS` steps, each drawn twice."""
 _DRAW_BYTES = 150
 """Of a usual draw, with what stands before its loss."""
 _WHOLE_BYTES = 2 << 20
@@ -32,7 +34,7 @@ _MANY_PROBES = 1500
 _MAX_MARKS = 400
 _SHORT_S = 60
 """Of shorter runs every draw is looked at: a second more or less is several per cent."""
-_ZERO = ord("0")
+_DIGITS = b"0123456789"
 
 
 class Progress(NamedTuple):
@@ -49,19 +51,25 @@ class Progress(NamedTuple):
     """Where the last draw stands in the text."""
 
 
-def _draws(data: bytes, start: int, end: int, most: int = sys.maxsize) -> list[Draw]:
-    """The draws, at most so many, in a part of the text."""
-    return [_draw(match, _epoch(data, match.start())) for match in islice(_TUNE.finditer(data, start, end), most)]
+def _draws(data: bytes, start: int, end: int) -> list[Draw]:
+    """All draws in a part of the text."""
+    return [_tune_draw(data, match) for match in _TUNE.finditer(data, start, end)]
 
 
-def _epoch(data: bytes, at: int) -> int:
-    """The number two bars before: `1` of `1|52|Loss:`; 1 when it is cut off."""
+def _next_draw(data: bytes, start: int, end: int) -> Draw | None:
+    match = _TUNE.search(data, start, end)
+    return _tune_draw(data, match) if match else None
+
+
+def _tune_draw(data: bytes, match: re.Match[bytes]) -> Draw:
+    """A draw of torchtune, whose epoch stands two bars before: `1` of `1|52|Loss:`; 1 when it is cut off."""
+    at = match.start()
     bar = data.rfind(b"|", max(0, at - 18), at)
-    if bar > 1 and 0 <= (digit := data[bar - 1] - _ZERO) <= 9 and not 0 <= data[bar - 2] - _ZERO <= 9:
-        return digit
+    if bar > 1 and data[bar - 2] not in _DIGITS and (digit := data[bar - 1]) in _DIGITS:
+        return _draw(match, digit - _DIGITS[0])
     before = data[max(0, at - 18) : max(0, bar)]
-    digits = before[len(before.rstrip(b"0123456789")) :]
-    return int(digits) if digits else 1
+    digits = before[len(before.rstrip(_DIGITS)) :]
+    return _draw(match, int(digits) if digits else 1)
 
 
 def _draw(match: re.Match[bytes], epoch: int = 1) -> Draw:
@@ -88,24 +96,23 @@ def pauses(data: bytes, words: Iterable[Word], spans: Iterable[tuple[int, int]] 
     return sorted(marks)
 
 
-def last_draw(data: bytes) -> Draw | None:
-    """The last of torchtune's bars in a text; None without one."""
-    at = data.rfind(b"|Loss:")
+def last_draw(data: bytes, start: int = 0, end: int = sys.maxsize) -> Draw | None:
+    """The last of torchtune's bars in a part of a text; None without one."""
+    at = data.rfind(b"|Loss:", start, end)
     while at >= 0:
-        if match := _TUNE.match(data, at):
-            return _draw(match, _epoch(data, at))
-        at = data.rfind(b"|Loss:", 0, at)
+        if match := _TUNE.match(data, at, end):
+            return _tune_draw(data, match)
+        at = data.rfind(b"|Loss:", start, at)
     return None
 
 
 def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
-    """Some draws at both ends and one at each of evenly spaced places in between, in the order of the text."""
-    draws = _draws(data, start, min(end, start + 6 * _PROBE_BYTES), WARM_STEPS)
+    """The first draw, one after the first slow steps, one at each of evenly spaced places, and the last; in order."""
     step = max(1, (end - start) // (probes + 1))
-    found = [_TUNE.search(data, at, at + _PROBE_BYTES) for at in range(start + step, end - _PROBE_BYTES, step)]
-    draws += [_draw(match, _epoch(data, match.start())) for match in found if match]
-    draws += _draws(data, max(start, end - _PROBE_BYTES // 2), end)
-    return _ordered(draws)
+    places = [start, start + _SLOW_BYTES, *range(start + step, end - _PROBE_BYTES, step)]
+    found = [_next_draw(data, at, at + _PROBE_BYTES) for at in places]
+    found.append(last_draw(data, max(start, end - _PROBE_BYTES), end))
+    return _ordered(draw for draw in found if draw)
 
 
 def _ends(draws: Sequence[Draw], start: int, end: int) -> list[tuple[int, int]]:
@@ -125,16 +132,19 @@ def _ends(draws: Sequence[Draw], start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
-    """The draws just before and after each mark."""
-    draws: list[Draw] = []
+    """The last draw before each mark and the first after it; a bar redrawn full is no progress, so one more."""
+    draws: list[Draw | None] = []
     previous = -_PROBE_BYTES
-    for i, mark in enumerate(marks):
+    for mark, following in pairwise([*marks, sys.maxsize]):
         if mark - previous > 2 * _DRAW_BYTES:
-            draws += _draws(data, max(0, mark - 2 * _DRAW_BYTES), mark)
-        if i + 1 == len(marks) or marks[i + 1] - mark > 2 * _DRAW_BYTES:
-            draws += _draws(data, mark, mark + _PROBE_BYTES, 2)
+            draws.append(last_draw(data, max(0, mark - _PROBE_BYTES), mark))
+        if following - mark > 2 * _DRAW_BYTES:
+            draw = _next_draw(data, mark, mark + _PROBE_BYTES)
+            draws.append(draw)
+            if draw and draw.done >= draw.total:
+                draws.append(_next_draw(data, draw.at + 1, mark + _PROBE_BYTES))
         previous = mark
-    return draws
+    return [draw for draw in draws if draw]
 
 
 def _ordered(draws: Iterable[Draw]) -> list[Draw]:

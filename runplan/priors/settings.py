@@ -16,6 +16,8 @@ from runplan.priors.spoken import Span, Word, last_place, spoken_spans
 
 _LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
+# A key of the first depth; `rank0:` may be a mark before each line.
+_NEXT_SECTION = re.compile(rb"\n(?=[A-Za-z_][\w.]*+:)(?!rank\d)")
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
 _SPOKEN_CONFIG = Word(_CONFIG, _CONFIG.index(b"h"))
@@ -47,6 +49,16 @@ Flat = dict[str, Any]
 def flat_yaml(text: bytes) -> Flat:
     """Dotted keys and plain values of simple block YAML; lists of scalars included, anything else left out."""
     values: Flat = {}
+    for part in [text] if b"\r" in text else _NEXT_SECTION.split(text):
+        for key, value in _section(part):
+            values[key] = list(value) if value.__class__ is tuple else value
+    return values
+
+
+@lru_cache(maxsize=4096)
+def _section(text: bytes) -> tuple[tuple[str, Any], ...]:
+    """Keys and values, lists as tuples; runs of one sweep share most of their sections."""
+    values: Flat = {}
     path: list[tuple[int, str]] = []
     for raw in text.split(b"\n"):
         line = _line(raw) if len(raw) <= _LONGEST_LINE else None
@@ -63,7 +75,7 @@ def flat_yaml(text: bytes) -> Flat:
         path.append((depth, dotted))
         if value is not None:
             values[dotted] = _plain(value)
-    return values
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items())
 
 
 def _plain(value: Any) -> Any:
