@@ -9,8 +9,8 @@ from typing import Any
 from runplan.priors import peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
-from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
-from runplan.priors.spoken import Span, Word, spoken_text
+from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
+from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -25,7 +25,6 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
@@ -213,7 +212,7 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, _HF_PAUSES))
+    progress = plain_progress(data, pauses(data, HF_PAUSES))
     if progress:
         known_wall = fields.get("wall_s")
         _add_progress(fields, progress)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from runplan.priors.spoken import Span, Word, last_place
-from runplan.priors.steady import WARM_STEPS, Draw, steady_s_per_step
+from runplan.priors.steady import Draw, steady_s_per_step
 
 # Possessive where the next byte cannot be part of what is repeated: the same matches in half the time.
 _TIMES = rb"(\d++)/(\d++) \[(?:(\d++):)?(\d++):(\d\d)<[^,\]\r\n]{0,16}+, *+(?:(\d++\.?+\d*+)(it/s|s/it))?"
@@ -23,6 +23,7 @@ _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}+\| *+" + _TIMES)
 
 VALIDATION = Word(b"alidation", 3)
 TUNE_PAUSES = (Word(b"heckpoint", 0), VALIDATION)
+HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
 _PROBES = 9
 _PROBE_BYTES = 1000
 _SLOW_BYTES = 1200

@@ -34,7 +34,7 @@ def last_place(data: bytes, word: Word, start: int = 0, end: int = sys.maxsize) 
     """
     text, rare = word
     byte, first, rest = text[rare], start + rare, len(text) - rare - 1
-    end = min(end, len(data)) - rest
+    end -= rest
     for _ in range(_MOST_MISSES):
         at = data.rfind(byte, first, end)
         if at < 0:
@@ -42,7 +42,7 @@ def last_place(data: bytes, word: Word, start: int = 0, end: int = sys.maxsize) 
         if data.startswith(text, at - rare):
             return at - rare
         end = at
-    return data.rfind(text, start, max(end, 0) + rest)
+    return data.rfind(text, start, end + rest)
 
 
 def spoken_spans(data: bytes) -> list[Span]:

@@ -32,9 +32,8 @@ class Draw(NamedTuple):
     s_per_it: float | None
 
 
-class _Stretch(NamedTuple):
-    steps: int
-    time_s: int
+_Stretch = tuple[int, int]
+"""Steps, and seconds they took."""
 
 
 def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
@@ -69,18 +68,18 @@ def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[lis
             steps += next_done - done
             time_s += next_s - elapsed_s
             if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
-                groups.append(_Stretch(steps, time_s))
+                groups.append((steps, time_s))
                 steps = time_s = 0
     if steps:
         if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
-            last = groups.pop()
-            steps, time_s = steps + last.steps, time_s + last.time_s
-        groups.append(_Stretch(steps, time_s))
+            more, more_s = groups.pop()
+            steps, time_s = steps + more, time_s + more_s
+        groups.append((steps, time_s))
     return groups, breaks
 
 
 def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
-    half, seen = sum(weight for _, weight in pairs) / 2, 0.0
+    half, seen = sum([weight for _, weight in pairs]) / 2, 0.0
     for value, weight in sorted(pairs):
         seen += weight
         if seen >= half:
@@ -119,18 +118,18 @@ def steady_s_per_step(
     groups, breaks = _stretches(epochs, marks)
     if not groups:
         return _single(draws), False
-    usual = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
+    usual = _weighted_median([(time_s / steps, steps) for steps, time_s in groups])
     # Pauses as regular as the stretches can be in most of them; displayed rates forget a pause between two.
     usual = typical if shown and usual > 1.2 * typical else usual
-    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * usual + 2]
+    kept = [(steps, time_s) for steps, time_s in groups if time_s <= 1.4 * steps * usual + 2]
     if len(kept) < len(groups) < 3 or not kept:
         return None, False
-    even = all(group.time_s <= 1.08 * group.steps * usual + 2 for group in groups)
-    steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
-    if shown and even:
+    even = not [time_s for steps, time_s in groups if time_s > 1.08 * steps * usual + 2]
+    steps, time_s = map(sum, zip(*kept, strict=True))
+    if even and shown:
         quick = sorted(shown)[len(shown) // 4]
         even = (time_s - 1) / steps <= min(1.06 * typical, 1.25 * quick)
-    near = [one for one in shown if 0.8 <= one / typical <= 1.25]
+    near = [one for one in shown if 0.8 * typical <= one <= 1.25 * typical]
     return _refined(steps, time_s, near, breaks + len(groups) - len(kept), typical if ticking else 0.5), even
 
 
