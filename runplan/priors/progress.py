@@ -21,7 +21,7 @@ _TIMES = rb"(\d++)/(\d++) \[(?:(\d++):)?(\d++):(\d\d)<[^,\]\r\n]{0,16}+, *+(?:(\
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}+\|[^|\r\n]{0,400}+\| *+" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}+\| *+" + _TIMES)
 
-VALIDATION = Word(b"alidation", 3)
+VALIDATION = Word(b"alidation", 1)
 TUNE_PAUSES = (Word(b"heckpoint", 0), VALIDATION)
 HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
 _PROBES = 9
@@ -222,10 +222,10 @@ def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
     walls: dict[int, int] = {}
     last = draws[0]
     for draw in draws:
-        epoch = draw.epoch
-        if draw.elapsed_s > walls.get(epoch, -1):
-            walls[epoch] = draw.elapsed_s
-        if epoch > last.epoch or (epoch == last.epoch and draw.done > last.done):
+        _, epoch, done, _, elapsed_s, _ = draw
+        if elapsed_s > walls.get(epoch, -1):
+            walls[epoch] = elapsed_s
+        if epoch > last.epoch or (epoch == last.epoch and done > last.done):
             last = draw
     unbroken = min(walls) == 1 and len(walls) == max(walls)
     return Progress(

@@ -19,8 +19,11 @@ _LONGEST_LINE = 2000
 # A key of the first depth; `rank0:` may be a mark before each line.
 _NEXT_SECTION = re.compile(rb"\n(?=[A-Za-z_][\w.]*+:)(?!rank\d)")
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
+_OTHER_ENDS = (b"\r", b":torch", b"\nSetting manual", b"\nWriting logs")
+"""One of them is part of every other such end than an empty line."""
+_LONGEST_CONFIG = 1 << 16
 _CONFIG = b"with resolved config"
-_SPOKEN_CONFIG = Word(_CONFIG, _CONFIG.index(b"h"))
+_SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config")
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
@@ -139,8 +142,16 @@ def printed_config(data: bytes) -> tuple[str | None, Flat]:
     start = match.end()
     blank = data.find(b"\n\n", start, start + 16)
     body = start if blank < 0 else blank + 2
-    end = _BLOCK_END.search(data, body, body + (1 << 16))
-    return _RECIPES.get(name, name), flat_yaml(data[body : end.start() if end else body + (1 << 14)])
+    return _RECIPES.get(name, name), flat_yaml(data[body : _block_end(data, body)])
+
+
+def _block_end(data: bytes, start: int) -> int:
+    """Where a printed config ends: at an empty line, a redrawn one, or a line that a logger or torchtune begins."""
+    end = data.find(b"\n\n", start, start + _LONGEST_CONFIG)
+    if end >= 0 and all(data.find(sign, start, end + 1) < 0 for sign in _OTHER_ENDS):
+        return end
+    match = _BLOCK_END.search(data, start, start + _LONGEST_CONFIG)
+    return match.start() if match else start + (1 << 14)
 
 
 def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
