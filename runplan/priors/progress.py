@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from runplan.priors.spoken import Span, Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
 
 # Possessive where the next byte cannot be part of what is repeated: the same matches in half the time.
-_TIMES = rb"(\d++)/(\d++) \[(?:(\d++):)?(\d++):(\d\d)<[^,\]\r\n]{0,16}+, *+(?:(\d++\.?+\d*+)(it/s|s/it))?"
+_TIMES = rb"(\d++)/(\d++) \[((?:\d++:)?\d++:\d\d)<[^,\]\r\n]{0,16}+, *+(\d++\.?+\d*+(?:it/s|s/it))?"
 # Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}+\|[^|\r\n]{0,400}+\| *+" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}+\| *+" + _TIMES)
@@ -65,24 +66,36 @@ def _next_draw(data: bytes, start: int, end: int) -> Draw | None:
 def _tune_draw(data: bytes, match: re.Match[bytes]) -> Draw:
     """A draw of torchtune, whose epoch stands two bars before: `1` of `1|52|Loss:`; 1 when it is cut off."""
     at = match.start()
-    bar = data.rfind(b"|", max(0, at - 18), at)
+    start = at - 18 if at > 18 else 0
+    bar = data.rfind(b"|", start, at)
     if bar > 1 and data[bar - 2] not in _DIGITS and (digit := data[bar - 1]) in _DIGITS:
-        return _draw(match, digit - _DIGITS[0])
-    before = data[max(0, at - 18) : max(0, bar)]
-    digits = before[len(before.rstrip(_DIGITS)) :]
-    return _draw(match, int(digits) if digits else 1)
-
-
-def _draw(match: re.Match[bytes], epoch: int = 1) -> Draw:
-    done, total, hours, minutes, seconds, rate, unit = match.groups()
-    s_per_it = None
-    if rate and (value := float(rate)):
-        s_per_it = value if unit == b"s/it" else 1 / value
-    elapsed = int(minutes) * 60 + int(seconds)
-    if hours:
-        elapsed += int(hours) * 3600
+        epoch = digit - _DIGITS[0]
+    else:
+        before = data[start : max(0, bar)]
+        digits = before[len(before.rstrip(_DIGITS)) :]
+        epoch = int(digits) if digits else 1
+    done, total, elapsed, rate = match.groups()
     # What `Draw(…)` does, without its call of Python's: some dozens a log.
-    return tuple.__new__(Draw, (match.start(), epoch, int(done), int(total), elapsed, s_per_it))
+    return tuple.__new__(Draw, (at, epoch, int(done), int(total), _seconds(elapsed), _s_per_it(rate)))
+
+
+def _plain_draw(match: re.Match[bytes]) -> Draw:
+    done, total, elapsed, rate = match.groups()
+    return Draw(match.start(), 1, int(done), int(total), _seconds(elapsed), _s_per_it(rate))
+
+
+@lru_cache(maxsize=1 << 14)
+def _seconds(text: bytes) -> int:
+    """Of `05:31` or `1:05:31`."""
+    hours, minutes, seconds = (b"0:" + text if text.count(b":") == 1 else text).split(b":")
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+
+
+@lru_cache(maxsize=1 << 14)
+def _s_per_it(rate: bytes | None) -> float | None:
+    """Seconds a step of `1.17s/it` or `2.30it/s`."""
+    value = float(rate[: -len("s/it")]) if rate else 0.0
+    return (value if rate and rate.endswith(b"s/it") else 1 / value) if value else None
 
 
 def pauses(data: bytes, words: Iterable[Word], spans: Iterable[tuple[int, int]] = ((0, sys.maxsize),)) -> list[int]:
@@ -207,7 +220,7 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
-        for draw in map(_draw, _PLAIN.finditer(data, *piece)):
+        for draw in map(_plain_draw, _PLAIN.finditer(data, *piece)):
             # A description ends in a colon, then come blanks and the percentage.
             if data[max(0, draw.at - 8) : draw.at].rstrip(b"0123456789").rstrip(b" ").endswith(b":"):
                 continue
