@@ -129,22 +129,6 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     return _ordered(draw for draw in found if draw)
 
 
-def _ends(draws: Sequence[Draw], start: int, end: int) -> list[tuple[int, int]]:
-    """Where epochs end: from the last draw of an unfinished epoch to the first of the next, or to the end.
-
-    A bar is drawn again, full, after the checkpoint was saved; hence a full bar does not open a span.
-    """
-    spans: list[tuple[int, int]] = []
-    inner, epoch = start, draws[0].epoch if draws else 1
-    for draw in draws:
-        if draw.epoch > epoch:
-            spans.append((inner, draw.at))
-            epoch = draw.epoch
-        if draw.done < draw.total:
-            inner = draw.at
-    return [*spans, (inner, end)]
-
-
 def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
     """The last draw before each mark and the first after it; a bar redrawn full is no progress, so one more."""
     draws: list[Draw | None] = []
@@ -165,19 +149,16 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
     return sorted({draw.at: draw for draw in draws}.values())
 
 
-def tune_progress(
-    data: bytes, spans: Sequence[Span], *, everywhere: bool, regular: bool = False
-) -> tuple[Progress | None, list[int]]:
+def tune_progress(data: bytes, spans: Sequence[Span], *, regular: bool = False) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
-    more where an epoch ends, and all when those few do not tell one speed: a short run's whole seconds need every draw.
+    more around pauses, and all when those few do not tell one speed: a short run's whole seconds need every draw.
 
     Args:
         data: the text of one attempt.
         spans: where it speaks.
-        everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
-        regular: the config asks for such pauses.
+        regular: the config asks for pauses within an epoch: validation, saving every so many steps.
     """
     first = data.find(b"|Loss:")
     if first < 0:
@@ -188,7 +169,7 @@ def tune_progress(
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
         said = [(max(start, a), b) for a, b in spans if b > start]
-        marks = pauses(data, TUNE_PAUSES, said if everywhere else _ends(draws, start, len(data)))
+        marks = pauses(data, TUNE_PAUSES, said)
         # Regular pauses of which no line speaks could lie wherever is looked, or wherever is not.
         silent = regular and all(last_place(data, VALIDATION, a, b) < 0 for a, b in said)
         if len(marks) <= _MAX_MARKS and not silent:
