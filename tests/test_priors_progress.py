@@ -222,7 +222,7 @@ def test_contradicting_draws_say_no_speed():
     """A compile of ten minutes between two draws that both claim to be fast."""
     text = b"1|149|Loss: 0.9:   1%|          | 149/25880 [02:08<6:14:19,  1.15it/s\n"
     text += b"1|228|Loss: 0.8:   1%|          | 228/25880 [11:59<1:48:16,  3.95it/s\n"
-    progress, _ = tune_progress(text, [(0, len(text))])
+    progress, _ = tune_progress(text)
     assert progress.s_per_step is None
     assert progress.steps_done == 228
 
