@@ -1,8 +1,7 @@
-"""What one log and the files beside it say, ready for the index."""
+"""What one log and the files beside it say, in plain values, ready for the index."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from typing import Any
 
@@ -14,12 +13,6 @@ from runplan.priors.siblings import sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 _KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s"}
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
-def log_text(log: LogFile) -> str:
-    """`read_log` as one line of JSON."""
-    return _encode(read_log(log))
 
 
 def read_log(log: LogFile) -> dict[str, Any] | None:

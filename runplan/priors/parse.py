@@ -9,7 +9,7 @@ from typing import Any
 from runplan.priors import peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
-from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
+from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
@@ -25,7 +25,6 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
@@ -46,6 +45,8 @@ _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Qua
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
+"""A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
@@ -68,10 +69,10 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
+    head, tail = fields.pop("head", None), fields.pop("tail", None)
     if "gpu" not in fields:
-        fields["gpu"] = gpu_in_text(fields.pop("head", data[:_HEAD])) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
-    fields.pop("head", None)
-    fields.pop("tail", None)
+        fields["gpu"] = gpu_in_text(data[:_HEAD] if head is None else head)
+        fields["gpu"] = fields["gpu"] or gpu_in_text(data[-_HEAD:] if tail is None else tail)
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -104,6 +105,8 @@ def gpu_in_text(text: bytes) -> str | None:
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
     head = data[: min(first if first >= 0 else _HEAD, _HEAD)]
+    if b"\r" in head:
+        head = _REDRAWN.sub(b"", head)
     recipe, config = settings.printed_config(head)
     overrides, command = settings.command_line(head)
     flat = {**config, **overrides}
@@ -124,7 +127,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
-    progress, marks = tune_progress(data, spans, everywhere=regular or not config, regular=regular)
+    progress, marks = tune_progress(data, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
     if progress:
@@ -149,13 +152,13 @@ def _trained_tokens_per_s(data: bytes) -> float | None:
 
 def _add_head(head: bytes, fields: Fields) -> None:
     """What single lines of torchtune's start say."""
-    if (match := _PRECISION.search(head)) and not fields.get("dtype"):
+    if not fields.get("dtype") and (match := _PRECISION.search(head)):
         fields["dtype"] = _DTYPES.get(match[1].decode())
     if head.find(b"Hint: enable_activation_checkpointing is True") >= 0:
         fields.setdefault("activation_checkpointing", True)
     if match := _VERSION.search(head):
         fields["trainer_version"] = match[1].decode()
-    if match := _DISK_LOG.search(head):
+    if head.find(b"Writing logs to ") >= 0 and (match := _DISK_LOG.search(head)):
         fields["disk_log"] = match[2].decode()
     if not fields.get("model") and (match := _SAVED_TO.search(head)):
         folders = [model_from_path(part) for part in match[1].decode("utf-8", "replace").split("/")]
@@ -181,7 +184,8 @@ def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
         return False
     tail = data[max(0, progress.last_at - 8192) :]
     full = tail.find(b"100%|")
-    saved = any(tail.rfind(sign) > full for sign in _SAVED_SIGNS) if full >= 0 else False
+    rest = tail[full:] if full >= 0 else b""
+    saved = any(sign in rest for sign in _SAVED_SIGNS)
     begun = tail.rfind(b"Starting checkpoint save")
     if begun > tail.rfind(b"heckpoint saved in") and begun > tail.rfind(b"Saving checkpoint took"):
         return False
@@ -213,7 +217,7 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, _HF_PAUSES))
+    progress = plain_progress(data, pauses(data, HF_PAUSES))
     if progress:
         known_wall = fields.get("wall_s")
         _add_progress(fields, progress)
