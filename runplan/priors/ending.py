@@ -26,13 +26,15 @@ GPU_OOM_SIGNS = (
     b"Failed to CUDA calloc",
 )
 """What a trainer prints when a GPU has no memory left."""
+_OTHER_OOM_SIGNS = (b" out of memory. Tried to allocate", b"OUT_OF_DEVICE_MEMORY")
+"""The same of accelerators that are no GPUs, and of drivers below torch."""
 LAST_BYTES = 512 * 1024
 """Of a log's end in which its ending is looked for."""
 
 # In the order in which they explain each other: ranks that hang after an OOM are cancelled or run into the time limit,
 # and a killed job's traceback follows from the kill.
 _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
-    ("oom", GPU_OOM_SIGNS),
+    ("oom", (*GPU_OOM_SIGNS, *_OTHER_OOM_SIGNS)),
     (
         "host_oom",
         (
@@ -50,7 +52,7 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ),
     ("timeout", (b"DUE TO TIME LIMIT",)),
     ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE")),
-    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure")),
+    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure", b"error: Node failure on")),
     ("cancelled", (b" CANCELLED AT ", b"KeyboardInterrupt")),
     (
         "failed",
@@ -58,6 +60,9 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"Traceback (most recent call last)",
             b"ChildFailedError",
             b"Segmentation fault",
+            b"Watchdog caught collective operation timeout",
+            b"terminate called after throwing",
+            b"(core dumped)",
             b"srun: error:",
             b"slurmstepd: error:",
             b"command not found",
@@ -75,8 +80,10 @@ _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
-    rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
+    rb"^(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)",
+    re.MULTILINE,
 )
+_SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 
 def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
@@ -108,10 +115,19 @@ def is_kill(state: str) -> bool:
 def _reason(text: bytes, at: int, state: str) -> str:
     """The line around a sign; of a traceback the exception's own line."""
     if state == "failed":
-        found = list(_EXCEPTION.finditer(text, at))
-        at = found[-1].start() if found else at
+        at = _cause(text, at)
     start = max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
     end = min((place for place in (text.find(b"\n", at), text.find(b"\r", at)) if place >= 0), default=len(text))
     start = max(start, at - 300)
     line = text[start : min(end, start + 600)].decode("utf-8", "replace")
     return " ".join("".join(char if char.isprintable() else " " for char in line).split())
+
+
+def _cause(text: bytes, at: int) -> int:
+    """Where the last exception is named; that of a process of its own, not that of the launcher which only tells."""
+    found = list(_EXCEPTION.finditer(text, at))
+    own = [match.start() for match in found if b"ChildFailedError" not in match[1]]
+    if own:
+        return own[-1]
+    signal = _SIGNAL.search(text, at)
+    return signal.start() if signal else found[-1].start() if found else at

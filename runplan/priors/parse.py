@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import peaks, settings, trainers
+from runplan.priors import bars, peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
@@ -57,7 +57,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
     elif llama := trainers.llama_recipes_fields(data):
-        fields = llama
+        fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
         fields = _hugging_face(data, hugging_face)
@@ -134,6 +134,8 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
+    elif cut := bars.cut_progress(data):
+        _add_progress(fields, cut)
     fields["trained_tokens_per_s"] = None if elsewhere else _trained_tokens_per_s(spoken)
     _count_optimizer_steps(head, fields)
     return fields
@@ -167,11 +169,11 @@ def _add_head(head: bytes, fields: Fields) -> None:
 def _add_progress(fields: Fields, progress: Progress) -> None:
     fields["steps_done"] = progress.steps_done
     fields["first_step_s"] = progress.first_step_s
-    fields["wall_s"] = progress.wall_s
+    fields["wall_s"] = progress.wall_s or None
     fields["s_per_step"] = progress.s_per_step
     fields["last_at"] = progress.last_at
     fields["steps_per_epoch"] = progress.steps_per_epoch
-    if epochs := fields.get("epochs"):
+    if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
         fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
 
 
@@ -182,6 +184,8 @@ def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
     tail = data[max(0, progress.last_at - 8192) :]
     full = tail.find(b"100%|")
     saved = any(tail.rfind(sign) > full for sign in _SAVED_SIGNS) if full >= 0 else False
+    final = tail.rfind(b"final epoch checkpoint") if full >= 0 and not saved else -1
+    saved = saved or (final >= 0 and tail.find(b"saved successfully", final) >= 0)
     begun = tail.rfind(b"Starting checkpoint save")
     if begun > tail.rfind(b"heckpoint saved in") and begun > tail.rfind(b"Saving checkpoint took"):
         return False
@@ -209,24 +213,36 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 
 def _hugging_face(data: bytes, name: str) -> Fields:
-    fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
+    start = trainers.last_start(data)
+    fields: Fields = {"trainer": name, "begun": start or None, **trainers.hugging_face_fields(data, start)}
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, _HF_PAUSES))
+    last = data[start:] if start else data
+    progress = plain_progress(last, pauses(last, _HF_PAUSES))
     if progress:
-        known_wall = fields.get("wall_s")
+        known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
         _add_progress(fields, progress)
-        fields["wall_s"] = known_wall or progress.wall_s
-        fields["steps_total"] = fields.get("steps_total") or progress.steps_per_epoch
+        # The one bar is that of all epochs.
+        fields |= {"steps_total": progress.steps_per_epoch, **known}
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)
     fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
     return fields
 
 
+def _llama_recipes(data: bytes, fields: Fields) -> Fields:
+    if progress := bars.recipes_progress(data):
+        _add_progress(fields, progress)
+        seconds = progress.s_per_step
+        fields["it_per_s"] = 1 / seconds if seconds else None
+    return fields
+
+
 def _add_ending(data: bytes, fields: Fields) -> None:
+    """State and reason; what stops a job after its training was done and saved takes nothing from the run."""
     finished = bool(fields.pop("completed", False))
-    state, reason = ending(data, fields.pop("last_at", 0), finished=finished)
-    if finished and state == "unknown":
-        state = "completed"
+    begun = fields.pop("begun", 0)
+    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", 0), finished=finished)
+    if finished and (state == "unknown" or is_kill(state)):
+        state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason

@@ -19,6 +19,7 @@ _TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\
 # Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}\| *" + _TIMES)
+_RANK = re.compile(rb"(?:\[[\w|]{1,20}\]|\d{1,5}):")
 
 TUNE_PAUSES = (b"heckpoint", b"alidation")
 _PROBES = 9
@@ -171,7 +172,7 @@ def tune_progress(
         marks = pauses(data, TUNE_PAUSES, [(start, len(data))])
         draws = _dense(data, start, end)
         s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
-    return (_summary(draws, s_per_step) if draws else None), marks
+    return (summary(draws, s_per_step) if draws else None), marks
 
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:
@@ -193,17 +194,25 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
         for draw in map(_draw, _PLAIN.finditer(data, *piece)):
-            # A description ends in a colon, then come blanks and the percentage.
-            if data[max(0, draw.at - 8) : draw.at].rstrip(b"0123456789").rstrip(b" ").endswith(b":"):
+            if _described(data, draw.at):
                 continue
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
     draws = max(by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
-    return _summary(draws, steady_s_per_step(draws, marks)[0])
+    return summary(draws, steady_s_per_step(draws, marks)[0])
 
 
-def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
+def _described(data: bytes, at: int) -> bool:
+    """Whether a bar has a description: it ends in a colon, then come blanks and the percentage. A rank is none."""
+    before = data[max(0, at - 28) : at].rstrip(b"0123456789").rstrip(b" ")
+    if not before.endswith(b":"):
+        return False
+    return _RANK.fullmatch(re.split(rb"[\r\n]", before)[-1]) is None
+
+
+def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
+    """What draws of a run's training bars say together; there is at least one."""
     walls: dict[int, int] = {}
     last = draws[0]
     for draw in draws:

@@ -14,11 +14,14 @@ from typing import Any
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 from runplan.priors.spoken import Span, spoken_spans
 
-_LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
+# Launchers and log collectors put a time or a rank before each line: `0: `, `[rank0]: `, `[trainer0|0]:`.
+_PREFIX = rb"(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?)?"
+_LINE = re.compile(_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
-_RECIPE = re.compile(rb"Running (\w+) with resolved config")
+_RECIPE = re.compile(rb"Running (\w+) with resolved config:?\s*")
+_STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
@@ -33,6 +36,8 @@ _RECIPES = {
     "KDRecipeSingleDevice": "knowledge_distillation_single_device",
     "KDRecipeDistributed": "knowledge_distillation_distributed",
     "QATRecipeDistributed": "qat_distributed",
+    "QATRecipeSingleDevice": "qat_single_device",
+    "PPOFullFinetuneRecipeSingleDevice": "ppo_full_finetune_single_device",
     "QATLoRAFinetuneRecipeDistributed": "qat_lora_finetune_distributed",
 }
 
@@ -119,14 +124,15 @@ def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
 
 
 def printed_config(data: bytes) -> tuple[str | None, Flat]:
-    """Recipe and flat config of the block that torchtune prints first; `(None, {})` without one."""
+    """Recipe and flat config of the block that torchtune prints first; `(None, {})` where no config is shown."""
     match = _RECIPE.search(data[: 1 << 18]) if data.find(_CONFIG) >= 0 else None
     if not match:
-        return None, {}
+        # A config that the job itself printed, or a log without its first lines.
+        shown = data.find(b"_component_: torchtune.") >= 0
+        started = _STARTED.search(data) if shown else None
+        return None, flat_yaml(data[: started.start() if started else 1 << 14]) if shown else {}
     name = match[1].decode()
-    start = match.end()
-    blank = data.find(b"\n\n", start, start + 16)
-    body = start if blank < 0 else blank + 2
+    body = match.end()
     end = _BLOCK_END.search(data, body, body + (1 << 16))
     return _RECIPES.get(name, name), flat_yaml(data[body : end.start() if end else body + (1 << 14)])
 
