@@ -56,3 +56,35 @@ def test_an_excerpt_says_what_a_reader_finds_in_it(name):
     reason = (parse_text(data) or {}).get("reason")
     assert (reason is not None) == ("reason" in EXPECTED[name]), reason
     assert EXPECTED[name].get("reason", "") in (reason or "")
+
+
+def lines_with(prefix: bytes, end: bytes = b"\n"):
+    return lambda text: b"".join(prefix + line.rstrip(b"\n") + end for line in text.splitlines(keepends=True))
+
+
+# What shells, terminals, launchers, log collectors and file systems do to a text.
+COSMETICS = {
+    "windows": lines_with(b"", b"\r\n"),
+    "powershell": lambda text: b"\xff\xfe" + text.decode().encode("utf-16-le"),
+    "powershell, other end first": lambda text: b"\xfe\xff" + text.decode().encode("utf-16-be"),
+    "byte order mark": lambda text: b"\xef\xbb\xbf" + text,
+    "lost blocks": lines_with(b"\0\0\0\0"),
+    "rank": lines_with(b"[rank0]:"),
+    "srun --label": lines_with(b"0: "),
+    "collector's time": lines_with(b"2026-04-29T01:46:33.4647732Z "),
+    "colours": lines_with(b"\x1b[32m", b"\x1b[0m\n"),
+    "indented": lines_with(b"  "),
+    "quoted": lines_with(b"> "),
+    "prolog": lambda text: b"##### prolog: job 7 on node1\nSLURM_JOB_ID=7\nLoading module cuda/12.4\n" + text,
+}
+# A command over several lines, each with a prefix; a prefix that is indented.
+BEYOND = {"22_torchtune_v02_gemma_lora_checkpoint", "44_torchtune_dora_five_steps", "07_torchtune_multinode_tee_prefix"}
+TEXTS = sorted(path for folder in (EXCERPTS, EXCERPTS.parent / "logs") for path in folder.glob("*.out"))
+
+
+@pytest.mark.parametrize("change", sorted(COSMETICS))
+def test_what_happens_to_a_text_on_its_way_changes_nothing_that_it_says(change):
+    for path in TEXTS:
+        if path.stem not in BEYOND:
+            text = path.read_bytes()
+            assert said(COSMETICS[change](text)) == said(text), path.stem

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from runplan.priors.letters import LINE_PREFIX, tidy
+
 
 class Ending(NamedTuple):
     """A state of `PriorRun.state` and its reason."""
@@ -80,8 +82,7 @@ _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
-    rb"^(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)",
-    re.MULTILINE,
+    rb"^" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
 _SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
@@ -119,7 +120,7 @@ def _reason(text: bytes, at: int, state: str) -> str:
     start = max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
     end = min((place for place in (text.find(b"\n", at), text.find(b"\r", at)) if place >= 0), default=len(text))
     start = max(start, at - 300)
-    line = text[start : min(end, start + 600)].decode("utf-8", "replace")
+    line = tidy(text[start : min(end, start + 600)]).decode("utf-8", "replace")
     return " ".join("".join(char if char.isprintable() else " " for char in line).split())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from runplan.priors import bars, peaks, settings, trainers
 from runplan.priors.ending import ending, is_kill
+from runplan.priors.letters import plain_bytes, tidy
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, spoken_text
@@ -26,7 +27,7 @@ _TUNE_SIGNS = (
     b"tune run ",
 )
 _HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
-_STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
 _RATES_BYTES = 1 << 14
@@ -50,7 +51,7 @@ _HEAD = 1 << 16
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
-    whole = data
+    whole = data = plain_bytes(data)
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
@@ -103,7 +104,7 @@ def gpu_in_text(text: bytes) -> str | None:
 
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
-    head = data[: min(first if first >= 0 else _HEAD, _HEAD)]
+    head = tidy(data[: min(first if first >= 0 else _HEAD, _HEAD)])
     recipe, config = settings.printed_config(head)
     overrides, command = settings.command_line(head)
     flat = {**config, **overrides}

@@ -13,7 +13,7 @@ from runplan.priors.record import MemoryGib
 from runplan.units import GB_PER_GIB, MIB_PER_GIB
 
 _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
-_INIT_DICT = re.compile(rb"Memory Stats after model init:+\s*\{([^}]{0,300})\}")
+_INIT_DICT = re.compile(rb"Memory Stats after model init:+[^{]{0,80}\{([^}]{0,300})\}")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
 _PEAKS = {
     kind: re.compile(rb"peak_memory_%b['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)" % name)
@@ -48,10 +48,10 @@ _GIB_SINCE_S = 1_725_148_800
 def init_memory(data: bytes) -> MemoryGib | None:
     """What was held after loading the model, in GiB, from the last such block."""
     found: dict[str, float] = {}
-    start = max(data.rfind(b" after model init"), 0)
+    start = max(data.rfind(b" model init"), 0)
     for match in _INIT.finditer(data, start, start + 4096):
         found.setdefault(_NAMES[match[1]], _gib(match[2], gigabytes=match[3] == b"GB"))
-    if not found and (block := _INIT_DICT.search(data, max(start - 16, 0))):
+    if not found and (block := _INIT_DICT.search(data, max(start - 24, 0))):
         for kind, number in _PEAK.findall(block[1]):
             found.setdefault(_NAMES[kind], _gib(number, gigabytes=True))
     if not found and b"memory usage after" in data:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.spoken import Span
 from runplan.priors.steady import WARM_STEPS, Draw, steady_s_per_step
 
@@ -19,7 +20,7 @@ _TIMES = rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\
 # Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}\|[^|\r\n]{0,400}\| *" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}\| *" + _TIMES)
-_RANK = re.compile(rb"(?:\[[\w|]{1,20}\]|\d{1,5}):")
+_PREFIX = re.compile(LINE_PREFIX)
 
 TUNE_PAUSES = (b"heckpoint", b"alidation")
 _PROBES = 9
@@ -205,10 +206,10 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
 
 def _described(data: bytes, at: int) -> bool:
     """Whether a bar has a description: it ends in a colon, then come blanks and the percentage. A rank is none."""
-    before = data[max(0, at - 28) : at].rstrip(b"0123456789").rstrip(b" ")
+    before = data[max(0, at - 80) : at].rstrip(b"0123456789").rstrip(b" ")
     if not before.endswith(b":"):
         return False
-    return _RANK.fullmatch(re.split(rb"[\r\n]", before)[-1]) is None
+    return _PREFIX.fullmatch(re.split(rb"[\r\n]", before)[-1].lstrip(b" ")) is None
 
 
 def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:

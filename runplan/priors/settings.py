@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 from runplan.priors.spoken import Span, spoken_spans
 
-# Launchers and log collectors put a time or a rank before each line: `0: `, `[rank0]: `, `[trainer0|0]:`.
-_PREFIX = rb"(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?)?"
-_LINE = re.compile(_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
+_LINE = re.compile(LINE_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
 _CONFIG = b"with resolved config"
-_RECIPE = re.compile(rb"Running (\w+) with resolved config:?\s*")
+_RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
