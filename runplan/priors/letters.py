@@ -6,7 +6,8 @@ import re
 
 # What quotations, log collectors and launchers put before a line: `> `, a time, `0: `, `[rank0]: `, `[trainer0|0]:`.
 LINE_PREFIX = (
-    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}"
+    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?"
+    rb"(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}"
 )
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
