@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runplan.priors import settings
+from runplan.priors.files import CONFIGS
 from runplan.priors.names import gpu_key
 from runplan.priors.own_jobs import job_fields
 
@@ -36,7 +37,8 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
     Files that cannot be read or understood say nothing.
     """
     fields: dict[str, Any] = {}
-    for name, parse in _PARSERS.items():
+    names = list(names)
+    for name, parse in [*_PARSERS.items(), *((f"../{name}", _PARSERS[name]) for name in CONFIGS)]:
         if name not in names:
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
