@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from runplan.priors import bars, peaks, settings, trainers
+from runplan.priors.arguments import argument_fields
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.letters import plain_bytes, tidy
 from runplan.priors.names import gpu_key, model_from_path, params_b
@@ -215,7 +216,9 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 def _hugging_face(data: bytes, name: str) -> Fields:
     start = trainers.last_start(data)
-    fields: Fields = {"trainer": name, "begun": start or None, **trainers.hugging_face_fields(data, start)}
+    losses = data.find(b"{'loss': ")
+    shown = argument_fields(tidy(data[: min(losses if losses >= 0 else _HEAD, _HEAD)]), name)
+    fields: Fields = {"trainer": name, "begun": start or None, **shown, **trainers.hugging_face_fields(data, start)}
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)

@@ -43,7 +43,8 @@ def hugging_face_name(data: bytes) -> str | None:
         return "unsloth"
     loss = data.find(b"{'loss': ") >= 0 or data.find(b"{'train_runtime': ") >= 0
     banner = data.find(b"***** Running training *****") >= 0
-    if not loss and not banner and data.find(b"|trainer.py:") < 0:
+    asked = data.find(b"per_device_train_batch_size") >= 0 and data.find(b"%|") >= 0
+    if not loss and not banner and not asked and data.find(b"|trainer.py:") < 0:
         return None
     trl = any(data.find(word) >= 0 for word in (b"'mean_token_accuracy'", b"SFTTrainer", b"trl sft", b"/trl/"))
     return "trl" if trl else "hf"
