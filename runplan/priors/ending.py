@@ -55,7 +55,16 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("timeout", (b"DUE TO TIME LIMIT",)),
     ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE")),
     ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure", b"error: Node failure on")),
-    ("cancelled", (b" CANCELLED AT ", b"KeyboardInterrupt")),
+    (
+        "cancelled",
+        (
+            b" CANCELLED AT ",
+            b"KeyboardInterrupt",
+            b"got signal: 15",
+            b"death signal, shutting down workers",
+            b"Terminated",
+        ),
+    ),
     (
         "failed",
         (
@@ -65,6 +74,7 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"Watchdog caught collective operation timeout",
             b"terminate called after throwing",
             b"(core dumped)",
+            b" Killed ",
             b"srun: error:",
             b"slurmstepd: error:",
             b"command not found",
@@ -76,6 +86,7 @@ _SLURM_SIGNS = frozenset(
     {
         *(b"oom_kill event", b"oom-kill event", b": Out Of Memory", b"OUT_OF_MEMORY", b"Exceeded job memory limit"),
         *(b"DUE TO TIME LIMIT", b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"DUE TO NODE FAILURE", b" CANCELLED AT "),
+        *(b"Terminated", b" Killed "),
     }
 )
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")

@@ -45,6 +45,8 @@ _DEVICE = re.compile(
     rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
 )
 _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
+_REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
+"""What prologs print of the job's request: `TresPerNode=gres/gpu:a100:1`."""
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
@@ -70,9 +72,12 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
+    head = fields.pop("head", None) or data[:_HEAD]
     if "gpu" not in fields:
-        fields["gpu"] = gpu_in_text(fields.pop("head", data[:_HEAD])) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
-    fields.pop("head", None)
+        fields["gpu"] = gpu_in_text(head) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
+        if fields["gpu"] is None and (request := _REQUESTED.search(head)):
+            fields["gpu"] = gpu_key(request[1].decode("ascii", "replace"))
+            fields["num_gpus"] = fields.get("num_gpus") or int(request[2])
     fields.pop("tail", None)
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -138,13 +143,18 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
     elif cut := bars.cut_progress(data):
         _add_progress(fields, cut)
-    fields["trained_tokens_per_s"] = None if elsewhere else _trained_tokens_per_s(spoken)
+    if not elsewhere and (rate := _logged_tokens_per_s(spoken)):
+        # Up to 0.2 the logger counted padding, too.
+        if head.find(b"torchtune.utils.logging") >= 0:
+            fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
+        else:
+            fields["trained_tokens_per_s"] = rate
     _count_optimizer_steps(head, fields)
     return fields
 
 
-def _trained_tokens_per_s(data: bytes) -> float | None:
-    """What torchtune's logger says of its speed: the mean of some steps, the first ones left out."""
+def _logged_tokens_per_s(data: bytes) -> float | None:
+    """What torchtune's logger says of the speed of one GPU: the mean of some steps, the first ones left out."""
     at = data.find(b"tokens_per_second_per_gpu:")
     found = [float(rate) for rate in _RATE.findall(data, at, at + _RATES_BYTES)] if at >= 0 else []
     warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
