@@ -11,7 +11,7 @@ _RECIPES = re.compile(
     rb"Training Epoch: (\d+)/\d+, step \d+/\d+ completed \(loss: [^)\r\n]{0,64}\): *\d+%\|[^|\r\n]{0,1200}\| *"
     rb"(\d+)/(\d+) \[(?:(\d+):)?(\d+):(\d\d)<[^,\]\r\n]{0,16}, *(?:(\d+\.?\d*)(it/s|s/it))?"
 )
-_BARE = re.compile(rb"(\d{1,6})\|(\d{1,9})\|Loss: [\w.+-]{1,32}:? *(?:\d+%\|[^|\r\n]{0,400}\| *(\d+)/(\d+))?")
+_BARE = re.compile(rb"(\d{1,6})\|(\d{1,9})\|Loss: [\w.+-]{1,32}:? *(?:\d+%\|[^|\r\n]{0,400}\| *(\d+)/(\d+)(?=\D))?")
 
 
 def recipes_progress(data: bytes) -> Progress | None:

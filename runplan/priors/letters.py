@@ -25,3 +25,14 @@ def tidy(text: bytes) -> bytes:
     if text.find(b"\x1b") >= 0:
         text = _ESCAPE.sub(b"", text)
     return text.replace(b"\0", b"") if text.find(b"\0") >= 0 else text
+
+
+def settled(text: bytes) -> bytes:
+    r"""A text without its last word where nothing follows it: it may be the half of one that is still being written.
+
+    >>> settled(b"batch_size: 3"), settled(b"batch_size: 32\n")
+    (b'batch_size: ', b'batch_size: 32\n')
+    """
+    if not text or text[-1:].isspace():
+        return text
+    return text[: max(text.rfind(space) for space in (b" ", b"\n", b"\r", b"\t")) + 1]

@@ -9,7 +9,8 @@ from typing import Any
 from runplan.priors import bars, peaks, settings, trainers
 from runplan.priors.arguments import argument_fields
 from runplan.priors.ending import ending, is_kill
-from runplan.priors.letters import plain_bytes, tidy
+from runplan.priors.letters import plain_bytes, settled, tidy
+from runplan.priors.limits import believed
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, spoken_text
@@ -54,13 +55,20 @@ _HEAD = 1 << 16
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
+    try:
+        return _parse(data, file_name)
+    except (ValueError, OverflowError):  # thousands of digits where a number should be
+        return None
+
+
+def _parse(data: bytes, file_name: str) -> Fields | None:
     whole = data = plain_bytes(data)
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
     if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
-    elif llama := trainers.llama_recipes_fields(data):
+    elif llama := trainers.llama_recipes_fields(settled(data)):
         fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
@@ -79,7 +87,7 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
             fields["gpu"] = gpu_key(request[1].decode("ascii", "replace"))
             fields["num_gpus"] = fields.get("num_gpus") or int(request[2])
     fields.pop("tail", None)
-    return {key: value for key, value in fields.items() if value is not None}
+    return believed(fields)
 
 
 def _crowded(earlier: bytes) -> tuple[int, ...]:
@@ -110,7 +118,7 @@ def gpu_in_text(text: bytes) -> str | None:
 
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
-    head = tidy(data[: min(first if first >= 0 else _HEAD, _HEAD)])
+    head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
     recipe, config = settings.printed_config(head)
     overrides, command = settings.command_line(head)
     flat = {**config, **overrides}
@@ -129,7 +137,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     # These loggers write their numbers elsewhere, but for W&B's summary at the end.
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
-    fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
+    fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
     progress, marks = tune_progress(data, spans, everywhere=regular or not config, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
@@ -143,7 +151,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
     elif cut := bars.cut_progress(data):
         _add_progress(fields, cut)
-    if not elsewhere and (rate := _logged_tokens_per_s(spoken)):
+    if not elsewhere and (rate := _logged_tokens_per_s(settled(spoken))):
         # Up to 0.2 the logger counted padding, too.
         if head.find(b"torchtune.utils.logging") >= 0:
             fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
@@ -226,11 +234,12 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 def _hugging_face(data: bytes, name: str) -> Fields:
     start = trainers.last_start(data)
-    losses = data.find(b"{'loss': ")
-    shown = argument_fields(tidy(data[: min(losses if losses >= 0 else _HEAD, _HEAD)]), name)
-    fields: Fields = {"trainer": name, "begun": start or None, **shown, **trainers.hugging_face_fields(data, start)}
-    fields["init_memory_gib"] = peaks.init_memory(data)
-    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
+    told = settled(data)
+    losses = told.find(b"{'loss': ")
+    shown = argument_fields(tidy(told[: min(losses if losses >= 0 else _HEAD, _HEAD)]), name)
+    fields: Fields = {"trainer": name, "begun": start or None, **shown, **trainers.hugging_face_fields(told, start)}
+    fields["init_memory_gib"] = peaks.init_memory(told)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
     last = data[start:] if start else data
     progress = plain_progress(last, pauses(last, _HF_PAUSES))

@@ -13,7 +13,7 @@ from runplan.priors.record import MemoryGib
 from runplan.units import GB_PER_GIB, MIB_PER_GIB
 
 _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
-_INIT_DICT = re.compile(rb"Memory Stats after model init:+[^{]{0,80}\{([^}]{0,300})\}")
+_INIT_DICT = re.compile(rb"Memory Stats after model init:+[^{]{0,80}\{([^}]{0,300})(?:\}|$)")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
 _PEAKS = {
     kind: re.compile(rb"peak_memory_%b['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)" % name)

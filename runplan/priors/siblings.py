@@ -15,13 +15,13 @@ from runplan.priors.own_jobs import job_fields
 _BYTES = 1 << 20
 """Read of each end of a file."""
 _SBATCH = re.compile(rb"^#SBATCH[ \t]+([^\r\n]*)", re.MULTILINE)
-_TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d+))?")
+_TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d{1,6}))?")
 _COUNTED = re.compile(
-    r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)|gpu:(?P<plain>\d+)\b"
+    r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d{1,6})|gpu:(?P<plain>\d{1,6})\b"
 )
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
 _STATE_NUMBERS = {
-    name: re.compile(rb'"%b": (\d+)\b(?!\.)' % key)
+    name: re.compile(rb'"%b": (\d{1,12})\b(?!\.)' % key)
     for name, key in (
         ("steps_total", b"max_steps"),
         ("epochs", b"num_train_epochs"),
