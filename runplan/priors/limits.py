@@ -10,7 +10,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "params_b": (1e-6, 1e5),
     "lora_rank": (1, 1e5),
     "lora_alpha": (0, 1e6),
-    "batch_size": (1, 1e6),
+    "batch_size": (0, 1e6),
     "gradient_accumulation_steps": (1, 1e6),
     "max_seq_len": (1, 1e9),
     "num_gpus": (0, 1e6),

@@ -149,16 +149,22 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
+        fields["told_at"] = last.start()
     elif cut := bars.cut_progress(data):
         _add_progress(fields, cut)
-    if not elsewhere and (rate := _logged_tokens_per_s(settled(spoken))):
-        # Up to 0.2 the logger counted padding, too.
-        if head.find(b"torchtune.utils.logging") >= 0:
-            fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
-        else:
-            fields["trained_tokens_per_s"] = rate
+    if not elsewhere:
+        _add_tokens(head, spoken, fields)
     _count_optimizer_steps(head, fields)
     return fields
+
+
+def _add_tokens(head: bytes, spoken: bytes, fields: Fields) -> None:
+    """Tokens a second by torchtune's logger, which counted padding up to 0.2."""
+    rate = _logged_tokens_per_s(settled(spoken))
+    if rate and head.find(b"torchtune.utils.logging") >= 0:
+        fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
+    else:
+        fields["trained_tokens_per_s"] = rate
 
 
 def _logged_tokens_per_s(data: bytes) -> float | None:
@@ -248,6 +254,8 @@ def _hugging_face(data: bytes, name: str) -> Fields:
         _add_progress(fields, progress)
         # The one bar is that of all epochs.
         fields |= {"steps_total": progress.steps_per_epoch, **known}
+    else:
+        fields["told_at"] = max(last.rfind(b"'loss': "), 0)
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)
     fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
     return fields
@@ -264,8 +272,8 @@ def _llama_recipes(data: bytes, fields: Fields) -> Fields:
 def _add_ending(data: bytes, fields: Fields) -> None:
     """State and reason; what stops a job after its training was done and saved takes nothing from the run."""
     finished = bool(fields.pop("completed", False))
-    begun = fields.pop("begun", 0)
-    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", 0), finished=finished)
+    begun, told_at = fields.pop("begun", None), fields.pop("told_at", 0)
+    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", told_at), finished=finished)
     if finished and (state == "unknown" or is_kill(state)):
         state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason
