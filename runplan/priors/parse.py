@@ -42,7 +42,7 @@ _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]v?)(\d+\.\d+\.\d+)")
 _DEVICE = re.compile(
-    rb"(?:NVIDIA (?:GeForce )?(?:RTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
+    rb"(?:NVIDIA (?:GeForce )?(?:RTX (?:PRO )?|GTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
     rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
 )
 _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
@@ -248,7 +248,8 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
     last = data[start:] if start else data
-    progress = plain_progress(last, pauses(last, _HF_PAUSES))
+    wanted = fields.get("steps_total") or round((mean or 0) * fields.get("wall_s", 0))
+    progress = plain_progress(last, pauses(last, _HF_PAUSES), wanted)
     if progress:
         known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
         _add_progress(fields, progress)

@@ -32,6 +32,8 @@ _IN_LINE = re.compile(
     re.IGNORECASE,
 )
 _RECIPES = re.compile(rb"(?:Max CUDA memory (allocated|reserved) was|(Peak active) CUDA memory was) ([\d.]+) GB")
+_OTHERS = re.compile(rb"(?:MaxMemAllocated=|(Peak reserved memory) = )(\d+(?:\.\d+)?) ?GB")
+"""DeepSpeed's timer and Unsloth's notebooks; both divide by 2**30."""
 _NAMES = {
     b"alloc": "allocated",
     b"allocated": "allocated",
@@ -121,6 +123,10 @@ def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:
             for key, alone, number in _IN_LINE.findall(line):
                 kind = _NAMES[key.lower() or alone]
                 found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False))
+    if data.rfind(b"MaxMemAllocated=") >= 0 or data.rfind(b"Peak reserved memory =") >= 0:
+        for reserved, number in _OTHERS.findall(data):
+            kind = "reserved" if reserved else "allocated"
+            found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False))
     if data.rfind(b" CUDA memory ") >= 0:
         for kind_, active, number in _RECIPES.findall(data):
             kind = _NAMES[kind_ or active]

@@ -182,10 +182,11 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     return _probed(data, start, end, _MANY_PROBES)
 
 
-def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+def plain_progress(data: bytes, marks: Sequence[int], total: int = 0) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
-    Of several such bars (evaluation has its own) the one that ran longest is training.
+    Of several such bars (evaluation has its own) the one with the steps in all that are known is training, to half a
+    per cent (a rounded rate tells no more); where they are not, the one that ran longest.
     """
     if data.find(b"%|") < 0:
         return None
@@ -200,7 +201,8 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
-    draws = max(by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
+    known = [some for steps, some in by_total.items() if total and abs(steps - total) <= total / 200]
+    draws = max(known or by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
     return summary(draws, steady_s_per_step(draws, marks)[0])
 
 

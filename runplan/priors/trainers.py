@@ -20,6 +20,7 @@ _BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
 _WORKED = (b"'loss': ", b"rror: ", b"it/s", b"s/it")
 """What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
 _RECIPES_BAR = re.compile(rb"Training Epoch: \d+/(\d+), step \d+/\d+ completed")
+_RECIPES_MODEL = re.compile(rb"--> ([\w./-]+) has (\d+(?:\.\d+)?) Million params")
 _RECIPES_KEY = re.compile(rb"Key: (\w+), Value: ([\d.]+(?:e[+-]?\d+)?)")
 
 
@@ -107,6 +108,9 @@ def llama_recipes_fields(data: bytes) -> dict[str, Any]:
     fields: dict[str, Any] = {"trainer": "llama-recipes"}
     if bar is not None:
         fields["epochs"] = int(bar[1])
+    if match := _RECIPES_MODEL.search(data):
+        fields["model"] = match[1].decode("utf-8", "replace").rstrip("/").rsplit("/", 1)[-1]
+        fields["params_b"] = round(float(match[2]) / 1000, 6)
     values: dict[str, float] = {}
     for key, number in _RECIPES_KEY.findall(data):
         try:
