@@ -136,3 +136,12 @@ def test_the_request_that_a_prolog_prints_tells_the_gpu():
     fields = parse_text((prolog + config().replace("SingleDevice", "Distributed")).encode())
     assert (fields["gpu"], fields["num_gpus"]) == ("h200-141", 2)
     assert parse_text((prolog + "NVIDIA A100-SXM4-80GB\n" + config()).encode())["gpu"] == "a100-80"
+
+
+def test_hugging_face_s_lines_written_as_json_are_read():
+    lines = (
+        '{"loss": 1.2, "learning_rate": 1e-05, "epoch": 0.5}\n{"train_runtime": 36.5, "train_steps_per_second": 2.0}\n'
+    )
+    fields = parse_text(lines.encode()) or {}
+    assert (fields["trainer"], fields["wall_s"], fields["it_per_s"]) == ("hf", 36.5, 2.0)
+    assert fields["state"] == "completed"

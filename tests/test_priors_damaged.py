@@ -120,6 +120,8 @@ def test_what_is_believed_is_finite_and_not_negative(value, key):
         (b"base_model: NousResearch/Llama-3.2-1B\n", {"model": "Llama-3.2-1B", "params_b": 1.236}),
         (b"model_name_or_path=./checkpoint-100 ", {}),
         (b"cache/models--meta-llama--Llama-3.1-8B/snapshots/x", {"model": "Llama-3.1-8B", "params_b": 8.03}),
+        (b"torchrun --nnodes 2 --nproc_per_node=8 sft.py ", {"num_gpus": 16}),
+        (b"accelerate launch --num_processes 4 sft.py ", {"num_gpus": 4}),
         (b'"transformers_version": "4.40.2",', {"trainer_version": "4.40.2"}),
     ],
 )  # fmt: skip

@@ -16,6 +16,8 @@ _AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
 _STAGE = re.compile(r"(?:checkpoint|epoch|step)[-_]?\d*|model|output|final|latest|merged", re.IGNORECASE)
+_PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[= ](\d{1,4})\b")
+_NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
 _VERSIONS = {
     "hf": re.compile(rb"(?:\btransformers(?:==|: +)|\"transformers_version\": \")(\d+\.\d+\.\d+)"),
     "trl": re.compile(rb"\btrl(?:==|: +)(\d+\.\d+\.\d+)"),
@@ -81,6 +83,9 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
         fields["model"] = match[1].decode("utf-8", "replace")
     if (size := params_b(fields.get("model"))) is not None:
         fields["params_b"] = size
+    if match := _PROCESSES.search(head):
+        nodes = _NODES.search(head)
+        fields["num_gpus"] = int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
     version = _VERSIONS.get(trainer)
     if version is not None and (match := version.search(head)):
         fields["trainer_version"] = match[1].decode()

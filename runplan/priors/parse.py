@@ -40,7 +40,7 @@ _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of
 _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
-_VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]v?)(\d+\.\d+\.\d+)")
+_VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _DEVICE = re.compile(
     rb"(?:NVIDIA (?:GeForce )?(?:RTX (?:PRO )?|GTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
     rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"

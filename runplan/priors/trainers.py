@@ -15,9 +15,11 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
     ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d+)")),
 )
+_DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
+"""What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
 _UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+) of ([\d,]+)")
 _BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
-_WORKED = (b"'loss': ", b"rror: ", b"it/s", b"s/it")
+_WORKED = (b"'loss': ", b'"loss":', b"rror: ", b"it/s", b"s/it")
 """What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
 _RECIPES_BAR = re.compile(rb"Training Epoch: \d+/(\d+), step \d+/\d+ completed")
 _RECIPES_MODEL = re.compile(rb"--> ([\w./-]+) has (\d+(?:\.\d+)?) Million params")
@@ -26,7 +28,7 @@ _RECIPES_KEY = re.compile(rb"Key: (\w+), Value: ([\d.]+(?:e[+-]?\d+)?)")
 
 def _last(key: bytes, data: bytes, start: int = 0) -> float | None:
     """The last value of a key in printed dicts."""
-    at = data.rfind(b"'" + key + b"'", start)
+    at = max(data.rfind(b"'" + key + b"'", start), data.rfind(b'"' + key + b'"', start))
     if at < 0:
         return None
     match = re.compile(rb"\s*:\s*" + _NUMBER).match(data, at + len(key) + 2)
@@ -42,7 +44,7 @@ def hugging_face_name(data: bytes) -> str | None:
         return "axolotl"
     if data.find(_BANNERS[1]) >= 0:
         return "unsloth"
-    loss = data.find(b"{'loss': ") >= 0 or data.find(b"{'train_runtime': ") >= 0
+    loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
     asked = data.find(b"per_device_train_batch_size") >= 0 and data.find(b"%|") >= 0
     if not loss and not banner and not asked and data.find(b"|trainer.py:") < 0:
