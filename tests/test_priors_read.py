@@ -530,3 +530,14 @@ def test_a_log_among_the_artifacts_of_a_run_has_its_request_above_and_its_copies
     (run / "artifacts" / "epoch_0" / "slurm-9.out").write_text(TUNED)
     runs = {one.path.removeprefix(f"{run}/artifacts/"): one for one in read().runs}
     assert {path: one.gpu for path, one in runs.items()} == {"slurm-7.out": "a100-80", "epoch_0/slurm-9.out": None}
+
+
+def test_samples_of_a_later_job_are_not_those_of_an_earlier_log(tmp_path, read):
+    run = tmp_path / "logs" / "twice"
+    run.mkdir()
+    for job in (1, 2):
+        (run / f"slurm-{job}.out").write_text(TUNED)
+    (run / "gpu_metrics.csv").write_text("timestamp, name, memory.used [MiB]\n1, NVIDIA H200, 1024 MiB\n")
+    earlier = (run / "gpu_metrics.csv").stat().st_mtime - 7200
+    os.utime(run / "slurm-1.out", (earlier, earlier))
+    assert [(one.process_peak_gib, one.gpu) for one in read().runs] == [(None, "h200-141"), (1.0, "h200-141")]

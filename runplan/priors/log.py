@@ -18,6 +18,7 @@ _KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigaby
 _SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype")
 """By which a config is known to be another run's; a batch is made smaller after it was too large."""
 _OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s"})
+_LATER_NS = 900 * 10**9
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -39,6 +40,8 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         if isinstance(memory := said.get(name), MemoryGib):
             said[name] = [memory.allocated, memory.active, memory.reserved]
     beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings], log.name) if log.siblings else {}
+    if any(name == "gpu_metrics.csv" and at > log.modified_ns + _LATER_NS for name, _, at in log.siblings):
+        beside.pop("process_peak_gib", None)  # the samples of a later job in the same folder
     if _foreign(said, beside):
         beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
