@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from runplan.errors import ConfigError
-from runplan.priors import log as log_reading
 from runplan.priors import processes
 from runplan.priors.accounting import job_id, parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
@@ -50,8 +49,8 @@ def read(tmp_path, no_sacct):
 @pytest.fixture
 def count_reads(monkeypatch):
     seen = []
-    original = log_reading.read_log
-    monkeypatch.setattr(log_reading, "read_log", lambda log: (seen.append(log.name), original(log))[1])
+    original = processes.read_log
+    monkeypatch.setattr(processes, "read_log", lambda log: (seen.append(log.name), original(log))[1])
     return seen
 
 

@@ -1,8 +1,7 @@
-"""What one log and the files beside it say, ready for the index."""
+"""What one log and the files beside it say, in plain values, ready for the index."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -19,12 +18,6 @@ _SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype"
 """By which a config is known to be another run's; a batch is made smaller after it was too large."""
 _OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s"})
 _LATER_NS = 900 * 10**9
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
-def log_text(log: LogFile) -> str:
-    """`read_log` as one line of JSON."""
-    return _encode(read_log(log))
 
 
 def read_log(log: LogFile) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from runplan.priors.ending import ending, is_kill
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import gpu_key, model_from_path, params_b
-from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
+from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, spoken_text
 
 Fields = dict[str, Any]
@@ -28,7 +28,6 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
@@ -51,6 +50,8 @@ _REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
+"""A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
@@ -80,13 +81,13 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
-    head = fields.pop("head", None) or data[:_HEAD]
+    head, tail = fields.pop("head", None), fields.pop("tail", None)
     if "gpu" not in fields:
-        fields["gpu"] = gpu_in_text(head) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
+        head = data[:_HEAD] if head is None else head
+        fields["gpu"] = gpu_in_text(head) or gpu_in_text(data[-_HEAD:] if tail is None else tail)
         if fields["gpu"] is None and (request := _REQUESTED.search(head)):
             fields["gpu"] = gpu_key(request[1].decode("ascii", "replace"))
             fields["num_gpus"] = fields.get("num_gpus") or int(request[2])
-    fields.pop("tail", None)
     return believed(fields)
 
 
@@ -118,7 +119,7 @@ def gpu_in_text(text: bytes) -> str | None:
 
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
-    head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
+    head = _head(data, first)
     recipe, config = settings.printed_config(head)
     overrides, command = settings.command_line(head)
     flat = {**config, **overrides}
@@ -158,6 +159,12 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     return fields
 
 
+def _head(data: bytes, first: int) -> bytes:
+    """What stands before the first bar, which begins at `first` (-1: without one)."""
+    head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
+    return _REDRAWN.sub(b"", head) if b"\r" in head else head
+
+
 def _add_tokens(head: bytes, spoken: bytes, fields: Fields) -> None:
     """Tokens a second by torchtune's logger, which counted padding up to 0.2."""
     rate = _logged_tokens_per_s(settled(spoken))
@@ -177,13 +184,13 @@ def _logged_tokens_per_s(data: bytes) -> float | None:
 
 def _add_head(head: bytes, fields: Fields) -> None:
     """What single lines of torchtune's start say."""
-    if (match := _PRECISION.search(head)) and not fields.get("dtype"):
+    if not fields.get("dtype") and (match := _PRECISION.search(head)):
         fields["dtype"] = _DTYPES.get(match[1].decode())
     if head.find(b"Hint: enable_activation_checkpointing is True") >= 0:
         fields.setdefault("activation_checkpointing", True)
     if match := _VERSION.search(head):
         fields["trainer_version"] = match[1].decode()
-    if match := _DISK_LOG.search(head):
+    if head.find(b"Writing logs to ") >= 0 and (match := _DISK_LOG.search(head)):
         fields["disk_log"] = match[2].decode()
     if not fields.get("model") and (match := _SAVED_TO.search(head)):
         folders = [model_from_path(part) for part in match[1].decode("utf-8", "replace").split("/")]
@@ -209,7 +216,8 @@ def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
         return False
     tail = data[max(0, progress.last_at - 8192) :]
     full = tail.find(b"100%|")
-    saved = any(tail.rfind(sign) > full for sign in _SAVED_SIGNS) if full >= 0 else False
+    rest = tail[full:] if full >= 0 else b""
+    saved = any(sign in rest for sign in _SAVED_SIGNS)
     final = tail.rfind(b"final epoch checkpoint") if full >= 0 and not saved else -1
     saved = saved or (final >= 0 and tail.find(b"saved successfully", final) >= 0)
     begun = tail.rfind(b"Starting checkpoint save")
@@ -249,7 +257,7 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     mean = fields.pop("mean_it_per_s", None)
     last = data[start:] if start else data
     wanted = fields.get("steps_total") or round((mean or 0) * fields.get("wall_s", 0))
-    progress = plain_progress(last, pauses(last, _HF_PAUSES), wanted)
+    progress = plain_progress(last, pauses(last, HF_PAUSES), wanted)
     if progress:
         known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
         _add_progress(fields, progress)

@@ -10,15 +10,22 @@ from __future__ import annotations
 import re
 
 from runplan.priors.record import MemoryGib
+from runplan.priors.spoken import Word, last_place
 from runplan.units import GB_PER_GIB, MIB_PER_GIB
 
 _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
 _INIT_DICT = re.compile(rb"Memory Stats after model init:+[^{]{0,80}\{([^}]{0,300})(?:\}|$)")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
+_NUMBER = rb"(\d++\.?+\d*+(?:e[+-]?\d++)?)"
 _PEAKS = {
-    kind: re.compile(rb"peak_memory_%b['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)" % name)
+    kind: re.compile(rb"peak_memory_%b['\"]?:? *%b" % (name, _NUMBER))
     for kind, name in (("allocated", b"alloc"), ("active", b"active"), ("reserved", b"reserved"))
 }
+_PLAIN = rb"(\d++\.?+\d*+)"
+_LINE = re.compile(
+    rb"peak_memory_(?:active:%b peak_memory_alloc:%b peak_memory_reserved:%b(?!e)|([^\r\n]*+))" % ((_PLAIN,) * 3)
+)
+_SAID, _STATS = Word(b"peak_memory_", 3), Word(b"Memory Stats after", 0)
 _LIGER = re.compile(rb"total_peak_memory_(allocated|reserved)_MB'?: *([\d.]+)")
 _AXOLOTL = re.compile(
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
@@ -99,15 +106,25 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
         gigabytes: what `counts_gigabytes` says of it; unknown means GiB, as all versions since September 2024 have it.
     """
     found: dict[str, float] = {}
-    if data.rfind(b"peak_memory_") >= 0:
-        init = _INIT_DICT.search(data) if data.find(b"Memory Stats after") >= 0 else None
+    if last_place(data, _SAID) >= 0:
+        init = _INIT_DICT.search(data) if last_place(data, _STATS) >= 0 else None
         rest = data[: init.start()] + data[init.end() :] if init else data
         factor = GB_PER_GIB if gigabytes else 1.0
-        for kind, pattern in _PEAKS.items():
+        for kind, numbers in _said(rest).items():
             # A run says thousands of numbers, few of them different.
-            found[kind] = max(map(float, set(pattern.findall(rest))), default=0.0) * factor
+            found[kind] = max(map(float, set(numbers)), default=0.0) * factor
     found = {kind: value for kind, value in found.items() if value > 0}
     return MemoryGib(**found) if found else None
+
+
+def _said(data: bytes) -> dict[str, list[bytes]]:
+    """All numbers by kind. torchtune's logger says the three kinds in one order, so most are found in one search."""
+    lines = _LINE.findall(data)
+    others = b"\n".join([_SAID.text + rest for _, _, _, rest in lines if rest])
+    found = {kind: pattern.findall(others) for kind, pattern in _PEAKS.items()}
+    for i, kind in enumerate(("active", "allocated", "reserved")):
+        found[kind] += [line[i] for line in lines if line[i]]
+    return found
 
 
 def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:

@@ -13,12 +13,18 @@ from typing import Any
 
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
-from runplan.priors.spoken import Span, spoken_spans
+from runplan.priors.spoken import Span, Word, last_place, spoken_spans
 
 _LINE = re.compile(LINE_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
+# A key of the first depth; `rank0:` may be a mark before each line.
+_NEXT_SECTION = re.compile(rb"\n(?=[A-Za-z_][\w.]*+:)(?!rank\d)")
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
+_OTHER_ENDS = (b"\r", b":torch", b"\nSetting manual", b"\nWriting logs")
+"""One of them is part of every other such end than an empty line."""
+_LONGEST_CONFIG = 1 << 16
 _CONFIG = b"with resolved config"
+_SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
@@ -50,6 +56,16 @@ Flat = dict[str, Any]
 def flat_yaml(text: bytes) -> Flat:
     """Dotted keys and plain values of simple block YAML; lists of scalars included, anything else left out."""
     values: Flat = {}
+    for part in [text] if b"\r" in text else _NEXT_SECTION.split(text):
+        for key, value in _section(part):
+            values[key] = list(value) if value.__class__ is tuple else value
+    return values
+
+
+@lru_cache(maxsize=4096)
+def _section(text: bytes) -> tuple[tuple[str, Any], ...]:
+    """Keys and values, lists as tuples; runs of one sweep share most of their sections."""
+    values: Flat = {}
     path: list[tuple[int, str]] = []
     for raw in text.split(b"\n"):
         line = _line(raw) if len(raw) <= _LONGEST_LINE else None
@@ -66,7 +82,7 @@ def flat_yaml(text: bytes) -> Flat:
         path.append((depth, dotted))
         if value is not None:
             values[dotted] = _plain(value)
-    return values
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items())
 
 
 def _plain(value: Any) -> Any:
@@ -113,8 +129,7 @@ def _scalar(raw: bytes) -> Any:
 def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
     """The text from the last printed config on, and where it speaks: a retried job appends to the same log."""
     spans = spoken_spans(data)
-    # bytes.rfind is faster than find where there is little to find.
-    found = (at for start, end in reversed(spans) if (at := data.rfind(_CONFIG, start, end)) >= 0)
+    found = (at for start, end in reversed(spans) if (at := last_place(data, _SPOKEN_CONFIG, start, end)) >= 0)
     last = next(found, -1)
     if last < 0 or data.find(_CONFIG) == last:
         return data, spans
@@ -132,8 +147,16 @@ def printed_config(data: bytes) -> tuple[str | None, Flat]:
         return None, flat_yaml(data[: started.start() if started else 1 << 14]) if shown else {}
     name = match[1].decode()
     body = match.end()
-    end = _BLOCK_END.search(data, body, body + (1 << 16))
-    return _RECIPES.get(name, name), flat_yaml(data[body : end.start() if end else body + (1 << 14)])
+    return _RECIPES.get(name, name), flat_yaml(data[body : _block_end(data, body)])
+
+
+def _block_end(data: bytes, start: int) -> int:
+    """Where a printed config ends: at an empty line, a redrawn one, or a line that a logger or torchtune begins."""
+    end = data.find(b"\n\n", start, start + _LONGEST_CONFIG)
+    if end >= 0 and all(data.find(sign, start, end + 1) < 0 for sign in _OTHER_ENDS):
+        return end
+    match = _BLOCK_END.search(data, start, start + _LONGEST_CONFIG)
+    return match.start() if match else start + (1 << 14)
 
 
 def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
