@@ -69,11 +69,7 @@ def read_tokenizer(
             "ranks", [vocab_size], [path_of_ranks], lambda: _look_at_ranks(path_of_ranks, vocab_size)
         )
         _say(folder, ranks, problems)
-    lacking = {
-        name: why
-        for name, why in _wanted(family if trainer == "torchtune" else None, ranks).items()
-        if name not in there
-    }
+    lacking = {name: why for name, why in _wanted(family, ranks, trainer).items() if name not in there}
     for name, why in lacking.items():
         folder.say(Status.missing, f"{name}, which {why}, is not there", folder.download(list(lacking)))
     return TokenizerFacts(
@@ -92,8 +88,10 @@ def _say(folder: Folder, name: str, problems: Sequence[str]) -> None:
         folder.say(Status.invalid, f"{name} {problem}", folder.pull() if pointer else folder.download_again(name))
 
 
-def _wanted(family: str | None, ranks: str | None) -> dict[str, str]:
+def _wanted(family: str | None, ranks: str | None, trainer: str) -> dict[str, str]:
     """File → who reads it."""
+    if trainer != "torchtune":
+        return {"tokenizer.json": f"{trainer} reads"}
     wanted = {"tokenizer.json": "evaluation reads"}
     if family is not None and family.startswith("qwen"):
         wanted |= dict.fromkeys(("vocab.json", "merges.txt"), "torchtune reads")

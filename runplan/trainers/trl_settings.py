@@ -1,4 +1,4 @@
-"""What TRL 1.16.0 does where the user says nothing, and what of the user's wishes it cannot do, or not as planned here."""
+"""What TRL 1.16.0 does where the user says nothing, and what of the user's wishes it cannot do as planned here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
 from runplan.facts import Architecture, Finding, ModelFacts, Status
+from runplan.ranges import ATTENTION
 from runplan.trainers.builders import LLAMA
 
 FAMILIES = (LLAMA - {"llama2"}) | {"qwen2_5"}
-"""Models whose chat format is written by runplan itself, with marks around what is learnt, and whose memory is known."""
+"""Models whose chat format runplan writes, with marks around what is learnt, and whose memory is known."""
 OTHER = "or use trainer=torchtune, which does"
 
 
@@ -32,9 +33,7 @@ def _adapters(config: Config) -> Iterator[Problem]:
         what = "runplan does not know the memory of DoRA with TRL"
         yield Problem(what, "lora.use_dora", f"use lora.use_dora=false, {OTHER}")
     if not lora.attn_modules and not lora.apply_to_mlp:
-        yield Problem(
-            "adapters on no layer at all", "lora.attn_modules", "use any of q_proj, k_proj, v_proj, output_proj"
-        )
+        yield Problem("adapters on no layer at all", "lora.attn_modules", f"use any of {', '.join(ATTENTION)}")
     if lora.alpha is not None and lora.alpha != int(lora.alpha):
         what = f"lora.alpha={lora.alpha}, TRL takes whole numbers"
         yield Problem(what, "lora.alpha", f"use lora.alpha={round(lora.alpha)}, {OTHER}")
@@ -70,9 +69,9 @@ def _training(config: Config, architecture: Architecture) -> Iterator[Problem]:
 def complete_trainer_defaults(config: Config, architecture: Architecture) -> Config:  # noqa: ARG001 - every trainer's
     """The configuration with what the user left open (checkpointing, compile, dtype) as TRL ships it.
 
-    Read in `trl/trainer/base_config.py` and `sft_config.py` of 1.16.0: gradient checkpointing is on and bf16 is on for
-    all models; weights are loaded in the same format, as TRL's own LoRA commands do (`--dtype bfloat16`). Where bf16 has
-    no hardware (and on CPUs, where it is slower) fp32 is the default.
+    Read in `trl/trainer/base_config.py` of 1.16.0: gradient checkpointing and bf16 are on for all models. Weights are
+    loaded in the format that is computed in. Where bf16 has no hardware (and on CPUs, where it is slower) fp32 is the
+    default.
     """
     bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
     return replace(
@@ -89,6 +88,5 @@ def model_findings(model: ModelFacts) -> tuple[Finding, ...]:
         return ()
     known = ", ".join(sorted(FAMILIES))
     what = f"runplan plans no TRL runs of {model.architecture.family} models: it has no chat format of theirs"
-    return (
-        Finding(Status.invalid, what, f"use one of {known}, {OTHER}" if "llama" in what else f"use one of {known}"),
-    )
+    other = f", {OTHER}" if model.architecture.family in LLAMA else ""
+    return (Finding(Status.invalid, what, f"use one of {known}{other}"),)
