@@ -40,9 +40,8 @@ def _trl_tokens(w: Workload, batch: int) -> tuple[float, float]:
     Rows of one batch that differ in length have a mask, and packs, which are one sequence without padding.
     """
     if w.packed:
-        tokens = w.lengths.cut(w.max_seq_len).tokens / steps.sequences(
-            w.lengths, w.max_seq_len, packed=True, trainer=TRL
-        )
+        packs = steps.sequences(w.lengths, w.max_seq_len, packed=True, trainer=TRL)
+        tokens = w.lengths.cut(w.max_seq_len).tokens / packs
         return tokens, batch * tokens
     tokens = steps.padded_length(w.lengths, batch)
     return tokens, tokens if batch > 1 else tokens / 2

@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import peaks, settings, trainers
+from runplan.priors import peaks, settings, trainers, trl
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.names import gpu_key, model_from_path, params_b
 from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
@@ -25,7 +25,7 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
+_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint", b"heckpoint saved in")
 _STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
@@ -38,6 +38,7 @@ _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]v?)(\d+\.\d+\.\d+)")
+_TRL_VERSION = re.compile(rb"(?:^|\n)trl (\d+\.\d+\.\d+)")
 _DEVICE = re.compile(
     rb"(?:NVIDIA (?:GeForce )?(?:RTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
     rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
@@ -54,7 +55,9 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
-    if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+    if data.find(trl.SIGN) >= 0:
+        fields = _hugging_face(data, "trl")
+    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
     elif llama := trainers.llama_recipes_fields(data):
         fields = llama
@@ -209,14 +212,24 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 
 def _hugging_face(data: bytes, name: str) -> Fields:
-    fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
+    head = data[:_HEAD]
+    recipe, flat = settings.printed_config(head)
+    said = trainers.hugging_face_fields(data)
+    fields: Fields = {"trainer": name, "recipe": recipe, **trl.trl_fields(flat), **said}
+    if match := _TRL_VERSION.search(head):
+        fields["trainer_version"] = match[1].decode()
+    if match := _DISK_LOG.search(head):
+        fields["disk_log"] = match[2].decode()
+    saved = _SAVED.findall(data) if recipe else []
+    fields["checkpoint_s"] = tuple(float(one) for one in saved if one.count(b".") == 1)
     fields["init_memory_gib"] = peaks.init_memory(data)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     mean = fields.pop("mean_it_per_s", None)
     progress = plain_progress(data, pauses(data, _HF_PAUSES))
     if progress:
-        known_wall = fields.get("wall_s")
-        _add_progress(fields, progress)
+        known_wall, epochs = fields.get("wall_s"), fields.pop("epochs", None)
+        _add_progress(fields, progress)  # the one bar spans all epochs
+        fields["epochs"] = epochs
         fields["wall_s"] = known_wall or progress.wall_s
         fields["steps_total"] = fields.get("steps_total") or progress.steps_per_epoch
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)

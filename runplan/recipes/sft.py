@@ -66,18 +66,16 @@ class StepLog(transformers.TrainerCallback):
     """A line a logged step in `log_<time>.txt`: loss, learning rate, peak GPU memory since the line before."""
 
     def __init__(self, folder):
+        """Open the file, and say where it is: the time in its name is that of the start, before the model is read."""
         self.file = None
-        self.folder = folder
-
-    def on_train_begin(self, args, state, control, **_):  # noqa: ARG002 - as it is called
-        """Open the file, and say where it is."""
-        if not state.is_world_process_zero:
-            return
-        if self.folder:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            path = Path(self.folder) / f"log_{int(time.time())}.txt"
+        if folder and is_first_process():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            path = Path(folder) / f"log_{int(time.time())}.txt"
             self.file = path.open("a", encoding="utf-8", buffering=1)
             sys.stdout.write(f"Writing logs to {path}\n")
+
+    def on_train_begin(self, args, state, control, **_):  # noqa: ARG002 - as it is called
+        """Begin to measure."""
         if torch.cuda.is_available() and not args.use_cpu:
             torch.cuda.reset_peak_memory_stats()
 
@@ -119,9 +117,14 @@ def checkpoint_of(output, epoch):
     raise SystemExit(f"no checkpoint of epoch {epoch} in {output}")
 
 
+def is_first_process():
+    """Whether this process is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say_settings(words):
     """Print versions and the configuration, so that the log tells alone what was trained."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return
     versions = {"trl": trl, "transformers": transformers, "peft": peft, "torch": torch}
     sys.stdout.write(f"{', '.join(f'{name} {module.__version__}' for name, module in versions.items())}\n")
@@ -141,6 +144,7 @@ def main(words):
         training.model_init_kwargs or {}
     )
     training.save_total_limit = 1  # whole checkpoints are for going on; what is evaluated lies in epoch_N
+    steps = StepLog(job.metrics_dir)
     rows = load_dataset(script.dataset_name)
     trainer = EpochSaver(
         model=model.model_name_or_path,
@@ -148,7 +152,7 @@ def main(words):
         train_dataset=rows[script.dataset_train_split],
         eval_dataset=rows[script.dataset_test_split] if training.eval_strategy != "no" else None,
         peft_config=trl.get_peft_config(model),
-        callbacks=[StepLog(job.metrics_dir)],
+        callbacks=[steps],
     )
     resumed = checkpoint_of(training.output_dir, job.resume_epoch) if job.resume_epoch >= 0 else None
     trainer.train(resume_from_checkpoint=resumed)
