@@ -82,7 +82,8 @@ def _crowded(earlier: bytes) -> tuple[int, ...]:
     """Batch sizes with which attempts before the last one ran out of GPU memory, in order."""
     starts = [match.start() for match in _ATTEMPT.finditer(earlier)]
     parts = [earlier[start:end] for start, end in itertools.pairwise([*starts, len(earlier)])]
-    sizes = [settings.printed_config(part)[1].get("batch_size") for part in parts if _ended_crowded(part)]
+    configs = [settings.printed_config(part)[1] for part in parts if _ended_crowded(part)]
+    sizes = [settings.trainer_fields(flat).get("batch_size") for flat in configs]
     return tuple(size for size in sizes if isinstance(size, int))
 
 
