@@ -20,7 +20,7 @@ _PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[=
 _NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
 _VERSIONS = {
     "hf": re.compile(rb"(?:\btransformers(?:==|: +)|\"transformers_version\": \")(\d+\.\d+\.\d+)"),
-    "trl": re.compile(rb"\btrl(?:==|: +)(\d+\.\d+\.\d+)"),
+    "trl": re.compile(rb"\btrl(?:==|:? +)(\d+\.\d+\.\d+)"),
     "axolotl": re.compile(rb"\baxolotl(?:==|: +)(\d+\.\d+\.\d+)"),
     "unsloth": re.compile(rb"\bUnsloth (\d{4}\.\d+(?:\.\d+)?)"),
 }

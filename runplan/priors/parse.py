@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import bars, peaks, settings, trainers
+from runplan.priors import bars, peaks, settings, trainers, trl
 from runplan.priors.arguments import argument_fields
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.letters import plain_bytes, settled, tidy
@@ -67,7 +67,9 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
-    if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+    if data.find(trl.SIGN) >= 0:
+        fields = _hugging_face(data, "trl")
+    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
     elif llama := trainers.llama_recipes_fields(settled(data)):
         fields = _llama_recipes(data, llama)
@@ -95,7 +97,8 @@ def _crowded(earlier: bytes) -> tuple[int, ...]:
     """Batch sizes with which attempts before the last one ran out of GPU memory, in order."""
     starts = [match.start() for match in _ATTEMPT.finditer(earlier)]
     parts = [earlier[start:end] for start, end in itertools.pairwise([*starts, len(earlier)])]
-    sizes = [settings.printed_config(part)[1].get("batch_size") for part in parts if _ended_crowded(part)]
+    configs = [settings.printed_config(part)[1] for part in parts if _ended_crowded(part)]
+    sizes = [settings.trainer_fields(flat).get("batch_size") for flat in configs]
     return tuple(size for size in sizes if isinstance(size, int))
 
 
@@ -249,9 +252,10 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 def _hugging_face(data: bytes, name: str) -> Fields:
     start = trainers.last_start(data)
     told = settled(data)
-    losses = told.find(b"{'loss': ")
-    shown = argument_fields(tidy(told[: min(losses if losses >= 0 else _HEAD, _HEAD)]), name)
-    fields: Fields = {"trainer": name, "begun": start or None, **shown, **trainers.hugging_face_fields(told, start)}
+    fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
+    fields |= trainers.hugging_face_fields(told, start)
+    saved = _SAVED.findall(data) if fields["recipe"] else []
+    fields["checkpoint_s"] = tuple(float(one) for one in saved if one.count(b".") == 1)
     fields["init_memory_gib"] = peaks.init_memory(told)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
@@ -267,6 +271,17 @@ def _hugging_face(data: bytes, name: str) -> Fields:
         fields["told_at"] = max(last.rfind(b"'loss': "), 0)
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)
     fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
+    return fields
+
+
+def _asked(told: bytes, name: str) -> Fields:
+    """What a run of HF Trainer's kin was asked to do: its own arguments, or the config that our job prints."""
+    losses = told.find(b"{'loss': ")
+    head = tidy(told[: min(losses if losses >= 0 else _HEAD, _HEAD)])
+    recipe, flat = settings.printed_config(head)
+    fields: Fields = {**argument_fields(head, name), "recipe": recipe, **trl.trl_fields(flat)}
+    if match := _DISK_LOG.search(head):
+        fields["disk_log"] = match[2].decode()
     return fields
 
 

@@ -26,7 +26,12 @@ _PREFIX = re.compile(LINE_PREFIX)
 
 VALIDATION = Word(b"alidation", 1)
 TUNE_PAUSES = (Word(b"heckpoint", 0), VALIDATION)
-HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
+HF_PAUSES = (
+    Word(b"Running Evaluation", 8),
+    Word(b"'eval_", 3),
+    Word(b"Saving model checkpoint", 18),
+    Word(b"heckpoint saved in", 0),
+)
 _PROBES = 9
 _PROBE_BYTES = 1000
 _SLOW_BYTES = 1200

@@ -14,6 +14,7 @@ from typing import Any
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 from runplan.priors.spoken import Span, Word, last_place, spoken_spans
+from runplan.priors.trl import is_trl, trl_fields
 
 _LINE = re.compile(LINE_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
@@ -31,6 +32,7 @@ _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", 
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
 _RECIPES = {
+    "SFTTrainer": "sft",
     "LoRAFinetuneRecipeSingleDevice": "lora_finetune_single_device",
     "LoRAFinetuneRecipeDistributed": "lora_finetune_distributed",
     "FullFinetuneRecipeSingleDevice": "full_finetune_single_device",
@@ -267,6 +269,11 @@ def _dataset(flat: Mapping[str, Any]) -> str | None:
     component = _text(flat.get("dataset._component_"))
     said = _text(flat.get("dataset_label")) or _text(flat.get("dataset.source"))
     return said or (component.rsplit(".", 1)[-1] if component else None)
+
+
+def trainer_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from a trainer's config, whichever trainer's it is."""
+    return trl_fields(flat) if is_trl(flat) else torchtune_fields(flat)
 
 
 def setup_fields(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable
 
 
 _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
-    "finetune.yaml": _yaml(settings.torchtune_fields),
+    "finetune.yaml": _yaml(settings.trainer_fields),
     "finetune.slurm": script_fields,
     "setup_finetune.yaml": _yaml(settings.setup_fields),
     ".hydra/config.yaml": _yaml(settings.plan_fields),
