@@ -8,10 +8,11 @@ from typing import Any
 
 from runplan.priors import bars, peaks, settings, trainers, trl
 from runplan.priors.arguments import argument_fields
+from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
-from runplan.priors.names import gpu_key, model_from_path, params_b
+from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, spoken_text
 
@@ -40,14 +41,6 @@ _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
-_DEVICE = re.compile(
-    rb"(?:NVIDIA (?:GeForce )?(?:RTX (?:PRO )?|GTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
-    rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
-)
-_BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
-_REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
-"""What prologs print of the job's request: `TresPerNode=gres/gpu:a100:1`."""
-_TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
@@ -87,9 +80,9 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
         fields["gpu"] = gpu_in_text(head) or gpu_in_text(data[-_HEAD:] if tail is None else tail)
-        if fields["gpu"] is None and (request := _REQUESTED.search(head)):
-            fields["gpu"] = gpu_key(request[1].decode("ascii", "replace"))
-            fields["num_gpus"] = fields.get("num_gpus") or int(request[2])
+        if fields["gpu"] is None and (request := request_in_text(head)):
+            fields["gpu"], asked = request
+            fields["num_gpus"] = fields.get("num_gpus") or asked
     return believed(fields)
 
 
@@ -104,20 +97,6 @@ def _crowded(earlier: bytes) -> tuple[int, ...]:
 
 def _ended_crowded(part: bytes) -> bool:
     return ending(part, part.rfind(b"|Loss:"), finished=False).state == "oom"
-
-
-def gpu_in_text(text: bytes) -> str | None:
-    """The GPU a text names as a device: in a line of its own, or in an `nvidia-smi` table with its memory."""
-    places = [at for brand in _BRANDS if (at := text.find(brand)) >= 0]
-    match = _DEVICE.search(text, max(0, min(places) - 8)) if places else None
-    if not match:
-        return None
-    name = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
-    memory = _TABLE_MEMORY.search(text, match.end(), match.end() + 600)
-    if memory and not re.search(r"\d+ ?GB", name):
-        sized = f"{name} {round(int(memory[1]) / 1024)}GB"
-        return gpu_key(sized) if gpu_key(sized) != sized else name
-    return gpu_key(name.removesuffix(" On").removesuffix(" Off"))
 
 
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runplan.priors import settings
 from runplan.priors.files import CONFIGS
+from runplan.priors.flat import flat_yaml
 from runplan.priors.names import gpu_key
 from runplan.priors.own_jobs import job_fields
 
@@ -125,7 +126,7 @@ def trainer_state_fields(text: bytes) -> dict[str, Any]:
 
 
 def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    return lambda text: understand(settings.flat_yaml(text))
+    return lambda text: understand(flat_yaml(text))
 
 
 _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
