@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from runplan.priors import ending
 from runplan.priors.parse import parse_text
 
 SLURM = "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2026-01-02T03:04:05 "
@@ -145,3 +146,9 @@ def test_hugging_face_s_lines_written_as_json_are_read():
     fields = parse_text(lines.encode()) or {}
     assert (fields["trainer"], fields["wall_s"], fields["it_per_s"]) == ("hf", 36.5, 2.0)
     assert fields["state"] == "completed"
+
+
+def test_every_sign_of_an_end_has_a_letter_by_which_it_is_not_passed_over():
+    signs = [sign for _, some in ending._SIGNS for sign in some]
+    assert len(signs) > 30
+    assert [sign for sign in signs if not any(letter in sign for letter in ending._LETTERS)] == []

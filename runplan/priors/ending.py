@@ -89,6 +89,8 @@ _SLURM_SIGNS = frozenset(
         *(b"Terminated", b" Killed "),
     }
 )
+_LETTERS = (b"e", b"E", b"n")
+"""Every sign has one of them, and bars, which are most of a running log's end, have none."""
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
@@ -108,6 +110,8 @@ def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
     """
     start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - LAST_BYTES, 0)
     text = data[start:]
+    if not any(text.find(letter) >= 0 for letter in _LETTERS):
+        return Ending("unknown")
     for state, signs in _SIGNS:
         for sign in signs:
             at = text.find(sign)

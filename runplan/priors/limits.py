@@ -32,16 +32,23 @@ _MOST_SAVING_S = 1e7
 
 def believed(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields of a record that are known and can be true."""
-    known = {key: value for key, value in fields.items() if value is not None}
-    for key, (least, most) in _LIMITS.items():
-        if key in known and not least <= known[key] <= most:
-            del known[key]
+    known: dict[str, Any] = {}
+    for key, value in fields.items():
+        limits = _LIMITS.get(key)
+        if value is not None and (limits is None or limits[0] <= value <= limits[1]):
+            known[key] = value
     for key in ("peak_memory_gib", "init_memory_gib"):
-        if key in known and (memory := _believed_memory(known.pop(key))) is not None:
-            known[key] = memory
-    if "checkpoint_s" in known:
+        if key in known and not _is_believed(memory := known[key]):
+            del known[key]
+            if (rest := _believed_memory(memory)) is not None:
+                known[key] = rest
+    if known.get("checkpoint_s"):
         known["checkpoint_s"] = tuple(value for value in known["checkpoint_s"] if 0 <= value <= _MOST_SAVING_S)
     return known
+
+
+def _is_believed(memory: MemoryGib) -> bool:
+    return all(value is None or 0 < value <= _MOST_GIB for value in vars(memory).values())
 
 
 def _believed_memory(memory: MemoryGib) -> MemoryGib | None:
