@@ -14,7 +14,7 @@ from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
-from runplan.priors.spoken import Span, spoken_text
+from runplan.priors.spoken import Span, Word, last_place, spoken_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -30,6 +30,7 @@ _TUNE_SIGNS = (
     b"tune run ",
 )
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
 _RATES_BYTES = 1 << 14
@@ -60,7 +61,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
-    if data.find(trl.SIGN) >= 0:
+    if last_place(data, _TRL_CONFIG) >= 0:
         fields = _hugging_face(data, "trl")
     elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
