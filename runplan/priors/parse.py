@@ -247,6 +247,8 @@ def _hugging_face(data: bytes, name: str) -> Fields:
         _add_progress(fields, progress)
         # The one bar is that of all epochs.
         fields |= {"steps_total": progress.steps_per_epoch, **known}
+        if mean is None and fields.get("completed") and progress.steps_done == progress.steps_per_epoch:
+            mean = progress.steps_done / fields["wall_s"] if fields.get("wall_s") else None
     else:
         fields["told_at"] = max(last.rfind(b"'loss': "), 0)
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)

@@ -17,6 +17,11 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 )
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
+_METRICS = b"***** train metrics *****"
+_METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
+_METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
+_LEAST_RATE = 0.02
+"""Steps a second that three decimals tell to 2.5 %."""
 _UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+) of ([\d,]+)")
 _BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
 _WORKED = (b"'loss': ", b'"loss":', b"rror: ", b"it/s", b"s/it")
@@ -47,7 +52,7 @@ def hugging_face_name(data: bytes) -> str | None:
     loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
     asked = data.find(b"per_device_train_batch_size") >= 0 and data.find(b"%|") >= 0
-    if not loss and not banner and not asked and data.find(b"|trainer.py:") < 0:
+    if not loss and not banner and not asked and data.find(_METRICS) < 0 and data.find(b"|trainer.py:") < 0:
         return None
     trl = any(data.find(word) >= 0 for word in (b"'mean_token_accuracy'", b"SFTTrainer", b"trl sft", b"/trl/"))
     return "trl" if trl else "hf"
@@ -86,7 +91,12 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     if runtime is not None:
         fields["wall_s"] = runtime
         fields["completed"] = True
-    if (rate := _last(b"train_steps_per_second", data, start)) and rate > 0:
+    rate = _last(b"train_steps_per_second", data, start)
+    if runtime is None and data.find(_METRICS, start) >= 0 and (match := _METRICS_TIME.search(data, start)):
+        days, hours, minutes, seconds = (float(number or 0) for number in match.groups())
+        fields |= {"wall_s": ((days * 24 + hours) * 60 + minutes) * 60 + seconds, "completed": True}
+        rate = float(found[1]) if (found := _METRICS_RATE.search(data, start)) else None
+    if rate and rate >= _LEAST_RATE:
         fields["mean_it_per_s"] = rate
     # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
     if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
