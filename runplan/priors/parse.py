@@ -123,7 +123,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
-    progress, marks = tune_progress(data, spans, everywhere=regular or not config, regular=regular)
+    progress, marks = tune_progress(data, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
     if progress:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from runplan.priors.letters import LINE_PREFIX
-from runplan.priors.spoken import Span, Word, last_place
+from runplan.priors.spoken import Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
 
 # Possessive where the next byte cannot be part of what is repeated: the same matches in half the time.
@@ -105,15 +105,14 @@ def _s_per_it(rate: bytes | None) -> float | None:
     return (value if rate and rate.endswith(b"s/it") else 1 / value) if value else None
 
 
-def pauses(data: bytes, words: Iterable[Word], spans: Iterable[tuple[int, int]] = ((0, sys.maxsize),)) -> list[int]:
-    """Where, within spans, the text speaks of something that interrupts training, at most some hundred places."""
+def pauses(data: bytes, words: Iterable[Word], start: int = 0) -> list[int]:
+    """Where, from a place on, the text speaks of something that interrupts training, at most some hundred places."""
     marks: list[int] = []
-    for start, end in spans:
-        for word in words:
-            at = last_place(data, word, start, end)
-            while at >= 0 and len(marks) < _MAX_MARKS * 4:
-                marks.append(at)
-                at = last_place(data, word, start, at)
+    for word in words:
+        at = last_place(data, word, start)
+        while at >= 0 and len(marks) < _MAX_MARKS * 4:
+            marks.append(at)
+            at = last_place(data, word, start, at)
     return sorted(marks)
 
 
@@ -136,22 +135,6 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     return _ordered(draw for draw in found if draw)
 
 
-def _ends(draws: Sequence[Draw], start: int, end: int) -> list[tuple[int, int]]:
-    """Where epochs end: from the last draw of an unfinished epoch to the first of the next, or to the end.
-
-    A bar is drawn again, full, after the checkpoint was saved; hence a full bar does not open a span.
-    """
-    spans: list[tuple[int, int]] = []
-    inner, epoch = start, draws[0].epoch if draws else 1
-    for draw in draws:
-        if draw.epoch > epoch:
-            spans.append((inner, draw.at))
-            epoch = draw.epoch
-        if draw.done < draw.total:
-            inner = draw.at
-    return [*spans, (inner, end)]
-
-
 def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
     """The last draw before each mark and the first after it; a bar redrawn full is no progress, so one more."""
     draws: list[Draw | None] = []
@@ -172,38 +155,32 @@ def _ordered(draws: Iterable[Draw]) -> list[Draw]:
     return sorted({draw.at: draw for draw in draws}.values())
 
 
-def tune_progress(
-    data: bytes, spans: Sequence[Span], *, everywhere: bool, regular: bool = False
-) -> tuple[Progress | None, list[int]]:
+def tune_progress(data: bytes, *, regular: bool = False) -> tuple[Progress | None, list[int]]:
     """What torchtune's bars (`1|52|Loss: 2.3:  0%|…| 52/25880 [00:24<…`) say, and where pauses are.
 
     Other bars (`Packing dataset: …`) carry no loss and are never seen here. Of long logs a few draws are looked at,
-    more where an epoch ends, and all when those few do not tell one speed: a short run's whole seconds need every draw.
+    more around pauses, and all when those few do not tell one speed: a short run's whole seconds need every draw.
 
     Args:
         data: the text of one attempt.
-        spans: where it speaks.
-        everywhere: pauses may come within an epoch (validation, saving every so many steps), not only at its end.
-        regular: the config asks for such pauses.
+        regular: the config asks for pauses within an epoch: validation, saving every so many steps.
     """
     first = data.find(b"|Loss:")
     if first < 0:
-        return None, pauses(data, TUNE_PAUSES, spans)
+        return None, pauses(data, TUNE_PAUSES)
     start, end = first, data.rfind(b"|Loss:") + 300
+    marks = pauses(data, TUNE_PAUSES, start)
     s_per_step: float | None = None
     even = False
     if end - start > 8 * _PROBE_BYTES:
         draws = _probed(data, start, end, _PROBES)
-        said = [(max(start, a), b) for a, b in spans if b > start]
-        marks = pauses(data, TUNE_PAUSES, said if everywhere else _ends(draws, start, len(data)))
         # Regular pauses of which no line speaks could lie wherever is looked, or wherever is not.
-        silent = regular and all(last_place(data, VALIDATION, a, b) < 0 for a, b in said)
+        silent = regular and last_place(data, VALIDATION, start) < 0
         if len(marks) <= _MAX_MARKS and not silent:
             draws = _ordered([*draws, *_around(data, marks)])
             s_per_step, even = steady_s_per_step(draws, marks)
             even = even and s_per_step is not None and draws[-1].elapsed_s >= _SHORT_S
     if not even:
-        marks = pauses(data, TUNE_PAUSES, [(start, len(data))])
         draws = _dense(data, start, end)
         s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
     return (summary(draws, s_per_step) if draws else None), marks

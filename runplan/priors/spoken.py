@@ -34,7 +34,7 @@ def last_place(data: bytes, word: Word, start: int = 0, end: int = sys.maxsize) 
     """
     text, rare = word
     byte, first, rest = text[rare], start + rare, len(text) - rare - 1
-    end -= rest
+    end = max(end - rest, 0)
     for _ in range(_MOST_MISSES):
         at = data.rfind(byte, first, end)
         if at < 0:

@@ -60,8 +60,8 @@ def _tune(text: bytes) -> Pace | None:
     last = last_draw(text)
     if last is None:
         return None
-    recent = tune_progress(text[-RECENT_BYTES:], [(0, RECENT_BYTES)], everywhere=True)[0]
-    known = recent if recent and recent.s_per_step else tune_progress(text, [(0, len(text))], everywhere=True)[0]
+    recent = tune_progress(text[-RECENT_BYTES:])[0]
+    known = recent if recent and recent.s_per_step else tune_progress(text)[0]
     shown = last.s_per_it if last.done > 1 else None
     seconds = _sensible(known.s_per_step if known else None) or _sensible(shown)
     done = (last.epoch - 1) * last.total + last.done
