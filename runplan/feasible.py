@@ -78,7 +78,8 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
         if gpu.memory_gib >= sizing.needed_memory_gib.p95 and "-mig-" not in name and name != "cpu"
     ]
     options.extend(bigger[:2])
-    gpus_needed = None if bigger else _gpus_that_hold(sized)
+    sharded = sized.workload.trainer == "torchtune"  # TRL's several GPUs hold the whole model each
+    gpus_needed = None if bigger or not sharded else _gpus_that_hold(sized)
     if gpus_needed is not None:
         options.append(f"resources.gpus={gpus_needed} (weights are sharded over GPUs)")
     if not options:
@@ -105,11 +106,15 @@ def _gpus_that_hold(sized: Sized) -> int | None:
 
 def _weights_gib(workload: Workload) -> float:
     """The frozen weights on one GPU, in GiB: the least that any setting leaves there."""
-    return workload.architecture.params * (4 if workload.dtype == "fp32" else 2) / workload.gpus / GIB
+    sharing = 1 if workload.trainer == "trl" else workload.gpus
+    return workload.architecture.params * (4 if workload.dtype == "fp32" else 2) / sharing / GIB
 
 
 def check_rows(sized: Sized) -> Verdict:
-    """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0."""
+    """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0.
+
+    TRL takes an incomplete batch as it is.
+    """
     workload, sizing = sized.workload, sized.sizing
     if sizing.steps_per_epoch >= 1:
         return FINE

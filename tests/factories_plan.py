@@ -23,7 +23,7 @@ from runplan.recipe import choose_recipe
 from runplan.rungs import plan_rungs
 from runplan.setup_file import setup_finetune
 from runplan.summary import design_type, readme
-from runplan.trainers.settings import complete_trainer_defaults
+from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +174,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     cells = tuple(make_cell(name, epoch) for epoch in range(config.epochs) if config.evaluation.enabled)
     recipe = choose_recipe(config)
     assert isinstance(recipe, Recipe), recipe
-    config = complete_trainer_defaults(config, facts.architecture)
+    config = trainer_of(config).complete_defaults(config, facts.architecture)
     config.batch_size = sizing.batch_size
     config.gradient_accumulation_steps = sizing.gradient_accumulation_steps
     config.lora.alpha = 2.0 * config.lora.rank

@@ -8,12 +8,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from runplan.priors.command import JSON_KEYS
+from runplan.priors.devices import gpu_in_text
 from runplan.priors.ending import ending
+from runplan.priors.flat import _section, flat_yaml
 from runplan.priors.names import gpu_key, model_from_config_name, params_b
-from runplan.priors.parse import gpu_in_text, parse_text
+from runplan.priors.parse import parse_text
 from runplan.priors.peaks import peak_memory
 from runplan.priors.record import MemoryGib
-from runplan.priors.settings import _section, flat_yaml
 from runplan.priors.siblings import metrics_fields, script_fields
 
 LOGS = Path(__file__).parent / "data" / "logs"

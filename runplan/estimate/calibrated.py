@@ -10,10 +10,11 @@ from functools import cached_property
 
 from runplan.estimate import evidence, intervals, overheads, process, steps
 from runplan.estimate.crowded import Crowded, crowded, described, least
-from runplan.estimate.observation import Observation, observe, same_dataset
+from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
-from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
+from runplan.estimate.speed import TRL, Constants, Task, micro_batch_s, step_s
+from runplan.estimate.tasks import make_task
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -27,29 +28,36 @@ class Calibration:
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
-    _overheads: dict[bool, overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
+    _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
 
-    def overheads(self, gpu: Gpu) -> overheads.Overheads:
-        """Start-up, first step, checkpoints and allocator, from all logs of GPUs, or from those of processors."""
-        found = self._overheads.get(_is_gpu(gpu))
+    def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
+        """Start-up, first step, checkpoints and allocator, from the logs of GPUs, or from those of processors.
+
+        Those of TRL count for TRL alone, and no others do.
+        """
+        key = (_is_gpu(gpu), trainer == TRL)
+        found = self._overheads.get(key)
         if found is None:
-            runs = [run for run in self.priors if (run.gpu or "").startswith("cpu") != _is_gpu(gpu)]
-            seen = [item for item in self._seen if _is_gpu(item.task.gpu) == _is_gpu(gpu)]
-            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(
-                runs, seen, self.models, self.gpus, self._crowded if _is_gpu(gpu) else ()
-            )
+            alike = [run for run in self.priors if (run.trainer == TRL) == key[1]]
+            runs = [run for run in alike if (run.gpu or "").startswith("cpu") != key[0]]
+            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == key[::-1]]
+            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == key[1]] if key[0] else ()
+            found = self._overheads[key] = overheads.learn_overheads(runs, seen, self.models, self.gpus, crowds)
         return found
 
-    def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
-        """What the logs say about step times on a GPU type.
+    def speed(
+        self, gpu: Gpu, lengths: Lengths, dataset: str = "", trainer: str = "torchtune", version: str = ""
+    ) -> Posterior:
+        """What the logs say about step times on a GPU type; logs of other trainers say less.
 
         Logs that do not tell how long their batches are, are taken to have `lengths`: those of `dataset` nearly for
         sure, others perhaps.
         """
-        key = (gpu, (lengths, dataset) if self._guesses else None)
+        key = (gpu, (lengths, dataset) if self._guesses else None, trainer, version)
         found = self._fits.get(key)
         if found is None:
             alike = [item for item in self._seen if not item.gpu_known or _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            alike = [heard_by(item, trainer, version) for item in alike]
             seen = [self._with_lengths(item, gpu, lengths, dataset) for item in alike]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
@@ -123,15 +131,15 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     w = workload
     largest = largest_batch(w, calibration)
     batch, accumulation, notes = choose_batch(w, largest)
-    rows = steps.sequences(w.lengths, w.max_seq_len, w.packed)
-    counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch)
-    posterior = calibration.speed(w.gpu, w.lengths, w.dataset)
+    rows = steps.sequences(w.lengths, w.max_seq_len, w.packed, w.trainer)
+    counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch, w.trainer)
+    posterior = calibration.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
     task = make_task(w, batch, accumulation)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads(w.gpu)
+    learnt = calibration.overheads(w.gpu, w.trainer)
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
@@ -157,43 +165,21 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     )
 
 
-def make_task(w: Workload, batch: int, accumulation: int) -> Task:
-    """One optimizer step of a workload."""
-    if w.packed or not w.lengths.rows:
-        tokens = float(w.max_seq_len)
-        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
-    else:
-        tokens = steps.padded_length(w.lengths, batch)
-        span = tokens / 2
-    return Task(
-        w.architecture,
-        w.adapter,
-        w.gpu,
-        w.gpus,
-        w.dtype,
-        w.activation_checkpointing,
-        w.compile,
-        w.packed,
-        batch,
-        tokens,
-        span,
-        accumulation,
-    )
-
-
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
-    return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu), (batch, tokens, accumulation)))
+    return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu, w.trainer), (batch, tokens, accumulation)))
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """Peak of the process's GPU memory as nvidia-smi sees it, in GiB."""
-    return process.peak(w, calibration.overheads(w.gpu), (batch, accumulation), calibration.ran_out(w, accumulation))
+    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    return process.peak(w, learnt, (batch, accumulation), out)
 
 
 def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """The smallest GPU memory with which the longest batch gets through, in GiB."""
-    return process.needed(w, calibration.overheads(w.gpu), (batch, accumulation), calibration.ran_out(w, accumulation))
+    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    return process.needed(w, learnt, (batch, accumulation), out)
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
@@ -245,7 +231,7 @@ def _times(
     w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
 ) -> dict[str, Interval]:
     """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads(w.gpu)
+    learnt = calibration.overheads(w.gpu, w.trainer)
     constants = posterior.constants(w.gpu)
     ratio = step.p50 / step_s(task, constants)
     left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
@@ -253,11 +239,11 @@ def _times(
     training = w.epochs * (counted.per_epoch * step.p50 + batches_s)
     validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
     wide = step.p95 / step.p50
-    rows = w.lengths.rows if w.packed else 0
+    rows = w.lengths.rows if w.packed or w.trainer == TRL else 0
     kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
     save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
     return {
-        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows)),
+        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows, w.trainer)),
         "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
         "steps": Interval(training, training * wide),
         "validation": Interval(validation, validation * wide),
@@ -284,5 +270,6 @@ def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int)
         batch=task.batch,
         tokens=tokens,
         span=tokens / 2,
+        trainer=task.trainer,
     )
     return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

@@ -11,6 +11,7 @@ from runplan.estimate import allocator, intervals, memory
 from runplan.estimate.crowded import Crowded
 from runplan.estimate.observation import Observation, adapter_of, default_checkpointing, find_gpu, match_model
 from runplan.estimate.plausible import Odd, learn_times, odd_memory
+from runplan.estimate.speed import TRL
 from runplan.estimate.two_parts import Timed, TwoParts
 from runplan.estimate.workload import Adapter, Gpu, Interval
 from runplan.facts import Architecture
@@ -32,6 +33,10 @@ SAVE_S = 1.0
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
+IMPORT_TRL_S = 4.0
+"""What transformers, datasets, PEFT and TRL take to import more than torchtune, on a processor."""
+PREPARE_ROW_S = 0.0007
+"""A row's way through TRL before training: written as a conversation, tokenised, its labels built, cut."""
 FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
 """Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
 processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
@@ -84,10 +89,14 @@ class Overheads:
     """What logs say of it that does not count, and why."""
 
 
-def startup_parts_s(architecture: Architecture, dtype: str, gpu: str, rows: int = 0) -> tuple[float, float]:
-    """Usual seconds of start-up: imports, with tokenising rows where the dataset is packed; reading the base model."""
+def startup_parts_s(
+    architecture: Architecture, dtype: str, gpu: str, rows: int = 0, trainer: str | None = None
+) -> tuple[float, float]:
+    """Usual seconds of start-up: imports, with rows that are tokenised before training; reading the base model."""
     size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
     imports = IMPORT_PROCESSOR_S if gpu.startswith("cpu") else IMPORT_S
+    if trainer == TRL:
+        return imports + IMPORT_TRL_S + rows * PREPARE_ROW_S, size / READ_GB_PER_S
     return imports + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
 
 
@@ -186,7 +195,7 @@ LEAST_S = 0.05
 
 def _startup(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
     """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
-    constant, scaled = startup_parts_s(a, dtype, run.gpu or "")
+    constant, scaled = startup_parts_s(a, dtype, run.gpu or "", trainer=run.trainer)
     if run.startup_s:
         return (Timed(run.startup_s, constant, scaled),)
     before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
@@ -203,7 +212,8 @@ def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
 
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
     """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
-    weights = a.params * memory.ELEMENT_BYTES[dtype] / (run.num_gpus or 1) / GIB if by_name else 0.0
+    sharing = 1 if run.trainer == TRL else run.num_gpus or 1
+    weights = a.params * memory.ELEMENT_BYTES[dtype] / sharing / GIB if by_name else 0.0
     gpu = find_gpu(run.gpu, gpus)
     return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
 
@@ -250,7 +260,8 @@ def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:
     if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
         return 0.0
     modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    form = memory.footprint_of(run.trainer)
+    parts = form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
     stays = parts.fixed / GIB
     if held - stays < _FREED_GIB:
         return 0.0
@@ -266,7 +277,8 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
         mode = (task.checkpointing, True, task.accumulation > 1, False)
-        parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
+        form = memory.footprint_of(task.trainer)
+        parts = form(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
         found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.spoken import Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
 
@@ -21,10 +22,16 @@ _TIMES = rb"(\d++)/(\d++) \[((?:\d++:)?\d++:\d\d)<[^,\]\r\n]{0,16}+, *+(\d++\.?+
 # Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}+\|[^|\r\n]{0,400}+\| *+" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}+\| *+" + _TIMES)
+_PREFIX = re.compile(LINE_PREFIX)
 
 VALIDATION = Word(b"alidation", 1)
 TUNE_PAUSES = (Word(b"heckpoint", 0), VALIDATION)
-HF_PAUSES = (Word(b"Running Evaluation", 8), Word(b"'eval_", 3), Word(b"Saving model checkpoint", 18))
+HF_PAUSES = (
+    Word(b"Running Evaluation", 8),
+    Word(b"'eval_", 3),
+    Word(b"Saving model checkpoint", 18),
+    Word(b"heckpoint saved in", 0),
+)
 _PROBES = 9
 _PROBE_BYTES = 1000
 _SLOW_BYTES = 1200
@@ -176,7 +183,7 @@ def tune_progress(data: bytes, *, regular: bool = False) -> tuple[Progress | Non
     if not even:
         draws = _dense(data, start, end)
         s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
-    return (_summary(draws, s_per_step) if draws else None), marks
+    return (summary(draws, s_per_step) if draws else None), marks
 
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:
@@ -185,10 +192,11 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     return _probed(data, start, end, _MANY_PROBES)
 
 
-def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+def plain_progress(data: bytes, marks: Sequence[int], total: int = 0) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
-    Of several such bars (evaluation has its own) the one that ran longest is training.
+    Of several such bars (evaluation has its own) the one with the steps in all that are known is training, to half a
+    per cent (a rounded rate tells no more); where they are not, the one that ran longest.
     """
     if data.find(b"%|") < 0:
         return None
@@ -198,17 +206,26 @@ def plain_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
         for draw in map(_plain_draw, _PLAIN.finditer(data, *piece)):
-            # A description ends in a colon, then come blanks and the percentage.
-            if data[max(0, draw.at - 8) : draw.at].rstrip(b"0123456789").rstrip(b" ").endswith(b":"):
+            if _described(data, draw.at):
                 continue
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
-    draws = max(by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
-    return _summary(draws, steady_s_per_step(draws, marks)[0])
+    known = [some for steps, some in by_total.items() if total and abs(steps - total) <= total / 200]
+    draws = max(known or by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
+    return summary(draws, steady_s_per_step(draws, marks)[0])
 
 
-def _summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
+def _described(data: bytes, at: int) -> bool:
+    """Whether a bar has a description: it ends in a colon, then come blanks and the percentage. A rank is none."""
+    before = data[max(0, at - 80) : at].rstrip(b"0123456789").rstrip(b" ")
+    if not before.endswith(b":"):
+        return False
+    return _PREFIX.fullmatch(re.split(rb"[\r\n]", before)[-1].lstrip(b" ")) is None
+
+
+def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
+    """What draws of a run's training bars say together; there is at least one."""
     walls: dict[int, int] = {}
     last = draws[0]
     for draw in draws:
