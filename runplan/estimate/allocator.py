@@ -1,75 +1,61 @@
-"""What torch's allocator holds beyond what a run allocates: blocks freed in other sizes than are asked for."""
+"""What torch's caching allocator holds beyond what is allocated, and with how little it would do.
+
+Both are parts of what every step allocates and frees; weights and optimizer stay where they are. The constants come
+from benchmarks/allocator: the requests of torchtune's own steps on fake tensors, replayed through the allocator's
+algorithm, 100 rows in tests/data/allocator.csv. The same simulation gives the reserved memory of fitcheck's LoRA runs
+on a T4 within 1.1 %, most to the MiB.
+"""
 
 from __future__ import annotations
 
-from runplan.estimate import memory
-from runplan.estimate.observation import adapter_of
-from runplan.estimate.workload import Workload
-from runplan.facts import Architecture
-from runplan.priors.record import PriorRun
-from runplan.units import GIB
+import math
 
-ROUNDED_UP = 0.01
-"""What it holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21, 15.18 of 15.06 GiB after init in logs."""
-_EVEN, _EVEN_SHARDED = 0.17, 0.30
-"""Of the memory that comes and goes, with shapes that do not change.
+from runplan.estimate.steps import padded_length
+from runplan.facts import Lengths
 
-One GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the allocated
-one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on A100);
-sharded 0.27 and 0.35 to 0.55."""
-_UNEVEN, _UNEVEN_SHARDED = 1.4, 2.6
-"""In units of the longest batch's logits, where lengths differ: they are the largest blocks, every length asks for
-blocks of its own, and none is given back before the GPU is full. milabench's runs of torchtune, before the GPU was
-full: 1.0 to 2.0 on one H100, H200 or L40S from batches of 4 on; 2.0 to 3.4 on four and eight of them, 8B and 70B."""
-_KEPT_WHEN_FULL = 0.25
-"""Of the memory that comes and goes, where lengths differ and no memory is left: torch gives back what lies idle and
-tries again; what it cannot give back is a guess (at most 0.26 in 30 steps that filled an L40S)."""
+EVEN, EVEN_CHECKPOINTED = 0.08, 0.24
+"""Steps of one size: blocks fit what is asked for next, but for logits beside recomputed layers."""
+EVEN_SHARDED = 0.30
+"""Several GPUs: parameters come and go, too (0.27 to 0.55 in published runs of FSDP)."""
+UNEVEN, UNEVEN_CHECKPOINTED = 0.55, 1.4
+"""Steps of many sizes: a block of the last longest batch does not hold a slightly longer one. It is the order of the
+lengths that decides: 0.2 to 2.9 simulated; some 1.0 in milabench's runs of 8B on one H100, H200 or L40S."""
+ONE_SIZE = 0.02
+"""How much longer the longest batch is than the usual one where steps begin to count as uneven."""
+NEEDED, NEEDED_CHECKPOINTED = (0.06, 0.18), (0.11, 0.22)
+"""For steps of one size and of many: what it cannot do without. Short of memory it gives back every segment that
+nothing lies in, and asks again."""
 SPREAD, NOISE = 0.45, 0.35
-"""Standard deviations of the loss's logarithm: between machines and versions; between shapes on one machine (0.4 on
-T4)."""
-_FREED_GIB = 0.3
-"""Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
+"""Standard deviations of the logarithm of what it holds: before any log, and from one run to the next."""
+NEEDED_SPREAD, NEEDED_NOISE = 0.50, 0.30
+"""The same of what it cannot do without."""
+ROUNDED_UP = 0.01
+"""What it holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
 
 
-def lost_of_even(gpus: int) -> float:
-    """The part of what comes and goes that is lost where shapes do not change, before any log."""
-    return _EVEN if gpus == 1 else _EVEN_SHARDED
-
-
-def usually_lost_gib(w: Workload, batch: int, tokens: int, freed: float, *, full: bool = False) -> float:
-    """What the allocator loses before any log, in GiB: more where lengths differ more.
+def held_part(checkpointing: bool, gpus: int, uneven: float) -> float:
+    """What it holds in vain after many steps, as a part of what a step allocates and frees.
 
     Args:
-        w: what is trained.
-        batch: sequences the GPU processes at once.
-        tokens: length of the longest.
-        freed: GiB that every step allocates and frees.
-        full: on a GPU that has no memory left, so that the allocator keeps only what it must.
+        checkpointing: whether activations are recomputed.
+        gpus: GPUs that share the model.
+        uneven: 0 for steps of one size, 1 for all sizes (`unevenness`).
     """
-    even = lost_of_even(w.gpus) * freed
-    if w.packed or not w.lengths.rows:
-        return even
-    logits = memory.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * batch * tokens / GIB
-    most = _KEPT_WHEN_FULL * freed if full else logits * (_UNEVEN if w.gpus == 1 else _UNEVEN_SHARDED)
-    uneven = min(1.0, max(0.0, w.lengths.longest / max(1.0, w.lengths.mean) - 1.0))
-    return even + max(0.0, most - even) * uneven
+    even = EVEN_CHECKPOINTED if checkpointing else EVEN
+    if gpus > 1:
+        even = max(even, EVEN_SHARDED)
+    return even + ((UNEVEN_CHECKPOINTED if checkpointing else UNEVEN) - even) * uneven
 
 
-def lost_over_usual(run: PriorRun, a: Architecture, dtype: str) -> float:
-    """How many times what is usual the allocator lost in a logged run; 0 when the log does not tell."""
-    block = run.peak_memory_gib
-    held = (block.allocated or block.active) if block else None
-    if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
+def needed_part(checkpointing: bool, uneven: float) -> float:
+    """What it cannot do without, as a part of what a step allocates and frees."""
+    even, all_sizes = NEEDED_CHECKPOINTED if checkpointing else NEEDED
+    return even + (all_sizes - even) * uneven
+
+
+def unevenness(lengths: Lengths, batch: int, packed: bool) -> float:
+    """From 0 for steps of one size to 1 for steps of all sizes."""
+    if packed or not lengths.rows:
         return 0.0
-    gpus = run.num_gpus or 1
-    modes = (bool(run.activation_checkpointing), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, gpus, run.gpu or "")
-    stays = parts.fixed / GIB
-    freed = held - stays
-    if freed < _FREED_GIB:
-        return 0.0
-    usual = lost_of_even(gpus) * freed
-    if not run.packed:
-        logits = memory.head_bytes(a, dtype, 8, bool(run.compile))[0] / max(per for _, per in parts.moments)
-        usual = max(usual, freed * logits * (_UNEVEN if gpus == 1 else _UNEVEN_SHARDED))
-    return max(0.01 * freed, block.reserved - held - ROUNDED_UP * stays) / usual
+    above = lengths.longest / max(1.0, padded_length(lengths, batch)) - 1.0
+    return 1.0 - math.exp(-above / ONE_SIZE)

@@ -7,6 +7,7 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -136,7 +137,7 @@ def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
     return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
 
 
-def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+def _head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
     """Bytes a token of logits at the forward peak (in the loss) and at the start of backward.
 
     A compiled loss of chunks keeps the logits alone, and makes the gradient of one chunk at a time.
@@ -169,10 +170,10 @@ def footprint(
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     trained = e * n_adapter
     fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
-    fixed += rope_bytes(a) + _workspace_bytes(gpu)
+    fixed += rope_bytes(a) + workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
-    forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
+    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
@@ -191,6 +192,15 @@ def footprint(
     dense = packed and gpu.startswith(NO_FLEX_ATTENTION)
     masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
     return Footprint(fixed, moments, per_position, masks)
+
+
+def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
+    """The closed form of a trainer, all with the arguments of `footprint`; torchtune's where there is none."""
+    if trainer != "trl":
+        return footprint
+    from runplan.estimate import memory_trl  # noqa: PLC0415 - which builds on this module
+
+    return memory_trl.footprint
 
 
 def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
@@ -223,7 +233,8 @@ def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     return half * max(mlp, attention, 0)
 
 
-def _workspace_bytes(gpu: str) -> float:
+def workspace_bytes(gpu: str) -> float:
+    """Bytes of cuBLAS's workspace on a GPU type."""
     return WORKSPACE_MIB.get(gpu.split("-", 1)[0], WORKSPACE_DEFAULT_MIB) * 2**20
 
 
@@ -244,7 +255,8 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
     """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
     mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
-    parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+    form = footprint_of(w.trainer)
+    parts = form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
     freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
         # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).

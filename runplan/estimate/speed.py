@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate import memory
+from runplan.estimate import memory, speed_trl
 from runplan.estimate.chips import LAYER_PROCESSOR_S, LAYER_S, Constants, cache_bytes, link_bytes_per_s
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
+
+TRL = "trl"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Task:
     accumulation: int = 1
     lengths_known: bool = True
     """False when `tokens` was guessed."""
+    trainer: str = "torchtune"
+    """Whose kernels run: torchtune's, or TRL's."""
 
 
 class Work(NamedTuple):
@@ -85,7 +89,7 @@ def step_s(task: Task, constants: Constants) -> float:
     batches = task.accumulation * micro_batch_s(task, constants)
     # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 180 launches a layer.
     update = n_tensors * math.exp(constants.layer_s) / 90
-    return batches + update + math.exp(constants.host_s)
+    return batches + update + math.exp(constants.host_s) * (speed_trl.HOST if task.trainer == TRL else 1.0)
 
 
 def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = False) -> float:
@@ -97,6 +101,7 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
         (task.checkpointing, task.packed, forward_only),
         task.batch * task.tokens,
         task.span,
+        task.trainer,
     )
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
@@ -107,9 +112,12 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     if task.gpu.name != "cpu" and not forward_only:
         on_gpu += loading / task.accumulation
     if task.gpus > 1:
-        # Collectives run beside the products, but both take longer for it; hooks belong to every layer.
-        on_gpu = math.hypot(on_gpu / SHARED_CORES, gathering_s(task, forward_only=forward_only))
-        launching += _hooks(task) * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
+        if task.trainer == TRL:
+            on_gpu, launching = on_gpu / speed_trl.KEPT_BY_DDP, launching * speed_trl.LAUNCHES_OF_DDP
+        else:
+            # Collectives run beside the products, but both take longer for it; hooks belong to every layer.
+            on_gpu = math.hypot(on_gpu / SHARED_CORES, gathering_s(task, forward_only=forward_only))
+            launching += _hooks(task) * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
     # A processor does its own launching.
     return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
 
@@ -122,6 +130,8 @@ def _hooks(task: Task) -> float:
 
 def _loading_s(task: Task) -> float:
     """Seconds the trainer needs to make a batch; packs were tokenised before training."""
+    if task.trainer == TRL:
+        return task.batch * (speed_trl.LOAD_ROW_S + speed_trl.LOAD_TOKEN_S * task.tokens)
     return 0.0 if task.packed else task.batch * (LOAD_ROW_S + LOAD_TOKEN_S * task.tokens)
 
 
@@ -167,9 +177,10 @@ def work(
     mode: tuple[bool, bool, bool],
     tokens: float,
     span: float,
+    trainer: str = "torchtune",
 ) -> Work:
     """FLOP, bytes and launches of one pass over `tokens`; `mode` is (checkpointing, packed, forward only)."""
-    per_token = _per_token(architecture, adapter, dtype, mode)
+    per_token = _per_token(architecture, adapter, dtype, mode, trainer)
     attention = per_token.attention_flop * span
     return Work(
         tokens * (per_token.flop + attention),
@@ -191,7 +202,7 @@ class _PerToken(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool]) -> _PerToken:
+def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool], trainer: str) -> _PerToken:
     checkpointing, _packed, forward_only = mode
     blocks = a.num_hidden_layers * a.layer_params
     head = a.embedding_params
@@ -199,15 +210,19 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     again = 1 if checkpointing and not forward_only else 0
     backward = 0 if forward_only else 1
     # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
-    flop = 2 * (blocks + head) * (1 + backward) + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
+    trl = trainer == TRL
+    heads = 1 + backward * (2 if trl else 1)  # TRL keeps no logits and multiplies once more
+    flop = (
+        2 * blocks * (1 + backward) + 2 * head * heads + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
+    )
     attention = 4 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
     element = memory.ELEMENT_BYTES[dtype]
-    layer = _layer_traffic(a, adapter, element)
-    logits = _head_traffic(a, element)
+    layer = (*speed_trl.layer_traffic(a, adapter, dtype), 0.0) if trl else _layer_traffic(a, adapter, element)
+    logits = speed_trl.head_traffic(a, dtype) if trl else _head_traffic(a, element)
     moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
     # Weights are read once a pass however few the tokens are.
-    weights = element * (blocks * (1 + backward + again) + head * (1 + backward))
-    units = _layer_launches(adapter)
+    weights = element * (blocks * (1 + backward + again) + head * heads)
+    units = speed_trl.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
     beside = a.num_hidden_layers * layer[2] * (1 + again + backward)
     return _PerToken(float(flop), float(attention), moved, float(weights), launches, beside)
