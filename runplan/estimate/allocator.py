@@ -20,6 +20,10 @@ EVEN_SHARDED = 0.30
 UNEVEN, UNEVEN_CHECKPOINTED = 0.55, 1.4
 """Steps of many sizes: a block of the last longest batch does not hold a slightly longer one. It is the order of the
 lengths that decides: 0.2 to 2.9 simulated; some 1.0 in milabench's runs of 8B on one H100, H200 or L40S."""
+UNEVEN_LOGITS, UNEVEN_LOGITS_SHARDED = 1.6, 2.6
+"""The same beside recomputed layers, in units of the longest batch's logits, where they are known: the largest blocks.
+One GPU: 2.2 to 3.2 simulated, whatever the model; 1.0 to 2.0 in milabench's 30 steps of 8B on an H100, H200 or L40S
+that is not full. Four and eight GPUs: 2.0 to 3.4 in its runs of 8B and 70B."""
 ONE_SIZE = 0.02
 """How much longer the longest batch is than the usual one where steps begin to count as uneven."""
 NEEDED, NEEDED_CHECKPOINTED = (0.06, 0.18), (0.11, 0.22)
@@ -33,18 +37,22 @@ ROUNDED_UP = 0.01
 """What it holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
 
 
-def held_part(checkpointing: bool, gpus: int, uneven: float) -> float:
+def held_part(checkpointing: bool, gpus: int, uneven: float, logits: float | None = None) -> float:
     """What it holds in vain after many steps, as a part of what a step allocates and frees.
 
     Args:
         checkpointing: whether activations are recomputed.
         gpus: GPUs that share the model.
         uneven: 0 for steps of one size, 1 for all sizes (`unevenness`).
+        logits: their part of what a step allocates and frees; None where the loss keeps none.
     """
     even = EVEN_CHECKPOINTED if checkpointing else EVEN
     if gpus > 1:
         even = max(even, EVEN_SHARDED)
-    return even + ((UNEVEN_CHECKPOINTED if checkpointing else UNEVEN) - even) * uneven
+    most = UNEVEN_CHECKPOINTED if checkpointing else UNEVEN
+    if checkpointing and logits is not None:
+        most = logits * (UNEVEN_LOGITS if gpus == 1 else UNEVEN_LOGITS_SHARDED)
+    return even + max(0.0, most - even) * uneven
 
 
 def needed_part(checkpointing: bool, uneven: float) -> float:

@@ -137,7 +137,7 @@ def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
     return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
 
 
-def _head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
     """Bytes a token of logits at the forward peak (in the loss) and at the start of backward.
 
     A compiled loss of chunks keeps the logits alone, and makes the gradient of one chunk at a time.
@@ -173,7 +173,7 @@ def footprint(
     fixed += rope_bytes(a) + workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
-    forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
+    forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)

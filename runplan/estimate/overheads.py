@@ -179,7 +179,7 @@ def _held(known: Iterable[Known], gpus: Mapping[str, Gpu]) -> tuple[dict[bool, l
             odd.append(Odd(run.path, "memory", why))
         elif held := _held_part(run, a, dtype):
             uneven = 0.0 if run.packed else 1.0
-            usual = allocator.held_part(_checkpointing(run, a), run.num_gpus or 1, uneven)
+            usual = allocator.held_part(_checkpointing(run, a), run.num_gpus or 1, uneven, _logits_part(run, a, dtype))
             ratios[bool(run.packed)].append(held / usual)
     return ratios, odd
 
@@ -251,6 +251,15 @@ def _learn_needed(ratios: Iterable[float]) -> Learnt:
 
 _FREED_GIB = 0.3
 """Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
+
+
+def _logits_part(run: PriorRun, a: Architecture, dtype: str) -> float | None:
+    """Logits as a part of what a step allocates and frees; None where the loss keeps none."""
+    if run.trainer == TRL:
+        return None
+    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
+    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    return memory.head_bytes(a, dtype, 8, compiled=False)[0] / max(per for _, per in parts.moments)
 
 
 def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:

@@ -8,6 +8,7 @@ from runplan.estimate import allocator, intervals, memory, steps
 from runplan.estimate.crowded import Crowded, bounded
 from runplan.estimate.overheads import Overheads
 from runplan.estimate.workload import Interval, Workload
+from runplan.units import GIB
 
 COMPILED_SIGMA = 0.05
 """What other versions of the compiler may keep more or less."""
@@ -38,7 +39,8 @@ def peak(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | 
     GPU's memory lies only what is needed. Arguments are those of `needed`.
     """
     uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
-    lost = learnt.held[w.packed].of(allocator.held_part(w.activation_checkpointing, w.gpus, uneven))
+    part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, _logits_part(w, learnt, shape))
+    lost = learnt.held[w.packed].of(part)
     held = _with_lost(w, learnt, shape, lost)
     least = needed(w, learnt, shape, out)
     return Interval(*(max(low, min(high, w.gpu.memory_gib)) for low, high in zip(least, held, strict=True)))
@@ -60,6 +62,15 @@ def allocated_parts_gib(w: Workload, learnt: Overheads, shape: tuple[int, int, i
     corrected = math.exp(learnt.allocated.log_factor)
     stays, freed = memory.allocated_parts_gib(w, *shape)
     return stays * corrected, freed * corrected
+
+
+def _logits_part(w: Workload, learnt: Overheads, shape: tuple[int, int]) -> float | None:
+    """Logits of the longest batch as a part of what a step allocates and frees; None where the loss keeps none."""
+    if w.trainer == "trl":
+        return None
+    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    logits = memory.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * shape[0] * tokens / GIB
+    return logits / allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))[1]
 
 
 def _with_lost(w: Workload, learnt: Overheads, shape: tuple[int, int], lost: Interval) -> Interval:
