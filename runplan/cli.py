@@ -207,9 +207,7 @@ def _hydra(words: list[str]) -> int:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
     if shows or found.config_path or found.config_name or found.experimental_rerun:
         return app.hydra_command(_shown(found))
-    # -r and -m are both a group here; one run is a group of one.
-    overrides = [line for line in found.overrides if not line.startswith("hydra.mode=")]
-    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None, show)
+    return app.plan(found.overrides, Path(found.config_dir) if found.config_dir else None, show)
 
 
 def _shown(found: argparse.Namespace) -> list[str]:

@@ -36,6 +36,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "schema": SCHEMA,
         "group": plan.group,
         "command": plan.command,
+        "naming": plain(plan.runs[0].config.naming) if plan.runs else None,
         "design": {
             "type": plan.design.type,
             "factors": {key: [plain(level) for level in levels] for key, levels in plan.design.factors.items()},
@@ -132,6 +133,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
         "type": run.type.value,
         "dir": run.name,
         "model": run.config.model.name,
+        "base_model": run.config.model.full_name,
         "factors": {key: plain(level) for key, level in run.composed.factors.items() if _applies(run, key, factors)},
         "overrides": list(relevant_overrides(run.composed, trained=sizing is not None)),
         "recipe": run.recipe.name if run.recipe else None,

@@ -14,6 +14,7 @@ from runplan.config import EvaluateEpochs, Via
 from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
+from runplan.pasting import has_control
 from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
 
 if TYPE_CHECKING:
@@ -183,6 +184,9 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
+    if has_control(name):
+        what = f"{name!r} holds characters that cannot be seen, such as a newline or a tab"
+        raise ConfigError([Problem(what, "group.name", "use letters, digits and blanks")])
     if len(os.fsencode(name)) > LONGEST_NAME:
         what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
         raise ConfigError([Problem(what, "group.name", "use a shorter name")])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runplan.blocks import Block, Commands, Fact, Item, Section, Table
+from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
+from runplan.pasting import pasted_word
 from runplan.units import short_hours, short_time
 
 LABELS = {
@@ -119,7 +120,8 @@ def all_runs(document: Mapping[str, Any]) -> Table:
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
-        rows.append((run["name"], run["model"], *levels, batch, TYPES[run["type"]], time, memory))
+        model = run["model"] if document.get("naming") != Naming.full.value else _checkpoint(run)
+        rows.append((run["name"], model, *levels, batch, TYPES[run["type"]], time, memory))
     return Table(headers, tuple(rows))
 
 
@@ -179,7 +181,13 @@ def _rungs(run: Mapping[str, Any]) -> str:
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
+def _checkpoint(run: Mapping[str, Any]) -> str:
+    """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
+    return str(run.get("base_model", run["model"]))
+
+
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "Base model": _checkpoint,
     "Recipe": lambda run: (
         f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
     ),
@@ -252,12 +260,12 @@ def _risks(document: Mapping[str, Any]) -> list[Block]:
 
 
 def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
-    place = shlex.quote(directory)
+    place = pasted_word(directory)
     every = (f"runplan submit {place}", f"runplan status {place}")
     one = next((run["dir"] for run in document["runs"] if run["type"] == "fine-tuned"), None)
     blocks: list[Block] = [Item("Everything, safe to run again, and how it is doing:"), Commands(every)]
     if one is not None:
-        alone = f"cd {shlex.quote(f'{directory}/{one}')} && sbatch finetune.slurm"
+        alone = f"cd {pasted_word(f'{directory}/{one}')} && sbatch finetune.slurm"
         blocks += [Item("Where runplan is not installed, everything, or one run alone:")]
         blocks += [Commands((f"{place}/submit_all.sh", alone))]
     lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]

@@ -22,7 +22,7 @@ from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
-from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_seeds, merge_risks
+from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.record import PriorRun
@@ -88,10 +88,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     hours = total([run.gpu_hours for run in runs])
     design = design_of(composed)
     risks = merge_risks([risk for item in planned for risk in item.risks], len(runs))
-    risks += check_budget(runs, hours, composed[0].config.budget.gpu_hours)
-    risks += check_effective_batch(runs, tuple(design.factors))
-    risks += check_seeds(runs, tuple(design.factors))
-    risks += check_leaks(runs)
+    risks += group_risks(runs, design.factors, hours, composed[0].config.budget.gpu_hours)
     return Plan(
         group=group,
         directory=directory,

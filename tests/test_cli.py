@@ -82,7 +82,7 @@ def test_plans_every_combination(planner: Planner) -> None:
     assert planner.command == "model=1B,3B lora.rank=4,64"
 
 
-@pytest.mark.parametrize("flags", [[], ["-m"], ["-r"], ["hydra.mode=RUN"]])
+@pytest.mark.parametrize("flags", [[], ["-m"], ["-r"], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"]])
 def test_a_single_run_is_a_group_of_one(planner: Planner, flags: list[str]) -> None:
     assert cli.main([*flags, "model=3B"]) == 0
     assert [run.choices["model"] for run in planner.composed] == ["3B"]

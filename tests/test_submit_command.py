@@ -171,6 +171,7 @@ def test_what_is_refused_was_not_submitted(via, slurm, make, monkeypatch, capfd)
     said = capfd.readouterr()
     assert "Invalid partition name specified" in said.out + said.err
     assert "three refusals in a row" in said.out + said.err
+    assert "plan" in (said.out + said.err).partition("three refusals in a row")[2]
     assert submitted_paths(group) == set()
 
 

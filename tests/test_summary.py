@@ -56,6 +56,14 @@ def test_all_runs_as_people_read_them():
     assert table.rows[-1] == ("3B_base", "3B", "-", "-", "Control", "eval only", "-")
 
 
+def test_full_names_come_with_the_checkpoint():
+    document = plan_document(make_plan())
+    assert all(run["base_model"].endswith("-Instruct") for run in document["runs"])
+    rows = all_runs(document | {"naming": "full"}).rows
+    assert {row[1] for row in rows} == {"Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct"}
+    assert "- **Base model**: Llama-3.2-1B-Instruct (1B), Llama-3.2-3B-Instruct (3B)" in text_of(make_plan())
+
+
 def test_learning_rates_are_written_as_people_do():
     document = plan_document(make_plan({"optimizer.lr": [1e-5, 3e-4]}))
     assert [row[2] for row in all_runs(document).rows] == ["1e-5", "3e-4", "-"]

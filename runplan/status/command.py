@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from runplan.arguments import Arguments
 from runplan.errors import StoreError
 from runplan.look import look
+from runplan.pasting import pasted_word
 from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
 from runplan.status.screen import make_console, parts, print_status
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return group_status(group, look(group, ANSWER_S))
 
     try:
-        return _show(now, options, shlex.quote(options.group))
+        return _show(now, options, pasted_word(options.group))
     except StoreError as error:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
         return error.exit_code

@@ -14,6 +14,7 @@ from runplan.arguments import Arguments
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
+from runplan.pasting import pasted_word
 from runplan.slurm import read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
@@ -68,7 +69,7 @@ def submit_group(wish: Wish) -> int:
     if wish.via != "local" and shutil.which("sbatch") is None:
         raise SubmitError(
             "no sbatch on PATH: run this on a machine that submits to SLURM, "
-            f"or run the group on this one: runplan submit {wish.group} --via local"
+            f"or run the group on this one: runplan submit {pasted_word(str(wish.group))} --via local"
         )
     if wish.test_only:
         return _test_only(group, wish)
