@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,10 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
         return error.exit_code
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # `runplan status G | head` has read enough; nothing more may be flushed at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(f"runplan: {error.filename or options.group}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
