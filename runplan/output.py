@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def guarded_output() -> Iterator[None]:
     """While this holds, what `sys.stdout` cannot take raises `OutputError`, at the end at the latest."""
     before = sys.stdout
     if before is None:  # closed by whoever started this: nobody wants to read it
-        with open(os.devnull, "w", encoding="utf-8") as sys.stdout:
+        with Path(os.devnull).open("w", encoding="utf-8") as sys.stdout:
             yield
         sys.stdout = None
         return
