@@ -8,6 +8,11 @@ group=$PWD
 say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
 
 command -v sbatch >/dev/null 2>&1 || { say "no sbatch on PATH: run this on a machine that submits to SLURM"; exit 1; }
+ping=$(timeout 5 scontrol ping 2>/dev/null) # sbatch itself would try for half a minute, job by job
+if [[ $ping = *" is DOWN"* && $ping != *" is UP"* ]]; then
+  say "SLURM's controller is away (scontrol ping): nothing was submitted; run this again when it is back"
+  exit 1
+fi
 
 not_ready=
 need() { # need FILE WHAT FIX
