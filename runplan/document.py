@@ -156,6 +156,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
             }
             for rung in run.rungs
         ],
+        "retries_s": rounded(run.retries_s),
         "gpu_hours": interval(run.gpu_hours),
         "cells": [_cell(cell) for cell in run.cells],
         "token": run.token,

@@ -176,7 +176,8 @@ def _rungs(run: Mapping[str, Any]) -> str:
         for rung in run.get("rungs", ())
     ]
     if steps:
-        return f"the job goes on with batch × accumulation {', then '.join(steps)}"
+        room = f"; the wall time has {short_time(run['retries_s'])} for that" if run.get("retries_s") else ""
+        return f"the job goes on with batch × accumulation {', then '.join(steps)}{room}"
     set_by_user = "batch_size" not in run.get("estimated", ())
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 

@@ -136,6 +136,8 @@ class PlannedRun:
     """Identifies the run's jobs in SLURM, in the ledger and in the run itself."""
     rungs: tuple[Rung, ...] = ()
     """Tried one after the other in the same job when the GPU runs out of memory."""
+    retries_s: float = 0.0
+    """Seconds of the requested time that are there for attempts that run out of memory; 0 where that is unlikely."""
 
 
 @dataclass(frozen=True)

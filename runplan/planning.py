@@ -28,7 +28,7 @@ from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunTy
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
-from runplan.rungs import plan_rungs
+from runplan.rungs import plan_rungs, room_s
 from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
@@ -190,11 +190,13 @@ class _Planner:
         problems += [replace(problem, run=name) for problem in impossible]
         if problems or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))
-        fill_request(sized.config, sized.sizing.time_s.p95, _host_memory_gib(sized), limit_s)
+        rungs = plan_rungs(sized.config, composed, recipe)
+        more_s = 0.0 if config.resources.time else room_s(rungs, sized.sizing, config.resources.gpu_memory_gib)
+        fill_request(sized.config, sized.sizing.time_s.p95 + more_s, _host_memory_gib(sized), limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=plan_rungs(run.config, composed, recipe))
+        run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
     def plan_controls(

@@ -133,23 +133,27 @@ def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
 
 
 def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
-    """Forecast of all checkpoints. How much is free is no part of it: plans must repeat byte for byte."""
+    """Forecast of all checkpoints, and of what an attempt that no longer counts leaves: at most as much as its run.
+
+    How much is free is no part of it: plans must repeat byte for byte.
+    """
     training = [(one.config, facts.models[place.model]) for one, place in pairs if one.config.train]
     sizes = [checkpoint_bytes(config, model) for config, model in training]
     known, free, path = [size for size in sizes if size is not None], facts.disk.free_bytes, facts.disk.path
     total = sum(known)
     runs = f"{len(known)} run{'s' if len(known) != 1 else ''}"
     detail = f"checkpoints of {runs} need about {size_text(total)}" if known else "no checkpoints to write"
+    again = f"; a run that is trained again keeps up to {size_text(max(known))} more in attempts/" if known else ""
     if len(known) < len(sizes):
         detail += f"; {len(sizes) - len(known)} of unknown model size not counted"
     if free is None:
-        return Check("disk", "output", path, Status.unchecked, f"{detail}; free space could not be seen")
+        return Check("disk", "output", path, Status.unchecked, f"{detail}; free space could not be seen{again}")
     if total <= free:
-        return Check("disk", "output", path, Status.ok, detail)
+        return Check("disk", "output", path, Status.ok, detail + again)
     fix = "choose another site.output_root, or fewer epochs"
     if any(not config.trainer.save_adapter_weights_only for config, _ in training):
         fix += ", or trainer.save_adapter_weights_only=true"
-    return Check("disk", "output", path, Status.invalid, f"{detail}, more than is free", fix)
+    return Check("disk", "output", path, Status.invalid, f"{detail}, more than is free{again}", fix)
 
 
 def _check(kind: str, name: str, path: str, status: Status, fine: str, findings: Sequence[Finding]) -> Check:

@@ -183,7 +183,8 @@ def test_too_little_space_names_both_numbers():
     need = checkpoint_bytes(config, a_model(config))
     check = the_checks(config, config, free=need)["disk"]
     assert check.status is Status.invalid
-    assert check.detail == f"checkpoints of 2 runs need about {size_text(2 * need)}, more than is free"
+    again = f"; a run that is trained again keeps up to {size_text(need)} more in attempts/"
+    assert check.detail == f"checkpoints of 2 runs need about {size_text(2 * need)}, more than is free{again}"
     assert "save_adapter_weights_only=true" in check.fix
 
 
