@@ -15,7 +15,7 @@ from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
 from runplan.pasting import has_control
-from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
+from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,12 +43,6 @@ class GroupPlace:
     name: str
     directory: Path
     command: str
-
-
-def cache_dir() -> Path:
-    """The user's cache directory for runplan (XDG)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
 def plan_group(
