@@ -165,7 +165,9 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
 
 def _applies(run: PlannedRun, key: str, factors: Mapping[str, Sequence[Any]]) -> bool:
     """Whether a swept key says something about this run: of a control only what it measures does."""
-    return key in factors and (run.type is RunType.fine_tuned or concerns_control(key))
+    if run.type is RunType.fine_tuned or not (key in factors and concerns_control(key)):
+        return key in factors and run.type is RunType.fine_tuned
+    return key.partition(".")[0] != "dataset" or any(cell.takes_data for cell in run.cells)
 
 
 def _config(run: PlannedRun) -> dict[str, Any]:
@@ -253,4 +255,5 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "function": cell.function,
         "script": cell.script,
         "samples": cell.samples,
+        "takes_data": cell.takes_data,
     }

@@ -62,8 +62,10 @@ def control_names(composed: Sequence[Composed], taken: Collection[str] = ()) -> 
     return _unique(raws, taken)
 
 
-def control_key(composed: Composed) -> Hashable:
+def control_key(composed: Composed, *, takes_data: bool = True) -> Hashable:
     """What decides whether two combinations share a control: base model, evaluation, prompts and test data.
+
+    Where the task brings its own data (`takes_data=False`), of the dataset only the way its rows are written counts.
 
     Adapters, optimizer, seed, epochs and requests do not: a base model is evaluated once, never once a factor level.
     """
@@ -75,8 +77,9 @@ def control_key(composed: Composed) -> Hashable:
             [model.path, model.folder, model.repo_id, model.path or model.folder or model.name],
             evaluation,
             [config.system_prompt, config.prompt],
-            [data.path, data.file, data.test_split, data.type, data.input_column, data.output_column],
-            [data.messages_column, data.text_column],
+            [data.type],
+            [data.path, data.file, data.test_split, data.input_column, data.output_column] if takes_data else [],
+            [data.messages_column, data.text_column] if takes_data else [],
         ]
     )
 

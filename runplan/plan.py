@@ -109,6 +109,8 @@ class Cell:
     samples: int | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the task function that the script takes."""
+    takes_data: bool = True
+    """Whether the task asks for the run's dataset; one that brings its own measures the same beside any."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.evaluations import plan_cells
+from runplan.evaluations import plan_cells, takes_data
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import group_risks, merge_risks
@@ -206,7 +206,8 @@ class _Planner:
         wanted: dict[object, tuple[Composed, Place]] = {}
         for item, place in zip(composed, places, strict=True):
             if item.config.controls and item.config.train and item.config.evaluation.enabled:
-                wanted.setdefault(control_key(item), (item, place))
+                own = takes_data(item.config, self.world.facts.tasks.get(place.script or ""))
+                wanted.setdefault(control_key(item, takes_data=own), (item, place))
         control_of = control_names([item for item, _ in wanted.values()], taken=names)
         return [
             _Planned(self._evaluated(item, name, place, RunType.control))
