@@ -16,6 +16,7 @@ from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
 from runplan.pasting import has_control
 from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
+from runplan.progress import phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,8 @@ def make_group(
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
     shown = [without_deeds(item) for item in composed]
-    plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
+    with phase("planning {} runs", len(shown)):
+        plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
     return plan
@@ -208,7 +210,9 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
     from runplan.store import compare_group  # noqa: PLC0415
 
     templates = _templates()
-    result = compare_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    with phase("making the files of {} runs", len(plan.runs)):
+        files = render(plan, templates)
+    result = compare_group(plan, files, overwrite=config.overwrite, templates=templates)
     if not show:
         print_summary(plan, result)
         return
@@ -223,7 +227,9 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
     from runplan.store import write_group  # noqa: PLC0415
 
     templates = _templates()
-    result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    with phase("making the files of {} runs", len(plan.runs)):
+        files = render(plan, templates)
+    result = write_group(plan, files, overwrite=config.overwrite, templates=templates)
     if summary:
         print_summary(plan, result)
     else:

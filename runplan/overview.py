@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runplan.blocks import Block, Commands, Fact, Item, Section, Table
@@ -35,6 +35,8 @@ EVIDENCE_SHOWN = 20
 CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ")
 """Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
 LEVEL_SHOWN = 60
+LEVELS_SHOWN = 24
+"""As many levels of a factor are all named; plan.json has every one."""
 
 
 def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]:
@@ -102,10 +104,16 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple(
-        (label(key), ", ".join(level_shown(key, level) for level in levels)) for key, levels in factors.items()
-    )
+    rows = tuple((label(key), ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
     return (Table(("Factor", "Levels"), rows),)
+
+
+def _levels_shown(key: str, levels: Sequence[Any]) -> list[str]:
+    """Levels as tables show them; of very many the first ones, the last and how many."""
+    if len(levels) <= LEVELS_SHOWN:
+        return [level_shown(key, level) for level in levels]
+    first = [level_shown(key, level) for level in levels[: LEVELS_SHOWN // 2]]
+    return [*first, "…", f"{level_shown(key, levels[-1])} ({len(levels):,} levels)"]
 
 
 def all_runs(document: Mapping[str, Any]) -> Table:

@@ -19,6 +19,7 @@ from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, remaining
 from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.plan import Composed
+from runplan.progress import counted
 from runplan.ranges import check_ranges
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     kept, more = distinct(kept)
     problems: dict[str, Problem] = {}
     found = Sweep([], notes=notes + more)
-    for combination in kept:
+    for combination in counted(kept, "composing {} runs"):
         try:
             composed, missing = workshop.compose(combination)
         except (ConfigError, *complaints.TRANSLATED) as error:

@@ -61,6 +61,7 @@ EDGES = {
     "priors.siblings": "reads what stands beside a log",
     "read": "reads models, datasets, tasks, disk, trainer",
     "processes": "whether they are there",
+    "progress": "a line on the terminal",
     "reading": "from Hydra's configuration to ours",
     "resolvers": "marks in conf/",
     "screen": "shows the summary",

@@ -64,6 +64,15 @@ def test_full_names_come_with_the_checkpoint():
     assert "- **Base model**: Llama-3.2-1B-Instruct (1B), Llama-3.2-3B-Instruct (3B)" in text_of(make_plan())
 
 
+def test_of_very_many_levels_some_are_shown_and_how_many():
+    document = plan_document(make_plan()) | {"design": {"type": "x", "factors": {"seed": list(range(30_000))}}}
+    (variables,) = (section for section in sections(document, "/g") if section.heading == "Variables")
+    (row,) = variables.blocks[0].rows
+    assert row[1].startswith("0, 1, 2, ")
+    assert row[1].endswith("…, 29999 (30,000 levels)")
+    assert len(row[1]) < 100
+
+
 def test_learning_rates_are_written_as_people_do():
     document = plan_document(make_plan({"optimizer.lr": [1e-5, 3e-4]}))
     assert [row[2] for row in all_runs(document).rows] == ["1e-5", "3e-4", "-"]
