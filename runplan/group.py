@@ -136,7 +136,9 @@ def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
 
     free = world.facts.disk.free_bytes
     lacking = [check for check in plan.checks if check.kind == "disk" and check.status is Status.invalid]
-    return tuple(f"{check.path}, where {size_text(free)} are free: {check.detail}" for check in lacking if free is not None)
+    return tuple(
+        f"{check.path}, where {size_text(free)} are free: {check.detail}" for check in lacking if free is not None
+    )
 
 
 def _check_constant(composed: Sequence[Composed]) -> None:

@@ -30,6 +30,11 @@ MODEL_KEYS = frozenset({"model", "model.name", "model.full_name", "model.path", 
 EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset", "experiment"})
 NOT_MEASURED = frozenset({"enabled", "epochs"})
 """Keys of `evaluation` that decide which checkpoints are evaluated, not how."""
+TRAINED_ON = frozenset(
+    {f"dataset.{key}" for key in ("train_rows", "train_split", "train_on_input", "validation_split", "create")}
+    | {f"evaluation.{key}" for key in NOT_MEASURED}
+)
+"""Keys that a base model's evaluation does not depend on, in groups that it does."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 _DASHES = re.compile(r"--+")
@@ -87,7 +92,7 @@ def control_key(composed: Composed, *, takes_data: bool = True) -> Hashable:
 def concerns_control(key: str) -> bool:
     """Whether a config key says something about evaluating a base model."""
     root = key.partition(".")[0]
-    return root == "model" or root in EVALUATION_ROOTS
+    return root == "model" or (root in EVALUATION_ROOTS and key not in TRAINED_ON)
 
 
 def relevant_overrides(composed: Composed, *, trained: bool) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from runplan.blocks import Block, Commands, Fact, Item, Section, Table
+from runplan.blocks import Block, Commands, Fact, Item, Section, Table, is_command
 from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
@@ -278,8 +278,10 @@ def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
         blocks += [Item("Where runplan is not installed, everything, or one run alone:")]
         blocks += [Commands((f"{place}/submit_all.sh", alone))]
     lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]
-    fixes = tuple(dict.fromkeys(check["fix"] for check in lacking if check["fix"]))
+    fixes = dict.fromkeys(check["fix"] for check in lacking if check["fix"])
+    commands = tuple(fix for fix in fixes if is_command(fix))
+    words = [Item(fix) for fix in fixes if not is_command(fix)]
     if lacking:
         head = Item("The runs are not ready. First get what is missing, then submit:", "!")
-        blocks = [head, *([Commands(fixes)] if fixes else []), *blocks]
+        blocks = [head, *words, *([Commands(commands)] if commands else []), *blocks]
     return tuple(blocks)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import DatasetType, Naming
-from runplan.naming import LONGEST, control_key, control_names, run_names, safe_name
+from runplan.naming import LONGEST, concerns_control, control_key, control_names, run_names, safe_name
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,11 @@ def test_a_task_with_data_of_its_own_has_one_control_for_all_datasets():
     assert control_names(distinct) == ["1B_base"]
     chat, instruct = cross({"dataset.type": [DatasetType.chat, DatasetType.instruct]})
     assert control_key(chat, takes_data=False) != control_key(instruct, takes_data=False)  # prompts are written so
+
+
+def test_what_is_trained_on_does_not_concern_a_control():
+    assert not any(map(concerns_control, ("dataset.train_rows", "evaluation.epochs", "lora.rank", "seed")))
+    assert all(map(concerns_control, ("dataset.path", "dataset", "evaluation.temperature", "model", "prompt")))
 
 
 def test_control_names_avoid_those_of_runs():

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from factories_plan import make_plan, make_sizing, plan_templates
 
+from runplan.blocks import Commands, Item, Section
 from runplan.design import design_title
 from runplan.diff import GroupDiff
 from runplan.document import plan_document
@@ -15,7 +16,7 @@ from runplan.paths import TEMPLATES_DIR
 from runplan.plan import RunType
 from runplan.screen import encodable, print_summary
 from runplan.store import WriteResult
-from runplan.summary import RESULTS_END, RESULTS_START, carry_results, readme
+from runplan.summary import RESULTS_END, RESULTS_START, carry_results, markdown, readme
 
 HEADINGS = [
     "# Run Plan Summary", "## Run Design", "## Variables", "## All Runs", "## Resources Verified", "## Configuration",
@@ -260,3 +261,14 @@ def test_what_speaks_against_an_estimate_is_shown_before_other_evidence():
     assert all(line in text for line in caveats)
     assert "log 0\n" in text
     assert "log 20\n" not in text
+
+
+def test_only_commands_are_shown_as_something_to_type():
+    document = plan_document(make_plan())
+    lacking = {"kind": "dataset", "name": "d", "path": "/d", "status": "missing", "detail": "", "files": []}
+    checks = [lacking | {"fix": "hf download x"}, lacking | {"fix": "name it with dataset.path"}]
+    (section,) = (one for one in sections(document | {"verified": checks}, "/g") if one.heading == "How to submit")
+    head, words, commands, *_ = section.blocks
+    assert (words, commands) == (Item("name it with dataset.path"), Commands(("hf download x",)))
+    assert "\n  name it with dataset.path\n" in markdown(Section("", (Item("a", "✗", words.text), head)))
+    assert "\n  `hf download x`" in markdown(Section("", (Item("a", "✗", "hf download x"),)))

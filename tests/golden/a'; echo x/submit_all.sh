@@ -174,4 +174,5 @@ submit 1B_rank4_system_prompt/eval/capitalization_epoch1 cell.slurm rp-1B_rank4_
 submit 1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization cell.slurm rp-1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1-7cdfaef9 '"1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization/cell.slurm"'
 submit 1B_base_system_prompt/eval/capitalization cell.slurm rp-1B_base_system_prompt-36647718 '"1B_base_system_prompt/eval/capitalization/cell.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
 [ "$failed" -eq 0 ]

@@ -177,4 +177,5 @@ submit 3B_rank64/eval/capitalization_epoch0 cell.slurm rp-3B_rank64-013baf3f '"3
 submit 1B_base/eval/capitalization cell.slurm rp-1B_base-0d0012e3 '"1B_base/eval/capitalization/cell.slurm"'
 submit 3B_base/eval/capitalization cell.slurm rp-3B_base-fc6eb550 '"3B_base/eval/capitalization/cell.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
 [ "$failed" -eq 0 ]

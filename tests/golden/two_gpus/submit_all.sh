@@ -169,4 +169,5 @@ submit 1B_rank8_lr1e-5_seed2 finetune.slurm rp-1B_rank8_lr1e-5_seed2 '"1B_rank8_
 submit 1B_rank8_lr3e-4_seed1 finetune.slurm rp-1B_rank8_lr3e-4_seed1 '"1B_rank8_lr3e-4_seed1/finetune.slurm"'
 submit 1B_rank8_lr3e-4_seed2 finetune.slurm rp-1B_rank8_lr3e-4_seed2 '"1B_rank8_lr3e-4_seed2/finetune.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
 [ "$failed" -eq 0 ]
