@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
 from runplan.errors import Problem
@@ -36,7 +37,7 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
         *(_model_check(facts.models[key], config) for key, config in models.items()),
         *(_dataset_check(key, facts, config) for key, config in datasets.items()),
         *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
-        *(_trainer_check(facts, config, wandb=wandb) for config in trainers.values()),
+        *(_findable(_trainer_check(facts, config, wandb=wandb), facts) for config in trainers.values()),
         _disk_check(pairs, facts),
     )
 
@@ -130,6 +131,16 @@ def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
         detail = f"version {seen}, without wandb, which trainer.metric_logger=wandb needs"
         return Check("trainer", name, "", Status.missing, detail, "pip install wandb")
     return Check("trainer", name, "", Status.ok, f"version {seen}")
+
+
+def _findable(check: Check, facts: Facts) -> Check:
+    """A trainer that is installed here, where jobs that inherit this environment would not find its program."""
+    program = facts.trainer.program
+    if check.status is not Status.ok or check.name != facts.trainer.name or not program:
+        return check
+    detail = f"{check.detail}, but its program {program} is not on PATH, where jobs look for it"
+    fix = "activate the environment before you submit, or set site.venv or site.conda_env to it"
+    return replace(check, status=Status.unchecked, detail=detail, fix=fix)
 
 
 def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:

@@ -164,6 +164,14 @@ def test_the_trainers_version(seen, site, status, said):
     assert said in check.detail
 
 
+def test_a_program_that_jobs_would_not_find_is_said():
+    composed = Composed(config := make_config(), frozenset(), (), {}, {}, {})
+    facts = replace(the_facts(config), trainer=TrainerFacts("torchtune", "0.6.1", program="tune"))
+    (check,) = (check for check in check_things([composed], facts) if check.kind == "trainer")
+    assert (check.status, "tune is not on PATH" in check.detail) == (Status.unchecked, True)
+    assert "site.venv" in check.fix
+
+
 # --- disk
 
 
