@@ -64,15 +64,15 @@ def room_s(rungs: Sequence[Rung], sizing: Sizing, memory_gib: float) -> float:
     """Seconds of failed attempts that the job's time has to have room for, since rungs run inside the same job.
 
     An attempt costs its start-up, its first step and some more. As many are counted as are likely to fail: the first
-    with the chance that the process's peak exceeds the GPU, each further one with that chance again.
+    with the chance that what is needed exceeds the GPU, each further one with that chance again.
 
     Args:
         rungs: what would be tried.
         sizing: of the first attempt.
         memory_gib: what a process may use of a GPU, in GiB.
     """
-    peak = sizing.peak_memory_gib
-    chance = exceedance(peak.p50, peak.p95, memory_gib)
+    needed = sizing.needed_memory_gib
+    chance = exceedance(needed.p50, needed.p95, memory_gib)
     failed = sum(chance ** (number + 1) > UNLIKELY for number in range(len(rungs)))
     once = sum(sizing.parts_s.get(part, 0.0) for part in ("startup", "first_step"))
     return failed * (once + FAILED_STEPS / sizing.it_per_s) if failed else 0.0

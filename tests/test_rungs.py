@@ -87,7 +87,7 @@ TWO = rungs(batch_size=16)
 
 def sizing(p50, p95):
     parts = {"startup": 30.0, "first_step": 5.0}
-    return make_sizing(1.0, peak_memory_gib=Interval(p50, p95), it_per_s=2.0, parts_s=parts)
+    return make_sizing(1.0, needed_memory_gib=Interval(p50, p95), it_per_s=2.0, parts_s=parts)
 
 
 def test_time_for_attempts_that_fail_only_where_they_may():
