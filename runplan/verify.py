@@ -135,8 +135,8 @@ def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
 
 def _findable(check: Check, facts: Facts) -> Check:
     """A trainer that is installed here, where jobs that inherit this environment would not find its program."""
-    program = facts.trainer.program
-    if check.status is not Status.ok or check.name != facts.trainer.name or not program:
+    program = facts.trainers.get(check.name, facts.trainer).program
+    if check.status is not Status.ok or not program:
         return check
     detail = f"{check.detail}, but its program {program} is not on PATH, where jobs look for it"
     fix = "activate the environment before you submit, or set site.venv or site.conda_env to it"
