@@ -64,15 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for warning in read.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - same
-    try:
-        if options.json:
-            sys.stdout.writelines(json_text(read.runs))
-        else:
-            print_table(read)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `runplan priors | head` has read enough; nothing more may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.json:
+        sys.stdout.writelines(json_text(read.runs))
+    else:
+        print_table(read)
     return 0
 
 
