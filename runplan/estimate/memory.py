@@ -7,9 +7,10 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from runplan.estimate import nf4
 from runplan.estimate.workload import Adapter, Workload
 from runplan.facts import Architecture
 from runplan.units import GIB
@@ -29,6 +30,7 @@ _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
 NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
+ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,19 @@ def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
     return a.num_hidden_layers * per_layer + output
 
 
+def quantised_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of the linear layers of one block that QLoRA stores in NF4; none without it.
+
+    Every linear layer of the block; in torchtune's Qwen2 builders only those that are adapted (modules
+    `models/*/_component_builders.py`). Embeddings, output head, norms and biases stay as they are.
+    """
+    if not adapter.quantize_base:
+        return ()
+    if architecture.family.startswith("qwen"):
+        return adapted_shapes(architecture, adapter)
+    return adapted_shapes(architecture, replace(adapter, attn_modules=ATTENTION, apply_to_mlp=True))
+
+
 def rope_bytes(architecture: Architecture) -> int:
     """Bytes of the RoPE tables: one for all layers in Llama 3.1 and later, one a layer elsewhere.
 
@@ -84,7 +99,9 @@ def rope_bytes(architecture: Architecture) -> int:
 
 def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf16") -> float:
     """Bytes of base weights and adapters on the GPU, RoPE tables not included."""
-    return ELEMENT_BYTES[dtype] * (architecture.params + adapter_params(architecture, adapter))
+    e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(architecture, adapter)
+    saved = architecture.num_hidden_layers * (e * nf4.elements(shapes) - nf4.stored_bytes(shapes, e))
+    return e * (architecture.params + adapter_params(architecture, adapter)) - saved
 
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -165,9 +182,8 @@ def footprint(
     checkpointing, packed, accumulated, compiled = mode
     a, e = architecture, ELEMENT_BYTES[dtype]
     d, layers = a.hidden_size, a.num_hidden_layers
-    n_adapter = adapter_params(a, adapter)
+    trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
-    trained = e * n_adapter
     fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
     fixed += rope_bytes(a) + _workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
@@ -176,14 +192,18 @@ def footprint(
     root, block = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
+    shapes = quantised_shapes(a, adapter)
+    unpacked = e * nf4.elements(shapes) * (0 if not compiled else 1 if checkpointing else layers)
+    through = 0.0 if checkpointing else unpacked
     # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
     moments = tuple(
         (extra, per_token + 24)
         for extra, per_token in (
-            (_identity_bytes(a, adapter, e), blocks),
-            (0.0, forward),
-            (root + block, backward),
-            (root + block, inside),
+            (_identity_bytes(a, adapter, e) + through, blocks),
+            (through, forward),
+            (root + block + through, backward),
+            (root + block + unpacked, inside),
+            *_unpacking_moments(a, adapter, e, (held, kept), mode),
         )
     )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
@@ -200,6 +220,41 @@ def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tu
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
     return float(root), 2.0 * e * (a.layer_params + adapters)
+
+
+def _unpacking_moments(
+    a: Architecture, adapter: Adapter, e: int, blocks: tuple[float, float], mode: tuple[bool, bool, bool, bool]
+) -> tuple[tuple[float, float], ...]:
+    """When QLoRA's largest weight is unpacked in backward, in the last block and in the first, and when it is loaded.
+
+    Backward of the last block has every block's activations, that of the first has the gradients of all adapters. A
+    compiled block has unpacked weights among what it keeps.
+
+    Args:
+        blocks: bytes a token that all blocks and that one block keep for backward.
+        mode: of `footprint`.
+    """
+    shapes = quantised_shapes(a, adapter)
+    if not shapes:
+        return ()
+    checkpointing, _, accumulated, compiled = mode
+    trained = e * adapter_params(a, adapter)
+    loading = (nf4.making_bytes(shapes, e) - (2 + accumulated) * trained, 0.0)
+    if compiled:
+        return (loading,)
+    d, f = a.hidden_size, a.intermediate_size
+    if adapter.apply_to_mlp:
+        gradients = 4 * d if checkpointing else d
+    elif (f, d) in shapes:
+        gradients = f + (4 if checkpointing else 2) * d
+    else:  # Qwen's MLP as it is: attention's backward comes when the MLP's products and its norm's copy are gone
+        gradients = -3 * f - 2 * d
+    unpacking = nf4.unpacking_bytes(shapes, e)
+    if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
+        unpacking = max(nf4.unpacking_bytes([(i, o)], e) + e * i * (i + o) for i, o in adapted_shapes(a, adapter))
+    held, kept = blocks
+    first = (unpacking + (0 if accumulated else trained), kept + e * (d + gradients))
+    return loading, (unpacking, held + e * gradients), first
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
