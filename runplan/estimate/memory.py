@@ -203,7 +203,7 @@ def footprint(
             (through, forward),
             (root + block + through, backward),
             (root + block + unpacked, inside),
-            *_unpacking_moments(a, adapter, e, (held, kept), mode),
+            *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
         )
     )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
@@ -220,41 +220,6 @@ def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tu
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
     return float(root), 2.0 * e * (a.layer_params + adapters)
-
-
-def _unpacking_moments(
-    a: Architecture, adapter: Adapter, e: int, blocks: tuple[float, float], mode: tuple[bool, bool, bool, bool]
-) -> tuple[tuple[float, float], ...]:
-    """When QLoRA's largest weight is unpacked in backward, in the last block and in the first, and when it is loaded.
-
-    Backward of the last block has every block's activations, that of the first has the gradients of all adapters. A
-    compiled block has unpacked weights among what it keeps.
-
-    Args:
-        blocks: bytes a token that all blocks and that one block keep for backward.
-        mode: of `footprint`.
-    """
-    shapes = quantised_shapes(a, adapter)
-    if not shapes:
-        return ()
-    checkpointing, _, accumulated, compiled = mode
-    trained = e * adapter_params(a, adapter)
-    loading = (nf4.making_bytes(shapes, e) - (2 + accumulated) * trained, 0.0)
-    if compiled:
-        return (loading,)
-    d, f = a.hidden_size, a.intermediate_size
-    if adapter.apply_to_mlp:
-        gradients = 4 * d if checkpointing else d
-    elif (f, d) in shapes:
-        gradients = f + (4 if checkpointing else 2) * d
-    else:  # Qwen's MLP as it is: attention's backward comes when the MLP's products and its norm's copy are gone
-        gradients = -3 * f - 2 * d
-    unpacking = nf4.unpacking_bytes(shapes, e)
-    if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
-        unpacking = max(nf4.unpacking_bytes([(i, o)], e) + e * i * (i + o) for i, o in adapted_shapes(a, adapter))
-    held, kept = blocks
-    first = (unpacking + (0 if accumulated else trained), kept + e * (d + gradients))
-    return loading, (unpacking, held + e * gradients), first
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from runplan.estimate.workload import Adapter
+from runplan.facts import Architecture
+
 Shape = tuple[int, int]
 BLOCK, SCALES = 64, 256
 GROUP = BLOCK * SCALES
@@ -52,6 +55,50 @@ def making_bytes(shapes: Iterable[Shape], element: int) -> float:
         ),
         default=0.0,
     )
+
+
+def moments(
+    a: Architecture,
+    adapter: Adapter,
+    element: int,
+    shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]],
+    blocks: tuple[float, float],
+    mode: tuple[float, bool, bool, bool, bool],
+) -> tuple[tuple[float, float], ...]:
+    """When the largest weight is unpacked in backward, in the last block and in the first, and when it is loaded.
+
+    Bytes and bytes a token, beside what is always there. Backward of the last block has every block's activations,
+    that of the first has the gradients of all adapters. A compiled block has unpacked weights among what it keeps.
+    Gradients alive inside the block are those of simulated steps (tests/test_estimate_simulation.py).
+
+    Args:
+        a: the model.
+        adapter: adapters of the run.
+        element: bytes of a number.
+        shapes: of the quantised and of the adapted layers of a block.
+        blocks: bytes a token that all blocks and that one block keep for backward.
+        mode: bytes of the trained parameters; `mode` of `memory.footprint`.
+    """
+    quantised, adapted = shapes
+    if not quantised:
+        return ()
+    trained, checkpointing, _, accumulated, compiled = mode
+    loading = (making_bytes(quantised, element) - (2 + accumulated) * trained, 0.0)
+    if compiled:
+        return (loading,)
+    d, f = a.hidden_size, a.intermediate_size
+    if adapter.apply_to_mlp:
+        gradients = 4 * d if checkpointing else d
+    elif (f, d) in quantised:
+        gradients = f + (4 if checkpointing else 2) * d
+    else:  # Qwen's MLP as it is: attention's backward comes when the MLP's products and its norm's copy are gone
+        gradients = -3 * f - 2 * d
+    unpacking = unpacking_bytes(quantised, element)
+    if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
+        unpacking = max(unpacking, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
+    held, kept = blocks
+    first = (unpacking + (0 if accumulated else trained), kept + element * (d + gradients))
+    return loading, (unpacking, held + element * gradients), first
 
 
 def _allocated(size: int) -> int:
