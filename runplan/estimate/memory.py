@@ -184,25 +184,24 @@ def footprint(
     d, layers = a.hidden_size, a.num_hidden_layers
     trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
-    fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
-    fixed += rope_bytes(a) + _workspace_bytes(gpu)
+    fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
+    fixed += _workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
-    root, block = _unsharded_bytes(a, adapter, e, gpus)
+    gathered = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
     shapes = quantised_shapes(a, adapter)
-    unpacked = e * nf4.elements(shapes) * (0 if not compiled else 1 if checkpointing else layers)
-    through = 0.0 if checkpointing else unpacked
+    unpacked, through = _kept_unpacked_bytes(e * nf4.elements(shapes), layers, checkpointing, compiled)
     # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
     moments = tuple(
         (extra, per_token + 24)
         for extra, per_token in (
             (_identity_bytes(a, adapter, e) + through, blocks),
             (through, forward),
-            (root + block + through, backward),
-            (root + block + unpacked, inside),
+            (gathered + through, backward),
+            (gathered + unpacked, inside),
             *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
         )
     )
@@ -213,13 +212,26 @@ def footprint(
     return Footprint(fixed, moments, per_position, masks)
 
 
-def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
+def _kept_unpacked_bytes(block: float, layers: int, checkpointing: bool, compiled: bool) -> tuple[float, float]:
+    """Unpacked weights that compiled QLoRA keeps from forward to backward: inside a block, and throughout.
+
+    torch's partitioner keeps every unpacked weight of a compiled block (torch 2.13, blocks of torchtune); so without
+    checkpointing compiled QLoRA needs more than LoRA.
+    """
+    if not compiled:
+        return 0.0, 0.0
+    return (block, 0.0) if checkpointing else (block * layers, block * layers)
+
+
+def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> float:
     """Bytes of embedding and output, and of two blocks (one in use, one prefetched), gathered by FSDP; 0 on one GPU."""
     if gpus == 1:
-        return 0.0, 0.0
+        return 0.0
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
-    return float(root), 2.0 * e * (a.layer_params + adapters)
+    shapes = quantised_shapes(a, adapter)
+    block = e * (a.layer_params + adapters - nf4.elements(shapes)) + nf4.stored_bytes(shapes, e)
+    return float(root + 2.0 * block)
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:

@@ -21,6 +21,19 @@ _LEVELS = 16
 _ALLOCATION = 512
 
 
+def problem(shapes: Iterable[Shape], gpus: int) -> str:
+    """Why weights of these shapes cannot be held in NF4, on one GPU or sharded over several; empty when they can."""
+    for inner, outer in shapes:
+        if inner * outer % GROUP:
+            return f"weights of {outer} x {inner} numbers, NF4 needs a multiple of {GROUP} ({SCALES} blocks of {BLOCK})"
+        if outer % gpus or inner * outer // GROUP % gpus:
+            return (
+                f"weights of {outer} x {inner} numbers have {inner * outer // GROUP} groups of {GROUP}, "
+                f"which {gpus} GPUs cannot share evenly"
+            )
+    return ""
+
+
 def elements(shapes: Iterable[Shape]) -> int:
     """Numbers of all weights together."""
     return sum(inner * outer for inner, outer in shapes)
