@@ -55,6 +55,15 @@ def unpacking_bytes(shapes: Iterable[Shape], element: int) -> float:
     return max((inner * outer * (8 + 3 * element + element / BLOCK) for inner, outer in shapes), default=0.0)
 
 
+def traffic(element: int) -> float:
+    """Bytes that 13 eager kernels read and write to unpack one number (`get_original_weight`, torchao 0.13).
+
+    Two halves shifted and masked (2), as int64 (9), looked up (8 and one number), their scales spread (one
+    number), multiplied (three), and stacked (two).
+    """
+    return 19.0 + 7.0 * element
+
+
 def making_bytes(shapes: Iterable[Shape], element: int) -> float:
     """Most bytes that one weight takes on the device while it is loaded, beside what is stored in the end.
 

@@ -43,7 +43,7 @@ def _quantised(config: Config, architecture: Architecture) -> Iterator[Problem]:
     adapter = Adapter(lora.rank, tuple(lora.attn_modules), lora.apply_to_mlp, quantize_base=lora.quantize_base)
     if lora.quantize_base and lora.use_dora and config.resources.gpus > 1:
         what = "DoRA on weights in 4 bits that several GPUs share: torchao cannot add to such a weight"
-        yield Problem(what, "lora.use_dora, resources.gpus", "use resources.gpus=1, or one of the two without the other")
+        yield Problem(what, "lora.use_dora, resources.gpus", "use resources.gpus=1, or one without the other")
     shapes = quantised_shapes(architecture, adapter)
     if what := nf4.problem(shapes, 1):
         yield Problem(what, "lora.quantize_base", "use lora.quantize_base=false: a model this narrow needs no 4 bits")

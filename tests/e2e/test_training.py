@@ -152,7 +152,7 @@ def test_a_base_in_four_bits_is_saved_merged_and_whole(validation, dataset, tmp_
         adapter = f"base_model.model.{name.removesuffix('.weight')}"
         down, up = (adapters[f"{adapter}.lora_{part}.weight"].float() for part in "AB")
         unpacked = to_nf4(base[name]).get_original_weight().float()
-        assert (saved[name].float() - unpacked - 2 * up @ down).abs().max() < 0.01 * unpacked.abs().max(), name
+        assert (saved[name].float() - unpacked - 2 * up @ down).abs().max() < 0.03 * unpacked.abs().max(), name
         assert (saved[name].float() - unpacked).abs().max() > 0.05 * unpacked.abs().max(), name
 
 
