@@ -107,7 +107,8 @@ def test_reserved_memory_without_any_log(scores):
 
 def test_published_peaks_of_compiled_runs_are_met(scores):
     for gpu in ("a100-80", "rtx4090-24", "rtx6000ada-48"):
-        assert max(map(abs, scores[f"published {gpu}", "allocated", "calibrated", "0"].errors)) < 0.05  # QLoRA of 3B; as many GiB too much as LoRA
+        errors = scores[f"published {gpu}", "allocated", "calibrated", "0"].errors
+        assert max(map(abs, errors)) < 0.05  # 3B offloaded is 0.2 GiB too much: 2.5 % of LoRA's, 4.7 % of QLoRA's
 
 
 def test_published_peaks_of_eager_runs_are_met(scores):

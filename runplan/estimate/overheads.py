@@ -195,7 +195,7 @@ def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
 
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
     """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
-    weights = a.params * memory.ELEMENT_BYTES[dtype] / (run.num_gpus or 1) / GIB if by_name else 0.0
+    weights = memory.weight_bytes(a, adapter_of(run), dtype) / (run.num_gpus or 1) / GIB if by_name else 0.0
     gpu = find_gpu(run.gpu, gpus)
     return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
 

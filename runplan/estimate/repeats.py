@@ -32,6 +32,7 @@ _SETTING = (
     "dataset",
     "save_adapter_weights_only",
     "oom_batch_sizes",
+    "quantize_base",
 )
 
 

@@ -13,6 +13,8 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("epochs", re.compile(rb"Num Epochs = (\d+)")),
     ("steps_total", re.compile(rb"Total optimization steps = ([\d,]+)")),
 )
+_FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
+"""As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _RECIPES_KEY = re.compile(rb"Key: (\w+), Value: ([\d.]+(?:e[+-]?\d+)?)")
 
 
@@ -49,6 +51,8 @@ def hugging_face_fields(data: bytes) -> dict[str, Any]:
     if (match := _TRAINABLE.search(data)) is not None:
         trainable, total = (int(text.replace(b",", b"")) for text in match.groups())
         fields["params_b"] = round((total - trainable) / 1e9, 6)
+    if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
+        fields["quantize_base"] = match[1].lower() == b"true"
     runtime = _last(b"train_runtime", data)
     if runtime is not None:
         fields["wall_s"] = runtime
