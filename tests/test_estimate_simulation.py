@@ -55,23 +55,23 @@ CASES = {
         }, 1, 64, 1
     ),
     "1B QLoRA, DoRA": (
-        {"architecture": layers(LLAMA_1B, 4), "adapter": dataclasses.replace(QUANTISED, use_dora=True)}, 1, 128, 1
+        {"architecture": layers(LLAMA_1B, 2), "adapter": dataclasses.replace(QUANTISED, use_dora=True)}, 1, 128, 1
     ),
-    "1B QLoRA, fp32": ({"architecture": layers(LLAMA_1B, 4), "adapter": QUANTISED, "dtype": "fp32"}, 1, 256, 1),
+    "1B QLoRA, fp32": ({"architecture": layers(LLAMA_1B, 2), "adapter": QUANTISED, "dtype": "fp32"}, 1, 256, 1),
     "8B QLoRA checkpointed": (
         {"architecture": layers(LLAMA_8B, 4), "adapter": QUANTISED, "activation_checkpointing": True}, 1, 512, 2
     ),
     "8B QLoRA, attention only": (
         {
-            "architecture": layers(LLAMA_8B, 4),
+            "architecture": layers(LLAMA_8B, 2),
             "adapter": dataclasses.replace(ATTENTION, quantize_base=True), "activation_checkpointing": True,
         }, 1, 512, 1
     ),
-    "8B QLoRA, long": ({"architecture": layers(LLAMA_8B, 4), "adapter": QUANTISED}, 2, 1024, 1),
-    "Llama 2 7B QLoRA": ({"architecture": layers(LLAMA2_7B, 4), "adapter": QUANTISED}, 1, 1024, 1),
+    "8B QLoRA, long": ({"architecture": layers(LLAMA_8B, 2), "adapter": QUANTISED}, 2, 1024, 1),
+    "Llama 2 7B QLoRA": ({"architecture": layers(LLAMA2_7B, 2), "adapter": QUANTISED}, 1, 1024, 1),
     "Qwen 0.5B QLoRA of attention, packed": (
         {
-            "architecture": layers(QWEN_05B, 8),
+            "architecture": layers(QWEN_05B, 3),
             "adapter": dataclasses.replace(ATTENTION, quantize_base=True), "packed": True,
         }, 2, 512, 1
     ),
@@ -85,6 +85,7 @@ CASES = {
 def torch():
     pytest.importorskip("torchtune")
     import torch
+    from torchao.dtypes import nf4tensor
     from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
     from torchtune.modules.low_precision import FrozenNF4Linear
 
@@ -92,6 +93,7 @@ def torch():
     patch = pytest.MonkeyPatch()
     patch.setattr(Llama3ScaledRoPE, "apply_scaling", lambda _self, freqs, *_args: freqs)
     patch.setattr(FrozenNF4Linear, "__init__", quantised_linear)
+    patch.setattr(nf4tensor, "CHUNK_SIZE", 1 << 40)  # making a weight in one go takes more memory, and no time
     yield torch
     patch.undo()
 
@@ -159,14 +161,15 @@ def parts(tensor):
     return [tensor]
 
 
-def test_loading_takes_what_the_closed_form_says(torch):
+def test_loading_takes_what_the_closed_form_says(torch, monkeypatch):
     """Weight by weight, each copied to the device and quantised there."""
     from torch._subclasses.fake_tensor import FakeTensorMode
-    from torchao.dtypes.nf4tensor import to_nf4
+    from torchao.dtypes import nf4tensor
 
+    monkeypatch.setattr(nf4tensor, "CHUNK_SIZE", 1024**2)
     for element, dtype in ((2, torch.bfloat16), (4, torch.float32)):
         with FakeTensorMode(allow_non_fake_inputs=True), counter(torch) as count:
-            held = to_nf4(torch.empty(8192, 2048, dtype=dtype))
+            held = nf4tensor.to_nf4(torch.empty(8192, 2048, dtype=dtype))
             assert count.now == nf4.stored_bytes([(2048, 8192)], element)
             count.peak = before = count.now
             held.copy_(torch.empty(8192, 2048, dtype=dtype))
