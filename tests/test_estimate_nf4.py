@@ -74,6 +74,13 @@ def test_unpacking_costs_time_in_every_pass(a, batch, length, checkpointing, com
     assert plain < quantised
 
 
+def test_the_host_holds_whole_weights():
+    whole, four = (
+        memory.host_memory_gib(LLAMA_8B, adapter, "bf16", save_adapter_only=False) for adapter in (ADAPTER, QUANTISED)
+    )
+    assert whole == four
+
+
 def test_a_log_of_qlora_is_taken_as_one():
     seen = observe(QLORA_LOG, MODELS, GPUS, A100)
     assert seen.task.adapter.quantize_base

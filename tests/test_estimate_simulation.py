@@ -40,6 +40,12 @@ CASES = {
     "1B DoRA": (
         {"architecture": layers(LLAMA_1B, 4), "adapter": dataclasses.replace(ADAPTER, use_dora=True)}, 1, 1024, 1
     ),
+    "8B DoRA, checkpointed": (
+        {
+            "architecture": layers(LLAMA_8B, 2),
+            "adapter": dataclasses.replace(ADAPTER, use_dora=True), "activation_checkpointing": True,
+        }, 1, 512, 1
+    ),
     "3B checkpointed": ({"architecture": layers(LLAMA_3B, 12), "activation_checkpointing": True}, 2, 512, 1),
     "8B adapted output": (
         {"architecture": layers(LLAMA_8B, 4), "adapter": dataclasses.replace(ADAPTER, apply_to_output=True)}, 1, 512, 1

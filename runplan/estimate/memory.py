@@ -198,7 +198,7 @@ def footprint(
     moments = tuple(
         (extra, per_token + 24)
         for extra, per_token in (
-            (_identity_bytes(a, adapter, e) + through, blocks),
+            (_identity_bytes(a, adapter, e) + through, held + e * d * (1 + 3 * checkpointing)),
             (through, forward),
             (gathered + through, backward),
             (gathered + unpacked, inside),
@@ -235,10 +235,10 @@ def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> fl
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes of the identity that DoRA sends through its adapter to get the product's weight, and of what comes out."""
+    """Bytes of the identity that DoRA sends through its adapter, of the weight that comes out, scaled, and added."""
     if not adapter.use_dora:
         return 0.0
-    return max((e * inner * (inner + 2 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
+    return max((e * inner * (inner + 3 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -292,8 +292,8 @@ def host_memory_gib(
 
     Loading holds the checkpoint beside the model; saving merged weights copies the model to the host and builds the
     merged state dict beside it (`save_checkpoint`), so two copies of the weights; adapters alone need one for loading.
-    The rest is Python with torch and its loaded CUDA libraries, once a GPU.
+    Weights in 4 bits are whole here. The rest is Python with torch and its loaded CUDA libraries, once a GPU.
     """
-    weights = weight_bytes(architecture, adapter, dtype) / GIB
+    weights = weight_bytes(architecture, replace(adapter, quantize_base=False), dtype) / GIB
     copies = 1.2 if save_adapter_only else 2.2
     return copies * weights + 6.0 + 4.0 * gpus
