@@ -203,6 +203,7 @@ def _estimate(sizing: Sizing | None) -> dict[str, Any]:
         "tokens_per_s": rounded(sizing.tokens_per_s) if sizing else None,
         "time_s": interval(sizing.time_s if sizing else None),
         "peak_memory_gib": interval(sizing.peak_memory_gib if sizing else None),
+        "needed_memory_gib": interval(sizing.needed_memory_gib if sizing else None),
         "allocated_gib": rounded(sizing.allocated_gib) if sizing else None,
         "largest_batch_size": sizing.largest_batch_size if sizing else None,
         "source": sizing.source if sizing else None,

@@ -259,6 +259,8 @@ class LengthKey:
     system_prompt: str = ""
     prompt: str = "{input}"
     train_on_input: bool = False
+    trainer: str = "torchtune"
+    """Decides what is put around texts, and how they are encoded."""
 
 
 @dataclass(frozen=True)
@@ -278,13 +280,16 @@ class Facts:
     """Everything planning needs to know about this machine."""
 
     models: Mapping[str, ModelFacts]
-    """By path."""
+    """By `locate.model_key`: the path, and the trainer where it asks for other files than torchtune."""
     datasets: Mapping[str, DatasetFacts]
     """By `locate.dataset_key`: the path, and how it is read where that is unusual."""
     lengths: Mapping[LengthKey, Lengths]
     tasks: Mapping[str, TaskFacts]
     """By path of the script."""
     trainer: TrainerFacts
+    """The first run's."""
     disk: DiskFacts
     places: tuple[Place, ...] = ()
     """One a combination, in the order of the sweep."""
+    trainers: Mapping[str, TrainerFacts] = field(default_factory=dict)
+    """By name, those of all runs; empty where only `trainer` was looked for."""

@@ -47,21 +47,21 @@ def exceedance(p50: float, p95: float, limit: float) -> float:
 
 
 def check_memory(sized: Sized, gpus: Mapping[str, Gpu]) -> Verdict:
-    """The batch must fit the GPU: p50 above it is impossible, p95 above it a risk."""
+    """What the batch needs must fit the GPU: p50 above it is impossible, p95 above it a risk."""
     sizing, gpu = sized.sizing, sized.workload.gpu
     usable = gpu.memory_gib
-    peak = sizing.peak_memory_gib
-    if peak.p95 <= usable:
+    needed = sizing.needed_memory_gib
+    if needed.p95 <= usable:
         return FINE
     what = (
-        f"batch {sizing.batch_size} needs {peak.p50:.1f} GiB (p95 {peak.p95:.1f} GiB) of GPU memory, "
+        f"batch {sizing.batch_size} needs {needed.p50:.1f} GiB (p95 {needed.p95:.1f} GiB) of GPU memory, "
         f"{gpu.name} has {usable:.1f} GiB"
     )
     user_set = sized.workload.batch_size is not None
     where = "batch_size, resources" if user_set else "resources, max_seq_len"
-    if peak.p50 > usable or not user_set:
+    if needed.p50 > usable or not user_set:
         return Verdict(problem=Problem(what, where, _memory_advice(sized, gpus)))
-    chance = exceedance(peak.p50, peak.p95, usable)
+    chance = exceedance(needed.p50, needed.p95, usable)
     return Verdict(risk=Problem(f"{what}: {chance:.0%} risk of running out", where, _memory_advice(sized, gpus)))
 
 
@@ -79,10 +79,11 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
     bigger = [
         f"resources={name} ({gpu.memory_gib:.0f} GiB)"
         for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
-        if gpu.memory_gib >= sizing.peak_memory_gib.p95 and "-mig-" not in name and name != "cpu"
+        if gpu.memory_gib >= sizing.needed_memory_gib.p95 and "-mig-" not in name and name != "cpu"
     ]
     options.extend(bigger[:2])
-    gpus_needed = None if bigger else _gpus_that_hold(sized)
+    sharded = sized.workload.trainer == "torchtune"  # TRL's several GPUs hold the whole model each
+    gpus_needed = None if bigger or not sharded else _gpus_that_hold(sized)
     if gpus_needed is not None:
         options.append(f"resources.gpus={gpus_needed} (weights are sharded over GPUs)")
     if not options:
@@ -96,7 +97,7 @@ def _gpus_that_hold(sized: Sized) -> int | None:
     Everything but the weights is counted as if every GPU had it.
     """
     workload = sized.workload
-    rest_gib = sized.sizing.peak_memory_gib.p95 - _weights_gib(workload)
+    rest_gib = sized.sizing.needed_memory_gib.p95 - _weights_gib(workload)
     room_gib = workload.gpu.memory_gib - rest_gib
     per_node = sized.config.resources.gpus_per_node or MOST_GPUS_PER_NODE
     needed = 2 * workload.gpus
@@ -109,7 +110,8 @@ def _gpus_that_hold(sized: Sized) -> int | None:
 
 def _weights_gib(workload: Workload) -> float:
     """The weights on one GPU, in GiB: the least that any setting leaves there."""
-    return weight_bytes(workload.architecture, workload.adapter, workload.dtype) / workload.gpus / GIB
+    sharing = 1 if workload.trainer == "trl" else workload.gpus
+    return weight_bytes(workload.architecture, workload.adapter, workload.dtype) / sharing / GIB
 
 
 def _quantised(sized: Sized, longest: int) -> list[str]:
@@ -128,7 +130,10 @@ def _quantised(sized: Sized, longest: int) -> list[str]:
 
 
 def check_rows(sized: Sized) -> Verdict:
-    """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0."""
+    """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0.
+
+    TRL takes an incomplete batch as it is.
+    """
     workload, sizing = sized.workload, sized.sizing
     if sizing.steps_per_epoch >= 1:
         return FINE

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +40,10 @@ from runplan.cells import cell_facts, cell_token, inspect_options, model_argumen
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
 from runplan.naming import relevant_overrides
-from runplan.plan import Cell, Check, Plan, PlannedRun, Recipe, Request
+from runplan.plan import Cell, Check, Plan, PlannedRun, Request
 from runplan.priors.ending import GPU_OOM_SIGNS, LAST_BYTES
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
-from runplan.trainers.torchtune import resuming_recipe
+from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,8 +66,9 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     """
     files = {}
     if run.recipe is not None and run.request is not None:
-        job = _job(plan, run, run.request, run.token) | _attempts(run, run.recipe, run.request.gpus)
-        files[TRAIN] = templates.get_template("torchtune/finetune.slurm.j2").render(job)
+        job = _job(plan, run, run.request, run.token) | _attempts(run, run.request.gpus)
+        name = trainer_of(run.config).name
+        files[TRAIN] = templates.get_template(f"{name}/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
         files[f"{cell.dir}/eval.yaml"] = templates.get_template("inspect/eval.yaml.j2").render(
@@ -111,25 +111,9 @@ def submit_all(plan: Plan, templates: Environment) -> str:
     )
 
 
-def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
-    """The words that start the trainer in the run's directory, up to `--config`.
-
-    `tune run` takes its own recipes by name and a file only as a module below the current directory; a user's file
-    elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
-    """
-    workers = ("--nnodes", "1", "--nproc_per_node", str(gpus)) if recipe.distributed else ()
-    if recipe.custom and recipe.name.endswith(".py"):
-        start = ("torchrun", "--standalone", *workers) if recipe.distributed else ("python",)
-        return (*start, recipe.name, "--config")
-    return ("tune", "run", *workers, recipe.shipped or recipe.name, "--config")
-
-
-def _attempts(run: PlannedRun, recipe: Recipe, gpus: int) -> dict[str, Any]:
+def _attempts(run: PlannedRun, gpus: int) -> dict[str, Any]:
     """How training is started, continued from a saved epoch, and started again when the GPU's memory was too small."""
-    resuming = replace(recipe, shipped=resuming_recipe(run) or recipe.shipped)
-    return {
-        "command": launch_command(recipe, gpus),
-        "resuming": () if recipe.custom else launch_command(resuming, gpus),
+    return trainer_of(run.config).start(run, gpus) | {
         "epochs": run.config.epochs,
         "rungs": run.rungs,
         "signs": [sign.decode() for sign in GPU_OOM_SIGNS],

@@ -86,9 +86,15 @@ def dataset_key(config: Config, cwd: Path, exists: Exists = os.path.exists) -> s
     return f"{path or ''}" if usual else f"{path or ''} as {dataset.type.value} {', '.join(names)}"
 
 
+def model_key(config: Config, cwd: Path) -> str:
+    """Key of the model in `Facts.models`: its folder; with the trainer where it is not torchtune, which reads more."""
+    path = str(model_path(config, cwd))
+    return path if config.trainer.name == "torchtune" else f"{path} for {config.trainer.name}"
+
+
 def place_of(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Place:
     """The keys of one run's things in `Facts`."""
-    model, dataset = str(model_path(config, cwd)), dataset_key(config, cwd, exists)
+    model, dataset = model_key(config, cwd), dataset_key(config, cwd, exists)
     script = task_path(config, cwd, exists)
     lengths = {
         role: LengthKey(
@@ -99,6 +105,7 @@ def place_of(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Plac
             system_prompt=config.system_prompt,
             prompt=config.prompt,
             train_on_input=config.dataset.train_on_input,
+            trainer=config.trainer.name,
         )
         for role in ROLES
     }

@@ -29,9 +29,7 @@ from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
 from runplan.rungs import plan_rungs
-from runplan.trainers.builders import builder_problems
-from runplan.trainers.settings import complete_trainer_defaults, setting_problems
-from runplan.trainers.torchtune import tokenizer_problems
+from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
 from runplan.verify_cluster import check_cluster, distinct
@@ -75,7 +73,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     Raises:
         PlanError: at least one run is impossible; carries the problems of all runs.
     """
-    world = replace(world, facts=_with_trainers_view(world.facts))
+    world = replace(world, facts=_with_trainers_view(composed, world.facts))
     calibration = calibrated.calibrate(world.priors, world.gpus, _known_models(composed, world))
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
@@ -112,18 +110,20 @@ def _known_models(composed: Sequence[Composed], world: World) -> dict[str, Archi
     for item, place in zip(composed, world.facts.places, strict=True):
         architecture = world.facts.models[place.model].architecture
         if architecture is not None:
-            own |= dict.fromkeys((item.config.model.name, PurePath(place.model).name), architecture)
+            folder = world.facts.models[place.model].path
+            own |= dict.fromkeys((item.config.model.name, PurePath(folder).name), architecture)
     return {**world.models, **own}
 
 
-def _with_trainers_view(facts: Facts) -> Facts:
-    """Facts in which each model carries what the trainer's builder thinks of it."""
+def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
+    """Facts in which each model carries what its trainer thinks of it."""
     models = dict(facts.models)
-    for path, model in facts.models.items():
-        found = (*builder_problems(model.architecture), *tokenizer_problems(model)) if model.architecture else ()
+    trainers = {place.model: trainer_of(one.config) for one, place in zip(composed, facts.places, strict=True)}
+    for key, model in facts.models.items():
+        found = trainers[key].model_findings(model) if key in trainers else ()
         if found:
             status = Status.invalid if model.status is Status.ok else model.status
-            models[path] = replace(model, status=status, findings=(*model.findings, *found))
+            models[key] = replace(model, status=status, findings=(*model.findings, *found))
     return replace(facts, models=models)
 
 
@@ -172,7 +172,7 @@ class _Planner:
         recipe = choose_recipe(config)
         sized = self._size(config, model.architecture, place)
         data = check_run(config, self.world.facts, place, name)
-        found = [recipe, *setting_problems(config, model.architecture)]
+        found = [recipe, *trainer_of(config).setting_problems(config, model.architecture)]
         problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)] + data
         if isinstance(sized, Problem) or self._is_broken(place):
             # what a broken dataset would lead to (no rows, no steps) says nothing that `data` does not
@@ -216,7 +216,7 @@ class _Planner:
         ]
 
     def _size(self, config: Config, architecture: Architecture, place: Place) -> Sized | Problem:
-        config = complete_trainer_defaults(config, architecture)
+        config = trainer_of(config).complete_defaults(config, architecture)
         train = self._lengths(place, "train")
         if train is None:
             dataset = self.world.facts.datasets[place.dataset]

@@ -17,6 +17,8 @@ from runplan.errors import Problem
 from runplan.plan import Recipe
 
 AUTO = "auto"
+CUSTOM_OF = "torchtune"
+"""The trainer whose recipes are programs that users write themselves."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,18 @@ def _validating(row: Capability) -> Capability:
     return replace(row, name=name, validation=True, shipped=f"{name}.py")
 
 
-CAPABILITIES = (_ONE, _MANY, _validating(_ONE), _validating(_MANY))
+# Read in TRL 1.16.0: one program for everything; several GPUs are DDP by torchrun, which it needs CUDA for here, since
+# nobody trains on several processors. It runs on the GPUs of one node, as its jobs ask for one.
+_TRL = (
+    Capability("trl", ("1.16.0",), "sft", devices=("cuda", "cpu"), max_gpus=1, shipped="sft.py"),
+    Capability("trl", ("1.16.0",), "sft", devices=("cuda",), distributed=True, shipped="sft.py"),
+)
+
+CAPABILITIES = (
+    *(_ONE, _MANY, _validating(_ONE), _validating(_MANY)),
+    *_TRL,
+    *(replace(row, validation=True) for row in _TRL),
+)
 
 
 def choose_recipe(config: Config, is_file: Callable[[str], bool] = os.path.isfile) -> Recipe | Problem:
@@ -60,8 +73,11 @@ def choose_recipe(config: Config, is_file: Callable[[str], bool] = os.path.isfil
     impossible = _number_format(config) or _gpu_count(config)
     if impossible:
         return impossible
-    if config.recipe.custom is not None:
+    if config.recipe.custom is not None and config.trainer.name == CUSTOM_OF:
         return _custom(config, config.recipe.custom, is_file)
+    if config.recipe.custom is not None:
+        what = f"recipe.custom={config.recipe.custom} is a recipe of {CUSTOM_OF}, and trainer={config.trainer.name}"
+        return Problem(what, "recipe.custom", f"use trainer={CUSTOM_OF}, or recipe.custom=null")
     rows = [row for row in CAPABILITIES if row.trainer == config.trainer.name]
     if not rows:
         return _unknown("trainer", config.trainer.name, [row.trainer for row in CAPABILITIES], "trainer")
@@ -75,6 +91,10 @@ def choose_recipe(config: Config, is_file: Callable[[str], bool] = os.path.isfil
 def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
     wanted = [row for row in rows if config.recipe.name in {AUTO, row.name}]
     if not wanted:
+        elsewhere = next((row.trainer for row in CAPABILITIES if row.name == config.recipe.name), None)
+        if elsewhere is not None:
+            what = f"recipe {config.recipe.name} is one of {elsewhere}, and trainer={config.trainer.name}"
+            return Problem(what, "recipe", f"use recipe=auto, or trainer={elsewhere}")
         return _unknown("recipe", config.recipe.name, [AUTO, *(row.name for row in rows)], "recipe")
     for row in wanted:
         if not unmet(row, config):
@@ -83,15 +103,16 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
     if name == AUTO:
         return Problem(
             f"no recipe of {config.trainer.name} {config.trainer.version} does what is asked: "
-            + "; ".join(f"{row.name} {unmet(row, config)[0]}" for row in wanted),
+            + "; ".join(dict.fromkeys(f"{row.name} {unmet(row, config)[0]}" for row in wanted)),
             "recipe",
             "set resources.gpus=1 to train on the CPU, or trainer.device=cuda",
         )
     works = [row.name for row in rows if not unmet(row, config)]
     fix = f"recipe={works[0]} (or recipe=auto) does it" if works else "recipe=auto says what else is in the way"
-    if wanted[0].validation != config.validation:
-        fix += f"; or set validation={str(wanted[0].validation).lower()}"
-    return Problem(f"recipe {name} " + "; ".join(unmet(wanted[0], config)), "recipe", fix)
+    nearest = min(wanted, key=lambda row: len(unmet(row, config)))  # a name may stand for several rows
+    if nearest.validation != config.validation:
+        fix += f"; or set validation={str(nearest.validation).lower()}"
+    return Problem(f"recipe {name} " + "; ".join(unmet(nearest, config)), "recipe", fix)
 
 
 def unmet(row: Capability, config: Config) -> list[str]:

@@ -26,7 +26,7 @@ from runplan.provenance import hydra_files
 from runplan.report.page import PAGE, report
 from runplan.setup_file import setup_finetune
 from runplan.summary import readme_of
-from runplan.trainers.torchtune import training_files
+from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:
     from runplan.plan import Plan, PlannedRun
@@ -61,7 +61,7 @@ def render_run(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str,
     files = hydra_files(plan, run)
     if run.sizing is not None:
         files["setup_finetune.yaml"] = setup_finetune(plan, run)
-        files |= training_files(plan, run, templates)
+        files |= trainer_of(run.config).training_files(plan, run, templates)
     return files | job_files(plan, run, templates)
 
 

@@ -11,6 +11,7 @@ from runplan.estimate.workload import Adapter
 from runplan.facts import DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
 from runplan.paths import TASKS_DIR
 from runplan.plan import Check, Composed
+from runplan.trainers.known import trainer_of
 from runplan.units import GIB
 
 _BYTES = {Dtype.bf16: 2, Dtype.fp32: 4}
@@ -66,7 +67,8 @@ def size_text(size_bytes: float) -> str:
 def checkpoint_bytes(config: Config, model: ModelFacts) -> int | None:
     """Bytes that a run's checkpoints take in the end; None when the model's size is not known.
 
-    torchtune 0.6.1 saves at each epoch's end the adapters twice (its own format and PEFT's) and, unless
+    TRL keeps the adapters of every epoch and, of the last, adapters and AdamW's two moments to resume from, all in
+    fp32. torchtune 0.6.1 saves at each epoch's end the adapters twice (its own format and PEFT's) and, unless
     `trainer.save_adapter_weights_only`, the merged model; before the last epoch also adapters and AdamW's two moments
     to resume from, which the next such save replaces.
     """
@@ -75,6 +77,8 @@ def checkpoint_bytes(config: Config, model: ModelFacts) -> int | None:
     each = _BYTES[config.dtype or Dtype.bf16]
     lora = config.lora
     kind = Adapter(lora.rank, tuple(lora.attn_modules), lora.apply_to_mlp, lora.apply_to_output, lora.use_dora)
+    if config.trainer.name == "trl":
+        return adapter_params(model.architecture, kind) * _BYTES[Dtype.fp32] * (config.epochs + 3)
     adapter = adapter_params(model.architecture, kind) * each
     merged = 0 if config.trainer.save_adapter_weights_only else model.architecture.params * each
     return config.epochs * (merged + 2 * adapter) + (3 * adapter if config.epochs > 1 else 0)
@@ -109,18 +113,20 @@ def _task_check(task: TaskFacts, config: Config) -> Check:
 
 def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
     """A version that is seen here is the job's only where the job has no environment of its own."""
-    name, wanted, seen, site = config.trainer.name, config.trainer.version, facts.trainer.version, config.site
+    name, wanted, site = config.trainer.name, config.trainer.version, config.site
+    here = facts.trainers.get(name, facts.trainer)
+    seen, install = here.version, f"pip install {trainer_of(config).install.format(version=wanted)}"
     own = next((f"{key}={value}" for key, value in (("conda_env", site.conda_env), ("venv", site.venv)) if value), None)
     if own is not None:
         return Check("trainer", name, "", Status.unchecked, f"{wanted} is expected in the jobs' site.{own}")
     if seen is None:
         detail = f"{wanted} is expected, but not installed in this environment; jobs may have it in another"
-        return Check("trainer", name, "", Status.unchecked, detail, f"pip install {name}=={wanted}")
+        return Check("trainer", name, "", Status.unchecked, detail, install)
     if seen != wanted:
         detail = f"{seen} is installed here, trainer.version is {wanted}"
-        fix = f"pip install {name}=={wanted}, or set trainer.version={seen}"
+        fix = f"{install}, or set trainer.version={seen}"
         return Check("trainer", name, "", Status.unchecked, detail, fix)
-    if wandb and not facts.trainer.wandb:
+    if wandb and not here.wandb:
         detail = f"version {seen}, without wandb, which trainer.metric_logger=wandb needs"
         return Check("trainer", name, "", Status.missing, detail, "pip install wandb")
     return Check("trainer", name, "", Status.ok, f"version {seen}")

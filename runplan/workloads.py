@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runplan.config import Config, Dtype
-from runplan.estimate.steps import choose_packed, validation_interval
+from runplan.estimate.steps import TRL, choose_packed, validation_interval
 from runplan.estimate.workload import Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 
@@ -105,6 +105,8 @@ def decide_packing(config: Config, workload: Workload) -> tuple[Workload, str]:
     """The workload with `packed=auto` decided, and the reason in words."""
     if config.packed != "auto":
         return workload, f"{'on' if workload.packed else 'off'}: set by the user"
+    if workload.trainer == TRL:
+        return workload, "off: TRL packs without padding, which costs more than it saves without FlashAttention"
     packed, reason = choose_packed(
         workload.lengths,
         workload.max_seq_len,

@@ -26,6 +26,7 @@ WHAT = {"slurm": "SLURM", "browser": "a browser"}
 PACKAGES = {
     "browser": ("playwright",),
     "trainer": ("torch", "torchtune", "torchao"),
+    "trl": ("torch", "trl", "peft"),
     "evaluation": ("inspect_ai", "transformers", "peft"),
 }
 

@@ -16,7 +16,7 @@ from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.recipe import choose_recipe
 from runplan.render import environment
 from runplan.resolvers import mark_of, register
-from runplan.trainers.settings import complete_trainer_defaults
+from runplan.trainers.known import trainer_of
 
 # What planning fills in where conf/ has a mark.
 ESTIMATED = {
@@ -108,7 +108,7 @@ def make_run(
         splits = {role: Split(role, 800) for role in ("train", "validation", "test")}
         kind = config.dataset.type.value
         dataset = DatasetFacts("/data/words.json", Status.ok, 10**5, kind, splits, {role: role for role in splits})
-    config = complete_trainer_defaults(config, model.architecture)
+    config = trainer_of(config).complete_defaults(config, model.architecture)
     recipe = choose_recipe(config)
     assert not hasattr(recipe, "what"), recipe
     composed = Composed(config, estimated, ("model=1B", "lora.rank=8"), {"lora.rank": 8}, {"model": "1B"}, {})
@@ -138,6 +138,7 @@ def make_sizing(config: Config) -> Sizing:
         steps_total=50 * config.epochs,
         allocated_gib=8.0,
         peak_memory_gib=Interval(9.0, 10.0),
+        needed_memory_gib=Interval(9.0, 10.0),
         it_per_s=2.0,
         tokens_per_s=8000.0,
         time_s=Interval(600.0, 900.0),

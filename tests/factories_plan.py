@@ -23,7 +23,7 @@ from runplan.recipe import choose_recipe
 from runplan.rungs import plan_rungs
 from runplan.setup_file import setup_finetune
 from runplan.summary import design_type, readme
-from runplan.trainers.settings import complete_trainer_defaults
+from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,6 +130,7 @@ def make_sizing(scale: float, batch_size: int = 4, **changed: Any) -> Sizing:
         "steps_total": 500,
         "allocated_gib": 9.87654321 * scale,
         "peak_memory_gib": Interval(11.1 * scale, 12.3 * scale),
+        "needed_memory_gib": Interval(10.4 * scale, 11.2 * scale),
         "it_per_s": 1.2345678 / scale,
         "tokens_per_s": 40000 / scale,
         "time_s": Interval(600.0 * scale, 900.0 * scale),
@@ -173,7 +174,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     cells = tuple(make_cell(name, epoch) for epoch in range(config.epochs) if config.evaluation.enabled)
     recipe = choose_recipe(config)
     assert isinstance(recipe, Recipe), recipe
-    config = complete_trainer_defaults(config, facts.architecture)
+    config = trainer_of(config).complete_defaults(config, facts.architecture)
     config.batch_size = sizing.batch_size
     config.gradient_accumulation_steps = sizing.gradient_accumulation_steps
     config.lora.alpha = 2.0 * config.lora.rank

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 T0 = "2026-01-31T12:00:00Z"
 SIZING = Sizing(
     batch_size=4, gradient_accumulation_steps=4, largest_batch_size=8, steps_per_epoch=250, steps_total=500,
-    allocated_gib=9.0, peak_memory_gib=Interval(10.0, 12.0), it_per_s=0.5, tokens_per_s=4000.0,
-    time_s=Interval(1100.0, 1500.0), source="physics",
+    allocated_gib=9.0, peak_memory_gib=Interval(10.0, 12.0), needed_memory_gib=Interval(10.0, 11.0),
+    it_per_s=0.5, tokens_per_s=4000.0, time_s=Interval(1100.0, 1500.0), source="physics",
     parts_s={"startup": 30.0, "first_step": 5.0, "steps": 998.0, "validation": 40.0, "checkpoints": 27.0},
 )  # fmt: skip
 

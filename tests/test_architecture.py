@@ -148,7 +148,7 @@ OUTSIDE_ALLOWED = {
     "locate": {"exists"},  # the function it is given
     "paths": {"is_dir"},  # the package's own folders: inside it, or beside it in a checkout
     "recipe": {"is_file"},  # the function it is given
-    "trainers.torchtune": {"read_text"},  # the recipes that the package ships
+    "trainers.shipped": {"read_text"},  # the recipes that the package ships
 }
 
 MAX_FILE_LINES = 300

@@ -69,13 +69,15 @@ def test_the_chosen_batch_fits_and_twice_it_does_not_or_passes_the_effective_bat
     assert batch & (batch - 1) == 0
     assert batch * accumulation * w.gpus == w.effective_batch_size or plan.evidence[-1].startswith("effective batch is")
     if plan.largest_batch_size:
-        assert plan.peak_memory_gib.p95 <= limit
-        assert calibrated.peak(w, NOTHING, plan.largest_batch_size + 1, 2).p95 > limit
+        assert plan.needed_memory_gib.p95 <= limit
+        assert calibrated.needed(w, NOTHING, plan.largest_batch_size + 1, 2).p95 > limit
         per_gpu = max(1, w.effective_batch_size // w.gpus)
-        assert per_gpu % (2 * batch) or calibrated.peak(w, NOTHING, 2 * batch, 2).p95 > limit
+        assert per_gpu % (2 * batch) or calibrated.needed(w, NOTHING, 2 * batch, 2).p95 > limit
     else:
         assert batch == 1
-        assert plan.peak_memory_gib.p95 > limit
+        assert plan.needed_memory_gib.p95 > limit
+    for least, held in zip(plan.needed_memory_gib, plan.peak_memory_gib, strict=True):
+        assert least <= held <= max(least, limit)
 
 
 @settings(max_examples=40, deadline=None)
@@ -202,15 +204,15 @@ def test_start_up_from_the_trainer_s_logger_counts_with_the_imports_before_it():
 
 def test_reserved_memory_of_logs_moves_what_the_allocator_loses():
     w = workload(packed=True)
-    stays, freed = memory.allocated_parts_gib(w, 16, 2048)
+    stays, freed = memory.allocated_parts_gib(w, 4, 2048)
 
     def peak(lost):
         held = stays + freed
         block = MemoryGib(allocated=held, reserved=held + lost * freed)
         logs = [dataclasses.replace(LOG, path=f"{i}", packed=True, peak_memory_gib=block) for i in range(3)]
-        return calibrated.peak(w, calibrated.calibrate(logs, GPUS, MODELS), 16, 1)
+        return calibrated.peak(w, calibrated.calibrate(logs, GPUS, MODELS), 4, 1)
 
-    low, usual, high = peak(0.05), calibrated.peak(w, NOTHING, 16, 1), peak(0.4)
+    low, usual, high = peak(0.03), calibrated.peak(w, NOTHING, 4, 1), peak(0.4)
     assert low.p50 < usual.p50 < high.p50
     assert high.p95 - high.p50 > low.p95 - low.p50
 
@@ -225,9 +227,9 @@ def test_leaving_the_range_of_the_logs_is_said():
     learnt = calibrated.calibrate([LOG], GPUS, MODELS)
     bigger = calibrated.size(workload(architecture=LLAMA_3B, activation_checkpointing=True), learnt)
     assert bigger.extrapolated
-    assert "3.21 B parameters, logs have 1.24 B" in bigger.evidence[-1]
+    assert any("3.21 B parameters, logs have 1.24 B" in line for line in bigger.evidence)
     elsewhere = calibrated.size(workload(gpu=H100), learnt)
-    assert "no log ran on h100-80" in elsewhere.evidence[-1]
+    assert any("no log ran on h100-80" in line for line in elsewhere.evidence)
     narrow, wide = learnt.speed(A100, ROWS), learnt.speed(H100, ROWS)
     task = calibrated.make_task(workload(), 16, 1)
     moved = dataclasses.replace(task, gpu=H100)
@@ -244,11 +246,11 @@ def test_outliers_are_named():
 def test_measured_memory_corrects_the_allocator_and_narrows():
     packed = dataclasses.replace(LOG, packed=True, s_per_step=2.0, batch_size=4)
     computed = calibrated.size(workload(packed=True, batch_size=4), NOTHING)
-    peak = MemoryGib(allocated=computed.allocated_gib, reserved=1.12 * computed.allocated_gib)
+    peak = MemoryGib(allocated=computed.allocated_gib, reserved=1.08 * computed.allocated_gib)
     logs = [dataclasses.replace(packed, path=str(i), peak_memory_gib=peak) for i in range(5)]
     learnt = calibrated.size(workload(packed=True, batch_size=4), calibrated.calibrate(logs, GPUS, MODELS))
     assert learnt.allocated_gib == pytest.approx(computed.allocated_gib, rel=1e-3)
-    assert learnt.peak_memory_gib.p50 - 0.5 == pytest.approx(1.115 * computed.allocated_gib, rel=0.01)
+    assert learnt.peak_memory_gib.p50 - 0.5 == pytest.approx(1.077 * computed.allocated_gib, rel=0.01)
     assert _ratio(learnt.peak_memory_gib) < _ratio(computed.peak_memory_gib)
 
 

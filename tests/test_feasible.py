@@ -21,7 +21,9 @@ WORKLOAD = Workload(
     "torchtune", "0.6.1", LLAMA, Adapter(8, ("q_proj",), apply_to_mlp=True), A100, 1, Lengths(((100, 1000),)),
     2048, packed=False, dtype="bf16", activation_checkpointing=False, compile=False, epochs=1, effective_batch_size=16,
 )  # fmt: skip
-SIZING = Sizing(16, 1, 16, 62, 62, 10.0, Interval(11.0, 12.0), 2.0, 1000.0, Interval(600, 900), "physics")
+SIZING = Sizing(
+    16, 1, 16, 62, 62, 10.0, Interval(11.0, 12.0), Interval(11.0, 12.0), 2.0, 1000.0, Interval(600, 900), "physics"
+)
 
 
 def sized(workload=WORKLOAD, warmup=6, minimum=50, **changes):
@@ -38,7 +40,7 @@ def test_a_batch_that_fits_is_fine():
 
 
 def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
-    nothing = sized(batch_size=1, largest_batch_size=0, peak_memory_gib=Interval(90, 95))
+    nothing = sized(batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
     found = feasible.check_memory(nothing, {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})
     assert "90.0 GiB" in found.problem.what
     assert "79.2 GiB" in found.problem.what or "79.1 GiB" in found.problem.what
@@ -63,8 +65,8 @@ def test_weights_in_four_bits_are_advised_where_they_fit():
 
 def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above():
     asked = replace(WORKLOAD, batch_size=32)
-    between = feasible.check_memory(sized(asked, batch_size=32, peak_memory_gib=Interval(75, 85)), {})
-    above = feasible.check_memory(sized(asked, batch_size=32, peak_memory_gib=Interval(80, 90)), {})
+    between = feasible.check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(75, 85)), {})
+    above = feasible.check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(80, 90)), {})
     assert between.problem is None
     assert "risk" in between.risk.what
     assert above.problem is not None
@@ -83,7 +85,7 @@ def test_more_gpus_are_advised_only_where_they_help(monkeypatch, params_gib, res
     monkeypatch.setattr(feasible, "_weights_gib", lambda workload: params_gib / workload.gpus)
     saving = replace(WORKLOAD, activation_checkpointing=True)
     peak = Interval(params_gib + rest_gib - 1, params_gib + rest_gib)
-    found = feasible.check_memory(sized(saving, batch_size=1, largest_batch_size=0, peak_memory_gib=peak), {})
+    found = feasible.check_memory(sized(saving, batch_size=1, largest_batch_size=0, needed_memory_gib=peak), {})
     assert said in found.problem.fix
 
 
@@ -122,6 +124,6 @@ def test_exceedance_is_a_probability_with_the_right_quantiles(p50, ratio, part):
 
 def test_weights_that_do_not_fit_are_not_answered_with_shorter_sequences():
     huge = replace(WORKLOAD, gpu=T4, architecture=replace(LLAMA, num_hidden_layers=400))
-    found = feasible.check_memory(sized(huge, batch_size=1, peak_memory_gib=Interval(50, 55)), {"a100-80": A100})
+    found = feasible.check_memory(sized(huge, batch_size=1, needed_memory_gib=Interval(50, 55)), {"a100-80": A100})
     assert "max_seq_len" not in found.problem.fix
     assert "resources=a100-80" in found.problem.fix

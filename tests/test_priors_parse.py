@@ -1,18 +1,21 @@
 """Every recorded log against what a person reads in it, and text that is no log at all."""
 
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from runplan.priors.command import JSON_KEYS
+from runplan.priors.devices import gpu_in_text
 from runplan.priors.ending import ending
+from runplan.priors.flat import _section, flat_yaml
 from runplan.priors.names import gpu_key, model_from_config_name, params_b
-from runplan.priors.parse import gpu_in_text, parse_text
+from runplan.priors.parse import parse_text
 from runplan.priors.peaks import peak_memory
 from runplan.priors.record import MemoryGib
-from runplan.priors.settings import command_line, flat_yaml, torchtune_fields
+from runplan.priors.settings import command_line, torchtune_fields
 from runplan.priors.siblings import metrics_fields, script_fields
 from runplan.priors.trainers import hugging_face_fields
 
@@ -326,6 +329,52 @@ def test_saving_that_did_not_finish_is_not_completed():
     assert parse_text(head + DRAW + full)["state"] == "unknown"
     assert parse_text(head + DRAW + full + b"Checkpoint saved in 3.10 seconds.\n")["state"] == "completed"
     assert parse_text(head + DRAW + full + b"Checkpoint saved in 3.10 seconds.\n")["checkpoint_s"] == (3.10,)
+
+
+NUMBERS = st.sampled_from(["17", "17.", "17.25", "9.5", "1.5e+1", "0.00001", "1e1", "120.0", "2.5e1x"])
+COLONS = st.sampled_from([":", "': ", "   "])
+THREE = "peak_memory_active:{} peak_memory_alloc:{} peak_memory_reserved:{}"
+SAID = st.lists(
+    st.one_of(
+        st.builds(THREE.format, NUMBERS, NUMBERS, NUMBERS),
+        st.builds("peak_memory_{}{}{}".format, st.sampled_from(["active", "alloc", "reserved", "x"]), COLONS, NUMBERS),
+        st.sampled_from([" ", "\n", "\r", ", ", "Step 3 | loss:1.0 "]),
+    ),
+    max_size=20,
+)  # fmt: skip
+
+
+@given(said=SAID)
+@example(said=["peak_memory_active:1 peak_memory_alloc:2 peak_memory_reserved:3e5"])
+def test_no_peak_is_lost_where_several_are_found_at_once(said):
+    text = "".join(said)
+    each = {
+        kind: [
+            float(number) for number in re.findall(rf"peak_memory_{word}['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)", text)
+        ]
+        for kind, word in (("allocated", "alloc"), ("active", "active"), ("reserved", "reserved"))
+    }
+    highest = {kind: max(numbers) for kind, numbers in each.items() if numbers and max(numbers) > 0}
+    assert peak_memory(text.encode()) == (MemoryGib(**highest) if highest else None)
+
+
+LINES = st.lists(
+    st.sampled_from(
+        ["a:", "b: 1", "  c: x", "  d:", "    - p", "    - q", "- r", "e: [1, 2]", "rank0: f: 1", "rank0:   g: 2",
+         "0: h: 3", "0:   k: 4", "INFO:torch: l",
+         "no key", "", "  m: null", "n.o: 'p'", "b: 2\r", "\r 5%|# | 1/2", "- s: t"]
+    ),
+    max_size=16,
+)  # fmt: skip
+
+
+@given(lines=LINES)
+def test_sections_kept_from_other_configs_say_what_the_whole_says(lines):
+    text = "\n".join(lines).encode()
+    keys = [line.partition(":")[0] for line in lines if line[:1].isalpha()]
+    assume(len(set(keys)) == len(keys))
+    whole = {key: list(value) if isinstance(value, tuple) else value for key, value in _section(text)}
+    assert flat_yaml(text) == whole
 
 
 def test_peak_is_the_highest_logged_one_in_the_unit_of_its_version():

@@ -1,17 +1,19 @@
 """Several processes: workers of one reading, and readings that share an index."""
 
 import json
+import marshal
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from runplan.priors import processes
 from runplan.priors.files import LogFile
-from runplan.priors.processes import in_processes, log_texts
+from runplan.priors.processes import in_processes, read_logs
 
 ROOT = Path(__file__).parents[1]
 BAR = "\r1|{i}|Loss: 1.25: {p:3d}%|####      | {i}/{steps} [{s:02d}:{r:02d}<00:10,  0.50it/s]"
@@ -48,8 +50,10 @@ def logs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 30])
 def test_the_order_is_that_of_the_logs(logs, workers):
-    assert in_processes(lambda log: f'"{log.name}"', logs, workers) == [f'"{log.name}"' for log in logs]
-    assert in_processes(lambda log: log.name, [], workers) == []
+    said = [{"name": log.name, "sizes": (log.size, 0.5, None, True), "more": ["\udce9\n"]} for log in logs]
+    by_name = {one["name"]: one for one in said}
+    assert in_processes(lambda log: by_name[log.name], logs, workers) == said
+    assert in_processes(lambda log: {"name": log.name}, [], workers) == []
 
 
 def test_what_a_killed_worker_leaves_is_done_by_the_parent(logs):
@@ -58,9 +62,36 @@ def test_what_a_killed_worker_leaves_is_done_by_the_parent(logs):
     def do(log):
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return log.name
+        return {"name": log.name}
 
-    assert in_processes(do, logs, 3) == [log.name for log in logs]
+    assert in_processes(do, logs, 3) == [{"name": log.name} for log in logs]
+
+
+def test_what_a_worker_did_not_write_whole_is_done_by_the_parent(logs, monkeypatch):
+    parent = os.getpid()
+    whole = marshal.dumps
+
+    def cut(turn, file):
+        file.write(whole(turn)[:-3])
+
+    monkeypatch.setattr(marshal, "dump", cut)
+    asked = []
+    monkeypatch.setattr(processes, "_turns", slow_parent(processes._turns, parent))
+    assert in_processes(lambda log: asked.append(log) or {"name": log.name}, logs, 2) == [
+        {"name": log.name} for log in logs
+    ]
+    assert len(asked) == len(logs)
+
+
+def slow_parent(turns, parent):
+    """The parent waits until its workers had their turns."""
+
+    def waiting(do, chunks, tickets):
+        if os.getpid() == parent:
+            time.sleep(0.1)
+        yield from turns(do, chunks, tickets)
+
+    return waiting
 
 
 def test_a_worker_that_raises_hides_nothing(logs):
@@ -72,7 +103,7 @@ def test_a_worker_that_raises_hides_nothing(logs):
 
 
 def test_logs_that_cannot_be_read_say_nothing(logs):
-    assert log_texts(logs) == ["null"] * 20
+    assert read_logs(logs) == [None] * 20
 
 
 def test_readings_at_once_by_several_processes_agree_and_leave_a_whole_index(tmp_path):

@@ -138,6 +138,57 @@ def test_steady_speed_is_recovered_despite_first_steps_pauses_and_other_bars(cas
     assert fields["wall_s"] == pytest.approx(whole_s, abs=case.epochs + 1)
 
 
+MESSAGES = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.sampled_from(
+            [
+                b"peak_memory_active:55.5 peak_memory_alloc:54.0 peak_memory_reserved:60.25\n",
+                b"torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n",
+                b"Validation loss: 1.5\n",
+                b"Saving checkpoint took 12.50 secs\n",
+                b"NVIDIA A100-SXM4-80GB\n",
+                b"slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2024-01-01T00:00:00 DUE TO TIME LIMIT ***\n",
+            ]
+        ),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=CASES, messages=MESSAGES, kept=st.sampled_from([1.0, 1.0, 0.7]), lines=st.booleans())
+def test_draws_that_are_not_looked_at_change_nothing_but_a_speed_by_two_per_cent(case, messages, kept, lines):
+    """All other fields are what the reading of every draw and of all text says."""
+    steps = max(80, min(2000, int(case.seconds / case.s_per_step)))
+    data = tune_log(
+        max(case.s_per_step, case.seconds / steps),
+        steps,
+        case.epochs,
+        first_s=case.first_s,
+        save_s=case.save_s,
+        validate_every=max(10, steps // case.validations) if case.validations else 0,
+        validate_s=case.validate_s,
+        packing=case.packing,
+        prefix=case.prefix,
+    )
+    for place, message in messages:
+        # Between two draws, as loggers write: a newline ends each message.
+        at = max(data.find(b"]", int(place * len(data))) + 1, data.find(b"|Loss:"))
+        data = data[:at] + message + data[at:]
+    data = data[: int(kept * len(data))]
+    data = data.replace(b"\r", b"\n") if lines else data
+    few = parse_text(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runplan.priors.progress._SHORT_S", 10**9)
+        every = parse_text(data)
+    speeds = [fields.pop("s_per_step", None) for fields in (few, every)]
+    for fields in (few, every):
+        fields.pop("it_per_s", None)
+    assert few == every
+    assert speeds[0] == pytest.approx(speeds[1], rel=0.02)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(s_per_step=st.floats(0.2, 3), every=st.integers(60, 300), pause_s=st.floats(40, 120), seed=st.integers(0, 99))
 def test_pauses_that_nothing_announces_are_seen_in_the_times(s_per_step, every, pause_s, seed):
@@ -171,7 +222,7 @@ def test_contradicting_draws_say_no_speed():
     """A compile of ten minutes between two draws that both claim to be fast."""
     text = b"1|149|Loss: 0.9:   1%|          | 149/25880 [02:08<6:14:19,  1.15it/s\n"
     text += b"1|228|Loss: 0.8:   1%|          | 228/25880 [11:59<1:48:16,  3.95it/s\n"
-    progress, _ = tune_progress(text, [(0, len(text))], everywhere=True)
+    progress, _ = tune_progress(text)
     assert progress.s_per_step is None
     assert progress.steps_done == 228
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from runplan.errors import ConfigError
-from runplan.priors import log as log_reading
 from runplan.priors import processes
 from runplan.priors.accounting import job_id, parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
@@ -50,8 +49,8 @@ def read(tmp_path, no_sacct):
 @pytest.fixture
 def count_reads(monkeypatch):
     seen = []
-    original = log_reading.read_log
-    monkeypatch.setattr(log_reading, "read_log", lambda log: (seen.append(log.name), original(log))[1])
+    original = processes.read_log
+    monkeypatch.setattr(processes, "read_log", lambda log: (seen.append(log.name), original(log))[1])
     return seen
 
 
@@ -501,3 +500,43 @@ def test_a_glob_that_matches_is_no_warning(tmp_path, no_sacct):
     read = read_priors(["ck-out-*/slurm-*.out"], None, tmp_path / "cache", tmp_path)
     assert (len(read.runs), read.warnings) == (1, ())
     assert read_priors(["none-*/x.out"], None, tmp_path / "cache", tmp_path).warnings != ()
+
+
+TUNED = (
+    "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nbatch_size: 4\nepochs: 1\n"
+    "model:\n  _component_: torchtune.models.llama3_2.lora_llama3_2_1b\n  lora_rank: 8\n\nSetting manual seed to 1\n"
+)
+
+
+def test_a_config_of_another_run_in_the_same_folder_is_not_taken(tmp_path, read):
+    run = tmp_path / "logs" / "both"
+    run.mkdir()
+    (run / "slurm-1.out").write_text(TUNED)
+    (run / "slurm-2.out").write_text(TUNED.replace("lora_rank: 8", "lora_rank: 64"))
+    (run / "finetune.yaml").write_text("model:\n  lora_rank: 64\ngradient_accumulation_steps: 2\n")
+    (run / "finetune.slurm").write_text("#SBATCH --gres=gpu:h100:1\n")
+    first, second = read().runs
+    assert (first.lora_rank, first.gradient_accumulation_steps, first.gpu) == (8, None, "h100")
+    assert (second.lora_rank, second.gradient_accumulation_steps, second.gpu) == (64, 2, "h100")
+
+
+def test_a_log_among_the_artifacts_of_a_run_has_its_request_above_and_its_copies_do_not_count(tmp_path, read):
+    run = tmp_path / "logs" / "rank8"
+    (run / "artifacts" / "epoch_0").mkdir(parents=True)
+    (run / "finetune.slurm").write_text("#SBATCH --gres=gpu:1\n#SBATCH --constraint=gpu80\n")
+    for folder in (run / "artifacts", run / "artifacts" / "epoch_0"):
+        (folder / "slurm-7.out").write_text(TUNED)
+    (run / "artifacts" / "epoch_0" / "slurm-9.out").write_text(TUNED)
+    runs = {one.path.removeprefix(f"{run}/artifacts/"): one for one in read().runs}
+    assert {path: one.gpu for path, one in runs.items()} == {"slurm-7.out": "a100-80", "epoch_0/slurm-9.out": None}
+
+
+def test_samples_of_a_later_job_are_not_those_of_an_earlier_log(tmp_path, read):
+    run = tmp_path / "logs" / "twice"
+    run.mkdir()
+    for job in (1, 2):
+        (run / f"slurm-{job}.out").write_text(TUNED)
+    (run / "gpu_metrics.csv").write_text("timestamp, name, memory.used [MiB]\n1, NVIDIA H200, 1024 MiB\n")
+    earlier = (run / "gpu_metrics.csv").stat().st_mtime - 7200
+    os.utime(run / "slurm-1.out", (earlier, earlier))
+    assert [(one.process_peak_gib, one.gpu) for one in read().runs] == [(None, "h200-141"), (1.0, "h200-141")]

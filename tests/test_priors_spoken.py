@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.priors.progress import HF_PAUSES, TUNE_PAUSES
 from runplan.priors.settings import last_attempt
-from runplan.priors.spoken import spoken_spans, spoken_text
+from runplan.priors.spoken import Word, last_place, spoken_spans, spoken_text
 
 HEAD = b"Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nbatch_size: 4\n\n"
 PIECES = st.lists(
@@ -43,3 +44,21 @@ def test_most_of_a_redrawn_log_is_passed_over():
     said = spoken_text(data, spoken_spans(data))
     assert len(said) < len(data) / 20
     assert said.endswith(b"Checkpoint saved in 2.00 seconds.\n")
+
+
+@given(
+    text=st.lists(st.sampled_from([b"needle", b"eedle", b"e", b"d", b"d" * 50, b"n", b"\r1|2|Loss"]), max_size=30),
+    rare=st.integers(0, 5),
+    start=st.integers(0, 40),
+    end=st.one_of(st.none(), st.integers(0, 200)),
+)
+def test_a_word_is_found_by_any_of_its_bytes_where_rfind_finds_it(text, rare, start, end):
+    data = b"".join(text)
+    bounds = (start,) if end is None else (start, end)
+    assert last_place(data, Word(b"needle", rare), *bounds) == data.rfind(b"needle", *bounds)
+
+
+def test_bars_and_numbers_have_no_byte_by_which_words_are_looked_for():
+    bar = b"1|7|Loss: 1.5:  16%|##   | 40/250 [1:00:19<01:44,  2.00it/s] 3.20s/it ?it/s, 00:00\n\r"
+    for word in (*TUNE_PAUSES, *HF_PAUSES):
+        assert word.text[word.rare] not in bar, word

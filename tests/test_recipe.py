@@ -52,7 +52,7 @@ def test_a_distributed_recipe_runs_on_one_gpu_when_asked():
         ({"resources__gpus": 2, "trainer__device": "cpu"}, "needs trainer.device=cuda", "resources.gpus=1"),
         ({"recipe__name": "lora_finetune_singel_device"}, "lora_finetune_singel_device", "lora_finetune_single_device"),
         ({"trainer__version": "0.7.0"}, "'0.7.0'", "0.6.1"),
-        ({"trainer__name": "trl"}, "'trl'", "torchtune"),
+        ({"trainer__name": "axolotl"}, "'axolotl'", "torchtune"),
         ({"dtype": Dtype.bf16, "resources": "v100-32"}, "v100-32 has no bf16", "dtype=fp32"),
         ({"resources__gpus": 0}, "at least 1", "resources.gpus=1"),
         ({"resources__gpus": 8, "resources__gpus_per_node": 4}, "a node has 4", "resources.gpus=4"),

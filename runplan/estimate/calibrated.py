@@ -8,18 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, memory, overheads, steps
-from runplan.estimate.crowded import Crowded, bounded, crowded, described, least
-from runplan.estimate.observation import Observation, observe, same_dataset
+from runplan.estimate import evidence, intervals, overheads, process, steps
+from runplan.estimate.crowded import Crowded, crowded, described, least
+from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
-from runplan.estimate.speed import Constants, Task, micro_batch_s, step_s
+from runplan.estimate.speed import TRL, Constants, Task, micro_batch_s, step_s
+from runplan.estimate.tasks import make_task
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
-
-COMPILED_SIGMA = 0.05
-"""What other versions of the compiler may keep more or less."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +28,36 @@ class Calibration:
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
-    _overheads: dict[bool, overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
+    _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
 
-    def overheads(self, gpu: Gpu) -> overheads.Overheads:
-        """Start-up, first step, checkpoints and allocator, from all logs of GPUs, or from those of processors."""
-        found = self._overheads.get(_is_gpu(gpu))
+    def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
+        """Start-up, first step, checkpoints and allocator, from the logs of GPUs, or from those of processors.
+
+        Those of TRL count for TRL alone, and no others do.
+        """
+        key = (_is_gpu(gpu), trainer == TRL)
+        found = self._overheads.get(key)
         if found is None:
-            runs = [run for run in self.priors if (run.gpu or "").startswith("cpu") != _is_gpu(gpu)]
-            seen = [item for item in self._seen if _is_gpu(item.task.gpu) == _is_gpu(gpu)]
-            found = self._overheads[_is_gpu(gpu)] = overheads.learn_overheads(
-                runs, seen, self.models, self.gpus, self._crowded if _is_gpu(gpu) else ()
-            )
+            alike = [run for run in self.priors if (run.trainer == TRL) == key[1]]
+            runs = [run for run in alike if (run.gpu or "").startswith("cpu") != key[0]]
+            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == key[::-1]]
+            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == key[1]] if key[0] else ()
+            found = self._overheads[key] = overheads.learn_overheads(runs, seen, self.models, self.gpus, crowds)
         return found
 
-    def speed(self, gpu: Gpu, lengths: Lengths, dataset: str = "") -> Posterior:
-        """What the logs say about step times on a GPU type.
+    def speed(
+        self, gpu: Gpu, lengths: Lengths, dataset: str = "", trainer: str = "torchtune", version: str = ""
+    ) -> Posterior:
+        """What the logs say about step times on a GPU type; logs of other trainers say less.
 
         Logs that do not tell how long their batches are, are taken to have `lengths`: those of `dataset` nearly for
         sure, others perhaps.
         """
-        key = (gpu, (lengths, dataset) if self._guesses else None)
+        key = (gpu, (lengths, dataset) if self._guesses else None, trainer, version)
         found = self._fits.get(key)
         if found is None:
             alike = [item for item in self._seen if not item.gpu_known or _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            alike = [heard_by(item, trainer, version) for item in alike]
             seen = [self._with_lengths(item, gpu, lengths, dataset) for item in alike]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
@@ -120,24 +125,26 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
 def size(workload: Workload, calibration: Calibration) -> Sizing:
     """Batch, memory, speed and time of a run. Always answers: batch 1 even where it does not fit.
 
-    The batch is the largest power of two, at most the effective batch, whose p95 of the process's peak on the longest
+    The batch is the largest power of two, at most the effective batch, whose p95 of the memory needed for the longest
     batch fits; accumulation fills the effective batch exactly. A user's batch alone means accumulation 1.
     """
     w = workload
     largest = largest_batch(w, calibration)
     batch, accumulation, notes = choose_batch(w, largest)
-    rows = steps.sequences(w.lengths, w.max_seq_len, w.packed)
-    counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch)
-    posterior = calibration.speed(w.gpu, w.lengths, w.dataset)
+    rows = steps.sequences(w.lengths, w.max_seq_len, w.packed, w.trainer)
+    counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch, w.trainer)
+    posterior = calibration.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
     task = make_task(w, batch, accumulation)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads(w.gpu)
+    learnt = calibration.overheads(w.gpu, w.trainer)
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
+    held, least = peak(w, calibration, batch, accumulation), needed(w, calibration, batch, accumulation)
+    notes = (*process.held_in_vain(held, least), *notes)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -145,7 +152,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         steps_per_epoch=counted.per_epoch,
         steps_total=counted.total(w.epochs),
         allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
-        peak_memory_gib=peak(w, calibration, batch, accumulation),
+        peak_memory_gib=held,
+        needed_memory_gib=least,
         it_per_s=1 / step,
         tokens_per_s=batch * accumulation * w.gpus * task.tokens / step,
         time_s=intervals.total(list(times.values())),
@@ -157,55 +165,25 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     )
 
 
-def make_task(w: Workload, batch: int, accumulation: int) -> Task:
-    """One optimizer step of a workload."""
-    if w.packed or not w.lengths.rows:
-        tokens = float(w.max_seq_len)
-        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
-    else:
-        tokens = steps.padded_length(w.lengths, batch)
-        span = tokens / 2
-    return Task(
-        w.architecture,
-        w.adapter,
-        w.gpu,
-        w.gpus,
-        w.dtype,
-        w.activation_checkpointing,
-        w.compile,
-        w.packed,
-        batch,
-        tokens,
-        span,
-        accumulation,
-    )
-
-
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
-    computed = memory.allocated_gib(w, batch, tokens, accumulation)
-    return computed * math.exp(calibration.overheads(w.gpu).allocated.log_factor)
+    return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu, w.trainer), (batch, tokens, accumulation)))
 
 
 def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
-    """Peak of the process's GPU memory on the longest batch, in GiB: allocated, reserved, CUDA context."""
-    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads(w.gpu)
-    corrected = math.exp(learnt.allocated.log_factor)
-    stays, freed = (part * corrected for part in memory.allocated_parts_gib(w, batch, tokens, accumulation))
-    lost = learnt.fragmented[w.packed].of(freed * overheads.fragmented_median(w, w.lengths))
-    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
-    out = calibration.ran_out(w, accumulation)
-    median = stays * (1 + overheads.ROUNDED_UP) + freed + lost.p50 + context
-    spread = math.hypot(learnt.allocated.sigma, 0.05 if w.gpus > 1 else 0.0)
-    compiled = COMPILED_SIGMA if w.compile else 0.0
-    above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
-    above += [lost.p95 - lost.p50, memory.CUDA_CONTEXT_ABOVE_GIB]
-    return bounded(Interval(median, median + math.hypot(*above)), batch, out)
+    """Peak of the process's GPU memory as nvidia-smi sees it, in GiB."""
+    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    return process.peak(w, learnt, (batch, accumulation), out)
+
+
+def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
+    """The smallest GPU memory with which the longest batch gets through, in GiB."""
+    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    return process.needed(w, learnt, (batch, accumulation), out)
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
-    """The largest batch whose p95 of the peak fits the GPU; 0 when not even one sequence does.
+    """The largest batch whose p95 of the needed memory fits the GPU; 0 when not even one sequence does.
 
     Where accumulation is still open, gradients count as accumulated: any smaller batch will need it.
     """
@@ -214,7 +192,7 @@ def largest_batch(w: Workload, calibration: Calibration) -> int:
     accumulation = w.gradient_accumulation_steps or (2 if open_choice else 1)
 
     def fits(batch: int) -> bool:
-        return peak(w, calibration, batch, accumulation).p95 <= limit
+        return needed(w, calibration, batch, accumulation).p95 <= limit
 
     if not fits(1):
         return 0
@@ -253,7 +231,7 @@ def _times(
     w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
 ) -> dict[str, Interval]:
     """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads(w.gpu)
+    learnt = calibration.overheads(w.gpu, w.trainer)
     constants = posterior.constants(w.gpu)
     ratio = step.p50 / step_s(task, constants)
     left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
@@ -261,11 +239,11 @@ def _times(
     training = w.epochs * (counted.per_epoch * step.p50 + batches_s)
     validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
     wide = step.p95 / step.p50
-    rows = w.lengths.rows if w.packed else 0
+    rows = w.lengths.rows if w.packed or w.trainer == TRL else 0
     kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
     save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
     return {
-        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows)),
+        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows, w.trainer)),
         "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
         "steps": Interval(training, training * wide),
         "validation": Interval(validation, validation * wide),
@@ -292,5 +270,6 @@ def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int)
         batch=task.batch,
         tokens=tokens,
         span=tokens / 2,
+        trainer=task.trainer,
     )
     return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from runplan.estimate import memory
 from runplan.estimate.observation import adapter_of, default_checkpointing, find_gpu, match_model, same_dataset
+from runplan.estimate.speed import TRL
 from runplan.estimate.workload import Adapter, Gpu, Interval, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -35,7 +36,8 @@ class Crowded(NamedTuple):
         if not run.packed or not run.max_seq_len or run.compile or dtype not in memory.ELEMENT_BYTES:
             return None
         mode = (self.checkpointing, True, self.accumulated, False)
-        parts = memory.footprint(self.architecture, self.adapter, dtype, mode, 8, run.num_gpus or 1, self.gpu.name)
+        form = memory.footprint_of(run.trainer)
+        parts = form(self.architecture, self.adapter, dtype, mode, 8, run.num_gpus or 1, self.gpu.name)
         return parts.fixed / GIB, (parts.peak_bytes(self.batch, run.max_seq_len) - parts.fixed) / GIB
 
 
@@ -51,7 +53,7 @@ def crowded(
         if gpu is None or matched is None:
             continue
         effective = (run.batch_size or 1) * (run.gradient_accumulation_steps or 1)
-        adapter, usual = adapter_of(run), default_checkpointing(matched[0], run.num_gpus or 1)
+        adapter, usual = adapter_of(run), run.trainer == TRL or default_checkpointing(matched[0], run.num_gpus or 1)
         found += [
             Crowded(run, matched[0], adapter, gpu, batch, effective > batch, usual if said is None else said)
             for batch, said in attempts
@@ -85,6 +87,7 @@ def _needs_no_more(one: Crowded, w: Workload, accumulation: int) -> bool:
     run, adapter = one.run, one.adapter
     return (
         one.architecture == w.architecture
+        and (run.trainer or "torchtune") == w.trainer
         and one.gpu.name == w.gpu.name
         and (run.num_gpus or 1) >= w.gpus
         and (run.dtype or "bf16") == w.dtype

@@ -136,6 +136,8 @@ def _described(seen: Observation) -> str:
 
 def _similarity(task: Task, seen: Observation) -> str:
     other = seen.task
+    if other.trainer != task.trainer:
+        return f"weak: {seen.run.trainer or other.trainer} runs other kernels than {task.trainer}"
     same_model = task.architecture == other.architecture
     if not seen.gpu_known:
         return "weak: the GPU is not known"
@@ -154,6 +156,7 @@ def _distance(task: Task, seen: Observation) -> float:
     far += abs(math.log(task.architecture.params / other.architecture.params))
     far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
     far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
+    far += 4.0 * (task.trainer != other.trainer)
     far += 4.0 * (task.gpu.name != other.gpu.name or not seen.gpu_known)
     return far + 0.5 * (not seen.tokens_known)
 

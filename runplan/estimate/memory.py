@@ -7,6 +7,7 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -185,7 +186,7 @@ def footprint(
     trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
-    fixed += _workspace_bytes(gpu)
+    fixed += workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in _head_bytes(a, dtype, loss_chunks, compiled))
@@ -193,7 +194,7 @@ def footprint(
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
     shapes = quantised_shapes(a, adapter)
-    unpacked, through = _kept_unpacked_bytes(e * nf4.elements(shapes), layers, checkpointing, compiled)
+    unpacked, through = nf4.kept_bytes(e * nf4.elements(shapes), layers, checkpointing, compiled)
     # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
     moments = tuple(
         (extra, per_token + 24)
@@ -212,15 +213,13 @@ def footprint(
     return Footprint(fixed, moments, per_position, masks)
 
 
-def _kept_unpacked_bytes(block: float, layers: int, checkpointing: bool, compiled: bool) -> tuple[float, float]:
-    """Unpacked weights that compiled QLoRA keeps from forward to backward: inside a block, and throughout.
+def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
+    """The closed form of a trainer, all with the arguments of `footprint`; torchtune's where there is none."""
+    if trainer != "trl":
+        return footprint
+    from runplan.estimate import memory_trl  # noqa: PLC0415 - which builds on this module
 
-    torch's partitioner keeps every unpacked weight of a compiled block (torch 2.13, blocks of torchtune); so without
-    checkpointing compiled QLoRA needs more than LoRA.
-    """
-    if not compiled:
-        return 0.0, 0.0
-    return (block, 0.0) if checkpointing else (block * layers, block * layers)
+    return memory_trl.footprint
 
 
 def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> float:
@@ -255,7 +254,8 @@ def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     return half * max(mlp, attention, 0)
 
 
-def _workspace_bytes(gpu: str) -> float:
+def workspace_bytes(gpu: str) -> float:
+    """Bytes of cuBLAS's workspace on a GPU type."""
     return WORKSPACE_MIB.get(gpu.split("-", 1)[0], WORKSPACE_DEFAULT_MIB) * 2**20
 
 
@@ -276,7 +276,8 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
     """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
     mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
-    parts = footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+    form = footprint_of(w.trainer)
+    parts = form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
     freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
         # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).

@@ -79,6 +79,17 @@ def making_bytes(shapes: Iterable[Shape], element: int) -> float:
     )
 
 
+def kept_bytes(block: float, layers: int, checkpointing: bool, compiled: bool) -> tuple[float, float]:
+    """Unpacked weights (of a block: `block`) that compiled QLoRA keeps for backward: inside a block, and throughout.
+
+    torch's partitioner keeps every unpacked weight of a compiled block (torch 2.13, blocks of torchtune); so without
+    checkpointing compiled QLoRA needs more than LoRA.
+    """
+    if not compiled:
+        return 0.0, 0.0
+    return (block, 0.0) if checkpointing else (block * layers, block * layers)
+
+
 def moments(
     a: Architecture,
     adapter: Adapter,

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from runplan.estimate import memory
-from runplan.estimate.speed import Task, peak_flops, work
+from runplan.estimate.speed import TRL, Task, peak_flops, work
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -149,7 +149,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     n_gpus = run.num_gpus or 1
     checkpointing = run.activation_checkpointing
     if checkpointing is None:
-        checkpointing = default_checkpointing(a, n_gpus)
+        checkpointing = run.trainer == TRL or default_checkpointing(a, n_gpus)
     packed = bool(run.packed)
     adapter = adapter_of(run)
     tokens, known, sigma = 0.0, False, 0.0
@@ -178,6 +178,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         span,
         accumulation,
         known,
+        TRL if run.trainer == TRL else "torchtune",
     )
     return task, known, sigma
 
@@ -215,7 +216,7 @@ def _tokens_of_peak(
     if not peak:
         return 0.0
     mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
-    parts = memory.footprint(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
+    parts = memory.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
     rest = peak * 2**30 - parts.fixed
     per_token = max(per for _, per in parts.moments)
     longest = rest / per_token / (run.batch_size or 1)
@@ -231,13 +232,26 @@ def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
     terms.append(0.0 if run.activation_checkpointing is not None else 0.06)
     terms.append(0.0 if run.lora_targets is not None else 0.03)
     terms.append(0.0 if (run.steps_done or 0) >= 20 else 0.08)
-    # Other frameworks run other kernels for the same model.
-    terms.append(0.0 if (run.trainer or "torchtune") == "torchtune" else 0.35)
     return math.sqrt(sum(term * term for term in terms))
 
 
 _PROCESSOR_PEAKS = 1000.0
 """What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
+
+
+OTHER_TRAINER, OTHER_VERSION = 0.35, 0.15
+"""Standard deviations (of the logarithm) that a log of another trainer, or of another version of TRL, adds: other
+frameworks run other kernels for the same model; versions of TRL differ in their loss (from 1.16 on without logits)."""
+
+
+def heard_by(seen: Observation, trainer: str, version: str = "") -> Observation:
+    """The log as a plan for a trainer takes it: with more noise where other kernels ran."""
+    ran = seen.run.trainer or "torchtune"
+    if ran != trainer:
+        return replace(seen, noise=math.hypot(seen.noise, OTHER_TRAINER))
+    if ran == TRL and version and seen.run.trainer_version != version:
+        return replace(seen, noise=math.hypot(seen.noise, OTHER_VERSION))
+    return seen
 
 
 def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
@@ -250,7 +264,7 @@ def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
     """
     mode = (task.checkpointing, task.packed, False)
     tokens = task.batch * task.tokens * task.accumulation
-    flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span).flop
+    flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span, task.trainer).flop
     share = flop / seconds / peak_flops(task.gpu, task.dtype)
     allowed = math.exp(3 * doubt)
     if share > allowed * (_PROCESSOR_PEAKS if task.gpu.name == "cpu" else 1.0):

@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runplan.estimate import intervals, memory
+from runplan.estimate import allocator, intervals, memory
 from runplan.estimate.crowded import Crowded
-from runplan.estimate.observation import Observation, adapter_of, find_gpu, match_model
+from runplan.estimate.observation import Observation, adapter_of, default_checkpointing, find_gpu, match_model
 from runplan.estimate.plausible import Odd, learn_times, odd_memory
+from runplan.estimate.speed import TRL
 from runplan.estimate.two_parts import Timed, TwoParts
-from runplan.estimate.workload import Adapter, Gpu, Interval, Workload
-from runplan.facts import Architecture, Lengths
+from runplan.estimate.workload import Adapter, Gpu, Interval
+from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
 
@@ -32,6 +33,10 @@ SAVE_S = 1.0
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
+IMPORT_TRL_S = 4.0
+"""What transformers, datasets, PEFT and TRL take to import more than torchtune, on a processor."""
+PREPARE_ROW_S = 0.0007
+"""A row's way through TRL before training: written as a conversation, tokenised, its labels built, cut."""
 FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
 """Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
 processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
@@ -74,18 +79,24 @@ class Overheads:
     first_step: Mapping[str, Learnt]
     """By what is compiled in it (`first_step_kind`)."""
     checkpoint: TwoParts
-    fragmented: Mapping[bool, Learnt]
-    """What the allocator loses of the memory that comes and goes, over what is usual; by packed."""
+    held: Mapping[bool, Learnt]
+    """What the allocator holds in vain, over what is usual; by packed."""
+    needed: Learnt
+    """What of it is needed, over what is usual."""
     allocated: Learnt
     """Measured over computed allocated memory."""
     odd: tuple[Odd, ...] = ()
     """What logs say of it that does not count, and why."""
 
 
-def startup_parts_s(architecture: Architecture, dtype: str, gpu: str, rows: int = 0) -> tuple[float, float]:
-    """Usual seconds of start-up: imports, with tokenising rows where the dataset is packed; reading the base model."""
+def startup_parts_s(
+    architecture: Architecture, dtype: str, gpu: str, rows: int = 0, trainer: str | None = None
+) -> tuple[float, float]:
+    """Usual seconds of start-up: imports, with rows that are tokenised before training; reading the base model."""
     size = architecture.params * memory.ELEMENT_BYTES[dtype] / GB
     imports = IMPORT_PROCESSOR_S if gpu.startswith("cpu") else IMPORT_S
+    if trainer == TRL:
+        return imports + IMPORT_TRL_S + rows * PREPARE_ROW_S, size / READ_GB_PER_S
     return imports + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
 
 
@@ -135,7 +146,8 @@ def learn_overheads(
     startup, odd_starts = learn_times("start-up", starts, READ_GB_PER_S)
     saves = [(run.path, one) for run, a, _, dtype in known for one in _saves(run, a, dtype)]
     checkpoint, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
-    fragmented, odd = _lost(known, gpus or {}, crowds)
+    held, odd = _held(known, gpus or {})
+    needed = _needed(crowds, odd)
     ratios = _allocated_ratios(observations)
     named = {one.path for one in odd}
     odd += [_unlike(path, ratio) for path, ratio in ratios if not 0.9 < ratio < 1.1 and path not in named]
@@ -143,7 +155,8 @@ def learn_overheads(
         startup,
         {kind: learn(some, 0.6, 0.3) for kind, some in first.items()},
         checkpoint,
-        {packed: learn(some, FRAGMENTED_SPREAD, FRAGMENTED_NOISE) for packed, some in fragmented.items()},
+        {packed: learn(some, allocator.SPREAD, allocator.NOISE) for packed, some in held.items()},
+        needed,
         learn([ratio for _, ratio in ratios if 0.9 < ratio < 1.1], 0.012, 0.02),
         (*odd, *odd_starts, *odd_saves),
     )
@@ -157,19 +170,23 @@ def _dtype(run: PriorRun) -> str:
     return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
 
 
-def _lost(
-    known: Iterable[Known], gpus: Mapping[str, Gpu], crowds: Iterable[Crowded]
-) -> tuple[dict[bool, list[float]], list[Odd]]:
-    """What the allocator lost over what is usual, by packed; and memory that cannot be."""
+def _held(known: Iterable[Known], gpus: Mapping[str, Gpu]) -> tuple[dict[bool, list[float]], list[Odd]]:
+    """What the allocator held in vain over what is usual, by packed; and memory that cannot be."""
     ratios: dict[bool, list[float]] = {True: [], False: []}
     odd: list[Odd] = []
     for run, a, by_name, dtype in known:
         if why := _odd_memory(run, a, dtype, gpus, by_name=by_name):
             odd.append(Odd(run.path, "memory", why))
-        elif lost := _fragmented(run, a, dtype):
-            ratios[bool(run.packed)].append(lost / (FRAGMENTED if run.packed else FRAGMENTED_UNEVEN))
-    _add_crowds(crowds, ratios[True], odd)
+        elif held := _held_part(run, a, dtype):
+            uneven = 0.0 if run.packed else 1.0
+            usual = allocator.held_part(_checkpointing(run, a), run.num_gpus or 1, uneven)
+            ratios[bool(run.packed)].append(held / usual)
     return ratios, odd
+
+
+def _checkpointing(run: PriorRun, a: Architecture) -> bool:
+    said = run.activation_checkpointing
+    return default_checkpointing(a, run.num_gpus or 1) if said is None else said
 
 
 LEAST_S = 0.05
@@ -178,7 +195,7 @@ LEAST_S = 0.05
 
 def _startup(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
     """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
-    constant, scaled = startup_parts_s(a, dtype, run.gpu or "")
+    constant, scaled = startup_parts_s(a, dtype, run.gpu or "", trainer=run.trainer)
     if run.startup_s:
         return (Timed(run.startup_s, constant, scaled),)
     before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
@@ -195,7 +212,8 @@ def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
 
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
     """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
-    weights = memory.weight_bytes(a, adapter_of(run), dtype) / (run.num_gpus or 1) / GIB if by_name else 0.0
+    sharing = 1 if run.trainer == TRL else run.num_gpus or 1
+    weights = memory.weight_bytes(a, adapter_of(run), dtype) / sharing / GIB if by_name else 0.0
     gpu = find_gpu(run.gpu, gpus)
     return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
 
@@ -204,11 +222,12 @@ LEAST_FILLED = 0.5
 """A run that lacked memory with less of the GPU's in use by the formulas ran beside something else."""
 
 
-def _add_crowds(crowds: Iterable[Crowded], ratios: list[float], odd: list[Odd]) -> None:
-    """What packed runs that lacked memory say about the allocator: it lost at least so much.
+def _needed(crowds: Iterable[Crowded], odd: list[Odd]) -> Learnt:
+    """What packed runs that lacked memory say about what the allocator needs: at least so much.
 
     Such a bound counts where it lies above what the other logs say (a censored value, taken at its bound).
     """
+    ratios: list[float] = []
     for one in crowds:
         parts = one.parts_gib()
         if parts is None:
@@ -218,48 +237,35 @@ def _add_crowds(crowds: Iterable[Crowded], ratios: list[float], odd: list[Odd]) 
             why = f"batch {one.batch} ran out with {stays + freed:.3g} of {one.gpu.memory_gib:.3g} GiB by the formulas"
             odd.append(Odd(one.run.path, "memory", f"{why}: something else was on the GPU, or other settings"))
             continue
-        shared = FRAGMENTED_SHARDED if (one.run.num_gpus or 1) > 1 else FRAGMENTED
         context = memory.CUDA_CONTEXT_GIB * (2 if (one.run.num_gpus or 1) > 1 else 1)
-        lost = (one.gpu.memory_gib - context - stays * (1 + ROUNDED_UP) - freed) / freed / shared
-        if lost > math.exp(learn(ratios, FRAGMENTED_SPREAD, FRAGMENTED_NOISE).log_factor):
-            ratios.append(lost)
+        lacked = one.gpu.memory_gib - context - stays * (1 + allocator.ROUNDED_UP) - freed
+        ratio = lacked / freed / allocator.needed_part(one.checkpointing, uneven=0.0)
+        if ratio > math.exp(_learn_needed(ratios).log_factor):
+            ratios.append(ratio)
+    return _learn_needed(ratios)
 
 
-ROUNDED_UP = 0.01
-"""What the allocator holds more of weights and optimizer: 2.37 of 2.35, 6.27 of 6.21 GiB after init in logs."""
-FRAGMENTED, FRAGMENTED_SHARDED, FRAGMENTED_UNEVEN = 0.17, 0.30, 0.30
-"""What it loses of the memory that comes and goes: blocks are freed in other sizes than are asked for next.
+def _learn_needed(ratios: Iterable[float]) -> Learnt:
+    return learn(ratios, allocator.NEEDED_SPREAD, allocator.NEEDED_NOISE)
 
-Fixed shapes, one GPU: 0.15 (40 runs of LoRA and QLoRA on T4, fitcheck, whose reserved memory is 1.06 and 1.13 times the
-allocated one: the loss follows what is freed, not the whole), 0.20 (torchtune on MI355X), 0.33 (fms-acceleration on
-A100); sharded 0.27 and 0.35 to 0.55. Lengths that differ: a guess."""
-FRAGMENTED_SPREAD, FRAGMENTED_NOISE = 0.45, 0.35
-"""Standard deviations of its logarithm: between machines and versions; between shapes on one machine (0.4 on T4)."""
+
 _FREED_GIB = 0.3
 """Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
 
 
-def _fragmented(run: PriorRun, a: Architecture, dtype: str) -> float:
-    """The part of the memory that came and went which the allocator lost; 0 when the log does not tell."""
+def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:
+    """The part of the memory that came and went which the allocator held in vain; 0 when the log does not tell."""
     block = run.peak_memory_gib
     held = (block.allocated or block.active) if block else None
     if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
         return 0.0
-    modes = (bool(run.activation_checkpointing), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
+    form = memory.footprint_of(run.trainer)
+    parts = form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
     stays = parts.fixed / GIB
     if held - stays < _FREED_GIB:
         return 0.0
-    return max(0.01, (block.reserved - held - ROUNDED_UP * stays) / (held - stays))
-
-
-def fragmented_median(w: Workload, lengths: Lengths) -> float:
-    """The part of freed memory that the allocator loses, before any log: more where lengths differ more."""
-    even = FRAGMENTED if w.gpus == 1 else FRAGMENTED_SHARDED
-    if w.packed or not lengths.rows:
-        return even
-    uneven = min(1.0, max(0.0, lengths.longest / max(1.0, lengths.mean) - 1.0))
-    return even + (max(even, FRAGMENTED_UNEVEN) - even) * uneven
+    return max(0.01, (block.reserved - held - allocator.ROUNDED_UP * stays) / (held - stays))
 
 
 def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, float]]:
@@ -271,7 +277,8 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
         mode = (task.checkpointing, True, task.accumulation > 1, False)
-        parts = memory.footprint(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
+        form = memory.footprint_of(task.trainer)
+        parts = form(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
         found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found
 

@@ -16,6 +16,7 @@ KEPT = 5
 APART = 4.0
 """Standard deviations by which one of several alike runs must differ from their median to be left out, and named."""
 _SETTING = (
+    "trainer",
     "model",
     "recipe",
     "lora_rank",

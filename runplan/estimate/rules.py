@@ -117,6 +117,7 @@ def _sized(w: Workload, model: str, prior: PriorRun, prior_model: str) -> Sizing
         steps_total=per_epoch * w.epochs,
         allocated_gib=memory,
         peak_memory_gib=Interval(memory, P95_OVER_P50 * memory),
+        needed_memory_gib=Interval(memory, P95_OVER_P50 * memory),
         it_per_s=it_per_s,
         tokens_per_s=it_per_s * batch * accumulation * padded,
         time_s=Interval(train_s, P95_OVER_P50 * train_s),

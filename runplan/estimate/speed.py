@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate import memory, nf4
+from runplan.estimate import memory, nf4, speed_trl
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
 
@@ -29,6 +29,7 @@ class Constants(NamedTuple):
     """Seconds an optimizer step costs beside its batches: loader, logging, synchronisation."""
 
 
+TRL = "trl"
 SPREAD_SHARED = Constants(0.18, 0.20, 0.30, 0.40)
 """Standard deviation that all GPUs share: this model's own error and the versions of torch and driver."""
 SPREAD_OWN = Constants(0.15, 0.15, 0.35, 0.40)
@@ -55,6 +56,8 @@ class Task:
     accumulation: int = 1
     lengths_known: bool = True
     """False when `tokens` was guessed."""
+    trainer: str = "torchtune"
+    """Whose kernels run: torchtune's, or TRL's."""
 
 
 class Work(NamedTuple):
@@ -113,7 +116,7 @@ def step_s(task: Task, constants: Constants) -> float:
     batches = task.accumulation * micro_batch_s(task, constants)
     # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 180 launches a layer.
     update = n_tensors * math.exp(constants.layer_s) / 90
-    return batches + update + math.exp(constants.host_s)
+    return batches + update + math.exp(constants.host_s) * (speed_trl.HOST if task.trainer == TRL else 1.0)
 
 
 def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = False) -> float:
@@ -125,6 +128,7 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
         (task.checkpointing, task.packed, forward_only),
         task.batch * task.tokens,
         task.span,
+        task.trainer,
     )
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
@@ -134,15 +138,20 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     if task.gpu.name != "cpu" and not forward_only:
         on_gpu += loading / task.accumulation
     if task.gpus > 1:
+        if task.trainer == TRL:
+            on_gpu, launching = on_gpu / speed_trl.KEPT_BY_DDP, launching * speed_trl.LAUNCHES_OF_DDP
         # FSDP keeps 92-94 % of a GPU's throughput on 2 and 4 GPUs. Where launches decide, its hooks and collectives for
         # every layer count: 3 times the step on 8 GPUs in the one published run, taken as a rough 2.
-        on_gpu, launching = on_gpu / 0.93, launching * 2.0
+        else:
+            on_gpu, launching = on_gpu / 0.93, launching * 2.0
     # A processor does its own launching.
     return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
 
 
 def _loading_s(task: Task) -> float:
     """Seconds the trainer needs to make a batch; packs were tokenised before training."""
+    if task.trainer == TRL:
+        return task.batch * (speed_trl.LOAD_ROW_S + speed_trl.LOAD_TOKEN_S * task.tokens)
     return 0.0 if task.packed else task.batch * (LOAD_ROW_S + LOAD_TOKEN_S * task.tokens)
 
 
@@ -176,9 +185,10 @@ def work(
     mode: tuple[bool, bool, bool],
     tokens: float,
     span: float,
+    trainer: str = "torchtune",
 ) -> Work:
     """FLOP, bytes and launches of one pass over `tokens`; `mode` is (checkpointing, packed, forward only)."""
-    per_token = _per_token(architecture, adapter, dtype, mode)
+    per_token = _per_token(architecture, adapter, dtype, mode, trainer)
     attention = per_token.attention_flop * span
     return Work(
         tokens * (per_token.flop + attention),
@@ -208,7 +218,7 @@ class _PerToken(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool]) -> _PerToken:
+def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool], trainer: str) -> _PerToken:
     checkpointing, _packed, forward_only = mode
     blocks = a.num_hidden_layers * a.layer_params
     head = a.embedding_params
@@ -216,16 +226,20 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     again = 1 if checkpointing and not forward_only else 0
     backward = 0 if forward_only else 1
     # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
-    flop = 2 * (blocks + head) * (1 + backward) + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
+    trl = trainer == TRL
+    heads = 1 + backward * (2 if trl else 1)  # TRL keeps no logits and multiplies once more
+    flop = (
+        2 * blocks * (1 + backward) + 2 * head * heads + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
+    )
     attention = 4 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
     element = memory.ELEMENT_BYTES[dtype]
-    layer = _layer_traffic(a, adapter, element)
-    logits = _head_traffic(a, element)
+    layer = speed_trl.layer_traffic(a, adapter, dtype) if trl else _layer_traffic(a, adapter, element)
+    logits = speed_trl.head_traffic(a, dtype) if trl else _head_traffic(a, element)
     moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
     # Weights are read once a pass however few the tokens are.
-    weights = float(element) * (blocks * (1 + backward + again) + head * (1 + backward))
+    weights = float(element) * (blocks * (1 + backward + again) + head * heads)
     weights += unpacked_bytes(a, adapter, element) * (1 + backward + again)
-    units = _layer_launches(adapter)
+    units = speed_trl.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
     n = len(memory.quantised_shapes(a, adapter))
     units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)

@@ -99,7 +99,9 @@ class Sizing:
     steps_total: int
     allocated_gib: float
     peak_memory_gib: Interval
-    """Peak of the process on the longest batch."""
+    """Peak of the process, as nvidia-smi sees it."""
+    needed_memory_gib: Interval
+    """The smallest GPU memory with which the longest batch gets through: what has to fit."""
     it_per_s: float
     """Optimizer steps a second."""
     tokens_per_s: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from runplan.priors.letters import LINE_PREFIX, tidy
+
 
 class Ending(NamedTuple):
     """A state of `PriorRun.state` and its reason."""
@@ -26,13 +28,15 @@ GPU_OOM_SIGNS = (
     b"Failed to CUDA calloc",
 )
 """What a trainer prints when a GPU has no memory left."""
+_OTHER_OOM_SIGNS = (b" out of memory. Tried to allocate", b"OUT_OF_DEVICE_MEMORY")
+"""The same of accelerators that are no GPUs, and of drivers below torch."""
 LAST_BYTES = 512 * 1024
 """Of a log's end in which its ending is looked for."""
 
 # In the order in which they explain each other: ranks that hang after an OOM are cancelled or run into the time limit,
 # and a killed job's traceback follows from the kill.
 _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
-    ("oom", GPU_OOM_SIGNS),
+    ("oom", (*GPU_OOM_SIGNS, *_OTHER_OOM_SIGNS)),
     (
         "host_oom",
         (
@@ -50,14 +54,27 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ),
     ("timeout", (b"DUE TO TIME LIMIT",)),
     ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE")),
-    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure")),
-    ("cancelled", (b" CANCELLED AT ", b"KeyboardInterrupt")),
+    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure", b"error: Node failure on")),
+    (
+        "cancelled",
+        (
+            b" CANCELLED AT ",
+            b"KeyboardInterrupt",
+            b"got signal: 15",
+            b"death signal, shutting down workers",
+            b"Terminated",
+        ),
+    ),
     (
         "failed",
         (
             b"Traceback (most recent call last)",
             b"ChildFailedError",
             b"Segmentation fault",
+            b"Watchdog caught collective operation timeout",
+            b"terminate called after throwing",
+            b"(core dumped)",
+            b" Killed ",
             b"srun: error:",
             b"slurmstepd: error:",
             b"command not found",
@@ -69,14 +86,18 @@ _SLURM_SIGNS = frozenset(
     {
         *(b"oom_kill event", b"oom-kill event", b": Out Of Memory", b"OUT_OF_MEMORY", b"Exceeded job memory limit"),
         *(b"DUE TO TIME LIMIT", b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"DUE TO NODE FAILURE", b" CANCELLED AT "),
+        *(b"Terminated", b" Killed "),
     }
 )
+_LETTERS = (b"e", b"E", b"n")
+"""Every sign has one of them, and bars, which are most of a running log's end, have none."""
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
-    rb"^(?:\[?(?:rank)?\d+\]?: ?)?(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
+    rb"^" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
+_SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 
 def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
@@ -89,6 +110,8 @@ def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
     """
     start = max(last_draw - (0 if finished else _BEFORE_DRAW), len(data) - LAST_BYTES, 0)
     text = data[start:]
+    if not any(text.find(letter) >= 0 for letter in _LETTERS):
+        return Ending("unknown")
     for state, signs in _SIGNS:
         for sign in signs:
             at = text.find(sign)
@@ -108,10 +131,19 @@ def is_kill(state: str) -> bool:
 def _reason(text: bytes, at: int, state: str) -> str:
     """The line around a sign; of a traceback the exception's own line."""
     if state == "failed":
-        found = list(_EXCEPTION.finditer(text, at))
-        at = found[-1].start() if found else at
+        at = _cause(text, at)
     start = max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
     end = min((place for place in (text.find(b"\n", at), text.find(b"\r", at)) if place >= 0), default=len(text))
     start = max(start, at - 300)
-    line = text[start : min(end, start + 600)].decode("utf-8", "replace")
+    line = tidy(text[start : min(end, start + 600)]).decode("utf-8", "replace")
     return " ".join("".join(char if char.isprintable() else " " for char in line).split())
+
+
+def _cause(text: bytes, at: int) -> int:
+    """Where the last exception is named; that of a process of its own, not that of the launcher which only tells."""
+    found = list(_EXCEPTION.finditer(text, at))
+    own = [match.start() for match in found if b"ChildFailedError" not in match[1]]
+    if own:
+        return own[-1]
+    signal = _SIGNAL.search(text, at)
+    return signal.start() if signal else found[-1].start() if found else at

@@ -15,6 +15,8 @@ CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
 SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", "jobs.jsonl")
 _HYDRA = (".hydra", "config.yaml")
+_RESULTS = "/artifacts"
+"""Folder in a run's own one in which some labs keep its log; what the run was asked to do stays above."""
 # Folders that hold weights and caches, never a log: a checkpoint has thousands of files.
 _SKIPPED = frozenset({".git", "__pycache__", "node_modules", ".venv", "wandb", ".cache"})
 
@@ -24,6 +26,9 @@ _PIECE_BYTES = 64 << 10
 _PIECES = 48
 
 
+Siblings = tuple[tuple[str, int, int], ...]
+
+
 @dataclass(frozen=True)
 class LogFile:
     """A file that may be a log, with what decides whether it must be read again."""
@@ -31,7 +36,7 @@ class LogFile:
     path: str
     size: int
     modified_ns: int
-    siblings: tuple[tuple[str, int, int], ...] = field(default=())
+    siblings: Siblings = field(default=())
     """(name, size, modification time in ns) of the files beside it that say more."""
 
     @property
@@ -52,16 +57,17 @@ def is_log_name(name: str) -> bool:
 
 def walk(root: str) -> Iterator[LogFile]:
     """Every log below a folder in the order of its path; unreadable folders and links to folders are passed over."""
-    stack = [root]
+    stack: list[tuple[str, Siblings]] = [(root, ())]
     while stack:
-        folder = stack.pop()
+        folder, above = stack.pop()
         logs, folders, siblings = _listing(folder)
         if logs:
-            beside = _siblings(folder, siblings)
+            beside = (*_siblings(folder, siblings), *above)
             for entry in logs:
                 if (log := _log_file(entry, beside)) is not None:
                     yield log
-        stack.extend(sorted(folders, reverse=True))
+        folders.sort(reverse=True)
+        stack += [(child, _from_above(folder, siblings) if child.endswith(_RESULTS) else ()) for child in folders]
 
 
 def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, os.DirEntry[str]]]:
@@ -84,7 +90,11 @@ def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, 
     return logs, folders, siblings
 
 
-def _siblings(folder: str, entries: dict[str, os.DirEntry[str]]) -> tuple[tuple[str, int, int], ...]:
+def _from_above(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
+    return tuple((f"../{name}", size, time) for name, size, time in _siblings(folder, entries) if name in CONFIGS)
+
+
+def _siblings(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
     found: list[tuple[str, int, int]] = []
     for name in sorted(entries):
         try:
@@ -120,7 +130,11 @@ def one_file(path: str) -> LogFile | None:
     if not Path(path).is_file():
         return None
     _, _, siblings = _listing(folder)
-    return LogFile(path, stat.st_size, stat.st_mtime_ns, _siblings(folder, siblings))
+    beside = _siblings(folder, siblings)
+    if folder.endswith(_RESULTS):
+        above = folder.removesuffix(_RESULTS) or "/"
+        beside += _from_above(above, _listing(above)[2])
+    return LogFile(path, stat.st_size, stat.st_mtime_ns, beside)
 
 
 def is_pattern(path: str) -> bool:

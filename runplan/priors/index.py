@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from runplan.priors.files import LogFile
 
-Entry = tuple[int, int, list[list[Any]], dict[str, Any] | None]
+Entry = tuple[int, int, Sequence[Sequence[Any]], dict[str, Any] | None]
 """Size, modification time in ns, siblings, and the fields that were read (None: no training log)."""
 
 
@@ -31,7 +32,7 @@ def reader_version() -> int:
     return total
 
 
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
+_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Index:
@@ -43,8 +44,7 @@ class Index:
         self._file = cache_dir / "priors" / f"{zlib.crc32(name):08x}{zlib.adler32(name):08x}.json"
         self._entries: dict[str, Entry] = {}
         self._kept: dict[str, Entry] = {}
-        self._new: dict[str, str] = {}
-        """Entries as JSON text."""
+        self._new: dict[str, Entry] = {}
 
     def load(self) -> None:
         """Take over what an earlier call left; anything wrong with it means an empty index."""
@@ -66,9 +66,9 @@ class Index:
         self._kept[log.path] = entry
         return True, fields
 
-    def put(self, log: LogFile, fields: str) -> None:
-        """Remember what a log says, given as JSON."""
-        self._new[log.path] = f"[{log.size},{log.modified_ns},{_dumps(log.siblings)},{fields}]"
+    def put(self, log: LogFile, fields: dict[str, Any] | None) -> None:
+        """Remember what a log says."""
+        self._new[log.path] = (log.size, log.modified_ns, log.siblings, fields)
 
     def save(self) -> None:
         """Write the index when it changed; logs that are gone are forgotten. A full or read-only disk is no error."""
@@ -76,14 +76,13 @@ class Index:
             return
         import tempfile  # noqa: PLC0415 - 10 ms that most calls save
 
-        logs = {path: _dumps(entry) for path, entry in self._kept.items() if path not in self._new} | self._new
-        entries = ",\n".join([f"{_dumps(path)}:{entry}" for path, entry in logs.items()])
+        text = _dumps({"version": reader_version(), "logs": self._kept | self._new})
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=".index-")
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(f'{{"version":{reader_version()},"logs":{{{entries}}}}}')
+                    file.write(text)
                 Path(name).replace(self._file)
             except OSError:
                 Path(name).unlink(missing_ok=True)

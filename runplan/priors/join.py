@@ -16,11 +16,12 @@ Fields = dict[str, Any]
 
 # Where our job scripts put what an attempt left that does not count: without settings, and never finished.
 _ASIDE = re.compile(r"/attempts/\d+/logs$")
+_CHECKPOINT = re.compile(r"/(?:epoch|step)_\d+$")
 
 
 def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple[LogFile, Fields]]:
     """The training logs among what was found; a DiskLogger file whose run has a log of its own is merged into that."""
-    logs = [(log, said) for log, said in found if said and not _ASIDE.search(log.folder)]
+    logs = _without_copies([(log, said) for log, said in found if said and not _ASIDE.search(log.folder)])
     disk = [(log, said) for log, said in logs if log.name.endswith(".txt")]
     if not disk:
         return logs
@@ -40,6 +41,16 @@ def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple
             merged[owner[0].path] = _merge(base, said)
             gone.add(log.path)
     return [(log, merged.get(log.path, said)) for log, said in logs if log.path not in gone]
+
+
+def _without_copies(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fields]]:
+    """Logs but those that were copied to the checkpoint of an epoch: a run counts once."""
+    copies = [log for log, _ in logs if _CHECKPOINT.search(log.folder)]
+    if not copies:
+        return logs
+    paths = {log.path for log, _ in logs}
+    gone = {log.path for log in copies if f"{_CHECKPOINT.sub('', log.folder)}/{log.name}" in paths}
+    return [(log, said) for log, said in logs if log.path not in gone]
 
 
 def _owner(

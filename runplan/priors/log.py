@@ -1,8 +1,8 @@
-"""What one log and the files beside it say, ready for the index."""
+"""What one log and the files beside it say, in plain values, ready for the index."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,12 +14,10 @@ from runplan.priors.siblings import sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 _KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s"}
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
-def log_text(log: LogFile) -> str:
-    """`read_log` as one line of JSON."""
-    return _encode(read_log(log))
+_SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype")
+"""By which a config is known to be another run's; a batch is made smaller after it was too large."""
+_OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s"})
+_LATER_NS = 900 * 10**9
 
 
 def read_log(log: LogFile) -> dict[str, Any] | None:
@@ -35,6 +33,10 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         if isinstance(memory := said.get(name), MemoryGib):
             said[name] = [memory.allocated, memory.active, memory.reserved]
     beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings], log.name) if log.siblings else {}
+    if any(name == "gpu_metrics.csv" and at > log.modified_ns + _LATER_NS for name, _, at in log.siblings):
+        beside.pop("process_peak_gib", None)  # the samples of a later job in the same folder
+    if _foreign(said, beside):
+        beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
     said = {**beside, **said}
     if gpu:
@@ -42,3 +44,8 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
     if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
         said["steps_total"] = said["steps_per_epoch"] * said["epochs"]
     return {name: value for name, value in said.items() if name in _KEPT}
+
+
+def _foreign(said: Mapping[str, Any], beside: Mapping[str, Any]) -> bool:
+    """Whether the config beside a log is not what it ran with: another run's, or edited since."""
+    return any(key in said and key in beside and said[key] != beside[key] for key in _SETTINGS)

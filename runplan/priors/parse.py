@@ -6,11 +6,15 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import peaks, settings, trainers
+from runplan.priors import bars, peaks, settings, trainers, trl
+from runplan.priors.arguments import argument_fields
+from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
-from runplan.priors.names import gpu_key, model_from_path, params_b
-from runplan.priors.progress import Progress, pauses, plain_progress, tune_progress
-from runplan.priors.spoken import Span, spoken_text
+from runplan.priors.letters import plain_bytes, settled, tidy
+from runplan.priors.limits import believed
+from runplan.priors.names import model_from_path, params_b
+from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
+from runplan.priors.spoken import Span, Word, last_place, spoken_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -25,8 +29,8 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
-_STEP = re.compile(rb"(?:^|[\r\n])Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
+_TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
 _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
 _RATES_BYTES = 1 << 14
@@ -37,27 +41,32 @@ _SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of
 _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
-_VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]v?)(\d+\.\d+\.\d+)")
-_DEVICE = re.compile(
-    rb"(?:NVIDIA (?:GeForce )?(?:RTX |TITAN |GH|GB|Tesla )?[A-Z]{0,2}\d{1,4}[A-Z]*[\w .-]{0,40}"
-    rb"|Tesla [VTPKM]\d+[\w-]*|[AVH]\d{2,3}-(?:SXM|PCI)[\w-]*|AMD Instinct [\w-]+|(?:GeForce|Quadro) RTX \d+[\w ]{0,8})"
-)
-_BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
-_TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
+_VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
+"""A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
 
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
-    whole = data
+    try:
+        return _parse(data, file_name)
+    except (ValueError, OverflowError):  # thousands of digits where a number should be
+        return None
+
+
+def _parse(data: bytes, file_name: str) -> Fields | None:
+    whole = data = plain_bytes(data)
     data, spans = settings.last_attempt(data)
     crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
     hugging_face = None
-    if any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+    if last_place(data, _TRL_CONFIG) >= 0:
+        fields = _hugging_face(data, "trl")
+    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
-    elif llama := trainers.llama_recipes_fields(data):
-        fields = llama
+    elif llama := trainers.llama_recipes_fields(settled(data)):
+        fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
         fields = _hugging_face(data, hugging_face)
@@ -68,18 +77,22 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     fields["again"] = len(data) < len(whole) or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
+    head, tail = fields.pop("head", None), fields.pop("tail", None)
     if "gpu" not in fields:
-        fields["gpu"] = gpu_in_text(fields.pop("head", data[:_HEAD])) or gpu_in_text(fields.pop("tail", data[-_HEAD:]))
-    fields.pop("head", None)
-    fields.pop("tail", None)
-    return {key: value for key, value in fields.items() if value is not None}
+        head = data[:_HEAD] if head is None else head
+        fields["gpu"] = gpu_in_text(head) or gpu_in_text(data[-_HEAD:] if tail is None else tail)
+        if fields["gpu"] is None and (request := request_in_text(head)):
+            fields["gpu"], asked = request
+            fields["num_gpus"] = fields.get("num_gpus") or asked
+    return believed(fields)
 
 
 def _crowded(earlier: bytes) -> tuple[int, ...]:
     """Batch sizes with which attempts before the last one ran out of GPU memory, in order."""
     starts = [match.start() for match in _ATTEMPT.finditer(earlier)]
     parts = [earlier[start:end] for start, end in itertools.pairwise([*starts, len(earlier)])]
-    sizes = [settings.printed_config(part)[1].get("batch_size") for part in parts if _ended_crowded(part)]
+    configs = [settings.printed_config(part)[1] for part in parts if _ended_crowded(part)]
+    sizes = [settings.trainer_fields(flat).get("batch_size") for flat in configs]
     return tuple(size for size in sizes if isinstance(size, int))
 
 
@@ -87,23 +100,9 @@ def _ended_crowded(part: bytes) -> bool:
     return ending(part, part.rfind(b"|Loss:"), finished=False).state == "oom"
 
 
-def gpu_in_text(text: bytes) -> str | None:
-    """The GPU a text names as a device: in a line of its own, or in an `nvidia-smi` table with its memory."""
-    places = [at for brand in _BRANDS if (at := text.find(brand)) >= 0]
-    match = _DEVICE.search(text, max(0, min(places) - 8)) if places else None
-    if not match:
-        return None
-    name = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
-    memory = _TABLE_MEMORY.search(text, match.end(), match.end() + 600)
-    if memory and not re.search(r"\d+ ?GB", name):
-        sized = f"{name} {round(int(memory[1]) / 1024)}GB"
-        return gpu_key(sized) if gpu_key(sized) != sized else name
-    return gpu_key(name.removesuffix(" On").removesuffix(" Off"))
-
-
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     first = data.find(b"|Loss:")
-    head = data[: min(first if first >= 0 else _HEAD, _HEAD)]
+    head = _head(data, first)
     recipe, config = settings.printed_config(head)
     overrides, command = settings.command_line(head)
     flat = {**config, **overrides}
@@ -122,9 +121,9 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     # These loggers write their numbers elsewhere, but for W&B's summary at the end.
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
-    fields["peak_memory_gib"] = peaks.peak_memory(spoken, gigabytes=fields["gigabytes"])
+    fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
-    progress, marks = tune_progress(data, spans, everywhere=regular or not config, regular=regular)
+    progress, marks = tune_progress(data, regular=regular)
     saved = [_SAVED.match(data, mark) for mark in marks]
     fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
     if progress:
@@ -134,13 +133,32 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
-    fields["trained_tokens_per_s"] = None if elsewhere else _trained_tokens_per_s(spoken)
+        fields["told_at"] = last.start()
+    elif cut := bars.cut_progress(data):
+        _add_progress(fields, cut)
+    if not elsewhere:
+        _add_tokens(head, spoken, fields)
     _count_optimizer_steps(head, fields)
     return fields
 
 
-def _trained_tokens_per_s(data: bytes) -> float | None:
-    """What torchtune's logger says of its speed: the mean of some steps, the first ones left out."""
+def _head(data: bytes, first: int) -> bytes:
+    """What stands before the first bar, which begins at `first` (-1: without one)."""
+    head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
+    return _REDRAWN.sub(b"", head) if b"\r" in head else head
+
+
+def _add_tokens(head: bytes, spoken: bytes, fields: Fields) -> None:
+    """Tokens a second by torchtune's logger, which counted padding up to 0.2."""
+    rate = _logged_tokens_per_s(settled(spoken))
+    if rate and head.find(b"torchtune.utils.logging") >= 0:
+        fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
+    else:
+        fields["trained_tokens_per_s"] = rate
+
+
+def _logged_tokens_per_s(data: bytes) -> float | None:
+    """What torchtune's logger says of the speed of one GPU: the mean of some steps, the first ones left out."""
     at = data.find(b"tokens_per_second_per_gpu:")
     found = [float(rate) for rate in _RATE.findall(data, at, at + _RATES_BYTES)] if at >= 0 else []
     warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
@@ -149,13 +167,13 @@ def _trained_tokens_per_s(data: bytes) -> float | None:
 
 def _add_head(head: bytes, fields: Fields) -> None:
     """What single lines of torchtune's start say."""
-    if (match := _PRECISION.search(head)) and not fields.get("dtype"):
+    if not fields.get("dtype") and (match := _PRECISION.search(head)):
         fields["dtype"] = _DTYPES.get(match[1].decode())
     if head.find(b"Hint: enable_activation_checkpointing is True") >= 0:
         fields.setdefault("activation_checkpointing", True)
     if match := _VERSION.search(head):
         fields["trainer_version"] = match[1].decode()
-    if match := _DISK_LOG.search(head):
+    if head.find(b"Writing logs to ") >= 0 and (match := _DISK_LOG.search(head)):
         fields["disk_log"] = match[2].decode()
     if not fields.get("model") and (match := _SAVED_TO.search(head)):
         folders = [model_from_path(part) for part in match[1].decode("utf-8", "replace").split("/")]
@@ -167,11 +185,11 @@ def _add_head(head: bytes, fields: Fields) -> None:
 def _add_progress(fields: Fields, progress: Progress) -> None:
     fields["steps_done"] = progress.steps_done
     fields["first_step_s"] = progress.first_step_s
-    fields["wall_s"] = progress.wall_s
+    fields["wall_s"] = progress.wall_s or None
     fields["s_per_step"] = progress.s_per_step
     fields["last_at"] = progress.last_at
     fields["steps_per_epoch"] = progress.steps_per_epoch
-    if epochs := fields.get("epochs"):
+    if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
         fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
 
 
@@ -181,7 +199,10 @@ def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
         return False
     tail = data[max(0, progress.last_at - 8192) :]
     full = tail.find(b"100%|")
-    saved = any(tail.rfind(sign) > full for sign in _SAVED_SIGNS) if full >= 0 else False
+    rest = tail[full:] if full >= 0 else b""
+    saved = any(sign in rest for sign in _SAVED_SIGNS)
+    final = tail.rfind(b"final epoch checkpoint") if full >= 0 and not saved else -1
+    saved = saved or (final >= 0 and tail.find(b"saved successfully", final) >= 0)
     begun = tail.rfind(b"Starting checkpoint save")
     if begun > tail.rfind(b"heckpoint saved in") and begun > tail.rfind(b"Saving checkpoint took"):
         return False
@@ -209,24 +230,56 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
 
 
 def _hugging_face(data: bytes, name: str) -> Fields:
-    fields: Fields = {"trainer": name, **trainers.hugging_face_fields(data)}
-    fields["init_memory_gib"] = peaks.init_memory(data)
-    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
+    start = trainers.last_start(data)
+    told = settled(data)
+    fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
+    fields |= trainers.hugging_face_fields(told, start)
+    saved = _SAVED.findall(data) if fields["recipe"] else []
+    fields["checkpoint_s"] = tuple(float(one) for one in saved if one.count(b".") == 1)
+    fields["init_memory_gib"] = peaks.init_memory(told)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
-    progress = plain_progress(data, pauses(data, _HF_PAUSES))
+    last = data[start:] if start else data
+    wanted = fields.get("steps_total") or round((mean or 0) * fields.get("wall_s", 0))
+    progress = plain_progress(last, pauses(last, HF_PAUSES), wanted)
     if progress:
-        known_wall = fields.get("wall_s")
+        known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
         _add_progress(fields, progress)
-        fields["wall_s"] = known_wall or progress.wall_s
-        fields["steps_total"] = fields.get("steps_total") or progress.steps_per_epoch
+        # The one bar is that of all epochs.
+        fields |= {"steps_total": progress.steps_per_epoch, **known}
+        if mean is None and fields.get("completed") and progress.steps_done == progress.steps_per_epoch:
+            mean = progress.steps_done / fields["wall_s"] if fields.get("wall_s") else None
+    else:
+        fields["told_at"] = max(last.rfind(b"'loss': "), 0)
     seconds = fields.get("s_per_step") or (1 / mean if mean else None)
     fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
     return fields
 
 
+def _asked(told: bytes, name: str) -> Fields:
+    """What a run of HF Trainer's kin was asked to do: its own arguments, or the config that our job prints."""
+    losses = told.find(b"{'loss': ")
+    head = tidy(told[: min(losses if losses >= 0 else _HEAD, _HEAD)])
+    recipe, flat = settings.printed_config(head)
+    fields: Fields = {**argument_fields(head, name), "recipe": recipe, **trl.trl_fields(flat)}
+    if match := _DISK_LOG.search(head):
+        fields["disk_log"] = match[2].decode()
+    return fields
+
+
+def _llama_recipes(data: bytes, fields: Fields) -> Fields:
+    if progress := bars.recipes_progress(data):
+        _add_progress(fields, progress)
+        seconds = progress.s_per_step
+        fields["it_per_s"] = 1 / seconds if seconds else None
+    return fields
+
+
 def _add_ending(data: bytes, fields: Fields) -> None:
+    """State and reason; what stops a job after its training was done and saved takes nothing from the run."""
     finished = bool(fields.pop("completed", False))
-    state, reason = ending(data, fields.pop("last_at", 0), finished=finished)
-    if finished and state == "unknown":
-        state = "completed"
+    begun, told_at = fields.pop("begun", None), fields.pop("told_at", 0)
+    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", told_at), finished=finished)
+    if finished and (state == "unknown" or is_kill(state)):
+        state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason

@@ -10,27 +10,44 @@ from __future__ import annotations
 import re
 
 from runplan.priors.record import MemoryGib
+from runplan.priors.spoken import Word, last_place
 from runplan.units import GB_PER_GIB, MIB_PER_GIB
 
 _INIT = re.compile(rb" peak memory (alloc|reserved|active)\w*: *([\d.]+) *(GiB|GB)")
-_INIT_DICT = re.compile(rb"Memory Stats after model init:+\s*\{([^}]{0,300})\}")
+_INIT_DICT = re.compile(rb"Memory Stats after model init:+[^{]{0,80}\{([^}]{0,300})(?:\}|$)")
 _PEAK = re.compile(rb"peak_memory_(alloc|active|reserved)['\"]?:? *([\d.]+(?:e[+-]?\d+)?)")
+_NUMBER = rb"(\d++\.?+\d*+(?:e[+-]?\d++)?)"
 _PEAKS = {
-    kind: re.compile(rb"peak_memory_%b['\"]?:? *(\d+(?:\.\d*)?(?:e[+-]?\d+)?)" % name)
+    kind: re.compile(rb"peak_memory_%b['\"]?:? *%b" % (name, _NUMBER))
     for kind, name in (("allocated", b"alloc"), ("active", b"active"), ("reserved", b"reserved"))
 }
+_PLAIN = rb"(\d++\.?+\d*+)"
+_LINE = re.compile(
+    rb"peak_memory_(?:active:%b peak_memory_alloc:%b peak_memory_reserved:%b(?!e)|([^\r\n]*+))" % ((_PLAIN,) * 3)
+)
+_SAID, _STATS = Word(b"peak_memory_", 3), Word(b"Memory Stats after", 0)
 _LIGER = re.compile(rb"total_peak_memory_(allocated|reserved)_MB'?: *([\d.]+)")
 _AXOLOTL = re.compile(
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB"
 )
+# Axolotl's keys changed with its versions; Gaudi's trainer divides by 2**30 as well.
+_LOSS_LINE = re.compile(rb"\{'loss':[^}\r\n]{0,2000}")
+_IN_LINE = re.compile(
+    rb"'(?:memory/(?:max|device)_(?:mem_)?(active|allocated|reserved) ?\(gib\)|(max_memory_allocated) \(gb\))': '?"
+    rb"(\d+(?:\.\d+)?)",
+    re.IGNORECASE,
+)
 _RECIPES = re.compile(rb"(?:Max CUDA memory (allocated|reserved) was|(Peak active) CUDA memory was) ([\d.]+) GB")
+_OTHERS = re.compile(rb"(?:MaxMemAllocated=|(Peak reserved memory) = )(\d+(?:\.\d+)?) ?GB")
+"""DeepSpeed's timer and Unsloth's notebooks; both divide by 2**30."""
 _NAMES = {
     b"alloc": "allocated",
     b"allocated": "allocated",
     b"active": "active",
     b"reserved": "reserved",
     b"Peak active": "active",
+    b"max_memory_allocated": "allocated",
 }
 _LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
 _GIB_SINCE_S = 1_725_148_800
@@ -40,10 +57,10 @@ _GIB_SINCE_S = 1_725_148_800
 def init_memory(data: bytes) -> MemoryGib | None:
     """What was held after loading the model, in GiB, from the last such block."""
     found: dict[str, float] = {}
-    start = max(data.rfind(b" after model init"), 0)
+    start = max(data.rfind(b" model init"), 0)
     for match in _INIT.finditer(data, start, start + 4096):
         found.setdefault(_NAMES[match[1]], _gib(match[2], gigabytes=match[3] == b"GB"))
-    if not found and (block := _INIT_DICT.search(data, start)):
+    if not found and (block := _INIT_DICT.search(data, max(start - 24, 0))):
         for kind, number in _PEAK.findall(block[1]):
             found.setdefault(_NAMES[kind], _gib(number, gigabytes=True))
     if not found and b"memory usage after" in data:
@@ -89,15 +106,25 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
         gigabytes: what `counts_gigabytes` says of it; unknown means GiB, as all versions since September 2024 have it.
     """
     found: dict[str, float] = {}
-    if data.rfind(b"peak_memory_") >= 0:
-        init = _INIT_DICT.search(data) if data.find(b"Memory Stats after") >= 0 else None
+    if last_place(data, _SAID) >= 0:
+        init = _INIT_DICT.search(data) if last_place(data, _STATS) >= 0 else None
         rest = data[: init.start()] + data[init.end() :] if init else data
         factor = GB_PER_GIB if gigabytes else 1.0
-        for kind, pattern in _PEAKS.items():
+        for kind, numbers in _said(rest).items():
             # A run says thousands of numbers, few of them different.
-            found[kind] = max(map(float, set(pattern.findall(rest))), default=0.0) * factor
+            found[kind] = max(map(float, set(numbers)), default=0.0) * factor
     found = {kind: value for kind, value in found.items() if value > 0}
     return MemoryGib(**found) if found else None
+
+
+def _said(data: bytes) -> dict[str, list[bytes]]:
+    """All numbers by kind. torchtune's logger says the three kinds in one order, so most are found in one search."""
+    lines = _LINE.findall(data)
+    others = b"\n".join([_SAID.text + rest for _, _, _, rest in lines if rest])
+    found = {kind: pattern.findall(others) for kind, pattern in _PEAKS.items()}
+    for i, kind in enumerate(("active", "allocated", "reserved")):
+        found[kind] += [line[i] for line in lines if line[i]]
+    return found
 
 
 def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:
@@ -107,6 +134,16 @@ def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:
         for kind_, number in _LIGER.findall(data):
             kind = _NAMES[kind_]
             found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False) / MIB_PER_GIB)
+    if data.rfind(b"memory/") >= 0 or data.rfind(b"max_memory_allocated (") >= 0:
+        # Of a run, thousands of lines; what an evaluation before the first step took is no peak of training.
+        for line in _LOSS_LINE.findall(data):
+            for key, alone, number in _IN_LINE.findall(line):
+                kind = _NAMES[key.lower() or alone]
+                found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False))
+    if data.rfind(b"MaxMemAllocated=") >= 0 or data.rfind(b"Peak reserved memory =") >= 0:
+        for reserved, number in _OTHERS.findall(data):
+            kind = "reserved" if reserved else "allocated"
+            found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False))
     if data.rfind(b" CUDA memory ") >= 0:
         for kind_, active, number in _RECIPES.findall(data):
             kind = _NAMES[kind_ or active]

@@ -1,10 +1,13 @@
 """Many logs read on all cores: forked workers take turns, each writes what it read to a file of its own.
 
+It is written as Python's `marshal` has it, three times as fast as JSON: the file lives as long as the reading.
+
 `multiprocessing.Pool` does the same at twice the cost: for milliseconds of work, its import, threads and pickles count.
 """
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 import tempfile
@@ -12,10 +15,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from runplan.priors.files import LogFile, keep_large_blocks
-from runplan.priors.log import log_text
+from runplan.priors.log import read_log
 
 _PARALLEL_FROM = 300
 _MAX_PROCESSES = 8
@@ -25,10 +28,14 @@ _MAX_TICKETS = 8192
 """What fits into a pipe that nobody reads yet: 64 KiB on Linux, half of it on small pages."""
 
 
-def log_texts(logs: Sequence[LogFile]) -> list[str]:
-    """What every log says as JSON, in order; on several processes where it pays."""
+Fields = dict[str, Any] | None
+
+
+def read_logs(logs: Sequence[LogFile]) -> list[Fields]:
+    """What every log says, in order; on several processes where it pays."""
+    keep_large_blocks()
     workers = _processes() if len(logs) >= _PARALLEL_FROM else 1
-    return in_processes(log_text, logs, workers) if workers > 1 else [log_text(log) for log in logs]
+    return in_processes(read_log, logs, workers) if workers > 1 else [read_log(log) for log in logs]
 
 
 def _processes() -> int:
@@ -38,20 +45,19 @@ def _processes() -> int:
     return min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
 
 
-def in_processes(do: Callable[[LogFile], str], logs: Sequence[LogFile], workers: int) -> list[str]:
+def in_processes(do: Callable[[LogFile], Fields], logs: Sequence[LogFile], workers: int) -> list[Fields]:
     """`do(log)` of every log, in order, by this process and `workers - 1` forked ones.
 
     What a worker did not deliver (it was killed, the disk is full) is done here.
 
     Args:
-        do: gives one line of text, without its newline.
+        do: gives plain values.
         logs: what to do it with.
         workers: processes in all.
     """
-    keep_large_blocks()
     size = max(_CHUNK, -(-len(logs) // _MAX_TICKETS))
     chunks = [logs[at : at + size] for at in range(0, len(logs), size)]
-    done: dict[int, list[str]] = {}
+    done: dict[int, list[Fields]] = {}
     with suppress(OSError), tempfile.TemporaryDirectory(prefix="runplan-") as folder:
         tickets, office = os.pipe()
         os.write(office, b"".join(number.to_bytes(_TICKET_BYTES, "little") for number in range(len(chunks))))
@@ -68,43 +74,38 @@ def in_processes(do: Callable[[LogFile], str], logs: Sequence[LogFile], workers:
                 os.waitpid(child, 0)
         for path in children.values():
             done.update(_delivered(path, chunks))
-    return [line for number, chunk in enumerate(chunks) for line in (done.get(number) or [do(log) for log in chunk])]
+    return [said for number, chunk in enumerate(chunks) for said in (done.get(number) or [do(log) for log in chunk])]
 
 
 def _turns(
-    do: Callable[[LogFile], str], chunks: Sequence[Sequence[LogFile]], tickets: int
-) -> Iterator[tuple[int, list[str]]]:
+    do: Callable[[LogFile], Fields], chunks: Sequence[Sequence[LogFile]], tickets: int
+) -> Iterator[tuple[int, list[Fields]]]:
     """Chunks done by this process: reading a ticket from the pipe that all share takes it from the others."""
     while ticket := os.read(tickets, _TICKET_BYTES):
         number = int.from_bytes(ticket, "little")
         yield number, [do(log) for log in chunks[number]]
 
 
-def _worker(do: Callable[[LogFile], str], chunks: Sequence[Sequence[LogFile]], tickets: int, path: str) -> int:
+def _worker(do: Callable[[LogFile], Fields], chunks: Sequence[Sequence[LogFile]], tickets: int, path: str) -> int:
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        with Path(path).open("w", encoding="utf-8") as file:
-            file.writelines("\n".join([str(number), *lines, ""]) for number, lines in _turns(do, chunks, tickets))
+        with Path(path).open("wb") as file:
+            for turn in _turns(do, chunks, tickets):
+                marshal.dump(turn, file)
         code = 0
     finally:
         # Nothing of the parent's may run twice: no buffers flushed, no temporary folder removed.
         os._exit(code)
 
 
-def _delivered(path: str, chunks: Sequence[Sequence[LogFile]]) -> Iterator[tuple[int, list[str]]]:
-    with suppress(OSError, ValueError, IndexError), Path(path).open(encoding="utf-8", newline="\n") as file:
-        while head := file.readline():
-            number = int(head)
-            lines = _lines(file, len(chunks[number]))
-            if lines is None:
+def _delivered(path: str, chunks: Sequence[Sequence[LogFile]]) -> Iterator[tuple[int, list[Fields]]]:
+    """What a worker wrote, up to the first turn that is not whole."""
+    with suppress(OSError, EOFError, ValueError, TypeError), Path(path).open("rb") as file:
+        while True:
+            number, said = marshal.load(file)  # noqa: S302 - written by our own process a moment ago
+            if len(said) != len(chunks[number]):
                 return
-            yield number, lines
-
-
-def _lines(file: IO[str], number: int) -> list[str] | None:
-    """So many whole lines; None when the file ends before."""
-    lines = [file.readline() for _ in range(number)]
-    return [line[:-1] for line in lines] if all(line.endswith("\n") for line in lines) else None
+            yield number, said

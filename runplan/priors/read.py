@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -31,7 +30,6 @@ _TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
 Fields = dict[str, Any]
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True)
@@ -149,22 +147,21 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
             known[log.path] = said
         else:
             unread.append(log)
-    texts = _read_logs(unread)
-    for log, text, said in zip(unread, texts, json.loads(f"[{','.join(texts)}]"), strict=True):
+    for log, said in zip(unread, _read_logs(unread), strict=True):
         known[log.path] = said
-        index.put(log, text)
+        index.put(log, said)
     for log in _add_accounting(logs, known):
-        index.put(log, _encode(known[log.path]))
+        index.put(log, known[log.path])
     return [(log, known[log.path]) for log in logs]
 
 
-def _read_logs(logs: Sequence[LogFile]) -> list[str]:
-    """What every log says, each as JSON."""
+def _read_logs(logs: Sequence[LogFile]) -> list[Fields | None]:
+    """What every log says."""
     if not logs:
         return []
-    from runplan.priors.processes import log_texts  # noqa: PLC0415 - fifty patterns to compile, not for known logs
+    from runplan.priors.processes import read_logs  # noqa: PLC0415 - fifty patterns to compile, not for known logs
 
-    return log_texts(logs)
+    return read_logs(logs)
 
 
 def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> list[LogFile]:

@@ -1,28 +1,29 @@
-"""What a run was asked to do: from the config a trainer prints, a sibling YAML file, or the command line in the log.
-
-A real YAML reader costs milliseconds a file and fails on damaged text; the few keys wanted here are plain, so lines are
-read as they come and what is not understood is left out.
-"""
+"""What a run was asked to do: from the config a trainer prints, a sibling YAML file, or the command line in the log."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
+from runplan.priors.flat import Flat, flat_yaml, plain, yaml_value
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
-from runplan.priors.spoken import Span, spoken_spans
+from runplan.priors.spoken import Span, Word, last_place, spoken_spans
+from runplan.priors.trl import is_trl, trl_fields
 
-_LINE = re.compile(rb"(?:\[?(?:rank)?\d+\]?: ?)?( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
-_LONGEST_LINE = 2000
 _BLOCK_END = re.compile(rb"\n\r?\n|\r[^\n]|\n(?:[A-Z]+:torch|Setting manual|Writing logs)")
+_OTHER_ENDS = (b"\r", b":torch", b"\nSetting manual", b"\nWriting logs")
+"""One of them is part of every other such end than an empty line."""
+_LONGEST_CONFIG = 1 << 16
 _CONFIG = b"with resolved config"
-_RECIPE = re.compile(rb"Running (\w+) with resolved config")
+_SPOKEN_CONFIG = Word(_CONFIG, 0)
+_RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
+_STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
 _RECIPES = {
+    "SFTTrainer": "sft",
     "LoRAFinetuneRecipeSingleDevice": "lora_finetune_single_device",
     "LoRAFinetuneRecipeDistributed": "lora_finetune_distributed",
     "FullFinetuneRecipeSingleDevice": "full_finetune_single_device",
@@ -33,84 +34,19 @@ _RECIPES = {
     "KDRecipeSingleDevice": "knowledge_distillation_single_device",
     "KDRecipeDistributed": "knowledge_distillation_distributed",
     "QATRecipeDistributed": "qat_distributed",
+    "QATRecipeSingleDevice": "qat_single_device",
+    "PPOFullFinetuneRecipeSingleDevice": "ppo_full_finetune_single_device",
     "QATLoRAFinetuneRecipeDistributed": "qat_lora_finetune_distributed",
 }
 
 # Folders that say which stage of training a checkpoint is, not which model.
 _STAGE = re.compile(r"(?:epoch|step|checkpoint|ckpt)[-_]?\d*|original|model|output|artifacts|\.*|", re.IGNORECASE)
 
-Flat = dict[str, Any]
-"""Dotted key → scalar or list of scalars."""
-
-
-def flat_yaml(text: bytes) -> Flat:
-    """Dotted keys and plain values of simple block YAML; lists of scalars included, anything else left out."""
-    values: Flat = {}
-    path: list[tuple[int, str]] = []
-    for raw in text.split(b"\n"):
-        line = _line(raw) if len(raw) <= _LONGEST_LINE else None
-        if line is None:
-            continue
-        depth, key, value = line
-        if key is None:
-            if path and path[-1][0] <= depth and isinstance(items := values.setdefault(path[-1][1], []), list):
-                items.append(value)
-            continue
-        while path and path[-1][0] >= depth:
-            path.pop()
-        dotted = f"{path[-1][1]}.{key}" if path else key
-        path.append((depth, dotted))
-        if value is not None:
-            values[dotted] = _plain(value)
-    return values
-
-
-def _plain(value: Any) -> Any:
-    """A list may be added to, hence must not be the one that is kept for other logs."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-@lru_cache(maxsize=4096)
-def _line(raw: bytes) -> tuple[int, str | None, Any] | None:
-    """Depth, key (None: a list's item) and value of a line; runs of one sweep share most of their lines."""
-    match = _LINE.match(raw)
-    if not match:
-        return None
-    indent, dash, key, value = match.groups()
-    return len(indent), None if dash else key.decode(), _scalar(value) if dash else _value(value)
-
-
-def _value(raw: bytes) -> Any:
-    if raw.startswith(b"[") and raw.endswith(b"]"):
-        return tuple(_scalar(item) for item in raw[1:-1].split(b",") if item.strip())
-    return _scalar(raw)
-
-
-def _scalar(raw: bytes) -> Any:
-    """A YAML scalar; None for null and for nothing."""
-    text = raw.decode("utf-8", "replace").strip()
-    if text[:1] in {"'", '"'}:
-        end = text.find(text[0], 1)
-        return text[1:end] if end > 0 else text[1:]
-    text = text.split(" #", 1)[0].rstrip()
-    if text in {"", "null", "~", "None", "|", ">"} or text.startswith("#"):
-        return None
-    lowered = text.lower()
-    if lowered in {"true", "false"}:
-        return lowered == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
 
 def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
     """The text from the last printed config on, and where it speaks: a retried job appends to the same log."""
     spans = spoken_spans(data)
-    # bytes.rfind is faster than find where there is little to find.
-    found = (at for start, end in reversed(spans) if (at := data.rfind(_CONFIG, start, end)) >= 0)
+    found = (at for start, end in reversed(spans) if (at := last_place(data, _SPOKEN_CONFIG, start, end)) >= 0)
     last = next(found, -1)
     if last < 0 or data.find(_CONFIG) == last:
         return data, spans
@@ -119,16 +55,25 @@ def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
 
 
 def printed_config(data: bytes) -> tuple[str | None, Flat]:
-    """Recipe and flat config of the block that torchtune prints first; `(None, {})` without one."""
+    """Recipe and flat config of the block that torchtune prints first; `(None, {})` where no config is shown."""
     match = _RECIPE.search(data[: 1 << 18]) if data.find(_CONFIG) >= 0 else None
     if not match:
-        return None, {}
+        # A config that the job itself printed, or a log without its first lines.
+        shown = data.find(b"_component_: torchtune.") >= 0
+        started = _STARTED.search(data) if shown else None
+        return None, flat_yaml(data[: started.start() if started else 1 << 14]) if shown else {}
     name = match[1].decode()
-    start = match.end()
-    blank = data.find(b"\n\n", start, start + 16)
-    body = start if blank < 0 else blank + 2
-    end = _BLOCK_END.search(data, body, body + (1 << 16))
-    return _RECIPES.get(name, name), flat_yaml(data[body : end.start() if end else body + (1 << 14)])
+    body = match.end()
+    return _RECIPES.get(name, name), flat_yaml(data[body : _block_end(data, body)])
+
+
+def _block_end(data: bytes, start: int) -> int:
+    """Where a printed config ends: at an empty line, a redrawn one, or a line that a logger or torchtune begins."""
+    end = data.find(b"\n\n", start, start + _LONGEST_CONFIG)
+    if end >= 0 and all(data.find(sign, start, end + 1) < 0 for sign in _OTHER_ENDS):
+        return end
+    match = _BLOCK_END.search(data, start, start + _LONGEST_CONFIG)
+    return match.start() if match else start + (1 << 14)
 
 
 def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
@@ -138,7 +83,7 @@ def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
         return {}, {}
     text = re.sub(rb"\\\r?\n", b" ", data[match.end() : match.end() + 4096])
     line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
-    overrides = {key.decode(): _plain(_value(value)) for key, value in _OVERRIDE.findall(line)}
+    overrides = {key.decode(): plain(yaml_value(value)) for key, value in _OVERRIDE.findall(line)}
     options, recipe = _options(line.decode("utf-8", "replace").split())
     fields: dict[str, Any] = {
         "recipe": recipe,
@@ -250,6 +195,11 @@ def _dataset(flat: Mapping[str, Any]) -> str | None:
     component = _text(flat.get("dataset._component_"))
     said = _text(flat.get("dataset_label")) or _text(flat.get("dataset.source"))
     return said or (component.rsplit(".", 1)[-1] if component else None)
+
+
+def trainer_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from a trainer's config, whichever trainer's it is."""
+    return trl_fields(flat) if is_trl(flat) else torchtune_fields(flat)
 
 
 def setup_fields(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runplan.priors import settings
+from runplan.priors.files import CONFIGS
+from runplan.priors.flat import flat_yaml
 from runplan.priors.names import gpu_key
 from runplan.priors.own_jobs import job_fields
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
 _SBATCH = re.compile(rb"^#SBATCH[ \t]+([^\r\n]*)", re.MULTILINE)
-_TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d+))?")
+_TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d{1,6}))?")
 _COUNTED = re.compile(
-    r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)|gpu:(?P<plain>\d+)\b"
+    r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d{1,6})|gpu:(?P<plain>\d{1,6})\b"
 )
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
 _STATE_NUMBERS = {
-    name: re.compile(rb'"%b": (\d+)\b(?!\.)' % key)
+    name: re.compile(rb'"%b": (\d{1,12})\b(?!\.)' % key)
     for name, key in (
         ("steps_total", b"max_steps"),
         ("epochs", b"num_train_epochs"),
@@ -36,7 +38,8 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
     Files that cannot be read or understood say nothing.
     """
     fields: dict[str, Any] = {}
-    for name, parse in _PARSERS.items():
+    names = list(names)
+    for name, parse in [*_PARSERS.items(), *((f"../{name}", _PARSERS[name]) for name in CONFIGS)]:
         if name not in names:
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
@@ -123,11 +126,11 @@ def trainer_state_fields(text: bytes) -> dict[str, Any]:
 
 
 def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    return lambda text: understand(settings.flat_yaml(text))
+    return lambda text: understand(flat_yaml(text))
 
 
 _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
-    "finetune.yaml": _yaml(settings.torchtune_fields),
+    "finetune.yaml": _yaml(settings.trainer_fields),
     "finetune.slurm": script_fields,
     "setup_finetune.yaml": _yaml(settings.setup_fields),
     ".hydra/config.yaml": _yaml(settings.plan_fields),

@@ -7,7 +7,8 @@ something else than training happened. Whole-second times are only refined by th
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,18 +32,18 @@ class Draw(NamedTuple):
     s_per_it: float | None
 
 
-class _Stretch(NamedTuple):
-    steps: int
-    time_s: int
+_Stretch = tuple[int, int]
+"""Steps, and seconds they took."""
 
 
 def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
     """The earliest draw of every step, by epoch: a bar is drawn again after its checkpoint was saved."""
     epochs: dict[int, dict[int, Draw]] = {}
     for draw in draws:
-        steps = epochs.setdefault(draw.epoch, {})
-        if draw.done not in steps or steps[draw.done].elapsed_s > draw.elapsed_s:
-            steps[draw.done] = draw
+        _, epoch, done, _, elapsed_s, _ = draw
+        steps = epochs.setdefault(epoch, {})
+        if steps.setdefault(done, draw).elapsed_s > elapsed_s:
+            steps[done] = draw
     return {epoch: [steps[done] for done in sorted(steps)] for epoch, steps in epochs.items()}
 
 
@@ -57,27 +58,28 @@ def _stretches(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> tuple[lis
     groups: list[_Stretch] = []
     steps = time_s = 0
     earliest = min(epochs)
+    marks = [*marks, sys.maxsize]
     for epoch, draws in epochs.items():
-        for a, b in pairwise(_warm(draws, first_epoch=epoch == earliest)):
-            lasted_s = b.elapsed_s - a.elapsed_s
-            if b.at < a.at or lasted_s < 0 or bisect_left(marks, a.at) != bisect_right(marks, b.at):
+        warm = _warm(draws, first_epoch=epoch == earliest)
+        for (at, _, done, _, elapsed_s, _), (next_at, _, next_done, _, next_s, _) in pairwise(warm):
+            if next_at < at or next_s < elapsed_s or marks[bisect_left(marks, at)] <= next_at:
                 breaks += 1
                 continue
-            steps += b.done - a.done
-            time_s += lasted_s
+            steps += next_done - done
+            time_s += next_s - elapsed_s
             if time_s >= _GROUP_S and steps >= _GROUP_STEPS:
-                groups.append(_Stretch(steps, time_s))
+                groups.append((steps, time_s))
                 steps = time_s = 0
     if steps:
         if groups and (time_s < _GROUP_S or steps < _GROUP_STEPS):
-            last = groups.pop()
-            steps, time_s = steps + last.steps, time_s + last.time_s
-        groups.append(_Stretch(steps, time_s))
+            more, more_s = groups.pop()
+            steps, time_s = steps + more, time_s + more_s
+        groups.append((steps, time_s))
     return groups, breaks
 
 
 def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
-    half, seen = sum(weight for _, weight in pairs) / 2, 0.0
+    half, seen = sum([weight for _, weight in pairs]) / 2, 0.0
     for value, weight in sorted(pairs):
         seen += weight
         if seen >= half:
@@ -116,18 +118,18 @@ def steady_s_per_step(
     groups, breaks = _stretches(epochs, marks)
     if not groups:
         return _single(draws), False
-    usual = _weighted_median([(group.time_s / group.steps, group.steps) for group in groups])
+    usual = _weighted_median([(time_s / steps, steps) for steps, time_s in groups])
     # Pauses as regular as the stretches can be in most of them; displayed rates forget a pause between two.
     usual = typical if shown and usual > 1.2 * typical else usual
-    kept = [group for group in groups if group.time_s <= 1.4 * group.steps * usual + 2]
+    kept = [(steps, time_s) for steps, time_s in groups if time_s <= 1.4 * steps * usual + 2]
     if len(kept) < len(groups) < 3 or not kept:
         return None, False
-    even = all(group.time_s <= 1.08 * group.steps * usual + 2 for group in groups)
-    steps, time_s = sum(group.steps for group in kept), sum(group.time_s for group in kept)
-    if shown and even:
+    even = not [time_s for steps, time_s in groups if time_s > 1.08 * steps * usual + 2]
+    steps, time_s = map(sum, zip(*kept, strict=True))
+    if even and shown:
         quick = sorted(shown)[len(shown) // 4]
         even = (time_s - 1) / steps <= min(1.06 * typical, 1.25 * quick)
-    near = [one for one in shown if 0.8 <= one / typical <= 1.25]
+    near = [one for one in shown if 0.8 * typical <= one <= 1.25 * typical]
     return _refined(steps, time_s, near, breaks + len(groups) - len(kept), typical if ticking else 0.5), even
 
 
@@ -156,15 +158,15 @@ def _shown(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[float]:
     """Displayed seconds a step, where the moving average has forgotten the first steps and the last pause."""
     shown: list[float] = []
     earliest = min(epochs)
+    marks = [*marks, sys.maxsize]
     for epoch, draws in epochs.items():
         since = min(20, draws[-1].total // 2) if epoch == earliest else WARM_STEPS
-        seen = bisect_left(marks, draws[0].at)
-        for draw in draws:
-            passed = bisect_left(marks, draw.at)
-            if passed > seen:
-                since, seen = draw.done + _FORGOTTEN_STEPS, passed
-            if draw.s_per_it and draw.done >= since:
-                shown.append(draw.s_per_it)
+        pause = marks[bisect_left(marks, draws[0].at)]
+        for at, _, done, _, _, s_per_it in draws:
+            if at > pause:
+                since, pause = done + _FORGOTTEN_STEPS, marks[bisect_left(marks, at)]
+            if s_per_it and done >= since:
+                shown.append(s_per_it)
     return shown
 
 

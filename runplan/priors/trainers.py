@@ -1,4 +1,4 @@
-"""Lines of trainers other than torchtune: HF Trainer and TRL, Axolotl, llama-recipes; and W&B's summary."""
+"""Lines of trainers other than torchtune: HF Trainer and TRL, Axolotl, Unsloth, llama-recipes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ from typing import Any
 _NUMBER = rb"['\"]?(-?[\d.]+(?:e[+-]?\d+)?)['\"]?"
 _TRAINABLE = re.compile(rb"trainable params: ([\d,]+) \|\| all params: ([\d,]+)")
 _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    ("batch_size", re.compile(rb"Instantaneous batch size per device = (\d+)")),
-    ("gradient_accumulation_steps", re.compile(rb"Gradient Accumulation steps = (\d+)")),
+    ("batch_size", re.compile(rb"(?:Instantaneous batch size|Batch size) per device = (\d+)")),
+    ("gradient_accumulation_steps", re.compile(rb"Gradient [Aa]ccumulation steps = (\d+)")),
     ("epochs", re.compile(rb"Num Epochs = (\d+)")),
-    ("steps_total", re.compile(rb"Total optimization steps = ([\d,]+)")),
+    ("steps_total", re.compile(rb"Total (?:optimization )?steps = ([\d,]+)")),
+    ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
+    ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d+)")),
 )
 _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
+_DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
+"""What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
+_METRICS = b"***** train metrics *****"
+_METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
+_METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
+_LEAST_RATE = 0.02
+"""Steps a second that three decimals tell to 2.5 %."""
+_UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+) of ([\d,]+)")
+_BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
+_WORKED = (b"'loss': ", b'"loss":', b"rror: ", b"it/s", b"s/it")
+"""What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
+_RECIPES_BAR = re.compile(rb"Training Epoch: \d+/(\d+), step \d+/\d+ completed")
+_RECIPES_MODEL = re.compile(rb"--> ([\w./-]+) has (\d+(?:\.\d+)?) Million params")
 _RECIPES_KEY = re.compile(rb"Key: (\w+), Value: ([\d.]+(?:e[+-]?\d+)?)")
 
 
-def _last(key: bytes, data: bytes) -> float | None:
-    """The last value of a key in printed dicts or `wandb:` summary lines."""
-    at = data.rfind(b"'" + key + b"'")
+def _last(key: bytes, data: bytes, start: int = 0) -> float | None:
+    """The last value of a key in printed dicts."""
+    at = max(data.rfind(b"'" + key + b"'", start), data.rfind(b'"' + key + b'"', start))
     if at < 0:
         return None
     match = re.compile(rb"\s*:\s*" + _NUMBER).match(data, at + len(key) + 2)
@@ -31,51 +46,93 @@ def _last(key: bytes, data: bytes) -> float | None:
 
 
 def hugging_face_name(data: bytes) -> str | None:
-    """`axolotl`, `trl` or `hf` where the text has their lines, else None."""
+    """`axolotl`, `unsloth`, `trl` or `hf` where the text has their lines, else None."""
     if data.find(b"axolotl") >= 0:
         return "axolotl"
-    loss = data.find(b"{'loss': ") >= 0 or data.find(b"{'train_runtime': ") >= 0
+    if data.find(_BANNERS[1]) >= 0:
+        return "unsloth"
+    loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
-    if not loss and not banner and data.find(b"|trainer.py:") < 0:
+    asked = data.find(b"per_device_train_batch_size") >= 0 and data.find(b"%|") >= 0
+    if not loss and not banner and not asked and data.find(_METRICS) < 0 and data.find(b"|trainer.py:") < 0:
         return None
     trl = any(data.find(word) >= 0 for word in (b"'mean_token_accuracy'", b"SFTTrainer", b"trl sft", b"/trl/"))
     return "trl" if trl else "hf"
 
 
-def hugging_face_fields(data: bytes) -> dict[str, Any]:
-    """Fields of a record that HF Trainer's banner, dict lines and Axolotl's extras say."""
+def last_start(data: bytes) -> int:
+    """Where the last attempt's banner stands: a job that starts again appends to its log; 0 for the only one."""
+    for banner in _BANNERS:
+        last = at = data.rfind(banner)
+        while at >= 0:
+            before = data.rfind(banner, 0, at)
+            if before >= 0 and any(data.find(sign, before, at) >= 0 for sign in _WORKED):
+                return at
+            last, at = at, before
+        if last >= 0:
+            return 0
+    return 0
+
+
+def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
+    """Fields of a record that HF Trainer's banner, dict lines and the extras of Axolotl and Unsloth say.
+
+    Args:
+        data: the text of the log.
+        start: where the last attempt in it begins.
+    """
     fields: dict[str, Any] = {}
     for name, pattern in _HF_SIZES:
-        if match := pattern.search(data):
+        if match := pattern.search(data, start):
             fields[name] = int(match[1].replace(b",", b""))
-    if (match := _TRAINABLE.search(data)) is not None:
-        trainable, total = (int(text.replace(b",", b"")) for text in match.groups())
+    _count_devices(fields)
+    if (match := _TRAINABLE.search(data) or _UNSLOTH_SIZE.search(data, start)) is not None:
+        trainable, total = (int(text.replace(b",", b"") or 0) for text in match.groups())
         fields["params_b"] = round((total - trainable) / 1e9, 6)
     if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
         fields["quantize_base"] = match[1].lower() == b"true"
-    runtime = _last(b"train_runtime", data)
+    runtime = _last(b"train_runtime", data, start)
     if runtime is not None:
         fields["wall_s"] = runtime
         fields["completed"] = True
-    if (rate := _last(b"train_steps_per_second", data)) and rate > 0:
+    rate = _last(b"train_steps_per_second", data, start)
+    if runtime is None and data.find(_METRICS, start) >= 0 and (match := _METRICS_TIME.search(data, start)):
+        days, hours, minutes, seconds = (float(number or 0) for number in match.groups())
+        fields |= {"wall_s": ((days * 24 + hours) * 60 + minutes) * 60 + seconds, "completed": True}
+        rate = float(found[1]) if (found := _METRICS_RATE.search(data, start)) else None
+    if rate and rate >= _LEAST_RATE:
         fields["mean_it_per_s"] = rate
     # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
-    if (tokens := _last(b"avg_tokens_per_second", data)) and tokens > 0:
+    if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
         fields["tokens_per_s"] = tokens
     return fields
 
 
+def _count_devices(fields: dict[str, Any]) -> None:
+    """GPUs by the banner's sizes, where they are several; one process may as well run without any."""
+    whole = fields.pop("batch_of_all", None)
+    each = (fields.get("batch_size") or 0) * (fields.get("gradient_accumulation_steps") or 0)
+    if whole and each and whole % each == 0 and whole > each:
+        fields.setdefault("num_gpus", whole // each)
+
+
 def llama_recipes_fields(data: bytes) -> dict[str, Any]:
-    """Fields that the key/value summary at the end of a llama-recipes run says; empty without one."""
-    if data.find(b"Key: avg_") < 0:
+    """Fields that llama-recipes' bars and the key/value summary at the end of its runs say; empty without either."""
+    bar = _RECIPES_BAR.search(data) if data.find(b"Training Epoch: ") >= 0 else None
+    if bar is None and data.find(b"Key: avg_") < 0:
         return {}
+    fields: dict[str, Any] = {"trainer": "llama-recipes"}
+    if bar is not None:
+        fields["epochs"] = int(bar[1])
+    if match := _RECIPES_MODEL.search(data):
+        fields["model"] = match[1].decode("utf-8", "replace").rstrip("/").rsplit("/", 1)[-1]
+        fields["params_b"] = round(float(match[2]) / 1000, 6)
     values: dict[str, float] = {}
     for key, number in _RECIPES_KEY.findall(data):
         try:
             values[key.decode()] = float(number)
         except ValueError:
             continue
-    fields: dict[str, Any] = {"trainer": "llama-recipes"}
     if "avg_epoch_time" in values:
         fields["completed"] = True
     if values.get("avg_checkpoint_time"):

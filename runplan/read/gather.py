@@ -27,7 +27,7 @@ from runplan.facts import (
     Status,
     TaskFacts,
 )
-from runplan.locate import absolute, dataset_path, dataset_paths, place_of
+from runplan.locate import absolute, dataset_path, dataset_paths, model_path, place_of
 from runplan.plan import Composed
 from runplan.read import lengths as token_lengths
 from runplan.read.cache import Cache, file_identity
@@ -67,14 +67,16 @@ def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None
         for one in composed:
             reader.read(one.config)
         first = composed[0].config
+        trainers = {name: read_trainer(name) for name in dict.fromkeys(one.config.trainer.name for one in composed)}
         return Facts(
             models=reader.models,
             datasets=reader.datasets,
             lengths=reader.lengths,
             tasks=reader.tasks,
-            trainer=read_trainer(first.trainer.name),
+            trainer=trainers[first.trainer.name],
             disk=read_disk(absolute(first.site.output_root, cwd)),
             places=tuple(reader.places),
+            trainers=trainers,
         )
 
 
@@ -109,7 +111,7 @@ class _Reader:
         place = place_of(config, self.cwd, self.exists)
         self.places.append(place)
         if place.model not in self.models:
-            self.models[place.model] = self._model(Path(place.model), config)
+            self.models[place.model] = self._model(model_path(config, self.cwd), config)
         if place.dataset not in self.datasets:
             self.datasets[place.dataset] = self._dataset(config)
         if place.script is not None and place.script not in self.tasks:
@@ -128,7 +130,7 @@ class _Reader:
                 raise ConfigError([Problem(what, "model.create", "drop it, or use model=tiny")])
             shape = configured_architecture(config.model) or tiny.TINY
             self._make(path, lambda target: tiny.create(target, shape))
-        facts = read_model(self._real(str(path)), config.model, self.cache)
+        facts = read_model(self._real(str(path)), config.model, self.cache, config.trainer.name)
         if str(path) not in self.stand_ins:
             return facts
         return replace(facts, path=str(path), status=Status.missing, findings=(WILL_BE_MADE, *facts.findings))
@@ -186,6 +188,7 @@ class _Reader:
         files = [self._real(dataset.path), *(self._real(model.path) / name for name in names)]
         family = token_lengths.family_of(model.architecture)
         question = [key.split, key.type, key.system_prompt, key.prompt, family, *settings(config.dataset)]
+        question += [] if key.trainer == "torchtune" else [key.trainer]
         kept = self.cache.remembered(
             "lengths", question, files, lambda: token_lengths.as_json(self._measure(key, config, family))
         )
@@ -196,7 +199,8 @@ class _Reader:
             self.texts[key.dataset] = self._read_texts(key, config)
         if key.model not in self.counters:
             model = self.models[key.model]
-            self.counters[key.model] = token_lengths.counter(replace(model, path=str(self._real(model.path))))
+            found = replace(model, path=str(self._real(model.path)))
+            self.counters[key.model] = token_lengths.counter(found, key.trainer)
         rows, count = self.texts[key.dataset].get(key.split, []), self.counters[key.model]
         return token_lengths.guess(rows, key) if count is None else token_lengths.measure(rows, key, family, count)
 

@@ -74,8 +74,12 @@ def guess(rows: Sequence[Sequence[str]], key: LengthKey) -> Lengths:
     return Lengths(tuple(sorted(totals.items())), measured=False)
 
 
-def counter(model: ModelFacts) -> Callable[[Sequence[str]], Sequence[int]] | None:
-    """What counts tokens with the model's own tokenizer; None when its files are not there or cannot be used."""
+def counter(model: ModelFacts, trainer: str = "torchtune") -> Callable[[Sequence[str]], Sequence[int]] | None:
+    """What counts tokens with the model's own tokenizer; None when its files are not there or cannot be used.
+
+    Special tokens inside a text are text to torchtune's Llama 3 tokenizer; its Qwen tokenizer finds them, and so does
+    TRL, which writes whole conversations as text first.
+    """
     from tokenizers import Tokenizer  # noqa: PLC0415 - 30 ms, and only wanted when nothing is remembered
 
     folder = Path(model.path)
@@ -90,8 +94,8 @@ def counter(model: ModelFacts) -> Callable[[Sequence[str]], Sequence[int]] | Non
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    # torchtune's Llama 3 tokenizer reads special tokens inside a text as plain text; Qwen's finds them.
-    tokenizer.encode_special_tokens = not (model.architecture and model.architecture.family.startswith("qwen"))
+    qwen = model.architecture is not None and model.architecture.family.startswith("qwen")
+    tokenizer.encode_special_tokens = trainer == "torchtune" and not qwen
 
     def count(texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
@@ -116,6 +120,8 @@ def from_json(kept: Mapping[str, Any]) -> Lengths:
 
 def _pieces(texts: Sequence[str], key: LengthKey, family: str) -> tuple[list[str], int]:
     """Texts that are encoded one by one, and how many special tokens stand between them."""
+    if key.trainer == "trl":
+        return [whole_text(texts, key, family)], 0
     if key.type == "text":
         return _text_pieces(texts[0], family)
     messages = messages_of(texts, key)
@@ -126,6 +132,18 @@ def _pieces(texts: Sequence[str], key: LengthKey, family: str) -> tuple[list[str
     pieces = [text for role, content in messages for text in (role.strip(), "\n\n", content.strip())]
     # begin of text, end of text; per message: start and end of the header, end of turn
     return pieces, 2 + 3 * len(messages)
+
+
+def whole_text(texts: Sequence[str], key: LengthKey, family: str) -> str:
+    """A row as TRL encodes it, at once: what `chat.training_template` makes of it."""
+    qwen = family.startswith("qwen")
+    if key.type == "text":
+        return f"{texts[0]}<|im_end|>" if qwen else f"<|begin_of_text|>{texts[0]}<|end_of_text|>"
+    messages = messages_of(texts, key)
+    if qwen:
+        return "\n".join(f"<|im_start|>{role}\n{content}<|im_end|>" for role, content in messages)
+    said = (f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages)
+    return "<|begin_of_text|>" + "".join(said)
 
 
 def _text_pieces(text: str, family: str) -> tuple[list[str], int]:

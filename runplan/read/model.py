@@ -22,13 +22,14 @@ from runplan.read.tokenizer import read_tokenizer
 _CONFIG_BYTES = 10_000_000  # more is no config.json
 
 
-def read_model(path: Path, configured: Model, cache: Cache | None = None) -> ModelFacts:
+def read_model(path: Path, configured: Model, cache: Cache | None = None, trainer: str = "torchtune") -> ModelFacts:
     """Everything planning and verification need to know about a model folder; never raises for what is in it.
 
     Args:
         path: the folder, absolute.
         configured: what `conf/model` says; stands in for config.json where there is none.
         cache: keeps what tokenizer files said.
+        trainer: decides which files of the tokenizer are asked for.
     """
     folder = Folder(path, configured)
     fallback = configured_architecture(configured)
@@ -41,7 +42,8 @@ def read_model(path: Path, configured: Model, cache: Cache | None = None) -> Mod
     check_checkpoint(folder, checkpoint, architecture)
     shape = architecture or fallback
     vocab_size = None if architecture is None else architecture.vocab_size
-    tokens = read_tokenizer(folder, None if shape is None else shape.family, vocab_size, cache or Cache())
+    family = None if shape is None else shape.family
+    tokens = read_tokenizer(folder, family, vocab_size, cache or Cache(), trainer)
     return ModelFacts(
         path=str(path),
         status=folder.status,

@@ -43,7 +43,9 @@ class TokenizerFacts:
     """Special tokens of Llama 3 that tokenizer.json does not name."""
 
 
-def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, cache: Cache) -> TokenizerFacts:
+def read_tokenizer(
+    folder: Folder, family: str | None, vocab_size: int | None, cache: Cache, trainer: str = "torchtune"
+) -> TokenizerFacts:
     """What the tokenizer files of a folder say; what is wrong is said to `folder`.
 
     Args:
@@ -51,6 +53,7 @@ def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, c
         family: decides which files torchtune reads; None = unknown, then none is asked for.
         vocab_size: rows of the embedding; None = ids are not checked.
         cache: keeps what was learnt from files that did not change.
+        trainer: TRL reads tokenizer.json alone.
     """
     there = {name for name in (*_FILES, *_RANKS, *_TEMPLATES) if (folder.path / name).is_file()}
     ranks = next((name for name in _RANKS if name in there), None)
@@ -66,7 +69,7 @@ def read_tokenizer(folder: Folder, family: str | None, vocab_size: int | None, c
             "ranks", [vocab_size], [path_of_ranks], lambda: _look_at_ranks(path_of_ranks, vocab_size)
         )
         _say(folder, ranks, problems)
-    lacking = {name: why for name, why in _wanted(family, ranks).items() if name not in there}
+    lacking = {name: why for name, why in _wanted(family, ranks, trainer).items() if name not in there}
     for name, why in lacking.items():
         folder.say(Status.missing, f"{name}, which {why}, is not there", folder.download(list(lacking)))
     return TokenizerFacts(
@@ -85,8 +88,10 @@ def _say(folder: Folder, name: str, problems: Sequence[str]) -> None:
         folder.say(Status.invalid, f"{name} {problem}", folder.pull() if pointer else folder.download_again(name))
 
 
-def _wanted(family: str | None, ranks: str | None) -> dict[str, str]:
+def _wanted(family: str | None, ranks: str | None, trainer: str) -> dict[str, str]:
     """File → who reads it."""
+    if trainer != "torchtune":
+        return {"tokenizer.json": f"{trainer} reads"}
     wanted = {"tokenizer.json": "evaluation reads"}
     if family is not None and family.startswith("qwen"):
         wanted |= dict.fromkeys(("vocab.json", "merges.txt"), "torchtune reads")

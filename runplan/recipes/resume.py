@@ -20,7 +20,8 @@ import zipfile
 from pathlib import Path
 
 ARTIFACTS = Path("artifacts")
-STATE = ARTIFACTS / "recipe_state" / "recipe_state.pt"
+STATE = ARTIFACTS / "recipe_state" / "recipe_state.pt"  # torchtune's
+CHECKPOINTS = "checkpoint-*"  # TRL's: adapters, optimizer, schedule, random numbers and where it was
 EPOCHS_RUN = "epochs_run"  # torchtune 0.6.1, training/checkpointing/_utils.py: EPOCHS_KEY
 
 
@@ -74,7 +75,10 @@ def is_whole_safetensors(path):
 
 
 def is_whole_epoch(folder):
-    """Whether an epoch's adapters, and its weights where it has any, are there to the last byte."""
+    """Whether an epoch's adapters, and its weights where it has any, are there to the last byte.
+
+    torchtune saves adapters in its own format and in PEFT's, TRL in PEFT's alone.
+    """
     weights = list(folder.glob("*.safetensors"))
     try:
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
@@ -83,7 +87,8 @@ def is_whole_epoch(folder):
         pass  # adapters only
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return is_whole_archive(folder / "adapter_model.pt") and all(map(is_whole_safetensors, weights))
+    trl = not (folder / "adapter_model.pt").exists() and (folder / "adapter_config.json").exists() and bool(weights)
+    return (trl or is_whole_archive(folder / "adapter_model.pt")) and all(map(is_whole_safetensors, weights))
 
 
 def epochs_run(path):
@@ -100,6 +105,20 @@ def epochs_run(path):
         except ValueError:
             pass
     return 0
+
+
+def epochs_in_checkpoints():
+    """How many epochs the newest of TRL's whole checkpoints has seen; 0 without one at the end of an epoch."""
+    done = [0]
+    for folder in ARTIFACTS.glob(CHECKPOINTS):
+        try:
+            epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
+            whole = all(is_whole_archive(folder / name) for name in ("optimizer.pt", "scheduler.pt"))
+            if whole and is_whole_safetensors(folder / "adapter_model.safetensors") and epoch == int(epoch):
+                done.append(int(epoch))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            continue
+    return max(done)
 
 
 def decide(epochs, configs):
@@ -119,7 +138,7 @@ def decide(epochs, configs):
     well = any(event.get("exit_code") == 0 and event.get("job_id") == last.get("job_id") for event in ended)
     if well and is_whole_epoch(ARTIFACTS / f"epoch_{epochs - 1}"):
         return "complete", config, epochs - 1
-    done = epochs_run(STATE)
+    done = max(epochs_run(STATE), epochs_in_checkpoints())
     if 0 < done < epochs and is_whole_epoch(ARTIFACTS / f"epoch_{done - 1}"):
         return "resume", config, done - 1
     return "start", config, -1

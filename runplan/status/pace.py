@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from runplan.priors.peaks import counts_gigabytes, peak_memory
-from runplan.priors.progress import Progress, last_draw, pauses, plain_progress, tune_progress
+from runplan.priors.progress import HF_PAUSES, Progress, last_draw, pauses, plain_progress, tune_progress
 from runplan.seen import JobSeen, of_last_attempt
 from runplan.units import MIB_PER_GIB
 
@@ -18,7 +18,6 @@ _GPU_USED = re.compile(rb", (\d{1,9}) MiB, \d{1,9} MiB,")
 """Memory used and its total, as job scripts let `nvidia-smi` write them, one after the other."""
 _SAMPLES = re.compile(rb"Samples: {0,9}(\d{1,9})/ {0,9}(\d{1,9})")
 """As Inspect's plain display prints it (inspect_ai/_display/plain/display.py, 0.3)."""
-_HF_PAUSES = (b"Running Evaluation", b"'eval_", b"Saving model checkpoint")
 _MOST_STEPS = 10**12
 """More is no number of steps."""
 
@@ -61,8 +60,8 @@ def _tune(text: bytes) -> Pace | None:
     last = last_draw(text)
     if last is None:
         return None
-    recent = tune_progress(text[-RECENT_BYTES:], [(0, RECENT_BYTES)], everywhere=True)[0]
-    known = recent if recent and recent.s_per_step else tune_progress(text, [(0, len(text))], everywhere=True)[0]
+    recent = tune_progress(text[-RECENT_BYTES:])[0]
+    known = recent if recent and recent.s_per_step else tune_progress(text)[0]
     shown = last.s_per_it if last.done > 1 else None
     seconds = _sensible(known.s_per_step if known else None) or _sensible(shown)
     done = (last.epoch - 1) * last.total + last.done
@@ -70,7 +69,7 @@ def _tune(text: bytes) -> Pace | None:
 
 
 def _plain(text: bytes) -> Pace | None:
-    progress: Progress | None = plain_progress(text, pauses(text, _HF_PAUSES))
+    progress: Progress | None = plain_progress(text, pauses(text, HF_PAUSES))
     if progress is None or not 0 < progress.steps_per_epoch < _MOST_STEPS:
         return None
     done = min(progress.steps_done, progress.steps_per_epoch)  # the one bar spans all epochs

@@ -1,8 +1,9 @@
-"""How torchtune 0.6.1 writes a conversation, as the chat templates that evaluation asks with.
+"""How a conversation is written in training, as the chat templates that evaluation asks with: torchtune 0.6.1's way.
 
 A model's own template often says more than its training data: Llama 3.2's tells today's date, Qwen2.5's adds a system
 prompt, base models have none at all. What was trained is what is asked, so the prompt of every run and control is
-written as `Llama3Tokenizer` and `Qwen2_5Tokenizer` write it. A test holds the token ids equal to torchtune's.
+written as `Llama3Tokenizer` and `Qwen2_5Tokenizer` write it. A test holds the token ids equal to torchtune's. TRL is
+given the same format to train in (`training_template`), so that its runs compare with torchtune's and their controls.
 """
 
 from __future__ import annotations
@@ -47,3 +48,42 @@ def chat_format(family: str, kind: DatasetType) -> ChatFormat | None:
         text = ChatFormat("{{ bos_token }}" + _TEXT, "<|end_of_text|>")
         return text if kind is DatasetType.text else ChatFormat(LLAMA3, "<|eot_id|>")
     return ChatFormat(_TEXT if kind is DatasetType.text else QWEN2_5, "<|im_end|>")
+
+
+def training_template(family: str, kind: DatasetType) -> str:
+    """The template that TRL trains with: as evaluation asks, then the answer, its end, and marks around both.
+
+    `{% generation %}` marks what the loss counts where only answers are learnt. A last message ends with its own end
+    alone, as torchtune's do.
+
+    Args:
+        family: architecture, as in `conf/model`; not `llama2`.
+        kind: of the training data; plain text is one message that ends with the stop token.
+    """
+    llama = family in LLAMA
+    if kind is DatasetType.text:
+        end = "<|end_of_text|>" if llama else "<|im_end|>"
+        begin = "{{ bos_token }}" if llama else ""
+        return f"{begin}{_TEXT}{{% if not add_generation_prompt %}}{end}{{% endif %}}"
+    return _LLAMA3_LEARNT if llama else _QWEN2_5_LEARNT
+
+
+def _learnt(said: str) -> str:
+    """A message's text, marked where it is the assistant's."""
+    marked = f"{{% generation %}}{said}{{% endgeneration %}}"
+    return f"{{% if message['role'] == 'assistant' %}}{marked}{{% else %}}{said}{{% endif %}}"
+
+
+_LLAMA3_LEARNT = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    + _learnt("{{ message['content'] | trim + '<|eot_id|>' }}")
+    + "{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+_QWEN2_5_LEARNT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    + _learnt("{{ message['content'] + '<|im_end|>' }}")
+    + "{% if not loop.last or add_generation_prompt %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)

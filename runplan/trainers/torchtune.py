@@ -7,14 +7,14 @@ that a group can be moved; models and data are absolute.
 from __future__ import annotations
 
 import re
-from functools import cache
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, Finding, ModelFacts, Status
-from runplan.paths import RECIPES_DIR
-from runplan.plan import Plan, PlannedRun, Rung
-from runplan.trainers.builders import LLAMA, builder, checkpoint_type
+from runplan.plan import Plan, PlannedRun, Recipe, Rung
+from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
+from runplan.trainers.shipped import RESUME_FILE, header_lines, shipped
 from runplan.yaml_text import scalar
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "finetune.yaml"
 PROMPT_FILE = "run_prompt.py"
-RESUME_FILE = "resume.py"
 PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
@@ -40,15 +39,15 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     """
     if run.recipe is None or run.model.architecture is None or run.dataset is None:
         raise ValueError(f"{run.name} is not planned: it has no recipe, architecture or dataset")
-    parts = {"config": run.config, "recipe": run.recipe, "header": _header(plan, run)} | sections(plan, run)
+    parts = {"config": run.config, "recipe": run.recipe, "header": header_lines(plan, run)} | sections(plan, run)
     text = templates.get_template("torchtune/finetune.yaml.j2").render(parts)
     files = {CONFIG_FILE: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
     if _has_prompt(run.config):
         prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
         files[PROMPT_FILE] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
-    files |= {name: _shipped(name) for name in (run.recipe.shipped, resuming_recipe(run)) if name}
+    files |= {name: shipped(name) for name in (run.recipe.shipped, resuming_recipe(run)) if name}
     if not run.recipe.custom:
-        files[RESUME_FILE] = _shipped(RESUME_FILE)
+        files[RESUME_FILE] = shipped(RESUME_FILE)
     return files
 
 
@@ -76,9 +75,29 @@ def resuming_recipe(run: PlannedRun) -> str | None:
     return f"{recipe.name}_val.py"
 
 
-@cache
-def _shipped(name: str) -> str:
-    return (RECIPES_DIR / name).read_text(encoding="utf-8")
+def launch_command(recipe: Recipe, gpus: int) -> tuple[str, ...]:
+    """The words that start the trainer in the run's directory, up to `--config`.
+
+    `tune run` takes its own recipes by name and a file only as a module below the current directory; a user's file
+    elsewhere is started the way `tune run` starts its own: by python, or by torchrun on several GPUs.
+    """
+    workers = ("--nnodes", "1", "--nproc_per_node", str(gpus)) if recipe.distributed else ()
+    if recipe.custom and recipe.name.endswith(".py"):
+        start = ("torchrun", "--standalone", *workers) if recipe.distributed else ("python",)
+        return (*start, recipe.name, "--config")
+    return ("tune", "run", *workers, recipe.shipped or recipe.name, "--config")
+
+
+def start(run: PlannedRun, gpus: int) -> dict[str, Any]:
+    """How training is started, and how it is continued from a saved epoch: words up to the configuration's name."""
+    recipe = run.recipe
+    if recipe is None:
+        raise ValueError(f"{run.name} has no recipe")
+    resuming = replace(recipe, shipped=resuming_recipe(run) or recipe.shipped)
+    return {
+        "command": launch_command(recipe, gpus),
+        "resuming": () if recipe.custom else launch_command(resuming, gpus),
+    }
 
 
 def sections(plan: Plan, run: PlannedRun) -> dict[str, Any]:
@@ -103,13 +122,6 @@ def sections(plan: Plan, run: PlannedRun) -> dict[str, Any]:
         "metric_logger": _metric_logger(plan, run),
     }
     return {key: _literal(value) for key, value in made.items()}
-
-
-def _header(plan: Plan, run: PlannedRun) -> list[str]:
-    """Comment lines; a line break inside a value must not end the comment."""
-    overrides = " ".join(run.composed.overrides)
-    lines = [f"{plan.group}/{run.name}", *([overrides] if overrides else [])]
-    return ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines]
 
 
 def _literal(value: Any) -> Any:
@@ -180,6 +192,11 @@ def _names_special_tokens(architecture: Architecture) -> bool:
     """Whether Llama 3's tokenizer must be told the ids of special tokens: its own lie above a small vocabulary."""
     llama3 = architecture.family in LLAMA and architecture.family != "llama2"
     return llama3 and architecture.vocab_size < _CANONICAL_LLAMA3_VOCABULARY
+
+
+def model_findings(model: ModelFacts) -> tuple[Finding, ...]:
+    """What keeps torchtune from training a model; nothing of one whose architecture is not known."""
+    return (*builder_problems(model.architecture), *tokenizer_problems(model)) if model.architecture else ()
 
 
 def tokenizer_problems(model: ModelFacts) -> tuple[Finding, ...]:

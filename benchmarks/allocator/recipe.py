@@ -1,0 +1,220 @@
+"""torchtune's LoRA recipe on fake tensors, which have sizes and no data: every request for memory, in order.
+
+The model, loss, optimizer and checkpointing are torchtune's own; what a GPU's kernels need beside their results is
+added where it is known (flash attention's backward pass). Needs torch and torchtune, no GPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from runplan.estimate.workload import Workload
+
+FLASH_ROWS = 128
+"""Flash attention's backward pass works on so many rows at once and rounds the sequence up to them."""
+
+
+class Event(NamedTuple):
+    """A storage that appears (`size` bytes) or goes (0)."""
+
+    storage: int
+    size: int
+
+
+Trace = list[list[Event]]
+"""Events of building the model and optimizer, then of each optimizer step."""
+
+
+@contextmanager
+def fake_torchtune() -> Iterator[None]:
+    """Let torchtune build its models of fake tensors.
+
+    RoPE's scaling compares numbers, but changes no size. FrozenNF4Linear swaps two tensors, which fake ones do not
+    allow. Weights are quantised in one go, which takes more memory for a moment, and much less time.
+    """
+    from unittest.mock import patch
+
+    from torchao.dtypes import nf4tensor
+    from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
+    from torchtune.modules.low_precision import FrozenNF4Linear
+
+    with (
+        patch.object(Llama3ScaledRoPE, "apply_scaling", lambda _self, freqs, *_args: freqs),
+        patch.object(FrozenNF4Linear, "__init__", _quantised_linear),
+        patch.object(nf4tensor, "CHUNK_SIZE", 1 << 40),
+    ):
+        yield
+
+
+def _quantised_linear(self: Any, inner: int, outer: int, bias: bool) -> None:
+    import torch
+    from torchao.dtypes.nf4tensor import to_nf4
+
+    torch.nn.Linear.__init__(self, inner, outer, bias=bias)
+    self.weight = torch.nn.Parameter(to_nf4(self.weight.detach()), requires_grad=False)
+
+
+def peak_bytes(trace: Trace) -> int:
+    """Most bytes alive in the trace's last step, in the allocator's blocks of 512."""
+    sizes: dict[int, int] = {}
+    now = peak = 0
+    for i, events in enumerate(trace):
+        peak = now if i == len(trace) - 1 else peak
+        for event in events:
+            if event.size:
+                sizes[event.storage] = -(-event.size // 512) * 512
+                now += sizes[event.storage]
+            else:
+                now -= sizes.pop(event.storage)
+            peak = max(peak, now)
+    return peak
+
+
+def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1) -> Trace:
+    """Events of one optimizer step for each of `lengths`, as the single-device recipe runs them.
+
+    Args:
+        w: what is trained; its own batch and accumulation are not looked at.
+        batch: sequences of a batch.
+        lengths: tokens that the sequences of each step are padded to.
+        accumulation: batches of a step.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torchtune import modules, training
+    from torchtune.modules.loss import CEWithChunkedOutputLoss
+    from torchtune.modules.peft import get_adapter_params, set_trainable_params
+
+    dtype = torch.bfloat16 if w.dtype == "bf16" else torch.float32
+    with fake_torchtune(), FakeTensorMode(allow_non_fake_inputs=True), recorder() as record:
+        with training.set_default_dtype(dtype):
+            model = build(w)
+        set_trainable_params(model, get_adapter_params(model))
+        if w.activation_checkpointing:
+            training.set_activation_checkpointing(model, auto_wrap_policy={modules.TransformerSelfAttentionLayer})
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
+        loss_fn: Any = torch.nn.CrossEntropyLoss()
+        if w.loss_chunks:
+            loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
+            model.set_num_output_chunks(w.loss_chunks)
+        ignored = torch.full((batch, 1), -100)
+        for length in lengths:
+            record.trace.append([])
+            for _ in range(accumulation):
+                _one_pass(model, loss_fn, ignored, (batch, length, w.packed))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        # What goes when everything ends is not the recipe's.
+        return [list(events) for events in record.trace]
+
+
+def build(w: Workload) -> Any:
+    """Torchtune's model of an architecture, with adapters."""
+    from torchtune.models import llama2, llama3_1, llama3_2, qwen2
+
+    a, adapter = w.architecture, w.adapter
+    builders = {
+        "llama2": llama2.lora_llama2,
+        "llama3_1": llama3_1.lora_llama3_1,
+        "llama3_2": llama3_2.lora_llama3_2,
+        "qwen2_5": qwen2.lora_qwen2,
+    }
+    tied = {"tie_word_embeddings": a.tie_word_embeddings} if a.family in {"llama3_2", "qwen2_5"} else {}
+    return builders[a.family](
+        list(adapter.attn_modules),
+        adapter.apply_to_mlp,
+        adapter.apply_to_output,
+        vocab_size=a.vocab_size,
+        num_layers=a.num_hidden_layers,
+        num_heads=a.num_attention_heads,
+        num_kv_heads=a.num_key_value_heads,
+        embed_dim=a.hidden_size,
+        max_seq_len=a.max_position_embeddings,
+        intermediate_dim=a.intermediate_size,
+        lora_rank=adapter.rank,
+        lora_alpha=2 * adapter.rank,
+        use_dora=adapter.use_dora,
+        quantize_base=adapter.quantize_base,
+        **tied,
+    )
+
+
+def _one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
+    import torch
+
+    batch, tokens, packed = shape
+    inputs = torch.zeros(batch, tokens, dtype=torch.long)
+    labels = torch.zeros(batch, tokens, dtype=torch.long)
+    positions = {"input_pos": torch.zeros(batch, tokens, dtype=torch.long)} if packed else {}
+    logits = model(inputs, **positions)
+    labels = torch.hstack((labels[..., 1:], ignored))
+    if not isinstance(logits, list):
+        labels = labels.reshape(-1)
+        logits = logits.reshape(-1, logits.size(-1))
+    loss = loss_fn(logits, labels)
+    del logits
+    loss.backward()
+
+
+class Ledger:
+    """Numbers every storage when it appears, and notes when it goes."""
+
+    def __init__(self) -> None:
+        from torch.utils.weak import WeakIdKeyDictionary
+
+        super().__init__()
+        self.trace: Trace = [[]]
+        self.known = WeakIdKeyDictionary()
+        self.count = 0
+
+    def came(self, size: int) -> int:
+        """The number of a new storage."""
+        self.count += 1
+        self.trace[-1].append(Event(self.count, size))
+        return self.count
+
+    def went(self, storage: int) -> None:
+        """It is gone."""
+        self.trace[-1].append(Event(storage, 0))
+
+    def note(self, tensor: Any) -> None:
+        """Count a tensor's storage unless it is known."""
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and storage not in self.known:
+            self.known[storage] = number = self.came(storage.nbytes())
+            weakref.finalize(storage, self.went, number)
+
+    def attend(self, shape: Sequence[int]) -> None:
+        """Flash attention's backward pass sums the gradient of q and row products in fp32."""
+        batch, heads, tokens, width = shape
+        rows = 4 * batch * heads * -(-tokens // FLASH_ROWS) * FLASH_ROWS
+        for number in [self.came(rows), self.came(rows * width)]:
+            self.went(number)
+
+
+def recorder() -> Any:
+    """A dispatch mode that notes every storage when it appears and when it goes (`.trace`)."""
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+    from torchao.dtypes.nf4tensor import NF4Tensor
+
+    class Recorder(Ledger, TorchDispatchMode):
+        """Events of all storages."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if NF4Tensor in types:
+                return NotImplemented  # which sends its parts through here
+            out = func(*args, **(kwargs or {}))
+            name = func.name()
+            if "scaled_dot_product" in name and "backward" in name:
+                self.attend(args[1].shape)
+            for tensor in tree_leaves(out):
+                if isinstance(tensor, Tensor):
+                    self.note(tensor)
+            return out
+
+    return Recorder()

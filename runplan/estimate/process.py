@@ -1,0 +1,75 @@
+"""GPU memory of the training process: what it needs, and what nvidia-smi will show."""
+
+from __future__ import annotations
+
+import math
+
+from runplan.estimate import allocator, intervals, memory, steps
+from runplan.estimate.crowded import Crowded, bounded
+from runplan.estimate.overheads import Overheads
+from runplan.estimate.workload import Interval, Workload
+
+COMPILED_SIGMA = 0.05
+"""What other versions of the compiler may keep more or less."""
+SHARDED_SIGMA = 0.05
+"""What several GPUs gather and keep more or less."""
+MUCH_MORE = 1.15
+"""How much more memory is held than needed before a plan says why."""
+
+
+def needed(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None) -> Interval:
+    """The smallest GPU memory with which the longest batch gets through, in GiB, CUDA context included.
+
+    Args:
+        w: what is trained.
+        learnt: what logs say about the allocator.
+        shape: (batch, accumulation).
+        out: a batch that is known to have run out.
+    """
+    uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
+    lost = learnt.needed.of(allocator.needed_part(w.activation_checkpointing, uneven))
+    return bounded(_with_lost(w, learnt, shape, lost), shape[0], out)
+
+
+def peak(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None) -> Interval:
+    """Peak of the process's memory in GiB: allocated, what the allocator holds beside it, CUDA context.
+
+    The allocator holds no more than the GPU has, and where memory lacks it gives back what it holds in vain: above the
+    GPU's memory lies only what is needed. Arguments are those of `needed`.
+    """
+    uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
+    lost = learnt.held[w.packed].of(allocator.held_part(w.activation_checkpointing, w.gpus, uneven))
+    held = _with_lost(w, learnt, shape, lost)
+    least = needed(w, learnt, shape, out)
+    return Interval(*(max(low, min(high, w.gpu.memory_gib)) for low, high in zip(least, held, strict=True)))
+
+
+def held_in_vain(held: Interval, least: Interval) -> tuple[str, ...]:
+    """What to say where nvidia-smi will show far more than is needed."""
+    if held.p50 < MUCH_MORE * least.p50:
+        return ()
+    shown = f"the longest batch needs {least.p50:.1f} GiB (p95 {least.p95:.1f}), nvidia-smi will show {held.p50:.1f}"
+    why = (
+        "where batches differ in length torch's allocator keeps more than it needs, and gives it back when memory lacks"
+    )
+    return (f"memory: {shown}: {why}",)
+
+
+def allocated_parts_gib(w: Workload, learnt: Overheads, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """What stays from step to step, and what (batch, tokens, accumulation) allocates and frees, as logs correct it."""
+    corrected = math.exp(learnt.allocated.log_factor)
+    stays, freed = memory.allocated_parts_gib(w, *shape)
+    return stays * corrected, freed * corrected
+
+
+def _with_lost(w: Workload, learnt: Overheads, shape: tuple[int, int], lost: Interval) -> Interval:
+    """Memory of the process when the allocator loses a part of what comes and goes."""
+    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    stays, freed = allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))
+    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
+    median = stays * (1 + allocator.ROUNDED_UP) + freed * (1 + lost.p50) + context
+    spread = math.hypot(learnt.allocated.sigma, SHARDED_SIGMA if w.gpus > 1 else 0.0)
+    compiled = COMPILED_SIGMA if w.compile else 0.0
+    above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
+    above += [freed * (lost.p95 - lost.p50), memory.CUDA_CONTEXT_ABOVE_GIB]
+    return Interval(median, median + math.hypot(*above))

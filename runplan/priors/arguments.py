@@ -1,0 +1,108 @@
+"""What a run of HF Trainer and its kin was asked to do: arguments that its log shows, however they were printed.
+
+Command lines (`--lora_r 8`), configs (`lora_r: 8`), dicts (`"lora_r": 8`) and objects (`lora_r=8`) are read alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from runplan.priors.names import params_b
+
+_AFTER = re.compile(rb"['\"]?[ \t]?[:=][ \t]?['\"]?([\w./@+-]+)")
+_AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
+_OPTION = b"--"
+_CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
+_STAGE = re.compile(r"(?:checkpoint|epoch|step)[-_]?\d*|model|output|final|latest|merged", re.IGNORECASE)
+_PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[= ](\d{1,4})\b")
+_NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
+_VERSIONS = {
+    "hf": re.compile(rb"(?:\btransformers(?:==|: +)|\"transformers_version\": \")(\d+\.\d+\.\d+)"),
+    "trl": re.compile(rb"\btrl(?:==|:? +)(\d+\.\d+\.\d+)"),
+    "axolotl": re.compile(rb"\baxolotl(?:==|: +)(\d+\.\d+\.\d+)"),
+    "unsloth": re.compile(rb"\bUnsloth (\d{4}\.\d+(?:\.\d+)?)"),
+}
+
+
+def _integer(text: str) -> int | None:
+    number = _number(text)
+    return int(number) if number is not None and number == int(number) and number > 0 else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e12 else None
+
+
+def _truth(text: str) -> bool | None:
+    if text.startswith((_OPTION.decode(), "\\")):  # a switch without a value: the next one follows
+        return True
+    return {"true": True, "false": False, "1": True, "0": False}.get(text.lower())
+
+
+def _name(text: str) -> str | None:
+    folders = [part for part in text.rstrip("/").split("/") if not _STAGE.fullmatch(part)]
+    return folders[-1] if folders and text.lower() not in {"none", "null"} and not text.startswith(".") else None
+
+
+_ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
+    ("batch_size", _integer, (b"per_device_train_batch_size", b"micro_batch_size")),
+    ("gradient_accumulation_steps", _integer, (b"gradient_accumulation_steps",)),
+    ("max_seq_len", _integer, (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length")),
+    ("packed", _truth, (b"sample_packing", b"packing")),
+    ("epochs", _integer, (b"num_train_epochs", b"num_epochs")),
+    ("lora_rank", _integer, (b"lora_rank", b"lora_r")),
+    ("lora_alpha", _number, (b"lora_alpha",)),
+    ("activation_checkpointing", _truth, (b"gradient_checkpointing",)),
+    ("compile", _truth, (b"torch_compile",)),
+    ("dataset", _name, (b"dataset_name",)),
+    ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path")),
+)
+
+
+def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
+    """Fields of a record that the arguments shown before training say; what is not shown is left out.
+
+    >>> argument_fields(b"--model_name_or_path meta-llama/Llama-3.2-1B --lora_r 8 --bf16 True", "hf")
+    {'lora_rank': 8, 'model': 'Llama-3.2-1B', 'dtype': 'bf16', 'params_b': 1.236}
+    """
+    fields: dict[str, Any] = {}
+    for field, read, keys in _ARGUMENTS:
+        value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
+        if value is not None:
+            fields[field] = value
+    for dtype in ("bf16", "fp16"):
+        if _said(head, dtype.encode(), _truth):
+            fields["dtype"] = dtype
+    if "model" not in fields and (match := _CACHED.search(head)):
+        fields["model"] = match[1].decode("utf-8", "replace")
+    if (size := params_b(fields.get("model"))) is not None:
+        fields["params_b"] = size
+    if match := _PROCESSES.search(head):
+        nodes = _NODES.search(head)
+        fields["num_gpus"] = int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
+    version = _VERSIONS.get(trainer)
+    if version is not None and (match := version.search(head)):
+        fields["trainer_version"] = match[1].decode()
+    return fields
+
+
+def _said(head: bytes, key: bytes, read: Callable[[str], Any]) -> Any:
+    """The first value of a key that can be understood: configs hold `auto` and `none`, too."""
+    option, at = key.startswith(_OPTION), head.find(key)
+    while at >= 0:
+        end = at + len(key)
+        before = head[max(0, at - 2) : at]
+        named = option or before == _OPTION
+        if named or not (before[-1:].isalnum() or before[-1:] in {b"_", b".", b"-"}):
+            match = (_AFTER_OPTION if named else _AFTER).match(head, end)
+            value = read(match[1].decode("utf-8", "replace")) if match else None
+            if value is not None:
+                return value
+        at = head.find(key, end)
+    return None

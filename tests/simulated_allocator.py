@@ -1,0 +1,10 @@
+"""The simulation of benchmarks/allocator, for tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from allocator import caching, grid, hugging_face, programs, recipe
+
+__all__ = ["caching", "grid", "hugging_face", "programs", "recipe"]
