@@ -115,8 +115,8 @@ def _weights_gib(workload: Workload) -> float:
 
 
 def _quantised(sized: Sized, longest: int) -> list[str]:
-    """What 4-bit weights would make of the peak, where the trainer has them and that fits."""
-    w, peak = sized.workload, sized.sizing.peak_memory_gib
+    """What 4-bit weights would make of what is needed, where the trainer has them and that fits."""
+    w, needed = sized.workload, sized.sizing.needed_memory_gib
     can = any(row.trainer == w.trainer and row.quantised_base for row in CAPABILITIES)
     then = replace(w, adapter=replace(w.adapter, quantize_base=True))
     if w.adapter.quantize_base or not can or nf4.problem(quantised_shapes(w.architecture, then.adapter), w.gpus):
@@ -124,9 +124,9 @@ def _quantised(sized: Sized, longest: int) -> list[str]:
     batch, accumulation = sized.sizing.batch_size, sized.sizing.gradient_accumulation_steps
     now_gib, then_gib = (allocated_gib(one, batch, longest, accumulation) for one in (w, then))
     part = then_gib / now_gib
-    if peak.p95 * part > w.gpu.memory_gib:
+    if needed.p95 * part > w.gpu.memory_gib:
         return []
-    return [f"lora.quantize_base=true (QLoRA, weights in 4 bits: {peak.p50 * part:.1f} GiB)"]
+    return [f"lora.quantize_base=true (QLoRA, weights in 4 bits: {needed.p50 * part:.1f} GiB)"]
 
 
 def check_rows(sized: Sized) -> Verdict:

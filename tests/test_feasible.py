@@ -51,7 +51,7 @@ def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
 def test_weights_in_four_bits_are_advised_where_they_fit():
     large = Architecture("llama3_1", 4096, 32, 32, 8, 128, 14336, 128256, 131072)
     whole = replace(WORKLOAD, architecture=large, gpu=T4, activation_checkpointing=True)
-    peak = {"batch_size": 1, "largest_batch_size": 0, "peak_memory_gib": Interval(16.5, 17.5)}
+    peak = {"batch_size": 1, "largest_batch_size": 0, "needed_memory_gib": Interval(16.5, 17.5)}
     advice = feasible.check_memory(sized(whole, **peak), {}).problem.fix
     assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 6.8 GiB)" in advice
     for other in (
