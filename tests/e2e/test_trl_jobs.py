@@ -1,4 +1,4 @@
-"""finetune.slurm with TRL: out of memory, killed while saving, started again; and two processes, which share every step.
+"""finetune.slurm with TRL: out of memory, killed while saving, started again; and two processes sharing each step.
 
 The losses are those of one undisturbed run. Jobs run two at a time: each takes some ten seconds to import TRL.
 """
