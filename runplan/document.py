@@ -184,6 +184,7 @@ def _config(run: PlannedRun) -> dict[str, Any]:
         "weight_decay": config.optimizer.weight_decay,
         "lora_rank": config.lora.rank,
         "lora_alpha": config.lora.alpha,
+        "quantize_base": config.lora.quantize_base,
         "max_seq_len": config.max_seq_len,
         "packed": config.packed,
         "packed_because": run.packed_reason or None,

@@ -7,11 +7,11 @@ beside that, so the slower of both counts. Short batches are bound by launches (
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate import memory, speed_trl
+from runplan.estimate import memory, nf4, speed_trl
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
 
@@ -76,7 +76,8 @@ above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on
 
 COMPILED_TRAFFIC = 0.2
 """Part of elementwise traffic that is left when kernels are fused: from 7,075 to 8,998 tokens/s in full fine-tuning of
-3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it)."""
+3B (torchtune's README v0.6.1, optimization flags; the rows after it and LoRA's follow from it). Of the 33 bytes a
+number that eager QLoRA moves to unpack its weights 4 and 14 are left in that README's two compiled pairs of rows."""
 LAYER_S = math.log(1.6e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
@@ -86,6 +87,9 @@ CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
+UNPACKS = (0.053, 0.064)
+"""Unpacking one NF4 weight forward and backward, in units of a layer: 13 kernels and an autograd function in Python
+(80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
 
@@ -193,6 +197,17 @@ def work(
     )
 
 
+def unpacked_part(task: Task) -> float:
+    """The part of a task's memory traffic that unpacks weights in 4 bits; 0 without them."""
+    mode = (task.checkpointing, task.packed, False)
+    tokens = task.batch * task.tokens
+    plain = replace(task.adapter, quantize_base=False)
+    whole, rest = (
+        work(task.architecture, adapter, task.dtype, mode, tokens, task.span).bytes for adapter in (task.adapter, plain)
+    )
+    return 1 - rest / whole
+
+
 class _PerToken(NamedTuple):
     flop: float
     attention_flop: float
@@ -222,10 +237,19 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     logits = speed_trl.head_traffic(a, dtype) if trl else _head_traffic(a, element)
     moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
     # Weights are read once a pass however few the tokens are.
-    weights = element * (blocks * (1 + backward + again) + head * heads)
+    weights = float(element) * (blocks * (1 + backward + again) + head * heads)
+    weights += unpacked_bytes(a, adapter, element) * (1 + backward + again)
     units = speed_trl.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
+    n = len(memory.quantised_shapes(a, adapter))
+    units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
     return _PerToken(float(flop), float(attention), moved, float(weights), launches)
+
+
+def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
+    """Bytes that eager kernels move to unpack every weight of QLoRA once; they are unpacked anew in every pass."""
+    shapes = memory.quantised_shapes(architecture, adapter)
+    return float(architecture.num_hidden_layers * nf4.elements(shapes) * nf4.traffic(element))
 
 
 def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
