@@ -143,6 +143,8 @@ _README_8B = replace(
     _START, adapter=Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=False), gpu=GPUS["rtx4090-24"], compile=True
 )
 _OFFLOADED = {"activation_checkpointing": True, "activation_offloading": True}
+# In the configuration of that version: every projection of attention, the MLP, not the output.
+_LLAMA2_QLORA = Adapter(8, ("q_proj", "k_proj", "v_proj", "output_proj"), apply_to_mlp=True, quantize_base=True)
 _KILO = {"max_seq_len": 1024, "batch_size": 1, "effective_batch_size": 1}
 STATED = (
     # (columns that pick the row of published_runs.csv, model, workload, what its memory column is, what it taught)
@@ -179,6 +181,36 @@ STATED = (
     ),
     (("torchtune README", "RTX 4090", "1", "2048"), "Llama-2-7B", replace(_LLAMA2, loss_chunks=0), "reserved", ""),
     (
+        ("torchtune README", "A100", "1", "4096", "qlora"),
+        "3B",
+        replace(
+            _START,
+            architecture=SHAPES["3B"],
+            adapter=replace(_RANK_16, quantize_base=True),
+            max_seq_len=4096,
+            compile=True,
+            activation_offloading=True,
+        ),
+        "allocated",
+        "s/step",
+    ),
+    (
+        # With checkpointing and without offloading 7.4 GiB come out; without checkpointing it would be far more.
+        ("torchtune README", "RTX 4090", "1", "2048", "qlora"),
+        "8B",
+        replace(_README_8B, adapter=replace(_README_8B.adapter, quantize_base=True)),
+        "allocated",
+        "allocated s/step",
+    ),
+    (
+        # Its memory is that of loading: NF4 of that time was made without chunks (9.1 GB reserved as soon as loaded).
+        ("torchtune README", "RTX 4090", "1", "2048", "qlora"),
+        "Llama-2-7B",
+        replace(_LLAMA2, loss_chunks=0, compile=True, adapter=_LLAMA2_QLORA),
+        "",
+        "",
+    ),
+    (
         # 8.69 GiB are too little for a run without checkpointing (11.4).
         ("third-party README", "H100 80GB", "1", "1024"),
         "qwen2.5-1.5B-base",
@@ -187,8 +219,8 @@ STATED = (
         "process",
     ),
 )
-"""LoRA rows of torchtune whose configuration is stated, follows from the named config of the named version, or from
-their memory. What a row taught the estimator, it does not test: its last column."""
+"""Rows of torchtune with adapters whose configuration is stated, follows from the named config of the named version,
+or from their memory. What a row taught the estimator, it does not test: its last column."""
 _FULL_NAMES = {
     "qwen2.5-0.5B": "Qwen2.5-0.5B",
     "qwen2.5-1.5B-base": "Qwen2.5-1.5B",
@@ -202,19 +234,20 @@ _RESERVED = {"1": 6.2773, "8": 5.6484}
 def published_cases() -> list[Case]:
     """Rows of tests/data/published_runs.csv that state all that an estimate needs."""
     with (DATA / "published_runs.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["framework"] == "torchtune" and row["method"] == "lora"]
+        rows = [row for row in csv.DictReader(file) if row["framework"] == "torchtune"]
     return [_published(rows, *stated) for stated in STATED]
 
 
 def _published(
-    rows: list[dict[str, str]], where: tuple[str, str, str, str], model: str, w: Workload, kind: str, taught: str
+    rows: list[dict[str, str]], where: tuple[str, ...], model: str, w: Workload, kind: str, taught: str
 ) -> Case:
-    source, gpu, count, length = where
+    source, gpu, count, length, method = (*where, "lora")[:5]
     name = _FULL_NAMES.get(model, model)
     row = next(
         row
         for row in rows
         if (row["source"], row["gpu"], row["num_gpus"], row["model"]) == (source, gpu, count, name)
+        and row["method"] == method
         and row["seq_len"] == (length or row["seq_len"])
     )
     tokens = (w.batch_size or 1) * w.max_seq_len
@@ -226,7 +259,7 @@ def _published(
         measured["reserved"] = _RESERVED[count]
     w = replace(w, model_name=model)
     return Case(
-        f"{name}_{gpu}_x{count}",
+        f"{name}_{gpu}_x{count}" + ("_qlora" if w.adapter.quantize_base else ""),
         f"published {w.gpu.name}",
         w,
         _log_of(w, measured, name),

@@ -23,13 +23,27 @@ class Fact:
     """Whether the value is something to type."""
 
 
+PROGRAMS = ("cd ", "git ", "hf ", "pip ", "python ", "rm ", "runplan ")
+"""How the commands begin that runplan advises."""
+
+
+def is_command(advice: str) -> bool:
+    """Whether a piece of advice can be pasted into a shell; others are sentences."""
+    return advice.startswith(PROGRAMS)
+
+
 @dataclass(frozen=True)
 class Item:
-    """One line of a list, with its mark and, where there is one, the command that helps."""
+    """One line of a list, with its mark and, where there is one, the command or the words that help."""
 
     text: str
     mark: str = ""
     command: str = ""
+
+    @property
+    def is_command(self) -> bool:
+        """Whether `command` is one, rather than words."""
+        return is_command(self.command)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from runplan.compose import apply, refuse_hydra_groups
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem
 from runplan.overrides import Axis, axes, key_of, parse
+from runplan.progress import counted
 from runplan.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class _Checker:
     def levels(self, axis: Axis) -> list[Problem]:
         """Whether every level fits."""
         found: list[Problem] = []
-        for (override,) in axis.levels:
+        for (override,) in counted(axis.levels, "checking {} levels"):
             if override.is_delete():
                 found += self._deletion(override)
                 continue

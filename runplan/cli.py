@@ -6,17 +6,16 @@ import gc
 import os
 import sys
 import traceback
-from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.errors import ConfigError, Problem, RunplanError
+from runplan.output import OutputError, guarded_output
 from runplan.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-    from typing import TypeGuard
 
 
 def _priors(argv: Sequence[str]) -> int:
@@ -81,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()
+        with guarded_output():
+            return _dispatch(words)
     except RunplanError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
@@ -90,24 +89,15 @@ def _run(words: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python's own flush at exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OutputError as error:
+        if error.unread:
+            return 0
+        _say(f"runplan: the output cannot be written: {error}; free some space, or write it elsewhere")
+        return 1
     except Exception as error:
         if _interrupted(error):
             return 130
-        if not _output_failed(error):
-            raise
-        _say(f"runplan: the output cannot be written: {error.strerror}; free some space, or write it elsewhere")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
-        return 1
-    return code
-
-
-def _output_failed(error: Exception) -> TypeGuard[OSError]:
-    """Whether standard output takes no more: files of ours have names in their errors."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in {ENOSPC, EDQUOT, EIO}
+        raise
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -207,9 +197,7 @@ def _hydra(words: list[str]) -> int:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
     if shows or found.config_path or found.config_name or found.experimental_rerun:
         return app.hydra_command(_shown(found))
-    # -r and -m are both a group here; one run is a group of one.
-    overrides = [line for line in found.overrides if not line.startswith("hydra.mode=")]
-    return app.plan(overrides, Path(found.config_dir) if found.config_dir else None, show)
+    return app.plan(found.overrides, Path(found.config_dir) if found.config_dir else None, show)
 
 
 def _shown(found: argparse.Namespace) -> list[str]:

@@ -42,7 +42,7 @@ def translated() -> Iterator[None]:
     """Raise what Hydra complains about as a `ConfigError`."""
     try:
         yield
-    except (RunplanError, BrokenPipeError):
+    except RunplanError:
         raise
     except RecursionError:
         circle = find_circle()

@@ -147,6 +147,8 @@ class Lora:
     """Adapt the output head, too."""
     use_dora: bool = False
     """Weight-decomposed adapters (DoRA)."""
+    quantize_base: bool = False
+    """Keep the frozen weights in 4 bits (NF4) on the GPU: QLoRA. Merged checkpoints are whole again."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
+from runplan.pasting import pasted
 from runplan.plan import Composed
 
 DEEDS = frozenset({"preview", "overwrite", "submit"})
@@ -24,8 +25,8 @@ def without_deeds(composed: Composed) -> Composed:
 
 
 def plan_command(command: str) -> str:
-    """An override line, quoted as a shell has it, that makes the same plan again and does nothing else."""
-    return shlex.join(word for word in shlex.split(command) if not _is_deed(word))
+    """An override line, to be pasted into a shell, that makes the same plan again and does nothing else."""
+    return pasted(word for word in shlex.split(command) if not _is_deed(word))
 
 
 def _is_deed(line: str) -> bool:

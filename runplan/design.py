@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from runplan.plan import Composed, Design
@@ -67,11 +68,14 @@ def design_title(kind: str) -> str:
 
 def design_of(composed: Sequence[Composed]) -> Design:
     """What is varied in a sweep: its factors with two or more levels, and what such a design is called."""
-    levels: dict[str, list[object]] = {}
+    levels: dict[str, dict[object, object]] = {}
     for item in composed:
         for key, level in item.factors.items():
-            known = levels.setdefault(key, [])
-            if level not in known:
-                known.append(level)
-    factors = {key: tuple(known) for key, known in levels.items() if len(known) > 1}
+            levels.setdefault(key, {}).setdefault(_hashable(level), level)
+    factors = {key: tuple(known.values()) for key, known in levels.items() if len(known) > 1}
     return Design(design_type(factors, len(composed), composed[0].config.sweep.zip), factors)
+
+
+def _hashable(level: object) -> object:
+    """Something that is equal for equal levels; lists and mappings have no hash of their own."""
+    return level if isinstance(level, str | int | float | Enum | None) else (type(level), repr(level))

@@ -36,6 +36,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "schema": SCHEMA,
         "group": plan.group,
         "command": plan.command,
+        "naming": plain(plan.runs[0].config.naming) if plan.runs else None,
         "design": {
             "type": plan.design.type,
             "factors": {key: [plain(level) for level in levels] for key, levels in plan.design.factors.items()},
@@ -132,6 +133,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
         "type": run.type.value,
         "dir": run.name,
         "model": run.config.model.name,
+        "base_model": run.config.model.full_name,
         "factors": {key: plain(level) for key, level in run.composed.factors.items() if _applies(run, key, factors)},
         "overrides": list(relevant_overrides(run.composed, trained=sizing is not None)),
         "recipe": run.recipe.name if run.recipe else None,
@@ -154,6 +156,7 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
             }
             for rung in run.rungs
         ],
+        "retries_s": rounded(run.retries_s),
         "gpu_hours": interval(run.gpu_hours),
         "cells": [_cell(cell) for cell in run.cells],
         "token": run.token,
@@ -162,7 +165,9 @@ def _run(run: PlannedRun, factors: Mapping[str, Sequence[Any]]) -> dict[str, Any
 
 def _applies(run: PlannedRun, key: str, factors: Mapping[str, Sequence[Any]]) -> bool:
     """Whether a swept key says something about this run: of a control only what it measures does."""
-    return key in factors and (run.type is RunType.fine_tuned or concerns_control(key))
+    if run.type is RunType.fine_tuned or not (key in factors and concerns_control(key)):
+        return key in factors and run.type is RunType.fine_tuned
+    return key.partition(".")[0] != "dataset" or any(cell.takes_data for cell in run.cells)
 
 
 def _config(run: PlannedRun) -> dict[str, Any]:
@@ -179,6 +184,7 @@ def _config(run: PlannedRun) -> dict[str, Any]:
         "weight_decay": config.optimizer.weight_decay,
         "lora_rank": config.lora.rank,
         "lora_alpha": config.lora.alpha,
+        "quantize_base": config.lora.quantize_base,
         "max_seq_len": config.max_seq_len,
         "packed": config.packed,
         "packed_because": run.packed_reason or None,
@@ -250,4 +256,5 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "function": cell.function,
         "script": cell.script,
         "samples": cell.samples,
+        "takes_data": cell.takes_data,
     }

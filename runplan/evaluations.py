@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 
+DATA_PARAMETERS = frozenset({"dataset_path", "data_path", "split", "input_column", "output_column"})
+"""Of what a task function may take, what says something about the run's dataset."""
 UNKNOWN_SAMPLES = 1000
 """Samples that are counted when nothing says how many a task has."""
 HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
@@ -40,6 +42,17 @@ def task_functions(config: Config, task: TaskFacts | None) -> tuple[str, ...]:
     if task is None or not task.tasks or config.evaluation.name in task.tasks:
         return (config.evaluation.name,)
     return task.tasks[:1]
+
+
+def takes_data(config: Config, task: TaskFacts | None) -> bool:
+    """Whether some task function takes anything of the run's dataset; True where the signature is not known."""
+    known = task if task and task.status is Status.ok else None
+    return any(_takes_data(known, function) for function in task_functions(config, known))
+
+
+def _takes_data(task: TaskFacts | None, function: str) -> bool:
+    parameters = task.parameters.get(function) if task else None
+    return parameters is None or "**" in parameters or not DATA_PARAMETERS.isdisjoint(parameters)
 
 
 def task_labels(config: Config, functions: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,6 +116,7 @@ def plan_cells(
             request=request,
             samples=samples,
             args=task_arguments(config, known, function, run.dataset),
+            takes_data=_takes_data(known, function),
         )
         for function, label in zip(functions, task_labels(config, functions), strict=True)
         for epoch in evaluated_epochs(config, tuned=tuned)

@@ -238,6 +238,8 @@ class TrainerFacts:
     version: str | None = None
     wandb: bool = True
     """Whether Weights & Biases' package is there, too."""
+    program: str = ""
+    """The program that jobs start, where it is not on this environment's PATH; empty where it is, or none is needed."""
 
 
 @dataclass(frozen=True)

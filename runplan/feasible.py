@@ -6,10 +6,13 @@ Two kinds of answer: a problem makes the run impossible, a risk is said and left
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runplan.errors import Problem
+from runplan.estimate import nf4
+from runplan.estimate.memory import allocated_gib, quantised_shapes, weight_bytes
+from runplan.recipe import CAPABILITIES
 from runplan.units import GIB, short_time, slurm_time
 
 if TYPE_CHECKING:
@@ -67,11 +70,12 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
     options = []
     if workload.batch_size is not None and sizing.largest_batch_size >= 1:
         options.append(f"batch_size={sizing.largest_batch_size} (the largest that fits)")
+    longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
     if _weights_gib(workload) < workload.gpu.memory_gib:  # else no activation is small enough
         if not workload.activation_checkpointing:
             options.append("activation_checkpointing=true")
-        longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
         options.append(f"a max_seq_len below {longest}")
+    options.extend(_quantised(sized, longest))
     bigger = [
         f"resources={name} ({gpu.memory_gib:.0f} GiB)"
         for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
@@ -105,9 +109,24 @@ def _gpus_that_hold(sized: Sized) -> int | None:
 
 
 def _weights_gib(workload: Workload) -> float:
-    """The frozen weights on one GPU, in GiB: the least that any setting leaves there."""
+    """The weights on one GPU, in GiB: the least that any setting leaves there."""
     sharing = 1 if workload.trainer == "trl" else workload.gpus
-    return workload.architecture.params * (4 if workload.dtype == "fp32" else 2) / sharing / GIB
+    return weight_bytes(workload.architecture, workload.adapter, workload.dtype) / sharing / GIB
+
+
+def _quantised(sized: Sized, longest: int) -> list[str]:
+    """What 4-bit weights would make of what is needed, where the trainer has them and that fits."""
+    w, needed = sized.workload, sized.sizing.needed_memory_gib
+    can = any(row.trainer == w.trainer and row.quantised_base for row in CAPABILITIES)
+    then = replace(w, adapter=replace(w.adapter, quantize_base=True))
+    if w.adapter.quantize_base or not can or nf4.problem(quantised_shapes(w.architecture, then.adapter), w.gpus):
+        return []
+    batch, accumulation = sized.sizing.batch_size, sized.sizing.gradient_accumulation_steps
+    now_gib, then_gib = (allocated_gib(one, batch, longest, accumulation) for one in (w, then))
+    part = then_gib / now_gib
+    if needed.p95 * part > w.gpu.memory_gib:
+        return []
+    return [f"lora.quantize_base=true (QLoRA, weights in 4 bits: {needed.p50 * part:.1f} GiB)"]
 
 
 def check_rows(sized: Sized) -> Verdict:

@@ -14,7 +14,9 @@ from runplan.config import EvaluateEpochs, Via
 from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
 from runplan.facts import Status
-from runplan.paths import TEMPLATES_DIR, conf_dirs, user_template_dirs
+from runplan.pasting import has_control
+from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
+from runplan.progress import phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,12 +44,6 @@ class GroupPlace:
     name: str
     directory: Path
     command: str
-
-
-def cache_dir() -> Path:
-    """The user's cache directory for runplan (XDG)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "runplan"
 
 
 def plan_group(
@@ -103,7 +99,8 @@ def make_group(
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
     shown = [without_deeds(item) for item in composed]
-    plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
+    with phase("planning {} runs", len(shown)):
+        plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
     return plan
@@ -139,7 +136,9 @@ def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
 
     free = world.facts.disk.free_bytes
     lacking = [check for check in plan.checks if check.kind == "disk" and check.status is Status.invalid]
-    return tuple(f"{check.path}: {check.detail}: {size_text(free)}" for check in lacking if free is not None)
+    return tuple(
+        f"{check.path}, where {size_text(free)} are free: {check.detail}" for check in lacking if free is not None
+    )
 
 
 def _check_constant(composed: Sequence[Composed]) -> None:
@@ -183,6 +182,9 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
+    if has_control(name):
+        what = f"{name!r} holds characters that cannot be seen, such as a newline or a tab"
+        raise ConfigError([Problem(what, "group.name", "use letters, digits and blanks")])
     if len(os.fsencode(name)) > LONGEST_NAME:
         what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
         raise ConfigError([Problem(what, "group.name", "use a shorter name")])
@@ -210,7 +212,9 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
     from runplan.store import compare_group  # noqa: PLC0415
 
     templates = _templates()
-    result = compare_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    with phase("making the files of {} runs", len(plan.runs)):
+        files = render(plan, templates)
+    result = compare_group(plan, files, overwrite=config.overwrite, templates=templates)
     if not show:
         print_summary(plan, result)
         return
@@ -225,7 +229,9 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
     from runplan.store import write_group  # noqa: PLC0415
 
     templates = _templates()
-    result = write_group(plan, render(plan, templates), overwrite=config.overwrite, templates=templates)
+    with phase("making the files of {} runs", len(plan.runs)):
+        files = render(plan, templates)
+    result = write_group(plan, files, overwrite=config.overwrite, templates=templates)
     if summary:
         print_summary(plan, result)
     else:

@@ -1,19 +1,57 @@
-"""What only the group as a whole can get wrong: its budget, and effective batches that confound its factors."""
+"""What only the group as a whole can get wrong: budget, levels that are one thing, batches that confound factors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runplan.errors import Problem
+from runplan.naming import level_text
+from runplan.plan import RunType
 from runplan.units import short_hours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from runplan.estimate.workload import Interval
     from runplan.plan import PlannedRun
 
 SHOWN_RUNS = 4
+_NOT_THE_ROWS = frozenset(
+    {
+        "name",
+        "task",
+        "path",
+        "file",
+        "create",
+        "generator",
+        "word_length",
+        "n_words",
+        "train_fraction",
+        "seed",
+        "word_list",
+    }
+)
+"""Keys of `dataset` that name, find or make its file; the others say what of it is trained on."""
+
+
+def group_risks(
+    runs: Sequence[PlannedRun], factors: Mapping[str, Sequence[Any]], gpu_hours: Interval, budget: float | None
+) -> list[Problem]:
+    """All risks of a group as a whole.
+
+    Args:
+        runs: all of them.
+        factors: swept keys with two or more levels.
+        gpu_hours: of all runs.
+        budget: GPU-hours that they should not exceed; None for no limit.
+    """
+    return [
+        *check_budget(runs, gpu_hours, budget),
+        *check_effective_batch(runs, tuple(factors)),
+        *check_seeds(runs, tuple(factors)),
+        *check_leaks(runs),
+        *check_same_things(runs, tuple(factors)),
+    ]
 
 
 def check_budget(runs: Sequence[PlannedRun], gpu_hours: Interval, budget: float | None) -> list[Problem]:
@@ -51,6 +89,43 @@ def check_leaks(runs: Sequence[PlannedRun]) -> list[Problem]:
         for (first, role), rows in dataset.leaks.items()
         if first == "train"
     ]
+
+
+def check_same_things(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Problem]:
+    """A risk for each two levels of a model or dataset factor that stand for one and the same folder or file."""
+    found = []
+    for key in factors:
+        root = key.partition(".")[0]
+        if root not in _IDENTITY:
+            continue
+        levels: dict[str, dict[str, str]] = {}
+        for run in runs:
+            if key in run.composed.factors and run.type is not RunType.control:
+                level = level_text(key, run.composed.factors[key], run.composed.choices)
+                identity, place = _IDENTITY[root](run)
+                levels.setdefault(level, {})[identity] = place
+        alike: dict[frozenset[str], list[str]] = {}
+        for level, things in levels.items():
+            alike.setdefault(frozenset(things), []).append(level)
+        for names in alike.values():
+            if len(names) > 1:
+                place = ", ".join(dict.fromkeys(levels[names[0]].values()))
+                what = f"{key}={','.join(names)} are the same {root}, {place}: their trainings differ by chance alone"
+                found.append(Problem(what, key, f"give each level a {root} of its own, or drop {key} from the sweep"))
+    return found
+
+
+def _dataset_identity(run: PlannedRun) -> tuple[str, str]:
+    path = run.dataset.path if run.dataset else ""
+    rows = {key: str(value) for key, value in vars(run.config.dataset).items() if key not in _NOT_THE_ROWS}
+    return f"{path} {sorted(rows.items())}", path
+
+
+_IDENTITY: Mapping[str, Callable[[PlannedRun], tuple[str, str]]] = {
+    "model": lambda run: (run.model.path, run.model.path),
+    "dataset": _dataset_identity,
+}
+"""What tells two levels of such a factor apart, and where it is; by the first part of the key."""
 
 
 def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Problem]:

@@ -30,6 +30,11 @@ MODEL_KEYS = frozenset({"model", "model.name", "model.full_name", "model.path", 
 EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset", "experiment"})
 NOT_MEASURED = frozenset({"enabled", "epochs"})
 """Keys of `evaluation` that decide which checkpoints are evaluated, not how."""
+TRAINED_ON = frozenset(
+    {f"dataset.{key}" for key in ("train_rows", "train_split", "train_on_input", "validation_split", "create")}
+    | {f"evaluation.{key}" for key in NOT_MEASURED}
+)
+"""Keys that a base model's evaluation does not depend on, in groups that it does."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 _DASHES = re.compile(r"--+")
@@ -62,8 +67,10 @@ def control_names(composed: Sequence[Composed], taken: Collection[str] = ()) -> 
     return _unique(raws, taken)
 
 
-def control_key(composed: Composed) -> Hashable:
+def control_key(composed: Composed, *, takes_data: bool = True) -> Hashable:
     """What decides whether two combinations share a control: base model, evaluation, prompts and test data.
+
+    Where the task brings its own data (`takes_data=False`), of the dataset only the way its rows are written counts.
 
     Adapters, optimizer, seed, epochs and requests do not: a base model is evaluated once, never once a factor level.
     """
@@ -75,8 +82,9 @@ def control_key(composed: Composed) -> Hashable:
             [model.path, model.folder, model.repo_id, model.path or model.folder or model.name],
             evaluation,
             [config.system_prompt, config.prompt],
-            [data.path, data.file, data.test_split, data.type, data.input_column, data.output_column],
-            [data.messages_column, data.text_column],
+            [data.type],
+            [data.path, data.file, data.test_split, data.input_column, data.output_column] if takes_data else [],
+            [data.messages_column, data.text_column] if takes_data else [],
         ]
     )
 
@@ -84,7 +92,7 @@ def control_key(composed: Composed) -> Hashable:
 def concerns_control(key: str) -> bool:
     """Whether a config key says something about evaluating a base model."""
     root = key.partition(".")[0]
-    return root == "model" or root in EVALUATION_ROOTS
+    return root == "model" or (root in EVALUATION_ROOTS and key not in TRAINED_ON)
 
 
 def relevant_overrides(composed: Composed, *, trained: bool) -> tuple[str, ...]:

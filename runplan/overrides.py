@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from runplan.errors import ConfigError, Problem
+from runplan.progress import counted
 from runplan.suggest import did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def parse(lines: Iterable[str], loader: ConfigLoader | None = None) -> list[Over
     parser = OverridesParser.create(config_loader=loader)
     parsed: list[Override] = []
     problems: list[Problem] = []
-    for line in lines:
+    for line in counted(list(lines), "reading {} levels"):
         try:
             parsed.extend(parser.parse_overrides([line]))
         except HydraException as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from runplan.blocks import Block, Commands, Fact, Item, Section, Table
+from runplan.blocks import Block, Commands, Fact, Item, Section, Table, is_command
+from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
+from runplan.pasting import pasted_word
 from runplan.units import short_hours, short_time
 
 LABELS = {
@@ -34,6 +35,8 @@ EVIDENCE_SHOWN = 20
 CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ")
 """Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
 LEVEL_SHOWN = 60
+LEVELS_SHOWN = 24
+"""As many levels of a factor are all named; plan.json has every one."""
 
 
 def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]:
@@ -101,10 +104,16 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple(
-        (label(key), ", ".join(level_shown(key, level) for level in levels)) for key, levels in factors.items()
-    )
+    rows = tuple((label(key), ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
     return (Table(("Factor", "Levels"), rows),)
+
+
+def _levels_shown(key: str, levels: Sequence[Any]) -> list[str]:
+    """Levels as tables show them; of very many the first ones, the last and how many."""
+    if len(levels) <= LEVELS_SHOWN:
+        return [level_shown(key, level) for level in levels]
+    first = [level_shown(key, level) for level in levels[: LEVELS_SHOWN // 2]]
+    return [*first, "…", f"{level_shown(key, levels[-1])} ({len(levels):,} levels)"]
 
 
 def all_runs(document: Mapping[str, Any]) -> Table:
@@ -119,7 +128,8 @@ def all_runs(document: Mapping[str, Any]) -> Table:
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
-        rows.append((run["name"], run["model"], *levels, batch, TYPES[run["type"]], time, memory))
+        model = run["model"] if document.get("naming") != Naming.full.value else _checkpoint(run)
+        rows.append((run["name"], model, *levels, batch, TYPES[run["type"]], time, memory))
     return Table(headers, tuple(rows))
 
 
@@ -174,12 +184,19 @@ def _rungs(run: Mapping[str, Any]) -> str:
         for rung in run.get("rungs", ())
     ]
     if steps:
-        return f"the job goes on with batch × accumulation {', then '.join(steps)}"
+        room = f"; the wall time has {short_time(run['retries_s'])} for that" if run.get("retries_s") else ""
+        return f"the job goes on with batch × accumulation {', then '.join(steps)}{room}"
     set_by_user = "batch_size" not in run.get("estimated", ())
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
+def _checkpoint(run: Mapping[str, Any]) -> str:
+    """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
+    return str(run.get("base_model", run["model"]))
+
+
 _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "Base model": _checkpoint,
     "Recipe": lambda run: (
         f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
     ),
@@ -252,17 +269,19 @@ def _risks(document: Mapping[str, Any]) -> list[Block]:
 
 
 def _submit(document: Mapping[str, Any], directory: str) -> tuple[Block, ...]:
-    place = shlex.quote(directory)
+    place = pasted_word(directory)
     every = (f"runplan submit {place}", f"runplan status {place}")
     one = next((run["dir"] for run in document["runs"] if run["type"] == "fine-tuned"), None)
     blocks: list[Block] = [Item("Everything, safe to run again, and how it is doing:"), Commands(every)]
     if one is not None:
-        alone = f"cd {shlex.quote(f'{directory}/{one}')} && sbatch finetune.slurm"
+        alone = f"cd {pasted_word(f'{directory}/{one}')} && sbatch finetune.slurm"
         blocks += [Item("Where runplan is not installed, everything, or one run alone:")]
         blocks += [Commands((f"{place}/submit_all.sh", alone))]
     lacking = [check for check in document["verified"] if check["status"] in {"missing", "invalid"}]
-    fixes = tuple(dict.fromkeys(check["fix"] for check in lacking if check["fix"]))
+    fixes = dict.fromkeys(check["fix"] for check in lacking if check["fix"])
+    commands = tuple(fix for fix in fixes if is_command(fix))
+    words = [Item(fix) for fix in fixes if not is_command(fix)]
     if lacking:
         head = Item("The runs are not ready. First get what is missing, then submit:", "!")
-        blocks = [head, *([Commands(fixes)] if fixes else []), *blocks]
+        blocks = [head, *words, *([Commands(commands)] if commands else []), *blocks]
     return tuple(blocks)

@@ -20,6 +20,12 @@ TASKS_DIR = _shipped("tasks")
 RECIPES_DIR = _PACKAGE / "recipes"
 
 
+def cache_dir() -> Path:
+    """The user's cache directory for runplan: `$XDG_CACHE_HOME/runplan`, else `~/.cache/runplan`."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "runplan"
+
+
 class UserConf(NamedTuple):
     """A conf folder of the user's."""
 

@@ -109,6 +109,8 @@ class Cell:
     samples: int | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the task function that the script takes."""
+    takes_data: bool = True
+    """Whether the task asks for the run's dataset; one that brings its own measures the same beside any."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class PlannedRun:
     """Identifies the run's jobs in SLURM, in the ledger and in the run itself."""
     rungs: tuple[Rung, ...] = ()
     """Tried one after the other in the same job when the GPU runs out of memory."""
+    retries_s: float = 0.0
+    """Seconds of the requested time that are there for attempts that run out of memory; 0 where that is unlikely."""
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.intervals import total
 from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.evaluations import plan_cells
+from runplan.evaluations import plan_cells, takes_data
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
-from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_seeds, merge_risks
+from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
-from runplan.rungs import plan_rungs
+from runplan.rungs import plan_rungs, room_s
 from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
@@ -88,10 +88,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     hours = total([run.gpu_hours for run in runs])
     design = design_of(composed)
     risks = merge_risks([risk for item in planned for risk in item.risks], len(runs))
-    risks += check_budget(runs, hours, composed[0].config.budget.gpu_hours)
-    risks += check_effective_batch(runs, tuple(design.factors))
-    risks += check_seeds(runs, tuple(design.factors))
-    risks += check_leaks(runs)
+    risks += group_risks(runs, design.factors, hours, composed[0].config.budget.gpu_hours)
     return Plan(
         group=group,
         directory=directory,
@@ -193,11 +190,13 @@ class _Planner:
         problems += [replace(problem, run=name) for problem in impossible]
         if problems or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))
-        fill_request(sized.config, sized.sizing.time_s.p95, _host_memory_gib(sized), limit_s)
+        rungs = plan_rungs(sized.config, composed, recipe)
+        more_s = 0.0 if config.resources.time else room_s(rungs, sized.sizing, config.resources.gpu_memory_gib)
+        fill_request(sized.config, sized.sizing.time_s.p95 + more_s, _host_memory_gib(sized), limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=plan_rungs(run.config, composed, recipe))
+        run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
     def plan_controls(
@@ -207,7 +206,8 @@ class _Planner:
         wanted: dict[object, tuple[Composed, Place]] = {}
         for item, place in zip(composed, places, strict=True):
             if item.config.controls and item.config.train and item.config.evaluation.enabled:
-                wanted.setdefault(control_key(item), (item, place))
+                own = takes_data(item.config, self.world.facts.tasks.get(place.script or ""))
+                wanted.setdefault(control_key(item, takes_data=own), (item, place))
         control_of = control_names([item for item, _ in wanted.values()], taken=names)
         return [
             _Planned(self._evaluated(item, name, place, RunType.control))

@@ -21,6 +21,9 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 SCHEDULERS = ("cosine", "none")
 DEVICES = ("cuda", "cpu")
 
+LAST_OF_60 = 59
+"""Of minutes in an hour and seconds in a minute."""
+
 _DIGITS = re.compile(r"\d+")
 _PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -177,10 +180,15 @@ def _clock(key: str, text: str) -> Problem | None:
         time_s = parse_slurm_time(text)
     except ValueError as error:
         return Problem(f"{key}: {error}", key, 'write "HH:MM:SS" or "D-HH:MM:SS"')
-    if text.count(":") == 1 and "-" not in text:
+    late = [part for part in text.partition("-")[2 * ("-" in text)].split(":")[1:] if int(part) > LAST_OF_60]
+    if late and time_s is not None:
+        what = f"{key} is {text}: minutes and seconds end at {LAST_OF_60}, {late[0]} is past it"
         return Problem(
-            f"{key} is {text}, which SLURM takes for minutes and seconds", key, f'write "00:{text}" or "{text}:00"'
+            what, key, f'SLURM would take it for "{slurm_time(time_s)}"; write the time you mean as "HH:MM:SS"'
         )
+    if text.count(":") == 1 and "-" not in text and time_s is not None:
+        what = f"{key} is {text}, which SLURM takes for minutes and seconds"
+        return Problem(what, key, f'write "{slurm_time(time_s)}" or "{text}:00"')
     if time_s is not None and time_s <= 0:
         return Problem(f"{key} is {text}, which leaves no time", key, 'write "HH:MM:SS"')
     return None

@@ -7,6 +7,7 @@ that hold an `rp.*` mark become None, and everything that is missing or does not
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -85,10 +86,18 @@ def _resolved(parent: DictConfig, key: str, where: str, walk: _Walk) -> Any:
         return None
 
 
+_LACKING = re.compile(r"Environment variable '(\w+)' not found")
+"""As OmegaConf's `oc.env` says it."""
+
+
 def _unresolved(error: OmegaConfBaseException, where: str) -> Problem:
     text = str(error).splitlines()[0]
     if isinstance(error, InterpolationToMissingValueError):
         return Problem(f"{where} takes its value from a key that has none: {text}", where, "give that key a value")
+    lacking = _LACKING.search(text)
+    if lacking:
+        what = f"{where} cannot be worked out: there is no environment variable {lacking[1]}"
+        return Problem(what, where, f"export {lacking[1]}=…, or set {where}=…")
     return Problem(f"{where} cannot be worked out: {text}", where, f"set {where}=… or mend what it refers to")
 
 

@@ -31,6 +31,8 @@ class Capability:
     devices: tuple[str, ...]
     distributed: bool = False
     validation: bool = False
+    quantised_base: bool = False
+    """Frozen weights in 4 bits (`lora.quantize_base`)."""
     max_gpus: int | None = None
     """None = all GPUs of one node."""
     shipped: str | None = None
@@ -39,8 +41,9 @@ class Capability:
 
 # Read in torchtune 0.6.1's recipes: none of them validates (`dataset_val` is ignored without a word), the distributed
 # one starts NCCL and so needs CUDA, and its docstring says "a single node (1 to 8 GPUs)".
-_ONE = Capability("torchtune", ("0.6.1",), "lora_finetune_single_device", devices=("cuda", "cpu"), max_gpus=1)
-_MANY = Capability("torchtune", ("0.6.1",), "lora_finetune_distributed", devices=("cuda",), distributed=True)
+_TORCHTUNE = Capability("torchtune", ("0.6.1",), "lora_finetune_single_device", devices=("cuda",), quantised_base=True)
+_ONE = replace(_TORCHTUNE, devices=("cuda", "cpu"), max_gpus=1)
+_MANY = replace(_TORCHTUNE, name="lora_finetune_distributed", distributed=True)
 
 
 def _validating(row: Capability) -> Capability:
@@ -122,6 +125,8 @@ def unmet(row: Capability, config: Config) -> list[str]:
         reasons.append(f"needs trainer.device={' or '.join(row.devices)}, not {config.trainer.device}")
     if config.validation and not row.validation:
         reasons.append("has no validation during training, validation=true asks for it")
+    if config.lora.quantize_base and not row.quantised_base:
+        reasons.append("has no frozen weights in 4 bits, lora.quantize_base=true asks for them")
     if row.validation and not config.validation:
         reasons.append("validates during training, validation=false asks for none")
     return reasons
@@ -181,6 +186,8 @@ def _corrupting_save(config: Config, row: Capability) -> Problem | None:
     """
     if row.shipped or config.trainer.device != "cpu" or config.epochs < 2 or config.trainer.save_adapter_weights_only:
         return None
+    if config.lora.quantize_base and not config.lora.apply_to_output:
+        return None  # weights in 4 bits are unpacked into new ones when they are saved
     return Problem(
         f"{row.name} on the CPU adds the adapters to the base weights at the end of each of {config.epochs} epochs, "
         "and trains on from there",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ from runplan.summary import readme_of
 from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runplan.plan import Plan, PlannedRun
 
 
@@ -65,22 +68,11 @@ def render_run(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str,
     return files | job_files(plan, run, templates)
 
 
-def render(plan: Plan, templates: Environment) -> dict[str, str]:
-    """All files of a group, by path relative to it.
-
-    Raises:
-        RenderError: a template asks for a name that is not there, or cannot be read.
-    """
+@contextmanager
+def template_errors() -> Iterator[None]:
+    """Raise what is wrong with a template, perhaps the user's own, as a `RenderError`."""
     try:
-        files = {
-            f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
-        }
-        document = plan_document(plan)
-        files["README.md"] = readme_of(document, plan.directory, templates)
-        files[PAGE] = report(document, plan.directory, templates)
-        files["plan.json"] = document_text(document)
-        files["plan.csv"] = document_csv(document)
-        files["submit_all.sh"] = submit_all(plan, templates)
+        yield
     except UndefinedError as error:
         what = f"a template names something the plan does not have: {error}"
         raise RenderError(f"{what}; mend it, where it is your own in conf/templates/") from error
@@ -90,4 +82,22 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
     except TemplateNotFound as error:
         what = f"a template asks for {error.name}, which is in no folder of templates"
         raise RenderError(f"{what}; put it into conf/templates/") from error
+
+
+def render(plan: Plan, templates: Environment) -> dict[str, str]:
+    """All files of a group, by path relative to it.
+
+    Raises:
+        RenderError: a template asks for a name that is not there, or cannot be read.
+    """
+    with template_errors():
+        files = {
+            f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
+        }
+        document = plan_document(plan)
+        files["README.md"] = readme_of(document, plan.directory, templates)
+        files[PAGE] = report(document, plan.directory, templates)
+        files["plan.json"] = document_text(document)
+        files["plan.csv"] = document_csv(document)
+        files["submit_all.sh"] = submit_all(plan, templates)
     return files

@@ -11,12 +11,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runplan.feasible import exceedance
 from runplan.plan import Rung
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runplan.config import Config
+    from runplan.estimate.workload import Sizing
     from runplan.plan import Composed, Recipe
 
+FAILED_STEPS = 10
+"""Optimizer steps that an attempt is taken to do before it runs out: long rows come early among thousands."""
+UNLIKELY = 0.01
+"""Chance below which no time is asked for."""
 MOST_RUNGS = 2
 """Unless `trainer.max_rungs` is set: a quarter of the batch. Below that it is the estimate that is wrong."""
 
@@ -50,3 +58,21 @@ def plan_rungs(config: Config, composed: Composed, recipe: Recipe) -> tuple[Rung
     if not recomputes and composed.config.activation_checkpointing is None:
         sizes.append((batch, accumulation, True))
     return tuple(Rung(f"finetune.rung{number}.yaml", *size) for number, size in enumerate(sizes[:most], start=1))
+
+
+def room_s(rungs: Sequence[Rung], sizing: Sizing, memory_gib: float) -> float:
+    """Seconds of failed attempts that the job's time has to have room for, since rungs run inside the same job.
+
+    An attempt costs its start-up, its first step and some more. As many are counted as are likely to fail: the first
+    with the chance that what is needed exceeds the GPU, each further one with that chance again.
+
+    Args:
+        rungs: what would be tried.
+        sizing: of the first attempt.
+        memory_gib: what a process may use of a GPU, in GiB.
+    """
+    needed = sizing.needed_memory_gib
+    chance = exceedance(needed.p50, needed.p95, memory_gib)
+    failed = sum(chance ** (number + 1) > UNLIKELY for number in range(len(rungs)))
+    once = sum(sizing.parts_s.get(part, 0.0) for part in ("startup", "first_step"))
+    return failed * (once + FAILED_STEPS / sizing.it_per_s) if failed else 0.0

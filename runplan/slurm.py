@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ from runplan.sbatch import sbatch_options, value_problems
 
 _NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "communication connection failure")
 
+
+PATIENCE_S = 1.0
+"""Seconds after which it is asked whether there is anybody to answer."""
+PING_S = 3.0
+AWAY = "SLURM's controller is away (scontrol ping)"
+_CONTROLLERS = frozenset({"squeue", "sinfo", "scontrol", "sbatch"})
+"""Commands that SLURM's controller answers; accounting has a program of its own."""
 
 _PROGRAM = re.compile(r"^\w+: (?:fatal|error): ")
 """How SLURM's commands begin what they complain about."""
@@ -142,14 +150,54 @@ def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, 
     return (None if unknown else False), answer.failure
 
 
+def controller_is_down() -> bool:
+    """Whether SLURM itself says that its controller is away; False where nobody knows.
+
+    `scontrol ping` says so at once, while all other commands keep trying for half a minute.
+    """
+    try:
+        done = subprocess.run(
+            ["scontrol", "ping"], capture_output=True, text=True, errors="replace", timeout=PING_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return " is DOWN" in done.stdout and " is UP" not in done.stdout
+
+
 def ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
-    """The answers to commands that run side by side, with one deadline for all."""
-    deadline = time.monotonic() + timeout_s
+    """The answers to commands that run side by side, with one deadline for all.
+
+    Those that SLURM's controller has to answer are given up as soon as it is known to be away.
+    """
+    wait = _Wait(timeout_s)
     started = {name: _start(command) for name, command in commands.items()}
     return {
-        name: _finish(process, script, deadline, timeout_s) if isinstance(process, subprocess.Popen) else process
+        name: _finish(process, script, wait) if isinstance(process, subprocess.Popen) else process
         for name, process in started.items()
     }
+
+
+class _Wait:
+    """How long commands are waited for."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._began = time.monotonic()
+        self._down: bool | None = None
+
+    def left_s(self, most_s: float) -> float:
+        return max(0.01, self._began + min(self.timeout_s, most_s) - time.monotonic())
+
+    def is_useless(self, command: str) -> bool:
+        """Whether a command that kept silent for a while will do so to the end; says what is waited for otherwise."""
+        if command not in _CONTROLLERS or self.timeout_s <= PATIENCE_S:
+            return False
+        if self._down is None:
+            self._down = controller_is_down()
+            if not self._down:
+                text = f"waiting for SLURM ({command}), {self.timeout_s:g} s at most"
+                print(f"runplan: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the user's screen is the place
+        return self._down
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
@@ -168,14 +216,18 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
         return Answer("", error.strerror or str(error))
 
 
-def _finish(process: subprocess.Popen[str], script: str, deadline: float, timeout_s: float) -> Answer:
+def _finish(process: subprocess.Popen[str], script: str, wait: _Wait) -> Answer:
     try:
-        out, err = process.communicate(script, timeout=max(0.01, deadline - time.monotonic()))
+        out, err = process.communicate(script, timeout=wait.left_s(PATIENCE_S))
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return Answer("", f"no answer in {timeout_s:g} s")
+        useless = wait.is_useless(str(process.args[0]))  # type: ignore[index]
+        try:
+            out, err = process.communicate(timeout=0.01 if useless else wait.left_s(wait.timeout_s))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return Answer("", AWAY if useless else f"no answer in {wait.timeout_s:g} s")
     if process.returncode == 0:
         return Answer(out, aside=err)
     said = [line.strip() for line in (err + out).splitlines() if line.strip() and not line.startswith('Try "')]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
 from runplan.present import PresentRun, is_own, read_run, started_runs
+from runplan.progress import counted
 from runplan.report.page import PAGE, report
 from runplan.summary import carry_results, readme_of
 from runplan.turn import group_lock
@@ -260,7 +262,7 @@ def _carry_out(directory: Path, changes: _Changes) -> None:
         return
     try:
         stage = staging.Staging(directory)
-        for name, files in changes.new_runs.items():
+        for name, files in counted([*changes.new_runs.items()], "writing {} runs"):
             stage.add_run(name, files)
         for name, files in changes.successors.items():
             texts = changes.present[name].texts
@@ -268,7 +270,7 @@ def _carry_out(directory: Path, changes: _Changes) -> None:
             stage.add_successor(name, files, unchanged, is_own)
         for path, text in changes.files.items():
             stage.add_file(path, text)
-        for name in (*changes.new_runs, *changes.successors):
+        for name in counted([*changes.new_runs, *changes.successors], "placing {} runs"):
             stage.place_run(name)
         for path in sorted(changes.files, key=lambda path: (path == DOCUMENT, "/" not in path)):
             stage.place_file(path)
@@ -291,10 +293,8 @@ def _is_dead(pid: int) -> bool:
 
 def _remove_if_empty(directory: Path) -> None:
     """Take back a directory that we made in vain."""
-    try:
+    with suppress(OSError):
         ledger = directory / "ledger.jsonl"
         if ledger.stat().st_size == 0:
             ledger.unlink()
         directory.rmdir()
-    except OSError:
-        return

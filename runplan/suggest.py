@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
+
+from runplan.pasting import pasted_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,7 @@ def quoted(line: str) -> str:
         written = f"[{','.join(as_text(part.strip()) for part in value[1:-1].split(','))}]"
     else:
         written = as_text(value)
-    return f"quote text for the shell and for Hydra: {shlex.quote(f'{key}={written}')}"
+    return f"quote text for the shell and for Hydra: {pasted_word(f'{key}={written}')}"
 
 
 def as_text(text: str) -> str:

@@ -106,7 +106,8 @@ def _block_text(block: Block) -> str:
         return f"- **{block.label}**: {_code(block.value) if block.code else _escaped(block.value)}"
     if isinstance(block, Item):
         head = f"- {block.mark} {_escaped(block.text)}" if block.mark else f"- {_escaped(block.text)}"
-        return f"{head}\n  {_code(block.command)}" if block.command else head
+        advice = _code(block.command) if block.is_command else _escaped(block.command)
+        return f"{head}\n  {advice}" if block.command else head
     if isinstance(block, Figure):
         return f"![{_escaped(block.title)}]({block.path})"
     fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))

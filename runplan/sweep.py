@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,6 +19,7 @@ from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, remaining
 from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.plan import Composed
+from runplan.progress import counted
 from runplan.ranges import check_ranges
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ def _where(config: DictConfig) -> tuple[list[str], str | None]:
     raw: Any = OmegaConf.to_container(hydra, resolve=False)
     if raw["sweep"]["subdir"]:
         notes.append("hydra.sweep.subdir is not used: runs are named by what varies (naming=short or full)")
+    if raw["mode"] == RunMode.RUN:
+        notes.append("hydra.mode=RUN is not used: every call plans a group, and one run is a group of one")
     for key in ("sweep", "run"):
         node = hydra[key]
         if raw[key]["dir"] != OUTPUT_ROOT:
@@ -149,7 +153,7 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     kept, more = distinct(kept)
     problems: dict[str, Problem] = {}
     found = Sweep([], notes=notes + more)
-    for combination in kept:
+    for combination in counted(kept, "composing {} runs"):
         try:
             composed, missing = workshop.compose(combination)
         except (ConfigError, *complaints.TRANSLATED) as error:

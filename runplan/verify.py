@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
 from runplan.errors import Problem
@@ -36,7 +37,7 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
         *(_model_check(facts.models[key], config) for key, config in models.items()),
         *(_dataset_check(key, facts, config) for key, config in datasets.items()),
         *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
-        *(_trainer_check(facts, config, wandb=wandb) for config in trainers.values()),
+        *(_findable(_trainer_check(facts, config, wandb=wandb), facts) for config in trainers.values()),
         _disk_check(pairs, facts),
     )
 
@@ -132,24 +133,38 @@ def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
     return Check("trainer", name, "", Status.ok, f"version {seen}")
 
 
+def _findable(check: Check, facts: Facts) -> Check:
+    """A trainer that is installed here, where jobs that inherit this environment would not find its program."""
+    program = facts.trainers.get(check.name, facts.trainer).program
+    if check.status is not Status.ok or not program:
+        return check
+    detail = f"{check.detail}, but its program {program} is not on PATH, where jobs look for it"
+    fix = "activate the environment before you submit, or set site.venv or site.conda_env to it"
+    return replace(check, status=Status.unchecked, detail=detail, fix=fix)
+
+
 def _disk_check(pairs: Sequence[tuple[Composed, Place]], facts: Facts) -> Check:
-    """Forecast of all checkpoints. How much is free is no part of it: plans must repeat byte for byte."""
+    """Forecast of all checkpoints, and of what an attempt that no longer counts leaves: at most as much as its run.
+
+    How much is free is no part of it: plans must repeat byte for byte.
+    """
     training = [(one.config, facts.models[place.model]) for one, place in pairs if one.config.train]
     sizes = [checkpoint_bytes(config, model) for config, model in training]
     known, free, path = [size for size in sizes if size is not None], facts.disk.free_bytes, facts.disk.path
     total = sum(known)
     runs = f"{len(known)} run{'s' if len(known) != 1 else ''}"
     detail = f"checkpoints of {runs} need about {size_text(total)}" if known else "no checkpoints to write"
+    again = f"; a run that is trained again keeps up to {size_text(max(known))} more in attempts/" if known else ""
     if len(known) < len(sizes):
         detail += f"; {len(sizes) - len(known)} of unknown model size not counted"
     if free is None:
-        return Check("disk", "output", path, Status.unchecked, f"{detail}; free space could not be seen")
+        return Check("disk", "output", path, Status.unchecked, f"{detail}; free space could not be seen{again}")
     if total <= free:
-        return Check("disk", "output", path, Status.ok, detail)
+        return Check("disk", "output", path, Status.ok, detail + again)
     fix = "choose another site.output_root, or fewer epochs"
     if any(not config.trainer.save_adapter_weights_only for config, _ in training):
         fix += ", or trainer.save_adapter_weights_only=true"
-    return Check("disk", "output", path, Status.invalid, f"{detail}, more than is free", fix)
+    return Check("disk", "output", path, Status.invalid, f"{detail}, more than is free{again}", fix)
 
 
 def _check(kind: str, name: str, path: str, status: Status, fine: str, findings: Sequence[Finding]) -> Check:

@@ -59,6 +59,7 @@ def make_workload(
             config.lora.apply_to_output,
             config.lora.use_dora,
             config.lora.dropout,
+            config.lora.quantize_base,
         ),
         gpu=gpu_of(config.resources),
         gpus=config.resources.gpus,

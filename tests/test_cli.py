@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -15,7 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runplan import cli, paths
-from runplan.errors import PlanError, Problem
+from runplan.errors import PlanError, Problem, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +84,7 @@ def test_plans_every_combination(planner: Planner) -> None:
     assert planner.command == "model=1B,3B lora.rank=4,64"
 
 
-@pytest.mark.parametrize("flags", [[], ["-m"], ["-r"], ["hydra.mode=RUN"]])
+@pytest.mark.parametrize("flags", [[], ["-m"], ["-r"], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"]])
 def test_a_single_run_is_a_group_of_one(planner: Planner, flags: list[str]) -> None:
     assert cli.main([*flags, "model=3B"]) == 0
     assert [run.choices["model"] for run in planner.composed] == ["3B"]
@@ -465,16 +467,57 @@ def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> 
     assert "Config groups" in capsys.readouterr().out
 
 
+GROUP = str(ROOT / "tests" / "data" / "collected_group")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("words", [["--help"], ["model=1B", "preview=true", "priors.paths=[]"]])
-def test_a_full_disk_behind_the_output_is_said(words: list[str], tmp_path: Path) -> None:
-    path = f"{ROOT}:{ROOT / 'runplan' / '_hydra'}"
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "runplan", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
-        )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr == (
+@pytest.mark.parametrize(
+    ("buffering", "words"),
+    [
+        (-1, ["--help"]), (0, ["model=1B", "preview=true", "priors.paths=[]"]), (0, ["--cfg", "job"]),
+        (0, ["status", GROUP]), (-1, ["status", GROUP]), (0, ["status", "--json", GROUP]), (-1, ["status", "--help"]),
+        (0, ["priors", "--json", GROUP]), (0, ["submit", "--test-only", GROUP]),
+    ],
+)  # fmt: skip
+def test_a_full_disk_behind_the_output_is_said(
+    buffering: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if words[0] == "submit":
+        (tmp_path / "sbatch").symlink_to("/bin/true")
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        words = [*words[:-1], str(shutil.copytree(GROUP, tmp_path / "group"))]
+    monkeypatch.chdir(tmp_path)
+    with Path("/dev/full").open("wb", buffering) as full, io.TextIOWrapper(full, write_through=not buffering) as text:
+        monkeypatch.setattr("sys.stdout", text)
+        assert cli.main(words) == 1
+    assert capfd.readouterr().err == (
         "runplan: the output cannot be written: No space left on device; free some space, or write it elsewhere\n"
     )
+
+
+def test_a_reader_that_has_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert cli.main(["status", GROUP]) == 0
+
+
+def test_what_else_went_wrong_is_said_although_the_output_fails_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def failing(_: object) -> int:
+        sys.stdout.write("half a table")
+        raise StoreError("the group is damaged")
+
+    monkeypatch.setattr(cli, "_dispatch", failing)
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert cli.main([]) == 1
+    assert capfd.readouterr().err == "runplan: the group is damaged\n"
+
+
+def test_without_an_output_the_exit_code_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert cli.main(["--help"]) == 0
+    assert sys.stdout is None

@@ -93,6 +93,18 @@ def test_collecting_again_changes_nothing(capsys, group):
     assert "Nothing changed in" in out
 
 
+def test_templates_of_the_users_own_are_used(capsys, group, monkeypatch, tmp_path):
+    own = tmp_path / "here" / "conf" / "templates" / "group" / "results.html.j2"
+    own.parent.mkdir(parents=True)
+    own.write_text("<p>our own page</p>")
+    monkeypatch.chdir(tmp_path / "here")
+    assert collect(capsys, group)[0] == 0
+    assert "<p>our own page</p>" in (group / "report.html").read_text()
+    own.write_text("{{ nope }}")
+    code, _, said = collect(capsys, group)
+    assert (code, "'nope' is undefined" in said) == (1, True)
+
+
 def test_pictures_are_whole_xml_and_name_every_run(capsys, group):
     collect(capsys, group)
     for name in PICTURES:

@@ -76,6 +76,12 @@ def test_the_control_of_another_model_dataset_or_prompt_is_none(key):
     assert control_of(run, run.cells[0].entry, [other]) is None
 
 
+def test_a_task_with_data_of_its_own_has_one_control_beside_all_datasets():
+    run = make_run("a")
+    other = make_control(config=run.entry["config"] | {"dataset": "other"})
+    assert control_of(run, run.cells[0].entry | {"takes_data": False}, [other]) is other
+
+
 def test_of_two_controls_the_one_evaluated_alike_counts():
     short = make_control(name="short", factors={"evaluation.max_tokens": 8})
     long = make_control(name="long", factors={"evaluation.max_tokens": 64})

@@ -96,9 +96,10 @@ def test_mig_slices_are_parts_of_their_gpu(gpu):
         )
 
 
-@pytest.mark.parametrize("name", ["default", "attention-only", "all-linear", "dora"])
+@pytest.mark.parametrize("name", ["default", "attention-only", "all-linear", "dora", "qlora"])
 def test_adapter_choices_are_complete(name):
     lora = make_config(lora=name).lora
     assert lora.attn_modules
     assert lora.alpha == 2 * lora.rank
     assert lora.use_dora == (name == "dora")
+    assert lora.quantize_base == (name == "qlora")

@@ -31,6 +31,7 @@ def test_the_choice_of_how_to_submit_goes_too():
         ),
         ("'prompt=\"a preview=true\"'", "'prompt=\"a preview=true\"'"),
         ("previews=1", "previews=1"),
+        ("'prompt=\"a\nb\"' preview=true", "$'prompt=\"a\\nb\"'"),
         ("", ""),
     ],
 )

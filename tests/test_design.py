@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
-from runplan.design import design_title, design_type
+from runplan.design import design_of, design_title, design_type
+
+CONFIG = SimpleNamespace(sweep=SimpleNamespace(zip=()))
 
 
 @pytest.mark.parametrize(
@@ -34,3 +39,16 @@ def test_combinations_that_are_left_out_are_said():
 def test_paired_factors_count_once():
     factors = {"model": ("1B", "3B"), "optimizer.lr": (1e-4, 1e-5), "lora.rank": (4, 8, 16)}
     assert design_type(factors, combinations=6, paired=[["model", "optimizer.lr"]]) == "2x3 factorial"
+
+
+def test_levels_are_told_apart_by_value_and_lists_too():
+    levels = [1, 1.0, "1", [1], "[1]", [1], None, "1"]
+    found = design_of([SimpleNamespace(factors={"key": level}, config=CONFIG) for level in levels])
+    assert found.factors["key"] == (1, "1", [1], "[1]", None)
+
+
+def test_many_levels_take_no_more_time_each():
+    many = [SimpleNamespace(factors={"seed": seed}, config=CONFIG) for seed in range(30_000)]
+    begun = time.process_time()
+    assert len(design_of(many).factors["seed"]) == 30_000
+    assert time.process_time() - begun < 2

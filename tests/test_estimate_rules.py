@@ -57,6 +57,16 @@ def test_other_models_by_their_factors(model, architecture, slower, larger):
     assert not one.extrapolated
 
 
+def test_qlora_has_no_factor_and_its_logs_are_its_own():
+    quantised = {"adapter": dataclasses.replace(PLAN.adapter, quantize_base=True)}
+    found = rules.size(dataclasses.replace(PLAN, **quantised), [PRIOR])
+    assert isinstance(found, Problem)
+    assert "no factor between LoRA and QLoRA" in found.what
+    own = dataclasses.replace(PRIOR, path="qlora.out", quantize_base=True, modified_s=200.0)
+    assert sized(quantised, (PRIOR, own)).evidence[0].startswith("qlora.out")
+    assert sized({}, (PRIOR, own)).evidence[0].startswith(PRIOR.path)
+
+
 def test_the_closest_model_then_the_newest_log_is_taken():
     newer = dataclasses.replace(PRIOR, path="new", it_per_s=5.0, modified_s=200.0)
     big = dataclasses.replace(PRIOR, path="big", model="8B", it_per_s=1.0, modified_s=300.0)

@@ -48,6 +48,21 @@ def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
     assert "activation_checkpointing=true" in found.problem.fix
 
 
+def test_weights_in_four_bits_are_advised_where_they_fit():
+    large = Architecture("llama3_1", 4096, 32, 32, 8, 128, 14336, 128256, 131072)
+    whole = replace(WORKLOAD, architecture=large, gpu=T4, activation_checkpointing=True)
+    peak = {"batch_size": 1, "largest_batch_size": 0, "needed_memory_gib": Interval(16.5, 17.5)}
+    advice = feasible.check_memory(sized(whole, **peak), {}).problem.fix
+    assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 6.8 GiB)" in advice
+    for other in (
+        replace(whole, trainer="hf"),
+        replace(whole, adapter=replace(whole.adapter, quantize_base=True)),
+        replace(whole, gpu=replace(T4, memory_gib=6.0)),
+        replace(whole, gpus=3),
+    ):
+        assert "QLoRA" not in feasible.check_memory(sized(other, **peak), {}).problem.fix
+
+
 def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above():
     asked = replace(WORKLOAD, batch_size=32)
     between = feasible.check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(75, 85)), {})

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, Split, Status
-from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_seeds
+from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_same_things, check_seeds
+from runplan.plan import RunType
 
 
 def run(name, hours=1.0, batch=16, accumulation=1, gpus=1):
@@ -59,3 +60,33 @@ def test_effective_batches_that_differ_are_said_unless_they_are_the_factor():
 def test_what_seeds_do_not_replicate_is_said_where_they_are_a_factor():
     assert "shuffles the rows alike" in check_seeds([run("a"), run("b")], ["seed"])[0].what
     assert check_seeds([run("a")], ["model"]) == []
+
+
+def of_data(level, path, kind=RunType.fine_tuned, **dataset):
+    composed = SimpleNamespace(factors={"dataset": level}, choices={"dataset": level})
+    config = SimpleNamespace(dataset=SimpleNamespace(**{"name": level, "train_split": "train", **dataset}))
+    data = DatasetFacts(path, Status.ok)
+    return SimpleNamespace(composed=composed, config=config, dataset=data, type=kind, model=SimpleNamespace(path="/m"))
+
+
+def test_levels_that_are_one_file_are_said():
+    (problem,) = check_same_things([of_data("json", "/d.json"), of_data("capitalization", "/d.json")], ["dataset"])
+    assert problem.what.startswith("dataset=json,capitalization are the same dataset, /d.json")
+    assert problem.where == "dataset"
+
+
+def test_levels_that_differ_in_rows_or_are_no_factor_are_fine():
+    assert check_same_things([of_data("a", "/a.json"), of_data("b", "/b.json")], ["dataset"]) == []
+    other = of_data("b", "/a.json", train_split="small")
+    assert check_same_things([of_data("a", "/a.json"), other], ["dataset"]) == []
+    assert check_same_things([of_data("a", "/a.json"), of_data("b", "/a.json")], ["lora.rank"]) == []
+    control = of_data("b", "/a.json", RunType.control)
+    assert check_same_things([of_data("a", "/a.json"), control], ["dataset"]) == []
+
+
+def test_two_sizes_of_one_folder_are_said():
+    runs = [of_data("a", "/a.json"), of_data("b", "/b.json")]
+    for run, level in zip(runs, ("1B", "3B"), strict=True):
+        run.composed.factors["model"] = run.composed.choices["model"] = level
+    (problem,) = check_same_things(runs, ["dataset", "model"])
+    assert problem.what.startswith("model=1B,3B are the same model, /m")

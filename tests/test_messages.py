@@ -128,6 +128,10 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
      [("would replace", "resources.extra_sbatch", "resources.time")]),
     # where the group goes
     (["group.name=a/b", *PLAN], 2, [("'a/b' cannot name a directory", "group.name", "without slashes")]),
+    (["group.name='a\nb'", *PLAN], 2, [("'a\\nb' holds", "group.name", "letters")]),
+    (["site.data_dir=${oc.env:NOBODY_SETS_IT}", *PLAN], 2,
+     [("no environment variable NOBODY_SETS_IT", "site.data_dir", "export NOBODY_SETS_IT=")]),
+    (["hydra.mode=nope", *PLAN], 2, [("'nope'", "hydra.mode", "help hydra.mode")]),
     ([f"group.name={'x' * 300}", *PLAN], 2, [("300 bytes", "group.name", "shorter")]),
     (["hydra.sweep.dir=x", "group.name=y", *PLAN], 2, [("hydra.sweep.dir", "group.name", "drop one")]),
     (["site.output_root=a_file", "dataset.create=true"], 1, [("Not a directory", "a_file", "site.output_root")]),

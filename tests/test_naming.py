@@ -5,8 +5,8 @@ from factories_plan import cross, make_composed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.config import Naming
-from runplan.naming import LONGEST, control_key, control_names, run_names, safe_name
+from runplan.config import DatasetType, Naming
+from runplan.naming import LONGEST, concerns_control, control_key, control_names, run_names, safe_name
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,20 @@ def test_a_control_is_named_by_what_varies_in_its_evaluation(key, levels, names)
     composed = cross({"lora.rank": [4, 64], key: levels})
     distinct = list({control_key(one): one for one in composed}.values())
     assert control_names(distinct) == names
+
+
+def test_a_task_with_data_of_its_own_has_one_control_for_all_datasets():
+    composed = cross({"dataset.path": ["x/a.json", "x/b.json"]})
+    assert len({control_key(one) for one in composed}) == 2
+    distinct = list({control_key(one, takes_data=False): one for one in composed}.values())
+    assert control_names(distinct) == ["1B_base"]
+    chat, instruct = cross({"dataset.type": [DatasetType.chat, DatasetType.instruct]})
+    assert control_key(chat, takes_data=False) != control_key(instruct, takes_data=False)  # prompts are written so
+
+
+def test_what_is_trained_on_does_not_concern_a_control():
+    assert not any(map(concerns_control, ("dataset.train_rows", "evaluation.epochs", "lora.rank", "seed")))
+    assert all(map(concerns_control, ("dataset.path", "dataset", "evaluation.temperature", "model", "prompt")))
 
 
 def test_control_names_avoid_those_of_runs():

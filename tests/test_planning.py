@@ -9,6 +9,7 @@ import pytest
 from factories import make_architecture, make_config
 
 from runplan.cluster import Cluster, Partition
+from runplan.document import plan_document
 from runplan.errors import PlanError
 from runplan.estimate import calibrated
 from runplan.estimate.workload import Gpu
@@ -40,7 +41,7 @@ def composed(factors=None, **overrides) -> Composed:
     """A run as Hydra would compose it, every mark open."""
     overrides = dict.fromkeys(OPEN) | {"dataset__path": "/data/words.json"} | overrides
     factors = factors or {}
-    config = make_config(**overrides, **{key.replace(".", "__"): value for key, value in factors.items()})
+    config = make_config(**overrides | {key.replace(".", "__"): value for key, value in factors.items()})
     return Composed(config, frozenset(), (), factors, {"model": "1B"}, {})
 
 
@@ -231,3 +232,17 @@ def test_runs_that_differ_in_their_seed_alone_are_sized_once(monkeypatch):
     made = plan(*runs)
     assert [workload.adapter.rank for workload in asked] == [4, 8]
     assert [run.sizing for run in made.runs[:10]] == [plan(run).runs[0].sizing for run in runs]
+
+
+@pytest.mark.parametrize(("takes", "controls"), [((), ["-"]), (("data_path",), ["/data/a.json", "/data/b.json"])])
+def test_a_control_is_shared_where_the_task_brings_its_own_data(takes, controls):
+    runs = [composed({"dataset.path": path}) for path in ("/data/a.json", "/data/b.json")]
+    known = world(runs)
+    tasks = {
+        path: replace(task, parameters=dict.fromkeys(task.tasks, takes)) for path, task in known.facts.tasks.items()
+    }
+    made = make_plan("g", "/g", "", runs, replace(known, facts=replace(known.facts, tasks=tasks)))
+    document = plan_document(made)
+    found = [run["factors"].get("dataset.path", "-") for run in document["runs"] if run["type"] == "control"]
+    assert found == controls
+    assert all(cell["takes_data"] is bool(takes) for run in document["runs"] for cell in run["cells"])

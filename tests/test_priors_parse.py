@@ -15,7 +15,9 @@ from runplan.priors.names import gpu_key, model_from_config_name, params_b
 from runplan.priors.parse import parse_text
 from runplan.priors.peaks import peak_memory
 from runplan.priors.record import MemoryGib
+from runplan.priors.settings import command_line, torchtune_fields
 from runplan.priors.siblings import metrics_fields, script_fields
+from runplan.priors.trainers import hugging_face_fields
 
 LOGS = Path(__file__).parent / "data" / "logs"
 TUNE = {"trainer": "torchtune", "state": "unknown"}
@@ -29,6 +31,7 @@ EXPECTED = {
         "model": "llama3_2_1b",
         "params_b": 1.236,
         "lora_rank": 16,
+        "quantize_base": False,
         "batch_size": 32,
         "dtype": "bf16",
         "num_gpus": 1,
@@ -197,6 +200,7 @@ EXPECTED = {
         "lora_rank": 8,
         "lora_alpha": 16.0,
         "lora_targets": ("q_proj", "v_proj", "output_proj", "mlp"),
+        "quantize_base": False,
         "batch_size": 4,
         "gradient_accumulation_steps": 2,
         "max_seq_len": 128,
@@ -455,6 +459,42 @@ def test_flat_yaml_reads_what_torchtune_prints():
         "a": 1, "b._component_": "x.y", "b.list": ["q_proj", "v_proj"], "b.deep.z": 1e-5, "d": "a: b",
         "e": ["p", "q"], "f": True, "g": "text with spaces",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "quantised"),
+    [
+        (b"model:\n  _component_: torchtune.models.llama3_1.qlora_llama3_1_8b\n", True),
+        (b"model:\n  _component_: torchtune.models.llama3_1.lora_llama3_1_8b\n", False),
+        (b"model:\n  _component_: torchtune.models.llama3_2.lora_llama3_2\n  quantize_base: true\n", True),
+        (b"model:\n  _component_: torchtune.models.llama3_1.llama3_1_8b\n", None),
+        (b"batch_size: 2\n", None),
+    ],
+)
+def test_weights_in_four_bits_are_seen_in_the_builder(text, quantised):
+    assert torchtune_fields(flat_yaml(text)).get("quantize_base") is quantised
+
+
+@pytest.mark.parametrize(
+    ("line", "quantised"),
+    [
+        (b"tune run lora_finetune_single_device --config llama3_1/8B_qlora_single_device", True),
+        (b"tune run lora_finetune_single_device --config x.yaml model.quantize_base=True", True),
+        (b"tune run lora_finetune_single_device --config x.yaml model=torchtune.models.llama3.qlora_llama3_8b", True),
+        (b"tune run lora_finetune_single_device --config x.yaml", None),
+    ],
+)
+def test_weights_in_four_bits_are_seen_in_the_command(line, quantised):
+    overrides, fields = command_line(line + b"\n")
+    assert (fields | torchtune_fields(overrides)).get("quantize_base") is quantised
+
+
+@pytest.mark.parametrize(
+    ("words", "quantised"),
+    [(b"load_in_4bit=True", True), (b'"load_in_4bit": false,', False), (b"load_in_8bit: true", None)],
+)
+def test_weights_in_four_bits_are_seen_in_other_trainers_settings(words, quantised):
+    assert hugging_face_fields(b"x " + words + b" y").get("quantize_base") is quantised
 
 
 def test_labelled_lines_of_srun_are_read():

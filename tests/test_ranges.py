@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -76,6 +77,11 @@ def test_defaults_are_in_range() -> None:
         ("resources__time", "90", "01:30:00"),
         ("resources__time", "12:30", "00:12:30"),
         ("resources__time", "1h", "1-00:00:00"),
+        ("resources__time", "99:99:99", "99:59:59"),
+        ("resources__time", "01:60:00", "1-02:59"),
+        ("resources__time", "1-00:61", "1-25"),
+        ("resources__time", "1-10:00:75", "1-10:00:59"),
+        ("resources__time_limit", "24:00:60", "24:00:00"),
         ("resources__time", "00:00:00", "00:00:01"),
         ("resources__time_limit", "1440", "UNLIMITED"),
         ("trainer__device", "tpu", "cpu"),
@@ -118,6 +124,15 @@ def test_advice_for_a_time_that_yaml_made_a_number_of() -> None:
     (problem,) = check_ranges(config)
     assert "12:30:00" in problem.fix
     assert '"' in problem.fix
+
+
+@pytest.mark.parametrize("text", ["90:30", "12:30", "1:05"])
+def test_advice_for_minutes_and_seconds_is_taken(text: str) -> None:
+    config = copy.deepcopy(DEFAULTS)
+    config.resources.time = text
+    (problem,) = check_ranges(config)
+    for advice in re.findall(r'"([\d:]+)"', problem.fix):
+        assert problems(resources__time=advice) == []
 
 
 @given(hours=st.integers(0, 99), minutes=st.integers(0, 59), seconds=st.integers(0, 59))

@@ -11,7 +11,7 @@ from runplan.plan import Composed
 from runplan.read import gather, lengths
 from runplan.read.disk import read_disk
 from runplan.read.gather import gather_facts
-from runplan.read.trainer import read_trainer
+from runplan.read.trainer import PROGRAMS, read_trainer
 
 
 def a_config(**changes):
@@ -211,6 +211,10 @@ def test_a_disk_that_cannot_be_seen_is_unknown(monkeypatch):
     assert read_disk(Path("/x/y")).free_bytes is None
 
 
-def test_an_installed_distribution_has_a_version_and_another_has_none():
+def test_an_installed_distribution_has_a_version_and_another_has_none(monkeypatch):
     assert read_trainer("pytest").version
+    assert read_trainer("pytest").program == ""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(PROGRAMS, "pytest", "pytest")
+    assert read_trainer("pytest").program == "pytest"
     assert read_trainer("no-such-trainer").version is None

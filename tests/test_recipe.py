@@ -1,5 +1,7 @@
 """Which recipe is chosen, and what is said when none can be."""
 
+from dataclasses import replace
+
 import pytest
 from factories import make_config
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from runplan.config import Dtype
 from runplan.errors import Problem
 from runplan.plan import Recipe
-from runplan.recipe import CAPABILITIES, choose_recipe
+from runplan.recipe import CAPABILITIES, choose_recipe, unmet
 
 
 def recipe(**settings):
@@ -74,6 +76,17 @@ def test_an_impossible_wish_names_what_would_work(settings, says, fix):
 def test_one_epoch_or_adapters_alone_are_safe_on_a_cpu():
     for safe in ({"epochs": 1}, {"epochs": 2, "trainer__save_adapter_weights_only": True}):
         assert isinstance(recipe(trainer__device="cpu", validation=False, **safe), Recipe)
+
+
+def test_weights_in_four_bits_need_a_recipe_that_has_them():
+    wish = make_config(lora__quantize_base=True)
+    assert all(not unmet(row, wish) for row in CAPABILITIES if row.name == "lora_finetune_single_device_val")
+    without = replace(CAPABILITIES[0], quantised_base=False, validation=True)
+    assert unmet(without, wish) == ["has no frozen weights in 4 bits, lora.quantize_base=true asks for them"]
+    # Their merged copies are new tensors; an adapted output head stays whole, and would be changed.
+    saved = {"trainer__device": "cpu", "epochs": 2, "validation": False, "lora__quantize_base": True}
+    assert isinstance(recipe(**saved), Recipe)
+    assert isinstance(recipe(**saved, lora__apply_to_output=True), Problem)
 
 
 def test_a_custom_file_is_taken_and_its_validation_is_not_vouched_for(tmp_path):

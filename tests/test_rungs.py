@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 from factories import ESTIMATED, make_config, make_run
+from factories_plan import make_sizing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.estimate.workload import Interval
 from runplan.ranges import check_ranges
-from runplan.rungs import MOST_RUNGS, plan_rungs
+from runplan.rungs import MOST_RUNGS, plan_rungs, room_s
 
 
 def rungs(*, estimated=frozenset(ESTIMATED), asked_checkpointing=None, **settings):
@@ -78,3 +80,26 @@ def test_the_steps_of_an_epoch_stay(batch, accumulation, rows, most):
         assert rung.batch_size < last or rung.activation_checkpointing
         last = rung.batch_size
     assert MOST_RUNGS == 2
+
+
+TWO = rungs(batch_size=16)
+
+
+def sizing(p50, p95):
+    parts = {"startup": 30.0, "first_step": 5.0}
+    return make_sizing(1.0, needed_memory_gib=Interval(p50, p95), it_per_s=2.0, parts_s=parts)
+
+
+def test_time_for_attempts_that_fail_only_where_they_may():
+    once = 30.0 + 5.0 + 10 / 2.0
+    assert room_s(TWO, sizing(40.0, 44.0), 80.0) == 0.0
+    assert room_s(TWO, sizing(70.0, 79.9), 80.0) == once  # 5 %, and 0.2 % for the second
+    assert room_s(TWO, sizing(79.0, 90.0), 80.0) == 2 * once  # a batch that the user set
+    assert room_s(TWO[:1], sizing(79.0, 90.0), 80.0) == once
+    assert room_s((), sizing(79.0, 90.0), 80.0) == 0.0
+
+
+@given(st.floats(1, 200), st.floats(1, 2), st.floats(8, 160))
+def test_more_rungs_never_take_less_time(p50, wide, memory_gib):
+    one, two = (room_s(TWO[:n], sizing(p50, p50 * wide), memory_gib) for n in (1, 2))
+    assert 0 <= one <= two <= 2 * one

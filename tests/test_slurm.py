@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from job_plans import fake_program
 
+from runplan import slurm
 from runplan.plan import Request
 from runplan.slurm import read_cluster, read_queue, would_take
 
@@ -99,6 +100,37 @@ def test_a_refusal_is_told_from_silence(bin_dir):
     assert would_take(replace(REQUEST, qos="a\nb"))[0] is None
     fake_program(bin_dir, "sbatch", "sleep 60")
     assert would_take(REQUEST, timeout_s=0.3) == (None, "no answer in 0.3 s")
+
+
+AWAY = "echo 'Slurmctld(primary) at one is DOWN'; echo 'Slurmctld(backup) at two is DOWN'"
+
+
+def test_a_controller_that_is_away_is_not_waited_for(bin_dir, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
+    for name in ("squeue", "sinfo"):
+        fake_program(bin_dir, name, "sleep 60")
+    fake_program(bin_dir, "scontrol", f'[ "$1" = ping ] && {{ {AWAY}; exit 1; }}; sleep 60')
+    start = time.monotonic()
+    assert slurm.controller_is_down()
+    assert read_queue() is None
+    cluster = read_cluster()
+    assert time.monotonic() - start < 5
+    assert cluster is not None
+    assert cluster.slow == ("sinfo, scontrol show partition, scontrol show config: " + slurm.AWAY,)
+    assert cluster.accounts is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "ping", ["echo 'Slurmctld(primary) at one is UP'", f"{AWAY}; echo 'at three is UP'", "sleep 60"]
+)
+def test_a_slow_controller_is_waited_for_and_it_is_said(ping, bin_dir, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(slurm, "PING_S", 0.2)
+    fake_program(bin_dir, "squeue", "sleep 0.5")
+    fake_program(bin_dir, "scontrol", ping)
+    assert read_queue() == {}
+    assert capsys.readouterr().err == "runplan: waiting for SLURM (squeue), 30 s at most\n"
 
 
 def test_a_user_whom_squeue_does_not_know_is_no_empty_queue(bin_dir):

@@ -171,7 +171,19 @@ def test_what_is_refused_was_not_submitted(via, slurm, make, monkeypatch, capfd)
     said = capfd.readouterr()
     assert "Invalid partition name specified" in said.out + said.err
     assert "three refusals in a row" in said.out + said.err
+    assert "plan" in (said.out + said.err).partition("three refusals in a row")[2]
     assert submitted_paths(group) == set()
+
+
+def test_where_the_controller_is_away_nothing_is_begun(slurm, tmp_path, make, capsys):
+    group = make(1, 0)
+    fake_program(tmp_path / "bin", "scontrol", "echo 'Slurmctld(primary) at one is DOWN'; exit 1")
+    assert main(["submit", str(group)]) == 1
+    assert "away" in capsys.readouterr().err
+    done = subprocess.run(["bash", group / "submit_all.sh"], check=False, cwd="/", capture_output=True, text=True)
+    assert (done.returncode, "away" in done.stderr) == (1, True)
+    assert asked(slurm) == []
+    assert not (group / "ledger.jsonl").exists()
 
 
 def test_no_answer_stops_at_once_and_is_cleared_up_later(slurm, make, monkeypatch, capsys):

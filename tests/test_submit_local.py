@@ -23,6 +23,7 @@ from runplan.ledger import append, read_ledger, read_records
 from runplan.processes import is_alive
 from runplan.submit import local
 from runplan.submit.deciding import decide
+from runplan.submit.gpu_locks import busy_gpus, release, take_gpus
 from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
 from runplan.submit.machine import read_machine
@@ -115,6 +116,38 @@ def test_gpus_are_never_shared(tmp_path, monkeypatch):
     assert set(spans) == {"GPU-a", "GPU-b"}
     for held in spans.values():
         assert all(first[1] <= second[0] for first, second in pairwise(held))
+
+
+def test_a_gpu_that_another_group_uses_is_waited_for(tmp_path):
+    group = make(tmp_path, run("r4", request=request(gpus=1)))
+    locks, said = take_gpus(["GPU-a"], "/else/where"), []
+    assert take_gpus(["GPU-b", "GPU-a"], "/third") is None
+    assert busy_gpus(["GPU-a", "GPU-b"]) == {"GPU-a": "/else/where"}
+
+    def tick():
+        if len(said) == 1 and locks:
+            release([locks.pop()])
+
+    outcome = run_jobs(group, group.jobs, Machine(("GPU-a",), 8, 8.0), said.append, 0.02, tick)
+    assert outcome.completed == ("r4",)
+    assert said[0] == "r4  waiting for GPU GPU-a (used by /else/where)"
+    assert said[1].startswith("r4  started on GPU GPU-a")
+
+
+def test_a_job_holds_its_gpu_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNE_SLEEPS", "0.3")
+    group, seen = make(tmp_path, run("r4", request=request(gpus=1))), []
+    machine = Machine(("GPU-a", "GPU-b"), 8, 8.0)
+    run_jobs(group, group.jobs, machine, lambda _: None, 0.02, lambda: seen.append(busy_gpus(machine.gpus)))
+    assert {"GPU-a": str(group.directory)} in seen
+    assert busy_gpus(machine.gpus) == {}
+
+
+def test_where_files_cannot_be_locked_gpus_are_taken_to_be_free(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert take_gpus(["0"], "g") == []
+    assert busy_gpus(["0"]) == {}
 
 
 def test_what_this_machine_can_never_run_is_said_before_anything_starts(tmp_path):

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from factories_plan import make_plan, make_sizing, plan_templates
 
+from runplan.blocks import Commands, Item, Section
 from runplan.design import design_title
 from runplan.diff import GroupDiff
 from runplan.document import plan_document
@@ -15,7 +16,7 @@ from runplan.paths import TEMPLATES_DIR
 from runplan.plan import RunType
 from runplan.screen import encodable, print_summary
 from runplan.store import WriteResult
-from runplan.summary import RESULTS_END, RESULTS_START, carry_results, readme
+from runplan.summary import RESULTS_END, RESULTS_START, carry_results, markdown, readme
 
 HEADINGS = [
     "# Run Plan Summary", "## Run Design", "## Variables", "## All Runs", "## Resources Verified", "## Configuration",
@@ -54,6 +55,23 @@ def test_all_runs_as_people_read_them():
         "1B_rank4", "1B", "4", "4", "Fine-tuned", "10min (p95 15min)", "11.1 GiB (p95 12.3)",
     )  # fmt: skip
     assert table.rows[-1] == ("3B_base", "3B", "-", "-", "Control", "eval only", "-")
+
+
+def test_full_names_come_with_the_checkpoint():
+    document = plan_document(make_plan())
+    assert all(run["base_model"].endswith("-Instruct") for run in document["runs"])
+    rows = all_runs(document | {"naming": "full"}).rows
+    assert {row[1] for row in rows} == {"Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct"}
+    assert "- **Base model**: Llama-3.2-1B-Instruct (1B), Llama-3.2-3B-Instruct (3B)" in text_of(make_plan())
+
+
+def test_of_very_many_levels_some_are_shown_and_how_many():
+    document = plan_document(make_plan()) | {"design": {"type": "x", "factors": {"seed": list(range(30_000))}}}
+    (variables,) = (section for section in sections(document, "/g") if section.heading == "Variables")
+    (row,) = variables.blocks[0].rows
+    assert row[1].startswith("0, 1, 2, ")
+    assert row[1].endswith("…, 29999 (30,000 levels)")
+    assert len(row[1]) < 100
 
 
 def test_learning_rates_are_written_as_people_do():
@@ -243,3 +261,14 @@ def test_what_speaks_against_an_estimate_is_shown_before_other_evidence():
     assert all(line in text for line in caveats)
     assert "log 0\n" in text
     assert "log 20\n" not in text
+
+
+def test_only_commands_are_shown_as_something_to_type():
+    document = plan_document(make_plan())
+    lacking = {"kind": "dataset", "name": "d", "path": "/d", "status": "missing", "detail": "", "files": []}
+    checks = [lacking | {"fix": "hf download x"}, lacking | {"fix": "name it with dataset.path"}]
+    (section,) = (one for one in sections(document | {"verified": checks}, "/g") if one.heading == "How to submit")
+    head, words, commands, *_ = section.blocks
+    assert (words, commands) == (Item("name it with dataset.path"), Commands(("hf download x",)))
+    assert "\n  name it with dataset.path\n" in markdown(Section("", (Item("a", "✗", words.text), head)))
+    assert "\n  `hf download x`" in markdown(Section("", (Item("a", "✗", "hf download x"),)))

@@ -386,6 +386,11 @@ def test_hydras_subfolders_are_not_used_and_said_to_be_so(hydra_app: Hydra) -> N
     assert any("subdir" in note for note in ours(hydra_app, "hydra.sweep.subdir=${hydra:job.num}").notes)
 
 
+def test_one_run_is_a_group_and_hydras_mode_is_said_to_be_so(hydra_app: Hydra) -> None:
+    assert any("hydra.mode=RUN" in note for note in ours(hydra_app, "hydra.mode=RUN").notes)
+    assert ours(hydra_app, "hydra.mode=MULTIRUN").notes == ours(hydra_app).notes
+
+
 def test_hydra_values_resolve(hydra_app: Hydra) -> None:
     (run,) = ours(hydra_app, "site.data_dir='${hydra:runtime.cwd}/d'").composed
     assert run.config.site.data_dir == f"{Path.cwd()}/d"

@@ -26,6 +26,11 @@ def arch(**changes):
         ({"lora__apply_to_output": True}, "lora.apply_to_output"),
         ({"max_seq_len": 200000}, "max_seq_len"),
         ({"trainer__activation_offloading": True}, "trainer.activation_offloading"),
+        ({"lora__quantize_base": True, "resources__gpus": 3}, "lora.quantize_base, resources.gpus"),
+        (
+            {"lora__quantize_base": True, "lora__use_dora": True, "resources__gpus": 2},
+            "lora.use_dora, resources.gpus",
+        ),
     ],
 )
 def test_settings_that_torchtune_would_refuse(settings, where):
@@ -39,8 +44,18 @@ def test_a_prompt_that_is_omegaconfs_missing_value_is_refused():
     assert [problem.where for problem in setting_problems(config, arch())] == ["system_prompt"]
 
 
+def test_a_model_too_narrow_for_four_bits_is_refused():
+    (problem,) = setting_problems(make_config(lora__quantize_base=True), arch(hidden_size=64, head_dim=2))
+    assert problem.where == "lora.quantize_base"
+    assert "64 x 64" in problem.what
+    (problem,) = setting_problems(make_config(lora__quantize_base=True, resources__gpus=6), arch())
+    assert problem.fix == "use resources.gpus=4"
+
+
 def test_good_settings_have_no_problems():
     assert setting_problems(make_config(), arch()) == ()
+    assert setting_problems(make_config(lora="qlora", resources__gpus=8), arch()) == ()
+    assert setting_problems(make_config(lora="qlora", lora__use_dora=True, dtype=Dtype.fp32), arch()) == ()
     settings = {"trainer__activation_offloading": True, "activation_checkpointing": True}
     assert setting_problems(make_config(**settings), arch()) == ()
 

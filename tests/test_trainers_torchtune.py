@@ -143,6 +143,10 @@ class TestText:
         plain = finetune(trainer__metric_logger=MetricLogger.none)["metric_logger"]
         assert plain["_component_"].endswith("StdoutLogger")
 
+    def test_four_bits_are_asked_of_the_builder(self):
+        assert finetune(lora="qlora")["model"]["quantize_base"] is True
+        assert "quantize_base" not in finetune()["model"]
+
     def test_the_fused_optimizer_needs_cuda(self):
         assert finetune()["optimizer"]["fused"] is True
         assert finetune(trainer__device="cpu")["optimizer"]["fused"] is False

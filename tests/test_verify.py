@@ -164,6 +164,14 @@ def test_the_trainers_version(seen, site, status, said):
     assert said in check.detail
 
 
+def test_a_program_that_jobs_would_not_find_is_said():
+    composed = Composed(config := make_config(), frozenset(), (), {}, {}, {})
+    facts = replace(the_facts(config), trainer=TrainerFacts("torchtune", "0.6.1", program="tune"))
+    (check,) = (check for check in check_things([composed], facts) if check.kind == "trainer")
+    assert (check.status, "tune is not on PATH" in check.detail) == (Status.unchecked, True)
+    assert "site.venv" in check.fix
+
+
 # --- disk
 
 
@@ -183,7 +191,8 @@ def test_too_little_space_names_both_numbers():
     need = checkpoint_bytes(config, a_model(config))
     check = the_checks(config, config, free=need)["disk"]
     assert check.status is Status.invalid
-    assert check.detail == f"checkpoints of 2 runs need about {size_text(2 * need)}, more than is free"
+    again = f"; a run that is trained again keeps up to {size_text(need)} more in attempts/"
+    assert check.detail == f"checkpoints of 2 runs need about {size_text(2 * need)}, more than is free{again}"
     assert "save_adapter_weights_only=true" in check.fix
 
 

@@ -7,6 +7,8 @@ from factories import make_config, make_run
 
 from runplan.facts import DatasetFacts, ModelFacts, Split, Status
 
+WIDE = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512}
+"""The narrowest tiny model for weights in 4 bits: those of its keys have 256 x 128 numbers, two groups of NF4."""
 ROWS = {"train": 24, "validation": 7, "test": 4}
 
 

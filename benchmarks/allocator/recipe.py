@@ -30,15 +30,31 @@ Trace = list[list[Event]]
 
 @contextmanager
 def fake_torchtune() -> Iterator[None]:
-    """Let torchtune build its models of fake tensors: RoPE's scaling compares numbers, but changes no size."""
-    from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
+    """Let torchtune build its models of fake tensors.
 
-    real = Llama3ScaledRoPE.apply_scaling
-    Llama3ScaledRoPE.apply_scaling = lambda _self, freqs, *_args: freqs  # type: ignore[method-assign]
-    try:
+    RoPE's scaling compares numbers, but changes no size. FrozenNF4Linear swaps two tensors, which fake ones do not
+    allow. Weights are quantised in one go, which takes more memory for a moment, and much less time.
+    """
+    from unittest.mock import patch
+
+    from torchao.dtypes import nf4tensor
+    from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
+    from torchtune.modules.low_precision import FrozenNF4Linear
+
+    with (
+        patch.object(Llama3ScaledRoPE, "apply_scaling", lambda _self, freqs, *_args: freqs),
+        patch.object(FrozenNF4Linear, "__init__", _quantised_linear),
+        patch.object(nf4tensor, "CHUNK_SIZE", 1 << 40),
+    ):
         yield
-    finally:
-        Llama3ScaledRoPE.apply_scaling = real  # type: ignore[method-assign]
+
+
+def _quantised_linear(self: Any, inner: int, outer: int, bias: bool) -> None:
+    import torch
+    from torchao.dtypes.nf4tensor import to_nf4
+
+    torch.nn.Linear.__init__(self, inner, outer, bias=bias)
+    self.weight = torch.nn.Parameter(to_nf4(self.weight.detach()), requires_grad=False)
 
 
 def peak_bytes(trace: Trace) -> int:
@@ -121,6 +137,7 @@ def build(w: Workload) -> Any:
         lora_rank=adapter.rank,
         lora_alpha=2 * adapter.rank,
         use_dora=adapter.use_dora,
+        quantize_base=adapter.quantize_base,
         **tied,
     )
 
@@ -183,11 +200,14 @@ def recorder() -> Any:
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
+    from torchao.dtypes.nf4tensor import NF4Tensor
 
     class Recorder(Ledger, TorchDispatchMode):
         """Events of all storages."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if NF4Tensor in types:
+                return NotImplemented  # which sends its parts through here
             out = func(*args, **(kwargs or {}))
             name = func.name()
             if "scaled_dot_product" in name and "backward" in name:

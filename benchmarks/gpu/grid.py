@@ -177,7 +177,7 @@ def _edge_batch(point: Point, shape: Architecture, gpu: Gpu) -> int:
         return max(1, calibrated.largest_batch(work, nothing))
     limit = float(point.edge.rstrip("%")) / 100 * gpu.memory_gib
     batch = 1
-    while calibrated.peak(work, nothing, batch + 1, 1).p50 <= limit:
+    while calibrated.needed(work, nothing, batch + 1, 1).p50 <= limit:
         batch += 1
     return batch if limit < gpu.memory_gib else batch + 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from runplan.deeds import plan_command
 from runplan.errors import ConfigError, RunplanError
 from runplan.facts import Status
 from runplan.group import make_group, preview
+from runplan.pasting import pasted
 
 if TYPE_CHECKING:
     from runplan.plan import Check, Plan
@@ -107,7 +107,7 @@ class Dialogue:
         if not self._known.own_sites:
             say(f"Site: {self._known.place}", "  ")
         if self._state.given:
-            say(f"Given: {shlex.join(override_lines(self._state.answers, self._known))}")
+            say(f"Given: {pasted(override_lines(self._state.answers, self._known))}")
 
     def _until_approved(self, asker: Asker) -> tuple[list[str], str]:
         while True:

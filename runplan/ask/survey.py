@@ -91,7 +91,7 @@ class Survey:
         Raises:
             ConfigError: a line is wrong.
         """
-        from runplan.group import cache_dir  # noqa: PLC0415 - start-up time
+        from runplan.paths import cache_dir  # noqa: PLC0415 - start-up time
         from runplan.read.gather import gather_facts  # noqa: PLC0415 - same
         from runplan.verify import check_things  # noqa: PLC0415 - same
 

@@ -16,9 +16,9 @@ from runplan.collect.sections import results_sections
 from runplan.collect.write import write_results
 from runplan.compiled import CompiledTemplates
 from runplan.errors import ConfigError, Problem
-from runplan.paths import TEMPLATES_DIR
+from runplan.paths import TEMPLATES_DIR, user_template_dirs
 from runplan.priors.command import default_cache_dir
-from runplan.render import environment
+from runplan.render import environment, template_errors
 from runplan.report.page import PAGE
 from runplan.screen import print_sections
 from runplan.store import README
@@ -46,11 +46,12 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError([Problem(f"there is no folder {directory}", "GROUP", fix)])
     cache = default_cache_dir()
     group = gather(directory, cache)
-    templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"))
-    report, files = report_files(make_report(group), templates)
+    templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"), *user_template_dirs())
     place = Path(group.directory)
-    parts = {PAGE: results_html(report, files, templates), README: results_markdown(report)}
-    written = write_results(place, files, parts, group.document, templates)
+    with template_errors():
+        report, files = report_files(make_report(group), templates)
+        parts = {PAGE: results_html(report, files, templates), README: results_markdown(report)}
+        written = write_results(place, files, parts, group.document, templates)
     if options.json:
         record = report_json(report) | {"directory": group.directory, "written": list(written)}
         sys.stdout.write(json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
+from runplan.pasting import pasted_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def _objection(cell: FoundCell, file: LogFile) -> str:
 
 def missing(group: FoundGroup) -> list[Missing]:
     """Every training and evaluation that was planned and has no result, in the order of the plan."""
-    return [item for run in group.runs for item in _of_run(run, shlex.quote(group.directory))]
+    return [item for run in group.runs for item in _of_run(run, pasted_word(group.directory))]
 
 
 def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
@@ -83,7 +83,7 @@ def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
 
 def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, str]:
     observed = cell.job.observed
-    again = f"cd {place}/{shlex.quote(cell.path)} && bash cell.slurm"
+    again = f"cd {place}/{pasted_word(cell.path)} && bash cell.slurm"
     if cell.logs and observed.state in {JobState.completed, JobState.not_submitted}:
         newest = max(cell.logs, key=_age)
         return UNREADABLE, f"{newest.path} {_objection(cell, newest)}", again
@@ -116,7 +116,7 @@ def _fix(job: FoundJob, place: str) -> str:
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:
-        see = f"see {place}/{shlex.quote(job.log)}, then: " if job.log else ""
+        see = f"see {place}/{pasted_word(job.log)}, then: " if job.log else ""
         return f"{see}runplan submit {place}{' --via local' if here else ''} --only {state.value}"
     return f"runplan submit {place}"
 

@@ -113,13 +113,15 @@ def _row(run: FoundRun, cell: FoundCell, score: Score, metric: str, *, last: boo
 def control_of(run: FoundRun, cell: Mapping[str, Any], controls: Iterable[FoundRun]) -> FoundRun | None:
     """The control of one evaluation of a run: its base model on the same task, data and prompts; None without one.
 
-    Of several, which differ in how they evaluate, the one whose factors agree with the run's counts.
+    A task that brings its own data measures the same beside any dataset. Of several, which differ in how they evaluate,
+    the one whose factors agree with the run's counts.
     """
-    shared = [run.entry["config"].get(key) for key in _SHARED]
+    keys = _SHARED if cell.get("takes_data", True) else tuple(key for key in _SHARED if key != "dataset")
+    shared = [run.entry["config"].get(key) for key in keys]
     factors = run.entry["factors"]
     agreeing: list[tuple[int, int, FoundRun]] = []
     for other in controls:
-        if [other.entry["config"].get(key) for key in _SHARED] != shared:
+        if [other.entry["config"].get(key) for key in keys] != shared:
             continue
         if any((one["task"], one.get("script")) == (cell["task"], cell.get("script")) for one in other.entry["cells"]):
             theirs = other.entry["factors"]

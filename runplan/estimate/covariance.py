@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from runplan.estimate.chips import SPREAD_OWN, SPREAD_SHARED, Constants
-from runplan.estimate.speed import Task
+from runplan.estimate.speed import Task, unpacked_part
 from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.07, 0.06
@@ -15,8 +15,11 @@ LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
 """How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
 (standard deviations of their logarithm): measured without a GPU; 1.5 and 4 layers a layer in published runs; PCIe of
 other generations, and GPUs behind one switch."""
-_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0)
-"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format."""
+UNPACKING = 0.6
+"""How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of
+rows leave 0.6 and 2.1 times what is reckoned."""
+_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0)
+"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits."""
 _PROCESSOR = 9.0
 """Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
 
@@ -48,11 +51,13 @@ class Shape(NamedTuple):
     gpu: str
     tokens: float
     params: float
-    mode: tuple[bool, bool, bool, int, str]
+    mode: tuple[bool, bool, bool, int, str, bool]
     checkpointed: float
     """Error of its step's time from launches that checkpointing adds."""
     sharded: float
     """The same from several GPUs."""
+    unpacked: float = 0.0
+    """The same from unpacking weights in 4 bits."""
 
 
 def shape_of(task: Task, slope: Constants) -> Shape:
@@ -61,9 +66,10 @@ def shape_of(task: Task, slope: Constants) -> Shape:
         task.gpu.name,
         math.log(max(1.0, task.batch * task.tokens)) / 1.2,
         math.log(task.architecture.params) / 1.2,
-        (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype),
+        (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype, task.adapter.quantize_base),
         LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
         math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if task.gpus > 1 else 0.0,
+        UNPACKING * -slope.bandwidth * unpacked_part(task) if task.adapter.quantize_base else 0.0,
     )
 
 
@@ -82,5 +88,5 @@ def shape_covariance(a: Shape, b: Shape) -> float:
     if a.mode != b.mode:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
-    launches = a.checkpointed * b.checkpointed + a.sharded * b.sharded
-    return launches + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
+    parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked
+    return parts + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))

@@ -94,12 +94,18 @@ def _needs_no_more(one: Crowded, w: Workload, accumulation: int) -> bool:
         and bool(run.compile) == w.compile
         and one.checkpointing >= w.activation_checkpointing
         and not w.activation_offloading
+        and _holds_no_more(adapter.quantize_base, w)
         and adapter.rank <= w.adapter.rank
         and set(adapter.attn_modules) <= set(w.adapter.attn_modules)
         and adapter.apply_to_mlp <= w.adapter.apply_to_mlp
         and (accumulation > 1 or not one.accumulated)
         and _no_longer(run, w)
     )
+
+
+def _holds_no_more(quantised: bool, w: Workload) -> bool:
+    """Whether a log's weights took no more room: 4 bits are less, but compiled layers keep them unpacked."""
+    return quantised == w.adapter.quantize_base or (quantised and not w.compile)
 
 
 def _no_longer(run: PriorRun, w: Workload) -> bool:

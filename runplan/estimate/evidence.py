@@ -129,6 +129,7 @@ def _described(seen: Observation) -> str:
     )
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
+    steps += ", QLoRA" if task.adapter.quantize_base else ""
     more = f" (median of {seen.repeats} logs of this setting)" if seen.repeats > 1 else ""
     return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
 
@@ -144,6 +145,8 @@ def _similarity(task: Task, seen: Observation) -> str:
         return f"weak: another GPU than {task.gpu.name}"
     if not same_model:
         return "same GPU, another model"
+    if task.adapter.quantize_base != other.adapter.quantize_base:
+        return f"same GPU and model, {'without' if task.adapter.quantize_base else 'with'} QLoRA's weights in 4 bits"
     return "very similar" if _distance(task, seen) < 0.7 else "same GPU and model, another batch or length"
 
 
@@ -152,6 +155,7 @@ def _distance(task: Task, seen: Observation) -> float:
     far = abs(math.log(max(1.0, task.batch * task.tokens) / max(1.0, other.batch * other.tokens)))
     far += abs(math.log(task.architecture.params / other.architecture.params))
     far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
+    far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
     far += 4.0 * (task.trainer != other.trainer)
     far += 4.0 * (task.gpu.name != other.gpu.name or not seen.gpu_known)
     return far + 0.5 * (not seen.tokens_known)
@@ -163,6 +167,8 @@ def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
     if not same:
         return [f"no log ran on {w.gpu.name}"]
     said = []
+    if w.adapter.quantize_base and not any(other.adapter.quantize_base for other in same):
+        said.append("QLoRA, no log has weights in 4 bits")
     sizes = [other.architecture.params / 1e9 for other in same]
     params = w.architecture.params / 1e9
     if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:

@@ -8,9 +8,10 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from runplan.estimate import nf4
 from runplan.estimate.workload import Adapter, Workload
 from runplan.facts import Architecture
 from runplan.units import GIB
@@ -30,6 +31,7 @@ _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
 NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
+ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,19 @@ def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
     return a.num_hidden_layers * per_layer + output
 
 
+def quantised_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of the linear layers of one block that QLoRA stores in NF4; none without it.
+
+    Every linear layer of the block; in torchtune's Qwen2 builders only those that are adapted (modules
+    `models/*/_component_builders.py`). Embeddings, output head, norms and biases stay as they are.
+    """
+    if not adapter.quantize_base:
+        return ()
+    if architecture.family.startswith("qwen"):
+        return adapted_shapes(architecture, adapter)
+    return adapted_shapes(architecture, replace(adapter, attn_modules=ATTENTION, apply_to_mlp=True))
+
+
 def rope_bytes(architecture: Architecture) -> int:
     """Bytes of the RoPE tables: one for all layers in Llama 3.1 and later, one a layer elsewhere.
 
@@ -85,7 +100,9 @@ def rope_bytes(architecture: Architecture) -> int:
 
 def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf16") -> float:
     """Bytes of base weights and adapters on the GPU, RoPE tables not included."""
-    return ELEMENT_BYTES[dtype] * (architecture.params + adapter_params(architecture, adapter))
+    e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(architecture, adapter)
+    saved = architecture.num_hidden_layers * (e * nf4.elements(shapes) - nf4.stored_bytes(shapes, e))
+    return e * (architecture.params + adapter_params(architecture, adapter)) - saved
 
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -166,25 +183,27 @@ def footprint(
     checkpointing, packed, accumulated, compiled = mode
     a, e = architecture, ELEMENT_BYTES[dtype]
     d, layers = a.hidden_size, a.num_hidden_layers
-    n_adapter = adapter_params(a, adapter)
+    trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
-    trained = e * n_adapter
-    fixed = (weight_bytes(a, adapter, dtype) + 2 * trained + accumulated * trained) / gpus
-    fixed += rope_bytes(a) + workspace_bytes(gpu)
+    fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
+    fixed += workspace_bytes(gpu)
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
-    root, block = _unsharded_bytes(a, adapter, e, gpus)
+    gathered = _unsharded_bytes(a, adapter, e, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
+    shapes = quantised_shapes(a, adapter)
+    unpacked, through = nf4.kept_bytes(e * nf4.elements(shapes), layers, checkpointing, compiled)
     # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
     moments = tuple(
         (extra, per_token + 24)
         for extra, per_token in (
-            (_identity_bytes(a, adapter, e), blocks),
-            (0.0, forward),
-            (root + block, backward),
-            (root + block, inside),
+            (_identity_bytes(a, adapter, e) + through, held + e * d * (1 + 3 * checkpointing)),
+            (through, forward),
+            (gathered + through, backward),
+            (gathered + unpacked, inside),
+            *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
         )
     )
     qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
@@ -203,20 +222,22 @@ def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
     return memory_trl.footprint
 
 
-def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
+def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> float:
     """Bytes of embedding and output, and of two blocks (one in use, one prefetched), gathered by FSDP; 0 on one GPU."""
     if gpus == 1:
-        return 0.0, 0.0
+        return 0.0
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
-    return float(root), 2.0 * e * (a.layer_params + adapters)
+    shapes = quantised_shapes(a, adapter)
+    block = e * (a.layer_params + adapters - nf4.elements(shapes)) + nf4.stored_bytes(shapes, e)
+    return float(root + 2.0 * block)
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes of the identity that DoRA sends through its adapter to get the product's weight, and of what comes out."""
+    """Bytes of the identity that DoRA sends through its adapter, of the weight that comes out, scaled, and added."""
     if not adapter.use_dora:
         return 0.0
-    return max((e * inner * (inner + 2 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
+    return max((e * inner * (inner + 3 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -272,8 +293,8 @@ def host_memory_gib(
 
     Loading holds the checkpoint beside the model; saving merged weights copies the model to the host and builds the
     merged state dict beside it (`save_checkpoint`), so two copies of the weights; adapters alone need one for loading.
-    The rest is Python with torch and its loaded CUDA libraries, once a GPU.
+    Weights in 4 bits are whole here. The rest is Python with torch and its loaded CUDA libraries, once a GPU.
     """
-    weights = weight_bytes(architecture, adapter, dtype) / GIB
+    weights = weight_bytes(architecture, replace(adapter, quantize_base=False), dtype) / GIB
     copies = 1.2 if save_adapter_only else 2.2
     return copies * weights + 6.0 + 4.0 * gpus

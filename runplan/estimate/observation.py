@@ -204,12 +204,16 @@ def _trained_tokens(run: PriorRun, seconds: float) -> float:
 
 def adapter_of(run: PriorRun) -> Adapter:
     """The adapters of a log; what it does not say as torchtune 0.6.1 has it."""
-    targets = run.lora_targets
+    targets, start = run.lora_targets, _adapter_start(run)
     if targets is None:
-        return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, DEFAULT_ADAPTER.attn_modules, apply_to_mlp=True)
+        return start
     attention = tuple(name for name in targets if name in {"q_proj", "k_proj", "v_proj", "output_proj"})
     mlp = any(name in {"mlp", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"} for name in targets)
-    return Adapter(run.lora_rank or DEFAULT_ADAPTER.rank, attention, mlp)
+    return replace(start, attn_modules=attention, apply_to_mlp=mlp)
+
+
+def _adapter_start(run: PriorRun) -> Adapter:
+    return replace(DEFAULT_ADAPTER, rank=run.lora_rank or DEFAULT_ADAPTER.rank, quantize_base=bool(run.quantize_base))
 
 
 def _tokens_of_peak(

@@ -213,7 +213,7 @@ def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
     """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
     sharing = 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = a.params * memory.ELEMENT_BYTES[dtype] / sharing / GIB if by_name else 0.0
+    weights = memory.weight_bytes(a, adapter_of(run), dtype) / sharing / GIB if by_name else 0.0
     gpu = find_gpu(run.gpu, gpus)
     return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
 

@@ -33,6 +33,7 @@ _SETTING = (
     "dataset",
     "save_adapter_weights_only",
     "oom_batch_sizes",
+    "quantize_base",
 )
 
 

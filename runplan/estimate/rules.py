@@ -32,11 +32,13 @@ def size(workload: Workload, priors: Sequence[PriorRun]) -> Sizing | Problem:
     model = size_class(workload.model_name, workload.architecture.params / 1e9)
     if model is None:
         return _no_factor(workload.model_name, workload.architecture)
-    nearest = _nearest(priors, model)
+    quantised = workload.adapter.quantize_base
+    nearest = _nearest([run for run in priors if bool(run.quantize_base) == quantised], model)
     if nearest is None:
+        kind = "QLoRA log (it has no factor between LoRA and QLoRA)" if quantised else "log"
         return Problem(
-            "estimator=rules needs an earlier log of a 1B, 3B, 7B or 8B model with its speed, batch size and a memory "
-            f"line; none of the {len(priors)} logs read has all three",
+            f"estimator=rules needs an earlier {kind} of a 1B, 3B, 7B or 8B model with its speed, batch size and a "
+            f"memory line; none of the {len(priors)} logs read has all three",
             "priors.paths",
             "name a folder with such a log, or use estimator=calibrated, which needs none",
         )

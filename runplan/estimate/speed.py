@@ -7,11 +7,11 @@ beside that, so the slower of both counts. Short batches are bound by launches (
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate import memory, speed_trl
+from runplan.estimate import memory, nf4, speed_trl
 from runplan.estimate.chips import LAYER_PROCESSOR_S, LAYER_S, Constants, cache_bytes, link_bytes_per_s
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
@@ -54,12 +54,15 @@ class Work(NamedTuple):
     """Of `bytes`, what the products of adapters read and write."""
     weight_bytes: float = 0.0
     """Of `bytes`, what is read of weights."""
+    unpacked_bytes: float = 0.0
+    """Of `bytes`, what unpacks weights in 4 bits."""
 
 
-COMPILED_TRAFFIC, COMPILED_ADAPTERS = 0.12, 0.7
+COMPILED_TRAFFIC, COMPILED_ADAPTERS, COMPILED_UNPACKING = 0.12, 0.7, 0.2
 """Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
 full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags); of adapters, whose products read and write what
-they did before, so that only sums and scaling are fused."""
+they did before, so that only sums and scaling are fused; of the 33 bytes a number that eager QLoRA moves to unpack its
+weights, 4 and 14 are left in that README's two compiled pairs of rows."""
 CACHED = 0.13
 """A tensor of the residual stream of so much of the cache makes half the elementwise traffic stay there: an L40S does
 2,417 tokens/s in batches of 4 rows and 2,043 in batches of 24 (milabench); nothing else grows so with the batch."""
@@ -79,6 +82,9 @@ CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
+UNPACKS = (0.053, 0.064)
+"""Unpacking one NF4 weight forward and backward, in units of a layer: 13 kernels and an autograd function in Python
+(80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
 
 
 def step_s(task: Task, constants: Constants) -> float:
@@ -142,13 +148,15 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
     filled = tokens / (tokens + FILLED * peak / 312e12)
     products = done.flop / (peak * math.exp(constants.flops) * filled)
-    beside, elementwise = done.adapter_bytes, done.bytes - done.adapter_bytes - done.weight_bytes
+    weights, beside, unpacking = done.weight_bytes, done.adapter_bytes, done.unpacked_bytes
+    elementwise = done.bytes - weights - beside - unpacking
     if task.compile:
         beside, elementwise = COMPILED_ADAPTERS * beside, COMPILED_TRAFFIC * elementwise
+        unpacking *= COMPILED_UNPACKING
     # A tensor that the cache still holds is read from there.
     held = tokens * task.architecture.hidden_size * memory.ELEMENT_BYTES[task.dtype]
     passing = 1 / (1 + (CACHED * cache_bytes(task.gpu) / held) ** 2)
-    moved = done.weight_bytes + passing * (beside + elementwise)
+    moved = weights + unpacking + passing * (beside + elementwise)
     return products + moved / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
 
 
@@ -184,11 +192,23 @@ def work(
     attention = per_token.attention_flop * span
     return Work(
         tokens * (per_token.flop + attention),
-        tokens * per_token.bytes + per_token.weight_bytes,
+        tokens * per_token.bytes + per_token.weight_bytes + per_token.unpacked_bytes,
         per_token.launches,
         tokens * per_token.adapter_bytes,
         per_token.weight_bytes,
+        per_token.unpacked_bytes,
     )
+
+
+def unpacked_part(task: Task) -> float:
+    """The part of a task's memory traffic that unpacks weights in 4 bits; 0 without them."""
+    mode = (task.checkpointing, task.packed, False)
+    tokens = task.batch * task.tokens
+    plain = replace(task.adapter, quantize_base=False)
+    whole, rest = (
+        work(task.architecture, adapter, task.dtype, mode, tokens, task.span).bytes for adapter in (task.adapter, plain)
+    )
+    return 1 - rest / whole
 
 
 class _PerToken(NamedTuple):
@@ -199,6 +219,7 @@ class _PerToken(NamedTuple):
     weight_bytes: float
     launches: float
     adapter_bytes: float
+    unpacked_bytes: float
 
 
 @lru_cache(maxsize=1024)
@@ -221,11 +242,20 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     logits = speed_trl.head_traffic(a, dtype) if trl else _head_traffic(a, element)
     moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
     # Weights are read once a pass however few the tokens are.
-    weights = element * (blocks * (1 + backward + again) + head * heads)
+    weights = float(element) * (blocks * (1 + backward + again) + head * heads)
+    unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
     units = speed_trl.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
+    n = len(memory.quantised_shapes(a, adapter))
+    units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
     beside = a.num_hidden_layers * layer[2] * (1 + again + backward)
-    return _PerToken(float(flop), float(attention), moved, float(weights), launches, beside)
+    return _PerToken(float(flop), float(attention), moved, weights, launches, beside, unpacked)
+
+
+def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
+    """Bytes that eager kernels move to unpack every weight of QLoRA once; they are unpacked anew in every pass."""
+    shapes = memory.quantised_shapes(architecture, adapter)
+    return float(architecture.num_hidden_layers * nf4.elements(shapes) * nf4.traffic(element))
 
 
 def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float, float]:

@@ -39,6 +39,8 @@ class Adapter:
     use_dora: bool = False
     dropout: float = 0.0
     """Above 0 every adapted layer keeps its dropped input and the mask for backward."""
+    quantize_base: bool = False
+    """QLoRA: the frozen linear layers are stored in NF4, 4 bits and a share of their scales a weight."""
 
 
 @dataclass(frozen=True)

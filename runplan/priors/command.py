@@ -25,7 +25,7 @@ JSON_KEYS = (
     "compile", "gpu", "num_gpus", "dataset", "epochs", "steps_done", "steps_total", "it_per_s", "s_per_step",
     "tokens_per_s",
     "startup_s", "first_step_s", "checkpoint_s", "wall_s", "peak_memory_gib", "init_memory_gib", "state", "reason",
-    "oom_batch_sizes",
+    "oom_batch_sizes", "quantize_base",
 )  # fmt: skip
 """Keys of a record in the order they are printed: a contract; a key may be added, never renamed."""
 
@@ -64,15 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for warning in read.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - same
-    try:
-        if options.json:
-            sys.stdout.writelines(json_text(read.runs))
-        else:
-            print_table(read)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `runplan priors | head` has read enough; nothing more may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.json:
+        sys.stdout.writelines(json_text(read.runs))
+    else:
+        print_table(read)
     return 0
 
 

@@ -69,6 +69,8 @@ class PriorRun:
     loading_s: float | None = None
     """From the trainer's logger to the first step: start-up without Python's imports and the job's own start."""
     save_adapter_weights_only: bool | None = None
+    quantize_base: bool | None = None
+    """Whether the frozen weights were held in 4 bits (QLoRA)."""
     trained_tokens_per_s: float | None = None
     """Tokens a second that count in the loss, on one GPU: no padding, no prompt."""
     max_rss_gib: float | None = None

@@ -89,6 +89,7 @@ def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
         "recipe": recipe,
         "model": model_from_config_name(options.get("config")),
         "num_gpus": _processes(options),
+        "quantize_base": True if "_qlora" in options.get("config", "").rsplit("/", 1)[-1] else None,
     }
     return overrides, {key: value for key, value in fields.items() if value is not None}
 
@@ -154,8 +155,18 @@ def torchtune_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": _dataset(flat),
         "epochs": _integer(flat.get("epochs")),
         "save_adapter_weights_only": _truth(flat.get("save_adapter_weights_only")),
+        "quantize_base": _quantised(flat, component),
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _quantised(flat: Mapping[str, Any], component: str | None) -> bool | None:
+    """Whether a LoRA builder quantises: by its argument, else by its name, whose default for `lora_…` is no."""
+    said = _truth(flat.get("model.quantize_base"))
+    builder = (_text(flat.get("model")) or component or "").rsplit(".", 1)[-1]  # `model=…` replaces the config's own
+    if builder.startswith("qlora_"):
+        return said is not False
+    return bool(said) if builder.startswith("lora_") else said
 
 
 def _folder(flat: Mapping[str, Any]) -> str | None:
@@ -210,6 +221,7 @@ def plan_fields(flat: Mapping[str, Any]) -> dict[str, Any]:
         "model": _text(flat.get("model.full_name")),
         "params_b": _float(flat.get("model.params_b")),
         "lora_rank": _integer(flat.get("lora.rank")),
+        "quantize_base": _truth(flat.get("lora.quantize_base")),
         "batch_size": _integer(flat.get("batch_size")),
         "gradient_accumulation_steps": _integer(flat.get("gradient_accumulation_steps")),
         "epochs": _integer(flat.get("epochs")),

@@ -15,6 +15,8 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
     ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d+)")),
 )
+_FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
+"""As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
 _METRICS = b"***** train metrics *****"
@@ -87,6 +89,8 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     if (match := _TRAINABLE.search(data) or _UNSLOTH_SIZE.search(data, start)) is not None:
         trainable, total = (int(text.replace(b",", b"") or 0) for text in match.groups())
         fields["params_b"] = round((total - trainable) / 1e9, 6)
+    if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
+        fields["quantize_base"] = match[1].lower() == b"true"
     runtime = _last(b"train_runtime", data, start)
     if runtime is not None:
         fields["wall_s"] = runtime

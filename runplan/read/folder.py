@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runplan.config import Model
 from runplan.facts import Finding, Status
+from runplan.pasting import pasted, pasted_word
 
 
 @dataclass
@@ -36,19 +36,19 @@ class Folder:
         """The command that gets the folder, or some of its files, from Hugging Face; else what to set."""
         if self.configured.name == "tiny":
             makes = "model.create=true makes it"
-            return f"move {shlex.quote(str(self.path))} away, then {makes}" if self.path.exists() else makes
+            return f"move {pasted_word(str(self.path))} away, then {makes}" if self.path.exists() else makes
         if not self.configured.repo_id:
             return "set model.repo_id to download it, or model.path to the folder that has it"
         words = ["hf", "download", self.configured.repo_id, *files, "--local-dir", str(self.path)]
         if not files:  # the original weights are a second copy; original/tokenizer.model is wanted
             words += ["--exclude", "original/consolidated*"]
-        return shlex.join(words)
+        return pasted(words)
 
     def download_again(self, name: str) -> str:
         """The command that replaces a damaged file; it is removed first, since the download trusts what is there."""
         again = self.download([name])
-        return f"rm {shlex.quote(str(self.path / name))} && {again}" if self.configured.repo_id else again
+        return f"rm {pasted_word(str(self.path / name))} && {again}" if self.configured.repo_id else again
 
     def pull(self) -> str:
         """The command that turns Git LFS pointers into their files."""
-        return f"git -C {shlex.quote(str(self.path))} lfs pull"
+        return f"git -C {pasted_word(str(self.path))} lfs pull"

@@ -29,6 +29,7 @@ from runplan.facts import (
 )
 from runplan.locate import absolute, dataset_path, dataset_paths, model_path, place_of
 from runplan.plan import Composed
+from runplan.progress import counted
 from runplan.read import lengths as token_lengths
 from runplan.read.cache import Cache, file_identity
 from runplan.read.dataset import read_dataset, row_texts, settings
@@ -64,7 +65,7 @@ def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None
     """
     with ExitStack() as stack:
         reader = _Reader(cwd, cache_dir, may_create, stack)
-        for one in composed:
+        for one in counted(composed, "looking for what {} runs need"):
             reader.read(one.config)
         first = composed[0].config
         trainers = {name: read_trainer(name) for name in dict.fromkeys(one.config.trainer.name for one in composed)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import Any
 
 from runplan.config import Model
 from runplan.facts import Architecture, Finding, ModelFacts, Status
+from runplan.pasting import pasted_word
 from runplan.read.cache import Cache
 from runplan.read.checkpoint import check_checkpoint, read_checkpoint
 from runplan.read.folder import Folder
@@ -97,7 +97,7 @@ def _check_kind(folder: Folder) -> None:
         folder.say(
             Status.invalid,
             "has adapter_config.json beside whole weights: evaluation would put the adapter on top of itself",
-            f"cd {shlex.quote(str(folder.path))} && mkdir adapter && mv adapter_* adapter/",
+            f"cd {pasted_word(str(folder.path))} && mkdir adapter && mv adapter_* adapter/",
         )
 
 

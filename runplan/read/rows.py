@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from runplan.config import Dataset
 from runplan.facts import Finding, Status
 from runplan.locate import ROLES
+from runplan.pasting import pasted_word
 from runplan.read.regular import open_regular
 from runplan.read.weights import is_lfs_pointer
 
@@ -60,7 +60,7 @@ def _read_document(path: Path) -> Any:
         if size > LARGEST_BYTES:
             return Finding(Status.unchecked, f"{size / 2**30:.1f} GiB are more than 2 GiB: not read, rows not counted")
         if is_lfs_pointer(path):
-            pull = f"git -C {shlex.quote(str(path.parent))} lfs pull"
+            pull = f"git -C {pasted_word(str(path.parent))} lfs pull"
             return Finding(Status.invalid, "is a Git LFS pointer, not the data", pull)
         with open_regular(path) as file:
             text = file.read().decode("utf-8-sig")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 
 from runplan.facts import TrainerFacts
+
+PROGRAMS = {"torchtune": "tune"}
+"""Trainer → what its jobs start."""
 
 
 def read_trainer(name: str) -> TrainerFacts:
@@ -17,6 +21,8 @@ def read_trainer(name: str) -> TrainerFacts:
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as slow as all of our readers
 
     try:
-        return TrainerFacts(name, version(name), find_spec("wandb") is not None)
+        program = PROGRAMS.get(name, "")
+        lacking = program if program and shutil.which(program) is None else ""
+        return TrainerFacts(name, version(name), find_spec("wandb") is not None, lacking)
     except (PackageNotFoundError, ValueError):
         return TrainerFacts(name)

@@ -113,13 +113,14 @@ class LoRAFinetuneValRecipeSingleDevice(stock.LoRAFinetuneRecipeSingleDevice):
         """Save as the stock recipe does.
 
         It merges the adapters into a copy of the weights made by `.cpu()`, which on a CPU is no copy: there the live
-        weights would change under the next epoch, so they are put back.
+        weights would change under the next epoch, so they are put back. Weights in 4 bits cannot change: `state_dict`
+        unpacks them into tensors that are no parameters.
         """
-        on_cpu = self._device.type == "cpu"
-        kept = {name: value.clone() for name, value in self._model.state_dict().items()} if on_cpu else None
+        live = self._model.state_dict(keep_vars=True) if self._device.type == "cpu" else {}
+        kept = {name: value.detach().clone() for name, value in live.items() if isinstance(value, torch.nn.Parameter)}
         super().save_checkpoint(epoch)
         if kept:
-            self._model.load_state_dict(kept)
+            self._model.load_state_dict(kept, strict=False)
 
 
 @config.parse

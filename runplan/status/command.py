@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from runplan.arguments import Arguments
 from runplan.errors import StoreError
 from runplan.look import look
+from runplan.pasting import pasted_word
 from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
 from runplan.status.screen import make_console, parts, print_status
@@ -47,15 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return group_status(group, look(group, ANSWER_S))
 
     try:
-        return _show(now, options, shlex.quote(options.group))
+        return _show(now, options, pasted_word(options.group))
     except StoreError as error:
         print(f"runplan: {error}", file=sys.stderr)  # noqa: T201 - the program's error channel
         return error.exit_code
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # `runplan status G | head` has read enough; nothing more may be flushed at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(f"runplan: {error.filename or options.group}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

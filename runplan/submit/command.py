@@ -14,7 +14,8 @@ from runplan.arguments import Arguments
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
-from runplan.slurm import read_queue
+from runplan.pasting import pasted_word
+from runplan.slurm import AWAY, controller_is_down, read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
 from runplan.submit.outcome import Outcome, closing_lines, json_document
@@ -68,8 +69,10 @@ def submit_group(wish: Wish) -> int:
     if wish.via != "local" and shutil.which("sbatch") is None:
         raise SubmitError(
             "no sbatch on PATH: run this on a machine that submits to SLURM, "
-            f"or run the group on this one: runplan submit {wish.group} --via local"
+            f"or run the group on this one: runplan submit {pasted_word(str(wish.group))} --via local"
         )
+    if wish.via != "local" and controller_is_down():
+        raise SubmitError(f"{AWAY}: nothing was submitted; run the same again when it is back")
     if wish.test_only:
         return _test_only(group, wish)
     outcome, only = Outcome(), wish.only

@@ -6,14 +6,13 @@ own: it outlives this one, and the next call finds it by its record and waits fo
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runplan.attempts import LOCAL
@@ -21,6 +20,8 @@ from runplan.errors import SubmitError
 from runplan.ledger import append, read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
 from runplan.processes import is_alive
+from runplan.submit.child import launch, send_signal
+from runplan.submit.gpu_locks import busy_gpus, take_gpus
 from runplan.submit.lanes import Machine, Share, held_by, impossible, ready, share_for
 from runplan.turn import group_lock
 from runplan.units import short_time
@@ -33,8 +34,6 @@ LOOK_S = 0.2
 """How often jobs are looked at."""
 PATIENCE_S = 30.0
 """How long a job may take to write its end once it was told to stop."""
-OF_SLURM = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_SUBMIT_DIR")
-"""What would make a job take itself for the one around it, where this runs inside an allocation."""
 
 
 @dataclass
@@ -121,6 +120,8 @@ class _Lane:
         self.completed: list[str] = []
         self.failed: list[str] = []
         self.skipped: list[str] = []
+        self.told: set[str] = set()
+        """Of whose waiting was told."""
         self.before: dict[str, str | None] = {}
         """The last attempt of what is due when this began: whatever comes after is of this call or of another."""
         trainings = {job.after for job in due} - self.due
@@ -148,14 +149,31 @@ class _Lane:
             self.skipped.append(job.name)
             self.say(f"{job.name}  not run: its training has not succeeded")
         for job in may:
-            if self._share(job) is None or not self._start(job):
+            share = self._share(job)
+            if share is None:
+                self._say_who_is_waited_for(job)
+            if share is None or not self._start(job):
                 break  # in order: small ones must not keep passing a large one
         return [
             job for job in waiting if job.token not in self.running and job.token not in self.done and job not in never
         ]
 
-    def _share(self, job: Job) -> Share | None:
-        return share_for(job, self.machine, [each.share for each in self.running.values()])
+    def _share(self, job: Job, *, others: bool = True) -> Share | None:
+        """What a job would get now; with `others`, of the GPUs that no other group's job holds."""
+        held = [each.share for each in self.running.values()]
+        mine = {gpu for share in held for gpu in share.gpus}
+        busy = busy_gpus(set(self.machine.gpus) - mine) if others and job.resources["gpus"] else {}
+        free = tuple(gpu for gpu in self.machine.gpus if gpu not in busy)
+        return share_for(job, replace(self.machine, gpus=free), held)
+
+    def _say_who_is_waited_for(self, job: Job) -> None:
+        """Say once that a job waits for GPUs of other groups, where it does."""
+        share = self._share(job, others=False)
+        busy = busy_gpus(share.gpus) if share and job.token not in self.told else {}
+        if set(busy.values()) - {str(self.group.directory)}:
+            self.told.add(job.token)
+            who = ", ".join(f"{gpu} (used by {group or 'another group'})" for gpu, group in busy.items())
+            self.say(f"{job.name}  waiting for GPU {who}")
 
     def _start(self, job: Job) -> bool:
         """Start a job, unless another call did; False when what others started leaves no room for it now."""
@@ -168,12 +186,13 @@ class _Lane:
                 self._leave(job, seen)
                 return True
             share = self._share(job)
-            if share is None:
+            locks = take_gpus(share.gpus, str(self.group.directory)) if share else None
+            if share is None or locks is None:
                 return False
             event = {"token": job.token, "path": job.path, "via": "local", "gpus": list(share.gpus)}
             event["host"] = socket.gethostname()
             append(self.group.directory, [{"event": "intent", "job_id": None, **event}])
-            process = _launch(job, share)
+            process = launch(job, share, locks)
             job_id = f"{LOCAL}{process.pid}"
             append(self.group.directory, [{"event": "submitted", "job_id": job_id, **event}])
         self.running[job.token] = _Running(job, share, job_id, process)
@@ -226,13 +245,13 @@ class _Lane:
         """Stop what runs; each job writes its own end, or is killed after a while."""
         for each in self.running.values():
             self.say(f"{each.job.name}  stopping")
-            _signal(each.job_id, signal.SIGTERM)
+            send_signal(each.job_id, signal.SIGTERM)
         until = time.monotonic() + PATIENCE_S
         while self.running and time.monotonic() < until:
             self.reap()
             time.sleep(LOOK_S)
         for each in self.running.values():
-            _signal(each.job_id, signal.SIGKILL, group=True)
+            send_signal(each.job_id, signal.SIGKILL, group=True)
             self.failed.append(each.job.name)
 
     def outcome(self, *, interrupted: bool = False) -> Outcome:
@@ -252,38 +271,6 @@ def _observe(job: Job, ledger: Ledger) -> Observed:
 
 def _records(job: Job) -> tuple[Record, ...]:
     return tuple(record for record in read_records(job.directory) if record.token == job.token)
-
-
-def _launch(job: Job, share: Share) -> subprocess.Popen[bytes]:
-    """Start a job's script in a session of its own; it keeps its log itself.
-
-    Raises:
-        SubmitError: the script or its directory is gone.
-    """
-    kept = {key: value for key, value in os.environ.items() if key not in OF_SLURM}
-    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(share.gpus)}
-    try:
-        return subprocess.Popen(
-            ["bash", job.script],
-            cwd=job.directory,
-            env=kept | gpus,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SubmitError(f"{job.directory / job.script}: cannot be started ({error.strerror}); plan again") from error
-
-
-def _signal(job_id: str, number: signal.Signals, *, group: bool = False) -> None:
-    """Send a signal to the process of a job, or to all of its session."""
-    pid = int(job_id.removeprefix(LOCAL))
-    with suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runplan.pasting import pasted_word
 from runplan.submit.due import Decision, Due, Left
 
 
@@ -33,7 +33,7 @@ class Outcome:
 
 def closing_lines(directory: Path, decision: Decision, outcome: Outcome) -> list[str]:
     """What is said at the end: how many, what ended before, what to type next."""
-    place = shlex.quote(str(directory))
+    place = pasted_word(str(directory))
     n_left = len(outcome.left)
     head = f"{len(outcome.submitted)} submitted, {len(decision.already)} already submitted, {n_left} not submitted"
     lines = [head]
@@ -67,5 +67,5 @@ def json_document(directory: Path, via: str, decision: Decision, outcome: Outcom
         "left_for_room": [due.job.name for due in outcome.waiting],
         "ended": {state.value: [job.name for job in jobs] for state, jobs in decision.ended.items()},
         "stopped": outcome.stopped or None,
-        "next": f"runplan status {shlex.quote(str(directory))}",
+        "next": f"runplan status {pasted_word(str(directory))}",
     }  # fmt: skip

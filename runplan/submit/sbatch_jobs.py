@@ -34,6 +34,10 @@ FRESH_S = 60.0
 """How long what SLURM said is believed; it forgets jobs that are over after `MinJobAge`, by default 300 s."""
 REFUSALS = 3
 """So many in a row say that the next one is useless, too."""
+AFTER_REFUSALS = (
+    "change what SLURM refuses (resources.*, site.account, site.partition), plan the group again, "
+    "then submit again: what is submitted stays"
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Submission:
                 self.left_because(each, f"refused: {reason(reply.said)}")
             self._in_a_row += 1
             if self._in_a_row == REFUSALS:
-                self.outcome.stopped = "three refusals in a row"
+                self.outcome.stopped = f"three refusals in a row ({reason(reply.said)}); {AFTER_REFUSALS}"
 
     def _submitted(self, due: Due, job_id: str) -> None:
         event = {"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
+from runplan.estimate import nf4
+from runplan.estimate.memory import quantised_shapes
+from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 from runplan.ranges import ATTENTION
 
@@ -16,7 +19,12 @@ def setting_problems(config: Config, architecture: Architecture) -> tuple[Proble
 
     What is wrong with any trainer is said by `ranges.check_ranges`, before this is asked.
     """
-    return (*_adapters(config, architecture), *_texts(config), *_training(config, architecture))
+    return (
+        *_adapters(config, architecture),
+        *_quantised(config, architecture),
+        *_texts(config),
+        *_training(config, architecture),
+    )
 
 
 def _adapters(config: Config, architecture: Architecture) -> Iterator[Problem]:
@@ -27,6 +35,21 @@ def _adapters(config: Config, architecture: Architecture) -> Iterator[Problem]:
     if lora.apply_to_output and architecture.tie_word_embeddings:
         what = "adapters on the output head, which this model shares with its embeddings"
         yield Problem(what, "lora.apply_to_output", "use lora.apply_to_output=false")
+
+
+def _quantised(config: Config, architecture: Architecture) -> Iterator[Problem]:
+    """What torchao asserts when a job has started: NF4's groups must be whole, on every GPU."""
+    lora = config.lora
+    adapter = Adapter(lora.rank, tuple(lora.attn_modules), lora.apply_to_mlp, quantize_base=lora.quantize_base)
+    if lora.quantize_base and lora.use_dora and config.resources.gpus > 1:
+        what = "DoRA on weights in 4 bits that several GPUs share: torchao cannot add to such a weight"
+        yield Problem(what, "lora.use_dora, resources.gpus", "use resources.gpus=1, or one without the other")
+    shapes = quantised_shapes(architecture, adapter)
+    if what := nf4.problem(shapes, 1):
+        yield Problem(what, "lora.quantize_base", "use lora.quantize_base=false: a model this narrow needs no 4 bits")
+    elif what := nf4.problem(shapes, config.resources.gpus):
+        fitting = [n for n in range(config.resources.gpus, 0, -1) if not nf4.problem(shapes, n)]
+        yield Problem(what, "lora.quantize_base, resources.gpus", f"use resources.gpus={fitting[0]}")
 
 
 def _texts(config: Config) -> Iterator[Problem]:

@@ -152,6 +152,7 @@ def _model(config: Config, architecture: Architecture) -> dict[str, Any]:
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "use_dora": lora.use_dora,
+        **({"quantize_base": True} if lora.quantize_base else {}),
     }
 
 

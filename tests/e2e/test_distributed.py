@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tiny_training import make_dataset, make_tiny_model, planned
+from tiny_training import WIDE, make_dataset, make_tiny_model, planned
 from trained_runs import write
 
 from runplan.recipe import choose_recipe
@@ -60,6 +60,16 @@ def test_distributed_validates_and_leaves_training_alone(tmp_path):
     assert [line.split(":")[0] for line in lines] == [
         f"Step {step} | {what}" for step in (1, 2) for what in ("loss", "val_loss")
     ]
+
+
+def test_two_gpus_share_a_base_in_four_bits(tmp_path):
+    model, dataset = make_tiny_model(tmp_path / "tiny", **WIDE), make_dataset(tmp_path / "rows.json")
+    settings = {"resources__gpus": 2, "trainer__device": "cuda", "dtype": "fp32", "validation": False}
+    run = planned(model, dataset, lora__quantize_base=True, **settings)
+    assert run.recipe == choose_recipe(run.config)
+    _, metrics = train_on_two(run, tmp_path / "run")
+    assert len(metrics["loss"]) == 2
+    assert (tmp_path / "run/artifacts/epoch_0/model.safetensors.index.json").exists()
 
 
 def start(command, folder):

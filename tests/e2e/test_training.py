@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_training import make_dataset, make_tiny_model, planned, row
+from tiny_training import WIDE, make_dataset, make_tiny_model, planned, row
 from trained_runs import HOSTILE, make_tiny_qwen, write
 
 from runplan.recipe import choose_recipe
@@ -125,6 +125,35 @@ def test_saving_on_a_cpu_does_not_change_the_weights(model, dataset, tmp_path, m
         losses.append(train(planned(model, dataset, **settings), tmp_path / str(adapters_only), monkeypatch)["loss"])
     assert losses[0] == losses[1]
     assert len(losses[0]) == 6
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_base_in_four_bits_is_saved_merged_and_whole(validation, dataset, tmp_path, monkeypatch):
+    """What is saved is the unpacked base with the adapters in it, in the trainer's own format."""
+    from safetensors.torch import load_file
+    from torchao.dtypes.nf4tensor import to_nf4
+
+    wide = make_tiny_model(tmp_path / "wide", **WIDE)
+    settings = {"lora__quantize_base": True, "validation": validation, "epochs": 2, "optimizer__lr": 0.05}
+    losses = []
+    for adapters_only in (True, False):
+        run = planned(wide, dataset, **settings, trainer__save_adapter_weights_only=adapters_only)
+        losses.append(train(run, tmp_path / f"run{adapters_only}", monkeypatch)["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0][-1] != losses[0][0]
+    adapters = load_file("artifacts/epoch_1/adapter_model.safetensors")
+    saved, base = (
+        {name: value for file in Path(folder).glob("model-*.safetensors") for name, value in load_file(file).items()}
+        for folder in ("artifacts/epoch_1", wide.path)
+    )
+    assert saved.keys() == base.keys()
+    for layer in ("v_proj", "o_proj", "down_proj"):  # rows of q and k have another order in Hugging Face's files
+        (name,) = (name for name in saved if f"layers.1.{'mlp' if 'down' in layer else 'self_attn'}.{layer}" in name)
+        adapter = f"base_model.model.{name.removesuffix('.weight')}"
+        down, up = (adapters[f"{adapter}.lora_{part}.weight"].float() for part in "AB")
+        unpacked = to_nf4(base[name]).get_original_weight().float()
+        assert (saved[name].float() - unpacked - 2 * up @ down).abs().max() < 0.03 * unpacked.abs().max(), name
+        assert (saved[name].float() - unpacked).abs().max() > 0.05 * unpacked.abs().max(), name
 
 
 def test_hostile_prompts_reach_the_tokens(model, dataset, tmp_path, monkeypatch):

@@ -8,6 +8,11 @@ group=$PWD
 say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
 
 command -v sbatch >/dev/null 2>&1 || { say "no sbatch on PATH: run this on a machine that submits to SLURM"; exit 1; }
+ping=$(timeout 5 scontrol ping 2>/dev/null) # sbatch itself would try for half a minute, job by job
+if [[ $ping = *" is DOWN"* && $ping != *" is UP"* ]]; then
+  say "SLURM's controller is away (scontrol ping): nothing was submitted; run this again when it is back"
+  exit 1
+fi
 
 not_ready=
 need() { # need FILE WHAT FIX
@@ -156,7 +161,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
         *"batch job submission failed:"*) write refused "$3" null "$4" ;;
       esac
       not_submitted "$name: sbatch did not take $2"
-      if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest; run this again later"; fi
+      if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest: mend what sbatch names above (plan again with other resources.*, site.account or site.partition), then run this again"; fi
     fi
   fi
 }
@@ -172,4 +177,5 @@ submit 3B_rank64/eval/capitalization_epoch0 cell.slurm rp-3B_rank64-013baf3f '"3
 submit 1B_base/eval/capitalization cell.slurm rp-1B_base-0d0012e3 '"1B_base/eval/capitalization/cell.slurm"'
 submit 3B_base/eval/capitalization cell.slurm rp-3B_base-fc6eb550 '"3B_base/eval/capitalization/cell.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
 [ "$failed" -eq 0 ]

@@ -8,6 +8,11 @@ group=$PWD
 say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
 
 command -v sbatch >/dev/null 2>&1 || { say "no sbatch on PATH: run this on a machine that submits to SLURM"; exit 1; }
+ping=$(timeout 5 scontrol ping 2>/dev/null) # sbatch itself would try for half a minute, job by job
+if [[ $ping = *" is DOWN"* && $ping != *" is UP"* ]]; then
+  say "SLURM's controller is away (scontrol ping): nothing was submitted; run this again when it is back"
+  exit 1
+fi
 
 not_ready=
 need() { # need FILE WHAT FIX
@@ -154,7 +159,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
         *"batch job submission failed:"*) write refused "$3" null "$4" ;;
       esac
       not_submitted "$name: sbatch did not take $2"
-      if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest; run this again later"; fi
+      if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest: mend what sbatch names above (plan again with other resources.*, site.account or site.partition), then run this again"; fi
     fi
   fi
 }
@@ -164,4 +169,5 @@ submit 1B_rank8_lr1e-5_seed2 finetune.slurm rp-1B_rank8_lr1e-5_seed2 '"1B_rank8_
 submit 1B_rank8_lr3e-4_seed1 finetune.slurm rp-1B_rank8_lr3e-4_seed1 '"1B_rank8_lr3e-4_seed1/finetune.slurm"'
 submit 1B_rank8_lr3e-4_seed2 finetune.slurm rp-1B_rank8_lr3e-4_seed2 '"1B_rank8_lr3e-4_seed2/finetune.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
+if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
 [ "$failed" -eq 0 ]

@@ -1,0 +1,60 @@
+"""One line on a terminal that says how far a large sweep is; nothing elsewhere, nor for what is done at once."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+LEAST = 500
+"""Fewer items are done within a second or two."""
+EVERY_S = 0.5
+_CLEAR = "\r\x1b[K"
+
+
+def counted(items: Sequence[Item], doing: str) -> Iterator[Item]:
+    """The items, one by one, with a line such as `composing 12,000 of 90,000 runs` that is gone at the end.
+
+    Args:
+        items: those to go through.
+        doing: what is done, with `{}` in place of the numbers.
+    """
+    if not _is_worth_saying(len(items)):
+        yield from items
+        return
+    due = 0.0
+    try:
+        for number, item in enumerate(items):
+            if time.monotonic() >= due:
+                _write(doing.format(f"{number:,} of {len(items):,}"))
+                due = time.monotonic() + EVERY_S
+            yield item
+    finally:
+        _write("")
+
+
+@contextmanager
+def phase(doing: str, n: int) -> Iterator[None]:
+    """While this holds, a line such as `planning 90,000 runs`, for work that cannot say how far it is."""
+    said = _is_worth_saying(n)
+    if said:
+        _write(doing.format(f"{n:,}"))
+    try:
+        yield
+    finally:
+        if said:
+            _write("")
+
+
+def _is_worth_saying(n: int) -> bool:
+    return n >= LEAST and sys.stderr is not None and sys.stderr.isatty()
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(_CLEAR + text[: shutil.get_terminal_size().columns - 1])
+    sys.stderr.flush()

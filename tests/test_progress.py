@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from runplan import progress
+from runplan.progress import LEAST, counted, phase
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def a_terminal(monkeypatch) -> Terminal:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    made = Terminal()
+    monkeypatch.setattr("sys.stderr", made)
+    return made
+
+
+def test_every_item_comes_and_the_line_is_gone_at_the_end(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    assert list(counted(range(LEAST), "composing {} runs")) == list(range(LEAST))
+    said = terminal.getvalue()
+    assert said.startswith(f"\r\x1b[Kcomposing 0 of {LEAST} runs")
+    assert f"composing {LEAST - 1} of {LEAST} runs" in said
+    assert said.endswith("\r\x1b[K")
+
+
+def test_the_line_is_gone_when_something_fails(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+
+    def fail() -> None:
+        with phase("planning {} runs", 12_000):
+            assert terminal.getvalue().endswith("planning 12,000 runs")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_nothing_is_said_of_few_or_without_a_terminal(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    assert list(counted(range(LEAST - 1), "{}")) == list(range(LEAST - 1))
+    monkeypatch.setattr("sys.stderr", other := io.StringIO())
+    with phase("{}", LEAST):
+        assert len(list(counted(range(LEAST), "{}"))) == LEAST
+    assert terminal.getvalue() + other.getvalue() == ""
