@@ -59,6 +59,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("; ".join(filter(None, reasons)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (`-n`), what shares one SLURM or needs seconds of a core stays on one of them."""
+    for item in items:
+        if any(item.get_closest_marker(marker) for marker in {**COMMANDS, **PACKAGES}):
+            item.add_marker(pytest.mark.xdist_group("real"))
+
+
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Under RUNPLAN_NO_SKIP, make a failure of a skipped or expectedly failing test."""
     if not (NO_SKIP and report.skipped):
