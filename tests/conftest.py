@@ -59,6 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("; ".join(filter(None, reasons)))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (`-n`), what shares one SLURM or needs seconds of a core stays on one of them."""
     for item in items:
