@@ -7,7 +7,7 @@
 # Needs Python 3.11 or later with venv and pip; takes uv when it is there (faster).
 #   EXTRAS=trainer,evaluation   installs these, so that the tests that need them run
 #   RUNPLAN_NO_SKIP=1           makes a skipped test a failure
-#   PYTEST_ARGS=…               more arguments for pytest, such as "-n 2 --dist loadgroup"
+#   PYTEST_ARGS=…               more arguments for pytest, such as "-n 2"
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

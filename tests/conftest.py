@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -59,12 +59,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("; ".join(filter(None, reasons)))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (`-n`), what shares one SLURM or needs seconds of a core stays on one of them."""
-    for item in items:
-        if any(item.get_closest_marker(marker) for marker in {**COMMANDS, **PACKAGES}):
-            item.add_marker(pytest.mark.xdist_group("real"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """With several workers (`-n`): one has all tests that share one SLURM, whose order matters; files stay whole."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneSlurm(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "real" if nodeid.startswith(("tests/e2e/", "tests/slurm/")) else super()._split_scope(nodeid)
+
+    return OneSlurm(config, log)
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
