@@ -279,10 +279,8 @@ class _Planner:
 
 
 def _host_memory_gib(sized: Sized) -> float:
-    workload = sized.workload
-    return host_memory_gib(
-        workload.architecture, workload.adapter, workload.dtype, workload.save_adapter_weights_only, workload.gpus
-    )
+    w = sized.workload
+    return host_memory_gib(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpus, w.trainer)
 
 
 def _hours(time_s: Interval, request: Request) -> Interval:

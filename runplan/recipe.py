@@ -100,7 +100,7 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
         if not unmet(row, config):
             return _corrupting_save(config, row) or Recipe(row.name, row.distributed, row.validation, row.shipped)
     name = config.recipe.name
-    if name == AUTO:
+    if name == AUTO or all(row.name == name for row in rows):
         return Problem(
             f"no recipe of {config.trainer.name} {config.trainer.version} does what is asked: "
             + "; ".join(dict.fromkeys(f"{row.name} {unmet(row, config)[0]}" for row in wanted)),
