@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from factories import make_config, make_plan, make_run, make_templates
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runplan.cells import cell_facts
@@ -26,16 +26,16 @@ from runplan.trainers.chat import training_template
 HOSTILE = 'a\'; echo "x" ${HOME} $(id)\n# é {b: c}'
 
 
-def planned(**settings):
-    return make_run(make_config(trainer="trl", **settings))
+def planned(**asked):
+    return make_run(make_config(trainer="trl", **asked))
 
 
 def written(run):
     return trl.training_files(make_plan(run), run, make_templates())
 
 
-def config_of(**settings):
-    return yaml.safe_load(written(planned(**settings))["finetune.yaml"])
+def config_of(**asked):
+    return yaml.safe_load(written(planned(**asked))["finetune.yaml"])
 
 
 def test_everything_a_run_needs_is_there():
@@ -59,7 +59,7 @@ def test_everything_a_run_needs_is_there():
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("asked", "expected"),
     [
         ({"dtype": Dtype.fp32}, {"dtype": "float32", "bf16": False}),
         ({"trainer__device": "cpu"}, {"use_cpu": True, "optim": "adamw_torch", "dtype": "float32", "bf16": False}),
@@ -75,8 +75,8 @@ def test_everything_a_run_needs_is_there():
         ({"packed": True, "activation_checkpointing": False}, {"packing": True, "gradient_checkpointing": False}),
     ],
 )
-def test_settings_become_arguments(settings, expected):
-    tree = config_of(**settings)
+def test_settings_become_arguments(asked, expected):
+    tree = config_of(**asked)
     assert {key: tree[key] for key in expected} == expected
 
 
@@ -117,7 +117,7 @@ def test_evaluations_load_adapters_on_their_base():
 
 
 @pytest.mark.parametrize(
-    ("settings", "where", "fix"),
+    ("asked", "where", "fix"),
     [
         ({"lora__apply_to_output": True}, "lora.apply_to_output", "lora.apply_to_output=false"),
         ({"lora": "dora"}, "lora.use_dora", "trainer=torchtune"),
@@ -131,8 +131,8 @@ def test_evaluations_load_adapters_on_their_base():
         ({"trainer__shuffle": False, "resources__gpus": 2}, "trainer.shuffle", "resources.gpus=1"),
     ],
 )
-def test_what_trl_cannot_do_is_said_with_what_would_work(settings, where, fix):
-    config = make_config(trainer="trl", **settings)
+def test_what_trl_cannot_do_is_said_with_what_would_work(asked, where, fix):
+    config = make_config(trainer="trl", **asked)
     (problem,) = trl_settings.setting_problems(config, planned().model.architecture)
     assert problem.where == where
     assert fix in problem.fix
@@ -143,7 +143,7 @@ def test_nothing_is_wrong_with_the_defaults():
 
 
 @pytest.mark.parametrize(
-    ("settings", "says", "fix"),
+    ("asked", "says", "fix"),
     [
         ({"recipe": "lora_finetune_single_device"}, "is one of torchtune", "recipe=auto"),
         ({"recipe__custom": "mine.py"}, "recipe of torchtune", "trainer=torchtune"),
@@ -153,17 +153,18 @@ def test_nothing_is_wrong_with_the_defaults():
         ({"resources__gpus": 8, "resources__gpus_per_node": 4}, "a node has 4", "resources.gpus=4"),
     ],
 )
-def test_impossible_recipes_name_what_would_work(settings, says, fix):
-    problem = choose_recipe(make_config(trainer="trl", **settings))
+def test_impossible_recipes_name_what_would_work(asked, says, fix):
+    problem = choose_recipe(make_config(trainer="trl", **asked))
     assert isinstance(problem, Problem)
     assert says in problem.what
     assert fix in problem.fix
 
 
+@settings(deadline=None)  # a configuration takes a tenth of a second, more on a busy machine
 @given(gpus=st.integers(1, 8), validation=st.booleans(), named=st.booleans())
 def test_one_program_does_everything(gpus, validation, named):
-    settings = {"recipe__name": "sft"} if named else {}
-    recipe = choose_recipe(make_config(trainer="trl", resources__gpus=gpus, validation=validation, **settings))
+    asked = {"recipe__name": "sft"} if named else {}
+    recipe = choose_recipe(make_config(trainer="trl", resources__gpus=gpus, validation=validation, **asked))
     assert (recipe.name, recipe.shipped) == ("sft", "sft.py")
     assert (recipe.distributed, recipe.validation) == (gpus > 1, validation)
 
@@ -209,7 +210,7 @@ def test_rows_are_conversations_with_prompt_and_system_prompt(tmp_path):
 
 def test_rows_of_chat_keep_their_turns_and_take_the_runs_system_prompt(tmp_path):
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    turns = said(("system", "old"), ("user", "x"), ("assistant", "y")) + [{"role": "user", "content": parts}]
+    turns = [*said(("system", "old"), ("user", "x"), ("assistant", "y")), {"role": "user", "content": parts}]
     document = {"t": [{"talk": turns}]}
     columns = {"messages": "talk"}
     asked = {"type": "chat", "columns": columns, "splits": {"train": {"field": "t", "rows": None}}}
