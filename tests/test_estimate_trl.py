@@ -201,6 +201,28 @@ def one_pass(torch, model, sums, shape):
     sums.backward = False
 
 
+SMOLLM = dataclasses.replace(
+    LLAMA_1B, num_hidden_layers=24, num_key_value_heads=32, vocab_size=49152, max_position_embeddings=8192
+)
+LOGITS = 14
+"""Bytes of logits a token and entry of the vocabulary before TRL 1.16, and wherever the head is not fused."""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch", "tokens", "measured_gib"),
+    [(QWEN_15B, 1, 2048, 7.237), (QWEN_15B, 1, 2048, 7.229), (QWEN_15B, 2, 1024, 7.232), (SMOLLM, 1, 2048, 4.86)],
+)
+def test_transformers_and_peft_on_a_gpu_take_what_was_measured(architecture, batch, tokens, measured_gib):
+    """Plain transformers with all logits, rank 32 on attention, 16 bits, recomputed, on a T4: allocated by torch.
+
+    Source: fitcheck-llm 0.3.1, data/measurements/t4-phase3-2026-09-16.json and t4-sweep-2026-09-15.json.
+    """
+    adapter = dataclasses.replace(EVERYTHING, rank=32, apply_to_mlp=False)
+    form = memory.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
+    in_loss = form.fixed + batch * tokens * (form.peaks[0].per_token + LOGITS * architecture.vocab_size)
+    assert in_loss / 2**30 == pytest.approx(measured_gib, rel=0.01)
+
+
 def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
     one, two = (memory.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
     assert two - one == pytest.approx(4 * memory.adapter_params(LLAMA_1B, ADAPTER) / 2**30)

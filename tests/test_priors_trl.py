@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runplan.priors import siblings
 from runplan.priors.parse import parse_text
 from runplan.priors.trl import trl_fields
+from runplan.status.pace import training_pace
 
 LOG = (Path(__file__).parent / "data/trl/sft_cpu_two_epochs.out").read_bytes()
 SETTINGS = {
@@ -40,6 +41,12 @@ def test_a_run_that_was_cut_off_is_not_completed():
     assert said["steps_done"] == 50
     assert said["steps_total"] == 100
     assert said.get("checkpoint_s", ()) == ()
+
+
+def test_a_run_that_is_under_way_says_where_it_is():
+    pace = training_pace(LOG[: LOG.index(b"Checkpoint saved in")][-30_000:])
+    assert (pace.done, pace.total) == (50, 100)
+    assert pace.s_per_step == pytest.approx(1 / 14, rel=0.5)
 
 
 def test_batches_that_ran_out_before_are_known():
