@@ -16,8 +16,8 @@ from runplan.config import Config, EstimatorName
 from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
+from runplan.estimate.host import host_memory_gib
 from runplan.estimate.intervals import total
-from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells, takes_data
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status

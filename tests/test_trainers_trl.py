@@ -151,6 +151,7 @@ def test_nothing_is_wrong_with_the_defaults():
         ({"trainer__device": "cpu", "resources__gpus": 2}, "needs trainer.device=cuda", "resources.gpus=1"),
         ({"recipe": "sft", "trainer__device": "cpu", "resources__gpus": 2}, "not cpu", "resources.gpus=1"),
         ({"resources__gpus": 8, "resources__gpus_per_node": 4}, "a node has 4", "resources.gpus=4"),
+        ({"lora__quantize_base": True}, "no frozen weights in 4 bits", "trainer=torchtune"),
     ],
 )
 def test_impossible_recipes_name_what_would_work(asked, says, fix):
