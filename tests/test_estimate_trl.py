@@ -14,7 +14,7 @@ from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, QWEN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.estimate import memory, speed, speed_trl
+from runplan.estimate import chips, memory, speed, speed_trl
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
 from runplan.estimate.tasks import make_task
 from runplan.facts import Lengths
@@ -267,6 +267,6 @@ def test_a_mask_makes_every_token_look_at_all_others():
 def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
     tune, other = make_task(workload(), 1, 1), make_task(trl(), 1, 1)
     short = [dataclasses.replace(task, tokens=16.0, span=8.0) for task in (tune, other)]
-    prior = speed.prior(tune.gpu)
+    prior = chips.prior(tune.gpu)
     assert speed.step_s(short[1], prior) > 1.1 * speed.step_s(short[0], prior)
     assert speed_trl.head_traffic(LLAMA_1B, "bf16")[0] < speed._head_traffic(LLAMA_1B, 2)[0] / 5
