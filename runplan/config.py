@@ -274,7 +274,7 @@ class Trainer:
     """The training library and how it logs and saves."""
 
     name: str = MISSING
-    """`torchtune`."""
+    """`torchtune` or `trl`."""
     version: str = MISSING
     """Version that runs the job; checked against the installed one where it can be seen."""
     log_every_n_steps: int = MISSING

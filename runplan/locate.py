@@ -17,6 +17,8 @@ from runplan.paths import TASKS_DIR
 
 Exists = Callable[[str], bool]
 
+READS_OTHERWISE = ("trl",)
+"""Trainers that read other files of a model folder than torchtune does."""
 ROLES = ("train", "validation", "test")
 _USUAL = ("input", "output", "messages", "text", *ROLES)
 
@@ -89,7 +91,7 @@ def dataset_key(config: Config, cwd: Path, exists: Exists = os.path.exists) -> s
 def model_key(config: Config, cwd: Path) -> str:
     """Key of the model in `Facts.models`: its folder; with the trainer where it is not torchtune, which reads more."""
     path = str(model_path(config, cwd))
-    return path if config.trainer.name == "torchtune" else f"{path} for {config.trainer.name}"
+    return f"{path} for {config.trainer.name}" if config.trainer.name in READS_OTHERWISE else path
 
 
 def place_of(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Place:

@@ -16,8 +16,8 @@ from runplan.config import Config, EstimatorName
 from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
+from runplan.estimate.host import host_memory_gib
 from runplan.estimate.intervals import total
-from runplan.estimate.memory import host_memory_gib
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells, takes_data
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
@@ -279,10 +279,8 @@ class _Planner:
 
 
 def _host_memory_gib(sized: Sized) -> float:
-    workload = sized.workload
-    return host_memory_gib(
-        workload.architecture, workload.adapter, workload.dtype, workload.save_adapter_weights_only, workload.gpus
-    )
+    w = sized.workload
+    return host_memory_gib(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpus, w.trainer)
 
 
 def _hours(time_s: Interval, request: Request) -> Interval:

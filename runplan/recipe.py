@@ -7,7 +7,7 @@ names what would work; nothing the user set is changed to make a row fit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -100,12 +100,12 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
         if not unmet(row, config):
             return _corrupting_save(config, row) or Recipe(row.name, row.distributed, row.validation, row.shipped)
     name = config.recipe.name
-    if name == AUTO:
+    if name == AUTO or all(row.name == name for row in rows):
         return Problem(
             f"no recipe of {config.trainer.name} {config.trainer.version} does what is asked: "
             + "; ".join(dict.fromkeys(f"{row.name} {unmet(row, config)[0]}" for row in wanted)),
             "recipe",
-            "set resources.gpus=1 to train on the CPU, or trainer.device=cuda",
+            _way_out(config, rows),
         )
     works = [row.name for row in rows if not unmet(row, config)]
     fix = f"recipe={works[0]} (or recipe=auto) does it" if works else "recipe=auto says what else is in the way"
@@ -113,6 +113,14 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
     if nearest.validation != config.validation:
         fix += f"; or set validation={str(nearest.validation).lower()}"
     return Problem(f"recipe {name} " + "; ".join(unmet(nearest, config)), "recipe", fix)
+
+
+def _way_out(config: Config, rows: Sequence[Capability]) -> str:
+    """What to do where no recipe of a trainer does what is asked."""
+    if config.lora.quantize_base and not any(row.quantised_base for row in rows):
+        able = next(row.trainer for row in CAPABILITIES if row.quantised_base)
+        return f"use lora.quantize_base=false, or trainer={able}, which has them"
+    return "set resources.gpus=1 to train on the CPU, or trainer.device=cuda"
 
 
 def unmet(row: Capability, config: Config) -> list[str]:

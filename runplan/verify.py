@@ -33,8 +33,9 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
         if place.script is not None:
             scripts.setdefault(place.script, config)
     wandb = any(one.config.train and one.config.trainer.metric_logger is MetricLogger.wandb for one in composed)
+    seen = [_model_check(facts.models[key], config) for key, config in models.items()]
     return (
-        *(_model_check(facts.models[key], config) for key, config in models.items()),
+        *dict.fromkeys(seen),  # several trainers may say the same of one folder
         *(_dataset_check(key, facts, config) for key, config in datasets.items()),
         *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
         *(_findable(_trainer_check(facts, config, wandb=wandb), facts) for config in trainers.values()),

@@ -5,7 +5,7 @@ from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_15B, work
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.estimate import memory
+from runplan.estimate import host, memory
 from runplan.estimate.workload import Adapter
 from runplan.units import GIB
 
@@ -70,6 +70,6 @@ def test_dense_masks_of_packed_rows_only_where_flex_attention_is_missing():
 @given(architectures, st.booleans())
 def test_host_memory_holds_two_copies_of_the_weights_when_merged_weights_are_saved(a, adapters_only):
     weights = memory.weight_bytes(a, ADAPTER) / GIB
-    need = memory.host_memory_gib(a, ADAPTER, "bf16", adapters_only)
+    need = host.host_memory_gib(a, ADAPTER, "bf16", adapters_only)
     assert need >= (1 if adapters_only else 2) * weights + 4
-    assert need <= memory.host_memory_gib(a, ADAPTER, "bf16", save_adapter_only=False)
+    assert need <= host.host_memory_gib(a, ADAPTER, "bf16", save_adapter_only=False)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
-from runplan.estimate import calibrated, memory, nf4
+from runplan.estimate import calibrated, host, memory, nf4
 from runplan.estimate.crowded import crowded, least
 from runplan.estimate.observation import observe
 from runplan.estimate.posterior import fit
@@ -76,7 +76,7 @@ def test_unpacking_costs_time_in_every_pass(a, batch, length, checkpointing, com
 
 def test_the_host_holds_whole_weights():
     whole, four = (
-        memory.host_memory_gib(LLAMA_8B, adapter, "bf16", save_adapter_only=False) for adapter in (ADAPTER, QUANTISED)
+        host.host_memory_gib(LLAMA_8B, adapter, "bf16", save_adapter_only=False) for adapter in (ADAPTER, QUANTISED)
     )
     assert whole == four
 

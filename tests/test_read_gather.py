@@ -218,3 +218,15 @@ def test_an_installed_distribution_has_a_version_and_another_has_none(monkeypatc
     monkeypatch.setitem(PROGRAMS, "pytest", "pytest")
     assert read_trainer("pytest").program == "pytest"
     assert read_trainer("no-such-trainer").version is None
+
+
+def test_trainers_ask_for_their_own_files_of_one_model(cwd):
+    """TRL reads tokenizer.json alone; torchtune also the ranks, which are not there."""
+    (cwd / "models/Tiny-Llama-3.2/original/tokenizer.model").unlink()
+    facts = gather_facts(composed(a_config(), a_config(trainer="trl")), cwd, None)
+    tune, trl = (facts.models[place.model] for place in facts.places)
+    assert tune.path == trl.path
+    assert (tune.status, trl.status) == (Status.missing, Status.ok)
+    assert facts.trainers.keys() == {"torchtune", "trl"}
+    first, second = (facts.lengths[place.lengths["train"]] for place in facts.places)
+    assert second.longest == first.longest - 1, "torchtune adds the end of the text"

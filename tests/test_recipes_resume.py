@@ -184,3 +184,61 @@ def test_any_bytes_are_answered(tmp_path, data):
     with zipfile.ZipFile(tmp_path / "state.pt", "w") as made:
         made.writestr("x/data.pkl", pickle.dumps("epochs_run", protocol=2)[:-1] + data)
     assert isinstance(resume.epochs_run(tmp_path / "state.pt"), int)
+
+
+def save_checkpoint(run, epoch, step):
+    """What TRL leaves at an epoch's end, and what `sft.py` keeps of it."""
+    folder = run / "artifacts" / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    for name in ("optimizer.pt", "scheduler.pt"):
+        (folder / name).write_bytes(archive({"state": 1}))
+    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
+    (folder / "trainer_state.json").write_text(json.dumps({"epoch": epoch, "global_step": step}))
+    place = run / "artifacts" / f"epoch_{int(epoch) - 1}"
+    place.mkdir()
+    (place / "adapter_config.json").write_text("{}")
+    (place / "adapter_model.safetensors").write_bytes(WEIGHTS)
+    return folder
+
+
+@pytest.fixture
+def trl_run(tmp_path, monkeypatch):
+    """A run of three epochs of TRL whose first attempt saved two."""
+    monkeypatch.chdir(tmp_path)
+    for config in CONFIGS:
+        (tmp_path / config).write_text(f"# {config}\n")
+    log(tmp_path, {"event": "started"}, attempt(tmp_path))
+    save_checkpoint(tmp_path, 1.0, 10)
+    save_checkpoint(tmp_path, 2.0, 20)
+    return tmp_path
+
+
+def test_the_newest_whole_checkpoint_of_trl_is_continued(trl_run):
+    assert decide() == ("resume", "finetune.yaml", 1)
+    (trl_run / "artifacts/checkpoint-20/optimizer.pt").write_bytes(b"PK half")
+    assert decide() == ("resume", "finetune.yaml", 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("checkpoint-20/trainer_state.json", b'{"epoch": 1.5}'),
+        ("checkpoint-20/trainer_state.json", b'{"epoch"'),
+        ("checkpoint-20/adapter_model.safetensors", WEIGHTS[:-1]),
+        ("checkpoint-20/scheduler.pt", b""),
+    ],
+)
+def test_half_of_a_checkpoint_does_not_count(trl_run, file, content):
+    (trl_run / "artifacts" / file).write_bytes(content)
+    assert decide() == ("resume", "finetune.yaml", 0)
+
+
+def test_a_checkpoint_whose_adapters_were_not_kept_is_not_continued(trl_run):
+    (trl_run / "artifacts/epoch_1/adapter_model.safetensors").write_bytes(WEIGHTS[:-1])
+    assert decide() == ("start", "finetune.yaml", -1)
+
+
+def test_a_whole_run_of_trl_is_complete(trl_run):
+    save_checkpoint(trl_run, 3.0, 30)
+    log(trl_run, {"event": "ended", "exit_code": 0})
+    assert decide() == ("complete", "finetune.yaml", 2)

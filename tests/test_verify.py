@@ -175,6 +175,21 @@ def test_a_program_that_jobs_would_not_find_is_said():
 # --- disk
 
 
+def test_trl_saves_adapters_in_fp32_and_one_checkpoint_to_go_on_from():
+    model = a_model(make_config())
+    one, three = (checkpoint_bytes(make_config(trainer="trl", epochs=epochs), model) for epochs in (1, 3))
+    assert (three - one) % 2 == 0
+    each = (three - one) // 2
+    assert one == 4 * each
+    assert one < model.architecture.params
+
+
+def test_what_trl_needs_is_installed_with_it():
+    check = the_checks(make_config(trainer="trl"), trainer=None)["trainer"]
+    assert check.name == "trl"
+    assert check.fix.startswith("pip install trl==1.16.0 peft==")
+
+
 def test_the_forecast_grows_with_epochs_and_runs_and_shrinks_without_merged_weights():
     config, model = make_config(), a_model(make_config())
     one = checkpoint_bytes(config, model)

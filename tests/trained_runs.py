@@ -7,14 +7,14 @@ import json
 from factories import make_plan, make_templates
 
 from runplan.facts import Architecture, ModelFacts, Status
-from runplan.trainers.torchtune import training_files
+from runplan.trainers.known import trainer_of
 
 HOSTILE = 'say "hi"\n${oc.env:HOME} \\${x} \' # é {a: b}\ttab ???'
 
 
 def write(run, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in training_files(make_plan(run), run, make_templates()).items():
+    for name, text in trainer_of(run.config).training_files(make_plan(run), run, make_templates()).items():
         (folder / name).write_text(text)
 
 

@@ -18,8 +18,9 @@ other generations, and GPUs behind one switch."""
 UNPACKING = 0.6
 """How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of
 rows leave 0.6 and 2.1 times what is reckoned."""
-_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0)
-"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits."""
+_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0)
+"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits and
+trainer."""
 _PROCESSOR = 9.0
 """Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
 
@@ -51,7 +52,7 @@ class Shape(NamedTuple):
     gpu: str
     tokens: float
     params: float
-    mode: tuple[bool, bool, bool, int, str, bool]
+    mode: tuple[bool, bool, bool, int, str, bool, str]
     checkpointed: float
     """Error of its step's time from launches that checkpointing adds."""
     sharded: float
@@ -66,7 +67,10 @@ def shape_of(task: Task, slope: Constants) -> Shape:
         task.gpu.name,
         math.log(max(1.0, task.batch * task.tokens)) / 1.2,
         math.log(task.architecture.params) / 1.2,
-        (task.checkpointing, task.packed, task.compile, task.gpus, task.dtype, task.adapter.quantize_base),
+        (
+            *(task.checkpointing, task.packed, task.compile, task.gpus),
+            *(task.dtype, task.adapter.quantize_base, task.trainer),
+        ),
         LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
         math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if task.gpus > 1 else 0.0,
         UNPACKING * -slope.bandwidth * unpacked_part(task) if task.adapter.quantize_base else 0.0,

@@ -284,17 +284,3 @@ def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int 
         waiting = max(0, w.architecture.num_hidden_layers - 5)
         freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
     return parts.fixed / GIB, freed / GIB
-
-
-def host_memory_gib(
-    architecture: Architecture, adapter: Adapter, dtype: str, save_adapter_only: bool, gpus: int = 1
-) -> float:
-    """Host memory a training job needs (`--mem`), in GiB.
-
-    Loading holds the checkpoint beside the model; saving merged weights copies the model to the host and builds the
-    merged state dict beside it (`save_checkpoint`), so two copies of the weights; adapters alone need one for loading.
-    Weights in 4 bits are whole here. The rest is Python with torch and its loaded CUDA libraries, once a GPU.
-    """
-    weights = weight_bytes(architecture, replace(adapter, quantize_base=False), dtype) / GIB
-    copies = 1.2 if save_adapter_only else 2.2
-    return copies * weights + 6.0 + 4.0 * gpus

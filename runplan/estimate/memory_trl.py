@@ -87,6 +87,11 @@ def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float
     return kept + e * (a.hidden_size * (qkv + adapter.apply_to_mlp) + a.intermediate_size * adapter.apply_to_mlp)
 
 
+def _repeated_bytes(a: Architecture, e: int) -> float:
+    """Bytes a token that keys and values take more once they are repeated for every head."""
+    return 2.0 * e * (a.query_size - a.key_value_size)
+
+
 def _first_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
     """Bytes a token (and more of them where there is a mask) that the first block need not keep.
 
@@ -96,8 +101,7 @@ def _first_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float
     if set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
         return float(norm), 0.0
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
-    repeated = 2.0 * e * (a.query_size - a.key_value_size)
-    return float((1 if adapter.attn_modules else 2) * norm + attention), repeated
+    return float((1 if adapter.attn_modules else 2) * norm + attention), _repeated_bytes(a, e)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool) -> float:
@@ -125,34 +129,46 @@ def footprint(
     Every GPU holds the whole model (DDP), and beside its gradients a bucket for those that are exchanged.
     """
     checkpointing, packed, accumulated, _ = mode
-    a, e = architecture, ELEMENT_BYTES[dtype]
-    d, layers, n_adapter = a.hidden_size, a.num_hidden_layers, adapter_params(a, adapter)
+    a, e, n_adapter = architecture, ELEMENT_BYTES[dtype], adapter_params(architecture, adapter)
     fixed = e * a.params + _FP32 * n_adapter * (3 + accumulated + (gpus > 1)) + workspace_bytes(gpu)
-    kept, repeated = layer_bytes(a, adapter, dtype), 2.0 * e * (a.query_size - a.key_value_size)
-    # bf16 copies of the adapters, as long as a block's backward may need them
-    copies = e * n_adapter if dtype != "fp32" else 0
-    norm = _FP32 * d + 4
-    at_the_end = 0 if accumulated else _FP32 * n_adapter  # gradients, all there when the first block's backward runs
-    inside = kept + _block_backward_bytes(a, adapter, dtype, checkpointing)
-    if checkpointing:
-        blocks = float(layers * e * d)
-        # in fp32 the kept input of the block is the very one that its norm keeps
-        last = blocks + inside - (_FP32 * d if dtype == "fp32" else 0)
-        peaks: tuple[Moment, ...] = (
-            Moment(0.0, blocks + norm + 2 * e * d + _FP32 * d + _LOSS_BYTES, 0.0, 0.0, tile=True),
-            Moment(copies / layers, last + 24, repeated, 1.0),
-            Moment(copies / layers + at_the_end, last - blocks + e * d + 24, repeated, 1.0),
-        )
-    else:
-        first, first_repeated = _first_layer_bytes(a, adapter, e)
-        blocks = layers * kept - first
-        masked, masks = layers * repeated - first_repeated, layers - (first_repeated > 0)
-        peaks = (
-            Moment(copies, blocks + norm + 2 * e * d + _FP32 * d + _LOSS_BYTES, masked, masks, tile=True),
-            Moment(copies, blocks + 24 * d + 24, masked, masks),
-            Moment(copies, blocks + inside - kept + 24, masked, masks),
-            Moment(copies / layers + at_the_end, inside - first + 24, repeated, 1.0),
-        )
-    per_position = 2.0 * e * a.head_dim + 8
+    # bf16 copies of the adapters, as long as a block's backward may need them; gradients, all there in the end
+    copies = float(e * n_adapter if dtype != "fp32" else 0)
+    late = copies / a.num_hidden_layers + (0 if accumulated else _FP32 * n_adapter)
+    peaks = (_recomputed_peaks if checkpointing else _kept_peaks)(a, adapter, dtype, copies, late)
     per_token = tuple((one.extra, one.per_token) for one in peaks)
+    per_position = 2.0 * e * a.head_dim + 8
     return TrlFootprint(fixed, per_token, per_position, 0.0, peaks, e, packed, int(checkpointing))
+
+
+def _loss_bytes(a: Architecture, e: int) -> float:
+    """Bytes a token that the final norm keeps, and the loss: hidden states of its own and their gradient in fp32."""
+    return (2 * _FP32 + 2 * e) * a.hidden_size + 4 + _LOSS_BYTES
+
+
+def _recomputed_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
+    """In the loss; in the last block's backward; in the first one's, with all gradients."""
+    e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
+    blocks, repeated = float(layers * e * a.hidden_size), _repeated_bytes(a, e)
+    inside = layer_bytes(a, adapter, dtype) + _block_backward_bytes(a, adapter, dtype, checkpointing=True)
+    if dtype == "fp32":
+        inside -= _FP32 * a.hidden_size  # the kept input of the block is the very one that its norm keeps
+    return (
+        Moment(0.0, blocks + _loss_bytes(a, e), 0.0, 0.0, tile=True),
+        Moment(copies / layers, blocks + inside + 24, repeated, 1.0),
+        Moment(late, inside + e * a.hidden_size + 24, repeated, 1.0),
+    )
+
+
+def _kept_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
+    """In the loss; in the final norm's backward; in the last block's; in the first one's, with all gradients."""
+    e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
+    kept, repeated = layer_bytes(a, adapter, dtype), _repeated_bytes(a, e)
+    first, first_repeated = _first_layer_bytes(a, adapter, e)
+    blocks, gradients = layers * kept - first, _block_backward_bytes(a, adapter, dtype, checkpointing=False)
+    masked, masks = layers * repeated - first_repeated, layers - (first_repeated > 0)
+    return (
+        Moment(copies, blocks + _loss_bytes(a, e), masked, masks, tile=True),
+        Moment(copies, blocks + 24 * a.hidden_size + 24, masked, masks),
+        Moment(copies, blocks + gradients + 24, masked, masks),
+        Moment(late, kept + gradients - first + 24, repeated, 1.0),
+    )

@@ -156,7 +156,24 @@ def main(words):
     )
     resumed = checkpoint_of(training.output_dir, job.resume_epoch) if job.resume_epoch >= 0 else None
     trainer.train(resume_from_checkpoint=resumed)
-    trainer.end()
+    if trainer.accelerator.num_processes == 1:
+        trainer.end()
+    else:
+        leave(trainer.accelerator)
+
+
+def leave(accelerator):
+    """End one of several processes, as everything is saved.
+
+    Taking the group apart (`Trainer.end`) was seen to wait for ever for a process that had already gone.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

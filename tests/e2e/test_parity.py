@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,10 @@ from trained_runs import HOSTILE, make_tiny_qwen, write
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.config import Prompts
 from runplan.evaluations import task_arguments
-from runplan.facts import DatasetFacts, Split, Status
+from runplan.facts import DatasetFacts, LengthKey, Split, Status
 from runplan.paths import TASKS_DIR
+from runplan.read.dataset import row_texts
+from runplan.read.lengths import counter, measure
 from runplan.read.task import read_task
 
 pytestmark = [pytest.mark.trainer, pytest.mark.evaluation, pytest.mark.filterwarnings("ignore")]
@@ -77,8 +80,13 @@ def qwen_with_tokenizer(folder):
     return made
 
 
+BOTH = ["torchtune", pytest.param("trl", marks=pytest.mark.trl)]
+
+
 def trained(run, folder, monkeypatch):
-    """Token ids and labels of the first training row, made by torchtune from the written finetune.yaml."""
+    """Token ids of the first training row, made by the trainer from the written files."""
+    if run.config.trainer.name == "trl":
+        return trained_by_trl(run, folder, monkeypatch)[0]["input_ids"]
     import sys
 
     from omegaconf import OmegaConf
@@ -90,6 +98,45 @@ def trained(run, folder, monkeypatch):
     sys.modules.pop("run_prompt", None)
     cfg = OmegaConf.load("finetune.yaml")
     return config.instantiate(cfg.dataset, config.instantiate(cfg.tokenizer))[0]["tokens"]
+
+
+def trained_by_trl(run, folder, monkeypatch):
+    """All training rows as SFTTrainer prepares them, from the written files; only the model is left out."""
+    import runpy
+    import sys
+    from collections import defaultdict
+
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer, TrlParser
+
+    write(run, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    runpy.run_path("rows.py")["main"]("rows.json", "rows")
+    (arguments,) = TrlParser(SFTConfig).parse_args_and_config(["--config", only_training("finetune.yaml")])
+    trainer = SFTTrainer.__new__(SFTTrainer)
+    trainer._tokenizer = AutoTokenizer.from_pretrained(run.model.path)
+    trainer._tokenizer.chat_template = (folder / arguments.chat_template_path).read_text()
+    trainer.chat_template, trainer.completion_only_loss, trainer._metrics = None, False, defaultdict(list)
+    rows = load_dataset("rows", cache_dir=str(folder / "cache"))["train"]
+    return trainer._prepare_dataset(rows, trainer._tokenizer, arguments, arguments.packing, None, "train")
+
+
+def only_training(file):
+    """The configuration without what the script and the model take."""
+    from dataclasses import fields
+    from pathlib import Path
+
+    from trl import SFTConfig
+
+    from runplan import yaml_text
+
+    tree = yaml_text.load(Path(file).read_text())
+    mine = {field.name for field in fields(SFTConfig)}
+    Path("training.yaml").write_text(yaml_text.flat({key: value for key, value in tree.items() if key in mine}))
+    return "training.yaml"
 
 
 def sent(run, messages=None):
@@ -130,10 +177,11 @@ def task_of(facts):
     return module.capitalization(**facts["args"])
 
 
+@pytest.mark.parametrize("trainer", BOTH)
 @pytest.mark.parametrize("kind", ["instruct", "chat"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_prompt_is_the_one_that_was_trained(case, kind, model, dataset, tmp_path, monkeypatch):
-    run = planned(model, dataset, model="hf", dataset__type=kind, max_seq_len=1024, **CASES[case])
+def test_the_prompt_is_the_one_that_was_trained(case, kind, trainer, model, dataset, tmp_path, monkeypatch):
+    run = planned(model, dataset, trainer=trainer, model="hf", dataset__type=kind, max_seq_len=1024, **CASES[case])
     tokens = trained(run, tmp_path / "run", monkeypatch)
     prompt, tokenizer = sent(run)
     assert prompt == tokens[: len(prompt)]
@@ -143,10 +191,32 @@ def test_the_prompt_is_the_one_that_was_trained(case, kind, model, dataset, tmp_
     assert answer.removeprefix(row("train", 0)["output"] + stop) in {"", "<|end_of_text|>"}
 
 
-def test_text_is_continued_as_it_was_trained(model, dataset, tmp_path, monkeypatch):
+@pytest.mark.trl
+@pytest.mark.parametrize("settings", [{}, {"dataset__type": "chat"}, WITH_TEXT, {"dataset__train_on_input": True}])
+def test_trl_learns_answers_and_their_end_and_rows_are_as_long_as_planned(
+    settings, model, dataset, tmp_path, monkeypatch
+):
+    settings = settings | CASES["both"]
+    run = planned(model, dataset, trainer="trl", model="hf", max_seq_len=1024, **settings)
+    rows = trained_by_trl(run, tmp_path / "run", monkeypatch)
+    tokenizer = sent(run)[1]
+    learnt = tokenizer.decode([label for label in rows[0]["labels"] if label != -100], skip_special_tokens=False)
+    whole = tokenizer.decode(rows[0]["input_ids"], skip_special_tokens=False)
+    masked = "train_on_input" not in str(settings) and settings.get("dataset__type") != "text"
+    assert learnt == (row("train", 0)["output"] + facts_of(run)["stop_token"] if masked else whole)
+    kind = settings.get("dataset__type", "instruct")
+    key = LengthKey("", "", kind, "train", run.config.system_prompt, run.config.prompt, trainer="trl")
+    texts = [row_texts(row("train", i), run.config.dataset) for i in range(9)]
+    family = model.architecture.family
+    lengths = measure(texts, key, family, counter(replace(model, tokenizer="tokenizer.json"), "trl"))
+    assert lengths.counts == tuple(sorted(Counter(len(each["input_ids"]) for each in rows).items()))
+
+
+@pytest.mark.parametrize("trainer", BOTH)
+def test_text_is_continued_as_it_was_trained(trainer, model, dataset, tmp_path, monkeypatch):
     from inspect_ai.model import ChatMessageUser
 
-    run = planned(model, dataset, model="hf", **WITH_TEXT)
+    run = planned(model, dataset, trainer=trainer, model="hf", **WITH_TEXT)
     tokens = trained(run, tmp_path / "run", monkeypatch)
     text = row("train", 0)["text"]
     prompt, tokenizer = sent(run, [ChatMessageUser(content=text[:4])])

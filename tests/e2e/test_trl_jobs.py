@@ -148,3 +148,30 @@ def check_log(folder: Path, cache: Path) -> None:
     assert len(run.checkpoint_s) == 2
     assert run.startup_s > 1
     assert run.first_step_s is None or run.first_step_s < 5
+
+
+@pytest.mark.parametrize("lengths", [(9, 17, 5, 12), (30, 1, 1, 30)])
+def test_packed_rows_do_not_see_each_other(lengths, tmp_path, monkeypatch):
+    """Without FlashAttention a mask keeps the rows of a pack apart: the same log-probabilities as row by row."""
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "tiny").path, dtype=torch.float32)
+    add_fused_lm_head(model, outputs=("log_probs",))
+    rows = [[(7 * i + 3 * j) % 250 for j in range(length)] for i, length in enumerate(lengths)]
+    packs = [
+        {"input_ids": rows[i] + rows[i + 1], "seq_lengths": [lengths[i], lengths[i + 1]]}
+        for i in range(0, len(rows), 2)
+    ]
+
+    def total(examples, *, packed):
+        collate = DataCollatorForLanguageModeling(pad_token_id=260, padding_free=packed)
+        with torch.no_grad():
+            return float(model(**collate(examples), fused_lm_head=True).log_probs.sum())
+
+    apart = sum(total([{"input_ids": row}], packed=False) for row in rows)
+    assert total(packs, packed=True) == pytest.approx(apart, rel=1e-5)
+    assert total([{"input_ids": row} for row in rows], packed=False) == pytest.approx(apart, rel=1e-5)

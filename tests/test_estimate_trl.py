@@ -1,0 +1,272 @@
+"""TRL's closed form and roofline: against the real model, adapters and loss, on fake tensors that only have sizes.
+
+Two optimizer steps run on no data; every storage is counted when it appears and when it goes. What a GPU does otherwise
+than a processor is put in its place: the kernel that reads a tile of logits (Triton's works in the tile itself) and the
+product that adds to fp32. Dropout and several GPUs cannot be simulated here.
+"""
+
+import contextlib
+import dataclasses
+import sys
+
+import pytest
+from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, QWEN_15B, ROWS, workload
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan.estimate import chips, memory, speed, speed_trl
+from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
+from runplan.estimate.tasks import make_task
+from runplan.facts import Lengths
+
+ATTENTION = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "v_proj"), apply_to_mlp=False)
+EVERYTHING = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "k_proj", "v_proj", "output_proj"))
+RANK_64 = dataclasses.replace(EVERYTHING, rank=64)
+MLP = dataclasses.replace(ADAPTER, attn_modules=())
+RECOMPUTED = {"activation_checkpointing": True}
+
+
+def layers(architecture, n):
+    return dataclasses.replace(architecture, num_hidden_layers=n)
+
+
+def trl(**changes):
+    return workload(trainer="trl", trainer_version="1.16.0", **changes)
+
+
+CASES = {
+    "1B as TRL ships it": ({"architecture": layers(LLAMA_1B, 4), **RECOMPUTED}, 4, 1024, 2),
+    "1B kept, one row, rank 64": ({"architecture": layers(LLAMA_1B, 4), "adapter": RANK_64}, 1, 2048, 1),
+    "1B kept, rows differ": ({"architecture": layers(LLAMA_1B, 4)}, 4, 512, 2),
+    "3B attention only": ({"architecture": layers(LLAMA_3B, 4), "adapter": ATTENTION}, 2, 512, 1),
+    "3B fp32": ({"architecture": layers(LLAMA_3B, 3), "dtype": "fp32", "adapter": EVERYTHING}, 2, 512, 1),
+    "8B MLP only": ({"architecture": layers(LLAMA_8B, 3), "adapter": MLP}, 8, 256, 1),
+    "8B fp32 recomputed": ({"architecture": layers(LLAMA_8B, 3), "dtype": "fp32", **RECOMPUTED}, 1, 4096, 1),
+    "Qwen 1.5B recomputed": ({"architecture": layers(QWEN_15B, 4), **RECOMPUTED}, 8, 512, 1),
+    "Qwen 0.5B packed": ({"architecture": layers(QWEN_05B, 6), "packed": True}, 2, 1024, 1),
+}
+
+
+@pytest.mark.trl
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES)
+def test_closed_form_agrees_with_the_simulated_step(case, monkeypatch):
+    changes, batch, tokens, accumulation = CASES[case]
+    w = trl(**changes)
+    simulated, _ = simulate(monkeypatch, w, batch, tokens, accumulation)
+    computed = memory.allocated_gib(w, batch, tokens, accumulation) - memory.WORKSPACE_DEFAULT_MIB / 1024
+    assert computed == pytest.approx(simulated / 2**30, rel=0.01), case
+
+
+@pytest.mark.trl
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("adapter", "dtype"), [(ADAPTER, "bf16"), (ATTENTION, "fp32")])
+def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype, monkeypatch):
+    def moved(n):
+        w = trl(architecture=layers(LLAMA_1B, n), adapter=adapter, dtype=dtype)
+        return simulate(monkeypatch, w, 1, 1024, 1)[1]
+
+    less, more = moved(2), moved(3)
+    counted, traffic = ([b - a for a, b in zip(less[at::2], more[at::2], strict=True)] for at in (0, 1))
+    expected = speed_trl.layer_traffic(LLAMA_1B, adapter, dtype)
+    assert [each / 1024 for each in traffic] == pytest.approx(expected, rel=0.02)
+    forward, backward = speed_trl.layer_launches(adapter, dtype)
+    assert counted[1] / counted[0] == pytest.approx(1.4 * backward / forward, rel=0.01)
+
+
+class Sums:
+    """Kernels and bytes of elementwise ones, forward and backward."""
+
+    LOOKS = (
+        *("prim.", "view", "expand", "transpose", "aten.t.", "slice", "select", "squeeze"),
+        *("detach", "empty", "alias", "split", "reshape"),
+    )
+    PRODUCTS = ("aten.mm", "aten.bmm", "scaled_dot")
+
+    def __init__(self):
+        self.totals, self.backward = [0, 0, 0, 0], False
+
+    def add(self, name, tensors):
+        if not tensors or any(look in name for look in self.LOOKS):
+            return
+        at = 2 * self.backward
+        self.totals[at] += 1
+        if not any(product in name for product in self.PRODUCTS):
+            self.totals[at + 1] += sum(one.numel() * one.element_size() for one in tensors)
+
+
+def counter(torch, sums):
+    import weakref
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.weak import WeakIdKeyDictionary
+
+    class Counter(TorchDispatchMode):
+        """Bytes of all storages alive, in the allocator's blocks of 512; what kernels move."""
+
+        def __init__(self):
+            super().__init__()
+            self.now = self.peak = 0
+            self.alive = WeakIdKeyDictionary()
+
+        def free(self, size):
+            self.now -= size
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            made = [one for one in tree_leaves(out) if isinstance(one, torch.Tensor)]
+            given = {id(one): one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)}
+            sums.add(str(func), [*given.values(), *made])
+            for tensor in made:
+                if (storage := tensor.untyped_storage()) not in self.alive:
+                    size = -(-storage.nbytes() // 512) * 512
+                    self.alive[storage] = True
+                    weakref.finalize(storage, self.free, size)
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+            return out
+
+    return Counter()
+
+
+def build(w):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from trl.trainer.utils import add_fused_lm_head
+
+    from runplan.trainers.trl import MLP_MODULES, MODULES
+
+    a, adapter = w.architecture, w.adapter
+    names = (
+        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+        *("vocab_size", "max_position_embeddings", "tie_word_embeddings"),
+    )
+    kind = Qwen2Config if a.family.startswith("qwen") else LlamaConfig
+    config = kind(**{name: getattr(a, name) for name in names}, attn_implementation="sdpa")
+    base = AutoModelForCausalLM.from_config(config, dtype="bfloat16" if w.dtype == "bf16" else "float32")
+    targets = [MODULES[name] for name in adapter.attn_modules] + list(MLP_MODULES if adapter.apply_to_mlp else ())
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=adapter.rank, target_modules=targets))
+    if w.activation_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    return model
+
+
+def simulate(monkeypatch, w, batch, tokens, accumulation):
+    """Bytes alive at the peak of the second optimizer step, and what its kernels did."""
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    import torch
+    import transformers.masking_utils
+    import trl.kernels.chunked_logprob as loss
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for name in ("_forward_tile", "_backward_tile", "_addmm_fp32"):
+        monkeypatch.setattr(loss, name, lambda *_a, **_k: None)
+    # A mask of rows is looked at, which fake tensors do not have: rows differ wherever there are several.
+    monkeypatch.setattr(transformers.masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: batch == 1)
+    monkeypatch.setattr(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_a, **_k: None)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_a, **_k: self)
+    sums = Sums()
+    with FakeTensorMode(allow_non_fake_inputs=True), counter(torch, sums) as count:
+        model = build(w)
+        trained = [one for one in model.parameters() if one.requires_grad]
+        assert {one.dtype for one in trained} == {torch.float32}
+        optimizer = torch.optim.AdamW(trained, lr=1e-3, foreach=False)
+        for length in (16, tokens):  # the first step makes the optimizer's state
+            count.peak, sums.totals = count.now, [0, 0, 0, 0]
+            for _ in range(accumulation):
+                one_pass(torch, model, sums, (batch, length, w))
+            peak, totals = count.peak, list(sums.totals)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return peak, totals
+
+
+def one_pass(torch, model, sums, shape):
+    batch, tokens, w = shape
+    rows, length = (1, batch * tokens) if w.packed else (batch, tokens)
+    inputs = {name: torch.zeros(rows, length, dtype=torch.long) for name in ("input_ids", "labels")}
+    inputs["position_ids" if w.packed else "attention_mask"] = torch.zeros(rows, length, dtype=torch.long)
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16) if w.dtype == "bf16" else contextlib.nullcontext()
+    with autocast:
+        out = model(**inputs, use_cache=False, fused_lm_head=True)
+    loss = -out.log_probs.sum() / out.label_mask.sum().clamp(min=1)
+    del out
+    sums.backward = True
+    loss.backward()
+    sums.backward = False
+
+
+SMOLLM = dataclasses.replace(
+    LLAMA_1B, num_hidden_layers=24, num_key_value_heads=32, vocab_size=49152, max_position_embeddings=8192
+)
+LOGITS = 14
+"""Bytes of logits a token and entry of the vocabulary before TRL 1.16, and wherever the head is not fused."""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch", "tokens", "measured_gib"),
+    [(QWEN_15B, 1, 2048, 7.237), (QWEN_15B, 1, 2048, 7.229), (QWEN_15B, 2, 1024, 7.232), (SMOLLM, 1, 2048, 4.86)],
+)
+def test_transformers_and_peft_on_a_gpu_take_what_was_measured(architecture, batch, tokens, measured_gib):
+    """Plain transformers with all logits, rank 32 on attention, 16 bits, recomputed, on a T4: allocated by torch.
+
+    Source: fitcheck-llm 0.3.1, data/measurements/t4-phase3-2026-09-16.json and t4-sweep-2026-09-15.json.
+    """
+    adapter = dataclasses.replace(EVERYTHING, rank=32, apply_to_mlp=False)
+    form = memory.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
+    in_loss = form.fixed + batch * tokens * (form.peaks[0].per_token + LOGITS * architecture.vocab_size)
+    assert in_loss / 2**30 == pytest.approx(measured_gib, rel=0.01)
+
+
+def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
+    one, two = (memory.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
+    assert two - one == pytest.approx(4 * memory.adapter_params(LLAMA_1B, ADAPTER) / 2**30)
+    sharded = memory.allocated_parts_gib(workload(gpus=2), 1, 2048)[0]
+    assert sharded < one
+
+
+@given(batch=st.integers(1, 16), tokens=st.integers(64, 4096), dropout=st.sampled_from([0.0, 0.1]), saves=st.booleans())
+def test_memory_grows_with_batch_and_length_and_recomputing_saves(batch, tokens, dropout, saves):
+    adapter = dataclasses.replace(ADAPTER, dropout=dropout)
+    w = trl(adapter=adapter, activation_checkpointing=saves)
+    here = memory.allocated_gib(w, batch, tokens)
+    assert memory.allocated_gib(w, batch + 1, tokens) > here
+    assert memory.allocated_gib(w, batch, tokens + 1) > here
+    assert memory.allocated_gib(trl(adapter=adapter, activation_checkpointing=True), batch, tokens) <= here
+    assert memory.allocated_gib(trl(activation_checkpointing=saves), batch, tokens) <= here
+
+
+@given(rows=st.integers(1, 500), batch=st.integers(1, 9), gpus=st.integers(1, 4), accumulation=st.integers(1, 5))
+def test_trl_trains_on_every_row(rows, batch, gpus, accumulation):
+    counted = optimizer_steps(rows, batch, gpus, accumulation, trainer="trl")
+    assert counted.batches_per_epoch * batch * gpus >= rows > (counted.batches_per_epoch - 1) * batch * gpus
+    assert counted.per_epoch * accumulation >= counted.batches_per_epoch > (counted.per_epoch - 1) * accumulation
+    assert optimizer_steps(rows, batch, gpus, accumulation, 1, trainer="trl").per_epoch == 1
+    assert optimizer_steps(rows, batch, gpus, accumulation).per_epoch <= counted.per_epoch
+
+
+def test_best_fit_packs_no_worse_than_in_the_order_of_the_file():
+    assert -(-ROWS.tokens // 2048) <= best_fit_rows(ROWS, 2048) <= packed_rows(ROWS, 2048)
+    assert best_fit_rows(Lengths(((1500, 10), (500, 10))), 2048) == 10
+    assert best_fit_rows(Lengths(((10, 3),)), 2048) == 1
+
+
+def test_a_mask_makes_every_token_look_at_all_others():
+    assert make_task(trl(), 1, 1).span == make_task(trl(), 1, 1).tokens / 2
+    several, packed = make_task(trl(), 4, 1), make_task(trl(packed=True), 4, 1)
+    assert several.span == several.tokens
+    assert packed.span == 4 * packed.tokens
+    assert packed.tokens <= 2048
+
+
+def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
+    tune, other = make_task(workload(), 1, 1), make_task(trl(), 1, 1)
+    short = [dataclasses.replace(task, tokens=16.0, span=8.0) for task in (tune, other)]
+    prior = chips.prior(tune.gpu)
+    assert speed.step_s(short[1], prior) > 1.1 * speed.step_s(short[0], prior)
+    assert speed_trl.head_traffic(LLAMA_1B, "bf16")[0] < speed._head_traffic(LLAMA_1B, 2)[0] / 5
