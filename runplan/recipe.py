@@ -103,7 +103,7 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
     if name == AUTO or all(row.name == name for row in rows):
         return Problem(
             f"no recipe of {config.trainer.name} {config.trainer.version} does what is asked: "
-            + "; ".join(dict.fromkeys(f"{row.name} {unmet(row, config)[0]}" for row in wanted)),
+            + _in_the_way(config, wanted),
             "recipe",
             _way_out(config, rows),
         )
@@ -113,6 +113,16 @@ def _from_table(config: Config, rows: list[Capability]) -> Recipe | Problem:
     if nearest.validation != config.validation:
         fix += f"; or set validation={str(nearest.validation).lower()}"
     return Problem(f"recipe {name} " + "; ".join(unmet(nearest, config)), "recipe", fix)
+
+
+def _in_the_way(config: Config, rows: Sequence[Capability]) -> str:
+    """What every row of one name lacks; where each lacks something else, the first of each."""
+    found = []
+    for name in dict.fromkeys(row.name for row in rows):
+        lacks = [unmet(row, config) for row in rows if row.name == name]
+        always = [reason for reason in lacks[0] if all(reason in others for others in lacks)]
+        found += [f"{name} {reason}" for reason in always[:1] or dict.fromkeys(others[0] for others in lacks)]
+    return "; ".join(found)
 
 
 def _way_out(config: Config, rows: Sequence[Capability]) -> str:

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+settings.register_profile("no deadlines")  # how long an example takes says how busy the machine is
+settings.load_profile("no deadlines")
 
 NO_SKIP = os.environ.get("RUNPLAN_NO_SKIP", "") not in {"", "0"}
 

@@ -212,7 +212,7 @@ LEVELS = {
 }
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.fixed_dictionaries({}, optional=LEVELS))
 def test_any_answers_compose_to_every_combination_of_them(drawn):
     answers = {key: tuple(levels) for key, levels in drawn.items()}

@@ -77,7 +77,7 @@ JSONISH = st.recursive(
 KEYS = st.sampled_from(["model", "lora.rank", "dataset", "system_prompt", "packed", "x.y"]) | st.text(max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(KEYS, JSONISH, max_size=4), st.lists(st.text(max_size=8), max_size=3))
 def test_whatever_is_in_a_file_it_is_answers_or_problems(document, flags):
     state, problems = given_state(document, flags, "a.yaml")

@@ -220,7 +220,7 @@ def typed(question):
     return st.lists(TEXTS, min_size=1, max_size=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_answers_make_lines_that_hydra_reads(data):
     """Whatever is answered, gone back to and changed: it ends, and every line is one override of a known key."""

@@ -24,13 +24,13 @@ def read(line: str) -> list:
     return [OmegaConf.create({"key": value}).key for value in values]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_a_text_is_read_as_it_was_written(text):
     assert read(f"system_prompt={written(text)}") == [text]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=2, max_size=3, unique=True))
 def test_several_texts_are_read_as_they_were_written(texts):
     assert read(f"system_prompt={','.join(map(written, texts))}") == texts

@@ -45,7 +45,7 @@ def test_what_cannot_be_taken_is_said(text, form, said):
         read_typed(text, form)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text("ab,\" '", min_size=1).map(str.strip).filter(bool), min_size=1, max_size=3, unique=True))
 def test_what_is_shown_can_be_typed_again(levels):
     assert read_typed(shown(levels, Form.texts), Form.texts) == tuple(levels)

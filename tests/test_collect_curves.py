@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.attempts import Record
@@ -45,7 +45,6 @@ def test_nothing_is_no_curve():
 
 
 @given(st.lists(st.floats(0, 10), max_size=400), st.integers(1, 120))
-@settings(deadline=None)
 def test_thinned_curves_keep_their_ends_and_their_mean(losses, most):
     points = tuple(enumerate(losses, 1))
     shown = thinned(points, most)

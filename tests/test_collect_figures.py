@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from factories_collect import make_cell, make_control, make_group, make_job, make_log, make_run
 from factories_plan import plan_templates
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runplan.collect.curves import Curve
@@ -22,7 +22,6 @@ BOUNDS = st.floats(-1e9, 1e9)
 @example(0.0, 5e-324)
 @example(1e9, 1e9 + 1e-6)
 @example(-5e-324, 0.0)
-@settings(deadline=None)
 def test_a_scale_holds_its_values_between_round_ticks(one, other):
     low, high = sorted((one, other))
     made = scale(low, high, 100, 700)
@@ -35,7 +34,6 @@ def test_a_scale_holds_its_values_between_round_ticks(one, other):
 
 
 @given(st.floats(1e-6, 1e9))
-@settings(deadline=None)
 def test_steps_are_one_two_or_five(extent):
     step = tick_step(extent, 5)
     digit = step / 10.0 ** math.floor(math.log10(step) + 1e-9)

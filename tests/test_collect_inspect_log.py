@@ -137,7 +137,7 @@ def test_what_is_no_log_is_refused(document):
 
 
 @given(JSON, JSON, JSON)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_json_is_a_log_or_refused(results, samples, reductions):
     document = {"eval": {}, "status": "success", "results": results, "samples": samples, "reductions": reductions}
     log = parse_log(json.loads(json.dumps(document)))

@@ -15,7 +15,7 @@ FLOATS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12)
 
 
 @given(DIFFERENCES | FLOATS, st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_samples_does_not_matter(values, shuffler):
     shuffled = [*values]
     shuffler.shuffle(shuffled)
@@ -24,7 +24,6 @@ def test_the_order_of_samples_does_not_matter(values, shuffler):
 
 
 @given(st.floats(-1e6, 1e6), st.integers(2, 50))
-@settings(deadline=None)
 def test_equal_values_have_an_interval_without_width(value, n):
     found = over_samples([value] * n)
     assert (found.mean, found.low, found.high) == (value, value, value)
@@ -36,7 +35,7 @@ def test_the_same_scores_are_no_effect():
 
 
 @given(DIFFERENCES | FLOATS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_interval_holds_its_mean_and_stays_among_the_values(values):
     found = over_samples(values)
     tiny = 1e-9 * max(1.0, *map(abs, values))
@@ -45,7 +44,7 @@ def test_an_interval_holds_its_mean_and_stays_among_the_values(values):
 
 
 @given(DIFFERENCES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_opposite_comparison_has_the_opposite_interval(values):
     one, other = over_samples(values), over_samples([-value for value in values])
     assert other.mean == -one.mean

@@ -49,7 +49,7 @@ WORKLOADS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(
     workload(
         architecture=LLAMA_8B,
@@ -80,7 +80,7 @@ def test_the_chosen_batch_fits_and_twice_it_does_not_or_passes_the_effective_bat
         assert least <= held <= max(least, limit)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(WORKLOADS)
 def test_intervals_are_ordered_and_time_is_the_sum_of_its_parts(w):
     plan = calibrated.size(w, NOTHING)
@@ -93,7 +93,7 @@ def test_intervals_are_ordered_and_time_is_the_sum_of_its_parts(w):
     assert plan.extrapolated
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 5), st.integers(1, 5))
 def test_time_grows_with_epochs(fewer, more):
     one = calibrated.size(workload(epochs=fewer), NOTHING)

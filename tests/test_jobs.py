@@ -128,7 +128,7 @@ def _script(made) -> str:
     return job_files(plan(made), made, templates())["finetune.slurm"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12))
 def test_bash_reads_every_script_whatever_the_names(name):
     made = run(

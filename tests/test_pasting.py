@@ -21,7 +21,7 @@ def test_words_that_can_be_seen_are_quoted_as_ever(words):
     assert pasted(words) == shlex.join(words)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(WORDS)
 def test_a_shell_reads_the_same_words_again(words):
     line = f"printf '%s\\0' {pasted(words)}"

@@ -33,7 +33,7 @@ def kinds(memory):
     return {} if memory is None else {kind: value for kind, value in vars(memory).items() if value is not None}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(name=st.sampled_from(sorted(TEXTS)), cut=st.integers(0, 8000))
 @example(name="07_torchtune_cruijff_fixture_two_epochs", cut=457)
 def test_a_text_that_is_being_written_says_nothing_that_its_rest_takes_back(name, cut):
@@ -54,7 +54,7 @@ def encoded(value):
     return [value.allocated, value.active, value.reserved]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(name=st.sampled_from(sorted(TEXTS)), which=st.integers(0, 10**6), strange=st.sampled_from(STRANGE))
 @example(name="36_axolotl_memory_usage", which=20, strange=b"1.2.3")
 def test_whatever_stands_where_a_number_was_is_a_number_of_a_run_or_none(name, which, strange):
@@ -68,7 +68,7 @@ def test_whatever_stands_where_a_number_was_is_a_number_of_a_run_or_none(name, w
             assert not isinstance(value, int | float) or 0 <= value < 1e13
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(name=st.sampled_from(sorted(TEXTS)), at=st.integers(0, 8000), noise=st.binary(max_size=60))
 def test_noise_anywhere_raises_nothing(name, at, noise):
     text = TEXTS[name]

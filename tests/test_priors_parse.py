@@ -254,7 +254,7 @@ def test_line_ends_do_not_matter(newline):
     assert fields["state"] == "completed"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=400), cut=st.integers(0, 6000), name=st.sampled_from(sorted(EXPECTED)))
 @example(data=b"", cut=0, name="07_torchtune_cruijff_fixture_two_epochs")
 def test_damaged_text_never_raises(data, cut, name):

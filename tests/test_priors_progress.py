@@ -109,7 +109,7 @@ CASES = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(case=CASES)
 @example(case=Case(0.5, 400, 2, 30.0, 33.0, 10, 5.0, packing=True, prefix=""))
 @example(case=Case(0.05, 250, 1, 0.0, 0.0, 0, 3.0, packing=False, prefix=""))
@@ -156,7 +156,7 @@ MESSAGES = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(case=CASES, messages=MESSAGES, kept=st.sampled_from([1.0, 1.0, 0.7]), lines=st.booleans())
 def test_draws_that_are_not_looked_at_change_nothing_but_a_speed_by_two_per_cent(case, messages, kept, lines):
     """All other fields are what the reading of every draw and of all text says."""
@@ -189,14 +189,14 @@ def test_draws_that_are_not_looked_at_change_nothing_but_a_speed_by_two_per_cent
     assert speeds[0] == pytest.approx(speeds[1], rel=0.02)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(s_per_step=st.floats(0.2, 3), every=st.integers(60, 300), pause_s=st.floats(40, 120), seed=st.integers(0, 99))
 def test_pauses_that_nothing_announces_are_seen_in_the_times(s_per_step, every, pause_s, seed):
     data = tune_log(s_per_step, 900, validate_every=every, validate_s=pause_s, noise=0.3, announced=False, seed=seed)
     assert parse_text(data)["s_per_step"] == pytest.approx(s_per_step, rel=0.08)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(s_per_step=st.floats(0.3, 3), noise=st.floats(0, 0.8), seed=st.integers(0, 999))
 def test_the_mean_not_the_median_of_uneven_steps_counts(s_per_step, noise, seed):
     """Unpacked batches differ in length; wall time is their mean times their number."""

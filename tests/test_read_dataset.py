@@ -119,7 +119,7 @@ def test_a_file_too_large_to_read_is_unchecked(tmp_path, monkeypatch):
     assert "rows not counted" in details(facts)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_garbage_never_raises(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
@@ -136,7 +136,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_JSON, st.sampled_from(DatasetType))
 def test_any_json_never_raises(tmp_path, document, kind):
     read_dataset(write(tmp_path, document), a_dataset(type=kind))

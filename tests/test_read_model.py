@@ -371,7 +371,7 @@ def test_a_header_that_makes_no_sense(tmp_path, header):
         read_shard(tmp_path / "s")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=400))
 def test_garbage_in_place_of_a_shard_is_an_error_of_ours(tmp_path, content):
     (tmp_path / "s").write_bytes(content)
@@ -379,7 +379,7 @@ def test_garbage_in_place_of_a_shard_is_an_error_of_ours(tmp_path, content):
         read_shard(tmp_path / "s")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "original/tokenizer.model"]), st.binary()
 )

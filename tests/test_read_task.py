@@ -64,7 +64,7 @@ def test_what_is_no_task_file_is_invalid(tmp_path, text, said):
     assert said in facts.findings[0].detail
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_garbage_never_raises(tmp_path, content):
     assert read_task(write(tmp_path, content), "cap").status is Status.invalid

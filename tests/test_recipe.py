@@ -127,3 +127,10 @@ def test_what_is_chosen_does_what_is_asked(gpus, validation, device, name):
     assert device in row.devices
     assert row.distributed or gpus == 1
     assert name in {"auto", chosen.name}
+
+
+def test_of_rows_with_one_name_the_nearest_says_what_is_in_the_way():
+    found = recipe(trainer="trl", lora__quantize_base=True, validation=True)
+    assert isinstance(found, Problem)
+    assert "4 bits" in found.what
+    assert "validation" not in found.what

@@ -125,7 +125,7 @@ VALUES = st.recursive(
 TREES = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(TREES, TREES)
 def test_an_edited_plan_is_no_crash(jobs, entry, resources):
     for job in jobs:

@@ -200,7 +200,7 @@ def sweeps(draw: st.DrawFn) -> list[str]:
 
 
 @given(lines=sweeps())
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_mixture_equals_hydras_own(hydra_app: Hydra, lines: list[str]) -> None:
     found = ours(hydra_app, *lines)
     levels = [repr(sorted(run.tree.items(), key=str)) for run in found.composed]

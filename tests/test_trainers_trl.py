@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from factories import make_config, make_plan, make_run, make_templates
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.cells import cell_facts
@@ -161,7 +161,6 @@ def test_impossible_recipes_name_what_would_work(asked, says, fix):
     assert fix in problem.fix
 
 
-@settings(deadline=None)  # a configuration takes a tenth of a second, more on a busy machine
 @given(gpus=st.integers(1, 8), validation=st.booleans(), named=st.booleans())
 def test_one_program_does_everything(gpus, validation, named):
     asked = {"recipe__name": "sft"} if named else {}

@@ -37,7 +37,7 @@ def test_names_of_splits_and_columns_follow_the_configuration():
     assert set(document["tr"][0]) == {"q", "a"}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(length=st.integers(3, 10), number=st.integers(10, 300), percent=st.integers(10, 80), seed=st.integers(0, 2**31))
 def test_splits_are_disjoint_and_add_up(length, number, percent, seed):
     dataset = a_dataset(word_length=length, n_words=number, train_fraction=percent / 100, seed=seed)
