@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import make_plan, make_templates
-from tiny_training import make_dataset, make_tiny_model, planned
+from disturbed_jobs import start, write_run
+from tiny_training import make_dataset, make_tiny_model
 
-from runplan.jobs import job_files
 from runplan.priors.parse import parse_text
-from runplan.rungs import plan_rungs
 from runplan.trainers.torchtune import training_files
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
@@ -55,30 +49,6 @@ def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data") / "words.json")
 
 
-def write_run(place, model, dataset, **settings) -> Path:
-    run = planned(model, dataset, **SETTINGS, **settings)
-    run = replace(run, rungs=plan_rungs(run.config, run.composed, run.recipe))
-    group = replace(make_plan(run), directory=str(place))
-    folder = place / run.name
-    folder.mkdir(parents=True)
-    files = training_files(group, run, make_templates()) | job_files(group, run, make_templates())
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-def start(folder: Path, **disturbance: str) -> subprocess.CompletedProcess[str]:
-    shim = folder.parent / "shim"
-    shim.mkdir(exist_ok=True)
-    (shim / "sitecustomize.py").write_text(SHIM)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = {"PATH": path, "PYTHONPATH": str(shim), "PYTHONDONTWRITEBYTECODE": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        ["bash", str(folder / "finetune.slurm")],
-        env=os.environ | settings | disturbance, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
 def losses(folder: Path) -> dict[int, float]:
     """Loss by step; what a later attempt logged counts."""
     found = {}
@@ -96,11 +66,14 @@ def attempts(folder: Path) -> list[tuple[str, str, int | None]]:
 
 def test_a_job_killed_while_saving_continues_behind_the_last_whole_epoch(model, dataset, tmp_path):
     adapters = {"validation": False, "trainer__save_adapter_weights_only": True}
-    whole, folder = (write_run(tmp_path / name, model, dataset, **adapters) for name in ("whole", "a'; echo x"))
-    assert start(whole).returncode == 0
-    killed = start(folder, KILL_AT="epoch_1/adapter_model.pt", FITS_UNTIL="0")
+    whole, folder = (
+        write_run(training_files, tmp_path / name, SETTINGS | adapters, model, dataset)
+        for name in ("whole", "a'; echo x")
+    )
+    assert start(whole, SHIM).returncode == 0
+    killed = start(folder, SHIM, KILL_AT="epoch_1/adapter_model.pt", FITS_UNTIL="0")
     assert killed.returncode == 137, killed.stdout
-    again = start(folder)
+    again = start(folder, SHIM)
     assert again.returncode == 0, again.stdout
     assert attempts(folder) == [("finetune.yaml", "start", None), ("finetune.yaml", "resume", 0)]
     assert losses(folder) == losses(whole)
@@ -112,7 +85,7 @@ def test_a_job_killed_while_saving_continues_behind_the_last_whole_epoch(model, 
             assert mine.read_bytes() == other.read_bytes()
     said = parse_text(again.stdout.encode())
     assert (said["state"], said["steps_done"], said["steps_total"]) == ("completed", 6 * EPOCHS, 6 * EPOCHS)
-    done = start(folder)
+    done = start(folder, SHIM)
     assert parse_text(done.stdout.encode()) is None
     assert (done.returncode, len(attempts(folder))) == (0, 2)
     assert "this run is complete" in done.stdout
@@ -120,14 +93,14 @@ def test_a_job_killed_while_saving_continues_behind_the_last_whole_epoch(model, 
 
 def test_out_of_memory_goes_on_with_a_smaller_batch_in_the_same_job(model, dataset, tmp_path):
     """In the second epoch (one is 6 batches, 12 with validation's): the rung continues behind the first."""
-    folder = write_run(tmp_path / "oom", model, dataset)
-    done = start(folder, FITS="3", FITS_UNTIL="22")
+    folder = write_run(training_files, tmp_path / "oom", SETTINGS, model, dataset)
+    done = start(folder, SHIM, FITS="3", FITS_UNTIL="22")
     assert done.returncode == 0, done.stdout
     assert attempts(folder) == [("finetune.yaml", "start", None), ("finetune.rung1.yaml", "oom", 0)]
     found = losses(folder)
     assert sorted(found) == list(range(1, 6 * EPOCHS + 1))
-    whole = write_run(tmp_path / "whole", model, dataset)
-    assert start(whole).returncode == 0
+    whole = write_run(training_files, tmp_path / "whole", SETTINGS, model, dataset)
+    assert start(whole, SHIM).returncode == 0
     assert found == pytest.approx(losses(whole), rel=2e-3)
     assert {path.name for path in (folder / "artifacts").glob("epoch_*")} == {f"epoch_{n}" for n in range(EPOCHS)}
     said = parse_text(next(folder.glob("slurm-local-*.out")).read_bytes())

@@ -6,21 +6,16 @@ The losses are those of one undisturbed run. Jobs run two at a time: each takes 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import make_plan, make_templates
-from tiny_training import make_dataset, make_tiny_model, planned
+from disturbed_jobs import start, write_run
+from tiny_training import make_dataset, make_tiny_model
 
-from runplan.jobs import job_files
 from runplan.priors.parse import parse_text
 from runplan.priors.read import read_priors
-from runplan.rungs import plan_rungs
 from runplan.trainers.trl import training_files
 
 pytestmark = [pytest.mark.trl, pytest.mark.filterwarnings("ignore")]
@@ -52,30 +47,6 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def write_run(place, model, dataset, **settings) -> Path:
-    run = planned(model, dataset, **SETTINGS | settings)
-    run = replace(run, rungs=plan_rungs(run.config, run.composed, run.recipe))
-    group = replace(make_plan(run), directory=str(place))
-    folder = place / run.name
-    folder.mkdir(parents=True)
-    files = training_files(group, run, make_templates()) | job_files(group, run, make_templates())
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-def start(folder: Path, **disturbance: str) -> subprocess.CompletedProcess[str]:
-    shim = folder.parent / "shim"
-    shim.mkdir(exist_ok=True)
-    (shim / "sitecustomize.py").write_text(SHIM)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = {"PATH": path, "PYTHONPATH": str(shim), "PYTHONDONTWRITEBYTECODE": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        ["bash", str(folder / "finetune.slurm")],
-        env=os.environ | settings | disturbance, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
 def losses(folder: Path, name: str = "loss") -> dict[int, float]:
     """Loss by step; what a later attempt logged counts."""
     found = {}
@@ -100,17 +71,21 @@ def two_processes(folder: Path) -> None:
 
 def test_jobs_that_run_out_or_are_killed_learn_what_undisturbed_ones_do(tmp_path):
     model, dataset = make_tiny_model(tmp_path / "tiny"), make_dataset(tmp_path / "rows.json")
-    whole, folder = (write_run(tmp_path / name, model, dataset) for name in ("whole", "a'; echo x"))
+    whole, folder = (
+        write_run(training_files, tmp_path / name, SETTINGS, model, dataset) for name in ("whole", "a'; echo x")
+    )
     gpus = {"resources__gpus": 2, "trainer__device": "cuda", "batch_size": 2, "trainer__max_rungs": 0}
-    pair = write_run(tmp_path / "pair", model, dataset, **gpus)
+    pair = write_run(training_files, tmp_path / "pair", SETTINGS | gpus, model, dataset)
     two_processes(pair)
     with ThreadPoolExecutor(2) as pool:
         done, killed = pool.map(lambda job: job(), [
-            lambda: start(whole), lambda: start(folder, FITS="3", KILL_AT="checkpoint-12/optimizer.pt"),
+            lambda: start(whole, SHIM), lambda: start(folder, SHIM, FITS="3", KILL_AT="checkpoint-12/optimizer.pt"),
         ])  # fmt: skip
         assert done.returncode == 0, done.stdout
         assert killed.returncode == 137, killed.stdout
-        again, together = pool.map(lambda job: job(), [lambda: start(folder, FITS="3"), lambda: start(pair)])
+        again, together = pool.map(
+            lambda job: job(), [lambda: start(folder, SHIM, FITS="3"), lambda: start(pair, SHIM)]
+        )
     assert again.returncode == 0, again.stdout
     assert together.returncode == 0, together.stdout
     rung = "finetune.rung1.yaml"
@@ -129,7 +104,7 @@ def test_jobs_that_run_out_or_are_killed_learn_what_undisturbed_ones_do(tmp_path
         assert [path.name for path in (each / "artifacts").glob("checkpoint-*")] == ["checkpoint-18"]
         assert not list(each.glob(".cache/*"))
     assert again.stdout.count("GPU memory") == 0
-    finished = start(folder)
+    finished = start(folder, SHIM)
     assert (finished.returncode, len(attempts(folder))) == (0, 3)
     assert "this run is complete" in finished.stdout
     check_log(folder, tmp_path / "cache")
