@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 settings.register_profile("no deadlines")  # how long an example takes says how busy the machine is
 settings.load_profile("no deadlines")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell: what tests start would not hear Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_SKIP = os.environ.get("RUNPLAN_NO_SKIP", "") not in {"", "0"}
 
