@@ -476,6 +476,12 @@ def test_a_narrow_table_puts_the_path_on_its_own_line(tmp_path, capsys, no_sacct
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_a_step_of_an_hour_has_a_speed_that_is_not_0(tmp_path, capsys):
+    found = read_priors([str(LOGS / "33_hf_trainer_dicts_and_eval.out")], None, tmp_path / "cache", tmp_path)
+    print_table(found)
+    assert " 0.000251 " in capsys.readouterr().out
+
+
 def test_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, no_sacct):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -115,8 +115,11 @@ def _plain(value: object) -> dict[str, float | None]:
     raise TypeError(f"{type(value).__name__} has no place in a record")
 
 
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _speed(it_per_s: float | None) -> str:
+    """Thousandths, or three digits of what is slower: large models take minutes a step."""
+    if it_per_s is None:
+        return "-"
+    return f"{it_per_s:.3f}" if it_per_s >= 0.1 else f"{it_per_s:.3g}"
 
 
 def _peak(memory: MemoryGib | None) -> str:
@@ -132,7 +135,7 @@ def _row(run: PriorRun, root: str) -> tuple[str, ...]:
     batch = f"{_text(run.batch_size)}x{_text(run.gradient_accumulation_steps)}"
     return (
         path, run.model or "-", _text(run.lora_rank), batch, _text(run.max_seq_len), run.gpu or "-", steps,
-        _number(run.it_per_s, 3), _peak(run.peak_memory_gib), short_time(run.wall_s) if run.wall_s else "-", run.state,
+        _speed(run.it_per_s), _peak(run.peak_memory_gib), short_time(run.wall_s) if run.wall_s else "-", run.state,
     )  # fmt: skip
 
 
