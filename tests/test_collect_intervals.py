@@ -5,10 +5,10 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from runplan.collect.intervals import BOOTSTRAP, STUDENT, over_replicates, over_samples, t_quantile
+from runplan.collect.intervals import ALIKE, STUDENT, over_replicates, over_samples, t_quantile
 
 DIFFERENCES = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=60)
 FLOATS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12)
@@ -23,20 +23,32 @@ def test_the_order_of_samples_does_not_matter(values, shuffler):
     assert over_replicates(values) == over_replicates(shuffled)
 
 
-@given(st.floats(-1e6, 1e6), st.integers(2, 50))
-def test_equal_values_have_an_interval_without_width(value, n):
+@given(st.floats(-1e6, 1e6).filter(lambda value: value not in {-1.0, 0.0, 1.0}), st.integers(2, 50))
+def test_equal_values_say_nothing_about_others(value, n):
     found = over_samples([value] * n)
-    assert (found.mean, found.low, found.high) == (value, value, value)
+    assert (found.mean, found.low, found.high, found.method) == (value, None, None, "")
 
 
-def test_the_same_scores_are_no_effect():
-    found = over_samples([0.0] * 100)
-    assert (found.mean, found.low, found.high, found.n, found.method) == (0.0, 0.0, 0.0, 100, BOOTSTRAP)
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_where_all_answers_agree_others_may_differ(value):
+    found = over_samples([value] * 100)
+    others = 1 - 0.025**0.01  # 3.6 %: the rule of three at 97.5 %
+    assert others == pytest.approx(0.036, abs=0.001)
+    assert (found.mean, found.n, found.method) == (value, 100, ALIKE)
+    assert found.low == pytest.approx(max(-1.0, value - others * (value + 1)))
+    assert found.high == pytest.approx(min(1.0, value + others * (1 - value)))
+
+
+@given(st.floats(-10, 10), st.integers(2, 9))
+def test_equal_replicates_say_nothing_about_others(value, k):
+    found = over_replicates([value] * k)
+    assert (found.low, found.high, found.method) == (None, None, "")
 
 
 @given(DIFFERENCES | FLOATS)
 @settings(max_examples=30)
 def test_an_interval_holds_its_mean_and_stays_among_the_values(values):
+    assume(min(values) < max(values))
     found = over_samples(values)
     tiny = 1e-9 * max(1.0, *map(abs, values))
     assert min(values) - tiny <= found.low <= found.mean + tiny

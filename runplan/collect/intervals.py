@@ -20,6 +20,7 @@ RESAMPLES = 10_000
 SEED = 14
 BOOTSTRAP = "bootstrap over samples"
 STUDENT = "t over replicates"
+ALIKE = "all samples alike"
 _MOST_DRAWS = 20_000_000
 """Numbers drawn for one interval: 0.2 s. Above 2,000 samples there are fewer resamples, never below 1,000."""
 _FEW_VALUES = 64
@@ -42,8 +43,8 @@ class Estimate:
 def over_samples(values: Iterable[float]) -> Estimate:
     """Mean of values that samples have, with the percentile bootstrap's interval (Efron & Tibshirani 1993, chapter 13).
 
-    The order of the values does not matter, and the same values give the same interval. Equal values give an interval
-    without width. Fewer than two say nothing about their scatter.
+    The order of the values does not matter, and the same values give the same interval. Fewer than two say nothing
+    about their scatter, and of equal ones a resample would say that there is none (`_alike`).
 
     Raises:
         ValueError: there are no values.
@@ -56,13 +57,25 @@ def over_samples(values: Iterable[float]) -> Estimate:
     if n < 2:
         return Estimate(mean, None, None, "", n)
     if ordered[0] == ordered[-1]:
-        return Estimate(ordered[0], ordered[0], ordered[0], BOOTSTRAP, n)
+        return _alike(ordered[0], n)
     counts = Counter(ordered)
     if len(counts) <= _FEW_VALUES:
         low, high = _of_counts(tuple(counts.items()))
     else:
         low, high = _of_values(ordered)
     return Estimate(mean, low, high, BOOTSTRAP, n)
+
+
+def _alike(value: float, n: int) -> Estimate:
+    """Equal differences of right and wrong answers (-1, 0 or 1): how many others may differ; of other values, nothing.
+
+    Source: Clopper & Pearson 1934, "The use of confidence or fiducial limits": where none of n differs, at most
+    1 - 0.025 ** (1/n) of all do, to -1 or to 1.
+    """
+    if value not in {-1.0, 0.0, 1.0}:
+        return Estimate(value, None, None, "", n)
+    others = 1 - ((1 - LEVEL) / 2) ** (1 / n)
+    return Estimate(value, value - others * (value + 1), value + others * (1 - value), ALIKE, n)
 
 
 @cache
@@ -107,7 +120,7 @@ def over_replicates(values: Iterable[float]) -> Estimate:
     if not k:
         raise ValueError("a mean of nothing")
     mean = math.fsum(ordered) / k
-    if k < 2:
+    if k < 2 or ordered[0] == ordered[-1]:  # equal ones do not say how much others would scatter
         return Estimate(mean, None, None, "", k)
     half = t_quantile(k - 1) * statistics.stdev(ordered) / math.sqrt(k)
     return Estimate(mean, mean - half, mean + half, STUDENT, k)

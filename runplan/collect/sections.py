@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runplan.blocks import Block, Fact, Figure, Item, Section, Table
-from runplan.collect.intervals import BOOTSTRAP, RESAMPLES, SEED, STUDENT
+from runplan.collect.intervals import ALIKE, BOOTSTRAP, RESAMPLES, SEED, STUDENT
 from runplan.collect.tables import ROWS_SHOWN, TABLE, by_factor, by_run, more, replicates, shown
 from runplan.design import REPLICATION
 from runplan.overview import NONE
@@ -25,6 +25,7 @@ FOLDER = "results"
 _METHODS = {
     BOOTSTRAP: f"Intervals over samples: 95 %, percentile bootstrap ({RESAMPLES:,} resamples, seed {SEED}) of "
     "differences paired by sample id. They say how a result may differ on other samples, not with another seed.",
+    ALIKE: "Intervals where all samples are alike: 95 %, of how many others may differ (Clopper and Pearson).",
     STUDENT: "Intervals over replicates: 95 %, Student's t over the runs with each seed. They say how a result may "
     "differ with another seed, on the same samples.",
 }
