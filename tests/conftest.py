@@ -21,7 +21,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-settings.register_profile("no deadlines")  # how long an example takes says how busy the machine is
+settings.register_profile("no deadlines", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("no deadlines")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
