@@ -10,24 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tiny_training import WIDE, make_dataset, make_tiny_model, planned
+from tiny_training import GLOO, WIDE, make_dataset, make_tiny_model, planned
 from trained_runs import write
 
 from runplan.recipe import choose_recipe
 
 pytestmark = pytest.mark.trainer
-
-SHIM = """
-import pathlib, runpy, torch, torchtune, torchtune.training as training
-start = torch.distributed.init_process_group
-torch.distributed.init_process_group = lambda *a, **k: start("gloo")
-training.get_memory_stats = lambda device: {}
-training.log_memory_stats = lambda stats: None
-training.cleanup_before_training = lambda: None
-ours = pathlib.Path("lora_finetune_distributed_val.py")
-stock = pathlib.Path(torchtune.__file__).parent.parent / "recipes" / "lora_finetune_distributed.py"
-runpy.run_path(str(ours if ours.exists() else stock), run_name="__main__")
-"""
 
 
 def train_on_two(run, folder):
@@ -37,7 +25,7 @@ def train_on_two(run, folder):
     (folder / "finetune.yaml").write_text(
         text.replace("device: cuda", "device: cpu").replace("fused: true", "fused: false")
     )
-    (folder / "shim.py").write_text(SHIM)
+    (folder / "shim.py").write_text(GLOO)
     done = start(("tune", "run", "--nproc_per_node", "2", "shim.py", "--config", "finetune.yaml"), folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr, logged(folder)

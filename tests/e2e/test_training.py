@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_training import WIDE, make_dataset, make_tiny_model, planned, row
+from tiny_training import GLOO, WIDE, make_dataset, make_tiny_model, planned, row
 from trained_runs import HOSTILE, make_tiny_qwen, write
 
 from runplan.recipe import choose_recipe
@@ -200,17 +200,6 @@ def start(command, folder):
     )
 
 
-SHIM = """
-import runpy, torch, torchtune.training as training
-start = torch.distributed.init_process_group
-torch.distributed.init_process_group = lambda *a, **k: start("gloo")
-training.get_memory_stats = lambda device: {}
-training.log_memory_stats = lambda stats: None
-training.cleanup_before_training = lambda: None
-runpy.run_path("lora_finetune_distributed_val.py", run_name="__main__")
-"""
-
-
 def test_distributed_validates_and_continues(model, dataset, tmp_path):
     """On CPUs with gloo: the recipe asks for NCCL and CUDA's memory statistics, which are replaced."""
     several = {"resources__gpus": 2, "trainer__device": "cuda", "dtype": "fp32", "epochs": 2}
@@ -221,7 +210,7 @@ def test_distributed_validates_and_continues(model, dataset, tmp_path):
     (tmp_path / "finetune.yaml").write_text(
         text.replace("device: cuda", "device: cpu").replace("fused: true", "fused: false")
     )
-    (tmp_path / "shim.py").write_text(SHIM)
+    (tmp_path / "shim.py").write_text(GLOO)
     command = ("tune", "run", "--nproc_per_node", "2", "shim.py", "--config", "finetune.yaml")
     done = start(command, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
