@@ -129,3 +129,9 @@ def load(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}
     return tree if isinstance(tree, dict) else {}
+
+
+def with_values(text: str, values: Mapping[str, Any]) -> str:
+    """A YAML text with other values in the lines of some top-level keys; keys that it lacks are not added."""
+    keys = "|".join(map(re.escape, values))
+    return re.sub(rf"^({keys}): .*$", lambda line: f"{line[1]}: {scalar(values[line[1]])}", text, flags=re.MULTILINE)

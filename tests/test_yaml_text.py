@@ -125,3 +125,10 @@ def test_values_that_are_equal_but_not_the_same_are_told_apart():
     for one, other in pairs:
         assert yaml_text.scalar(one) != yaml_text.scalar(other)
         assert yaml_text.section("a", one) != yaml_text.section("a", other)
+
+
+def test_other_values_change_their_own_lines_alone():
+    text = "batch: 4\nbatch_val: 4\nnested:\n  batch: 4\nname: 'batch: 4'\n"
+    changed = yaml_text.with_values(text, {"batch": 2, "name": "a: b", "absent": 1})
+    assert yaml.safe_load(changed) == yaml.safe_load(text) | {"batch": 2, "name": "a: b"}
+    assert changed.count("4") == 2

@@ -253,13 +253,18 @@ _FREED_GIB = 0.3
 """Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
 
 
+def _footprint(run: PriorRun, a: Architecture, dtype: str) -> memory.Footprint:
+    """Memory of a logged run's steps by the formulas of its trainer; compiled runs as if eager."""
+    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
+    form = memory.footprint_of(run.trainer)
+    return form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+
+
 def _logits_part(run: PriorRun, a: Architecture, dtype: str) -> float | None:
     """Logits as a part of what a step allocates and frees; None where the loss keeps none."""
     if run.trainer == TRL:
         return None
-    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    parts = memory.footprint(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
-    return memory.head_bytes(a, dtype, 8, compiled=False)[0] / max(per for _, per in parts.moments)
+    return memory.head_bytes(a, dtype, 8, compiled=False)[0] / max(per for _, per in _footprint(run, a, dtype).moments)
 
 
 def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:
@@ -268,9 +273,7 @@ def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:
     held = (block.allocated or block.active) if block else None
     if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
         return 0.0
-    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    form = memory.footprint_of(run.trainer)
-    parts = form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    parts = _footprint(run, a, dtype)
     stays = parts.fixed / GIB
     if held - stays < _FREED_GIB:
         return 0.0

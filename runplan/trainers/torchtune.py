@@ -15,7 +15,7 @@ from runplan.facts import Architecture, Finding, ModelFacts, Status
 from runplan.plan import Plan, PlannedRun, Recipe, Rung
 from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
 from runplan.trainers.shipped import RESUME_FILE, header_lines, shipped
-from runplan.yaml_text import scalar
+from runplan.yaml_text import with_values
 
 if TYPE_CHECKING:
     import jinja2
@@ -26,9 +26,6 @@ PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
-_RUNG_LINE = re.compile(
-    r"^(batch_size|batch_size_val|gradient_accumulation_steps|enable_activation_checkpointing): .*$", re.MULTILINE
-)
 _GLOB = re.compile(r"([*?\[])")
 
 
@@ -59,7 +56,7 @@ def _rung(text: str, rung: Rung) -> str:
         "gradient_accumulation_steps": rung.gradient_accumulation_steps,
         "enable_activation_checkpointing": rung.activation_checkpointing,
     }
-    return _RUNG_LINE.sub(lambda line: f"{line[1]}: {scalar(values[line[1]])}", text)
+    return with_values(text, values)
 
 
 def resuming_recipe(run: PlannedRun) -> str | None:

@@ -8,14 +8,13 @@ Paths inside the run are relative to the run directory, where the job starts; mo
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
 from runplan.plan import Plan, PlannedRun, Rung
 from runplan.trainers.chat import training_template
 from runplan.trainers.shipped import RESUME_FILE, header_lines, shipped
-from runplan.yaml_text import scalar
+from runplan.yaml_text import with_values
 
 if TYPE_CHECKING:
     import jinja2
@@ -28,9 +27,6 @@ MODULES = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "output_p
 """Attention projections as `lora.attn_modules` names them, and as Hugging Face's models do."""
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 _FORMATS = {Dtype.bf16: "bfloat16", Dtype.fp32: "float32"}
-_RUNG_LINE = re.compile(
-    r"^(per_device_(?:train|eval)_batch_size|gradient_accumulation_steps|gradient_checkpointing): .*$", re.MULTILINE
-)
 
 
 def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -> dict[str, str]:
@@ -75,7 +71,7 @@ def _rung(text: str, rung: Rung) -> str:
         "gradient_accumulation_steps": rung.gradient_accumulation_steps,
         "gradient_checkpointing": rung.activation_checkpointing,
     }
-    return _RUNG_LINE.sub(lambda line: f"{line[1]}: {scalar(values[line[1]])}", text)
+    return with_values(text, values)
 
 
 def target_modules(config: Config) -> list[str]:
