@@ -131,7 +131,7 @@ def life(tmp_path_factory, path):
         time.sleep(1)
     subprocess.run(["scontrol", "update", "nodename=n3", "state=resume"], check=False)  # or it is back by itself
     for name in pending:  # SLURM lets two minutes pass
-        output("scontrol", "update", f"JobId={ids[name]}", "StartTime=now")
+        output("scontrol", "update", f"JobId={ids[name]}", "StartTime=now+2")
     again = "host_oom,preempted,cancelled"
     seen["script"] = output("env", f"PATH={path}", "bash", str(group / "submit_all.sh"))
     seen["again"] = runplan("submit", str(group), "--only", again, "--json", PATH=path)

@@ -90,7 +90,7 @@ def test_what_is_requeued_or_out_of_memory_is_trained_to_the_end(runplan, tmp_pa
     subprocess.run(["scontrol", "requeue", job], check=True)
     show = ["squeue", "-h", "-j", job, "-o", "%T"]
     until(lambda: subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip() == "PENDING")
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=True)
     runplan("status", "outputs/real", "--watch", "5")
     found = {run["name"]: run for run in json.loads(runplan("status", "outputs/real", "--json"))["runs"]}
     assert {run["state"] for run in found.values()} == {"completed"}
