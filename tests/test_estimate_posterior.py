@@ -5,9 +5,9 @@ import random
 from pathlib import Path
 
 import pytest
-from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, MODELS
+from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS
 
-from runplan.estimate.chips import Constants, prior
+from runplan.estimate.chips import NOTHING, Constants, prior
 from runplan.estimate.observation import Observation, canonical, match_model, observe
 from runplan.estimate.posterior import OUTLIER, fit
 from runplan.estimate.speed import Task, step_s
@@ -92,7 +92,8 @@ def test_more_logs_never_widen():
     known, widths = [], []
     for i in range(12):
         task = tasks(rng, A100)
-        known.append(seen(task, world(A100, (0.1, -0.1, 0.3, 0.0), task) * math.exp(rng.gauss(0, 0.03)), name=str(i)))
+        seconds = world(A100, (0.1, -0.1, 0.3, 0.0, 0.2), task) * math.exp(rng.gauss(0, 0.03))
+        known.append(seen(task, seconds, name=str(i)))
         widths.append(fit(known, A100).log_step_s(TASK)[1])
     assert all(later <= earlier + 1e-3 for earlier, later in itertools.pairwise(widths))
     assert widths[-1] < 0.06
@@ -102,7 +103,7 @@ def test_p95_holds_on_clusters_drawn_from_the_prior():
     rng = random.Random(11)
     inside, errors, n = 0, [], 150
     for _ in range(n):
-        shift = tuple(rng.gauss(0, s) for s in (0.2, 0.2, 0.4, 0.4))
+        shift = tuple(rng.gauss(0, s) for s in (0.2, 0.2, 0.4, 0.4, 0.4))
         known = []
         for i in range(3):
             task = tasks(rng, A100)
@@ -116,13 +117,26 @@ def test_p95_holds_on_clusters_drawn_from_the_prior():
     assert sorted(errors)[n // 2] < 0.06
 
 
+def test_logs_of_small_batches_teach_how_many_tokens_fill_a_gpu():
+    slow = (0.0, 0.0, 0.0, 0.0, 0.8)
+    of_3b = dataclasses.replace(TASK, architecture=LLAMA_3B, tokens=512.0, span=256.0)
+    ran = [dataclasses.replace(of_3b, batch=batch) for batch in (1, 2, 4, 16, 32)]
+    learnt = fit([seen(task, world(A100, slow, task), name=str(task.batch)) for task in ran], A100)
+    assert learnt.constants(A100).filling > 0.05
+    of_8b = dataclasses.replace(of_3b, architecture=LLAMA_8B, batch=2)
+    untaught, taught = (math.exp(one.log_step_s(of_8b)[0]) for one in (fit([], A100), learnt))
+    truth = world(A100, slow, of_8b)
+    assert untaught < 0.91 * truth
+    assert 0.95 * truth < taught < 1.02 * truth
+
+
 def test_a_log_that_all_others_contradict_is_left_out_and_named():
     rng = random.Random(2)
     good = []
     for i in range(8):
         task = tasks(rng, A100)
-        good.append(seen(task, world(A100, (0, 0, 0, 0), task), name=f"good{i}"))
-    bad = seen(dataclasses.replace(TASK, batch=2), 12 * world(A100, (0, 0, 0, 0), TASK), name="bad")
+        good.append(seen(task, world(A100, NOTHING, task), name=f"good{i}"))
+    bad = seen(dataclasses.replace(TASK, batch=2), 12 * world(A100, NOTHING, TASK), name="bad")
     learnt = fit([*good, bad], A100)
     assert [(item.run.path, "times the step time" in why) for item, why in learnt.outliers] == [("bad", True)]
     assert learnt.log_step_s(TASK) == pytest.approx(fit(good, A100).log_step_s(TASK))

@@ -121,6 +121,12 @@ def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
     assert slowdown(LONG, L40S) < 1.15
 
 
+def test_a_long_step_of_several_gpus_takes_what_one_gpu_takes():
+    long = dataclasses.replace(TASK, batch=16, tokens=2048.0, span=1024.0)
+    alone, together = (step_s(dataclasses.replace(long, gpus=gpus), prior(long.gpu)) for gpus in (1, 8))
+    assert alone <= together < 1.01 * alone
+
+
 def test_gathering_moves_what_the_others_hold():
     two, eight = (gathering_s(dataclasses.replace(LONG, gpus=gpus)) for gpus in (2, 8))
     assert eight / two == pytest.approx(7 / 4)

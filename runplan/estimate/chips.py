@@ -19,11 +19,15 @@ class Constants(NamedTuple):
     """Seconds to launch one adapted layer forward and backward."""
     host_s: float
     """Seconds an optimizer step costs beside its batches: loader, logging, synchronisation."""
+    filling: float
+    """Tokens that fill the GPU, over what its peak lets expect (`speed.FILLED`)."""
 
 
-SPREAD_SHARED = Constants(0.13, 0.16, 0.25, 0.40)
+NOTHING = Constants(0.0, 0.0, 0.0, 0.0, 0.0)
+"""Constants that are what was expected, where they are differences from that."""
+SPREAD_SHARED = Constants(0.13, 0.16, 0.25, 0.40, 0.2)
 """Standard deviation that all GPUs share: this model's own error and the versions of torch and driver."""
-SPREAD_OWN = Constants(0.13, 0.13, 0.28, 0.40)
+SPREAD_OWN = Constants(0.13, 0.13, 0.28, 0.40, 0.4)
 """Standard deviation of one GPU type and cluster around that (10-18 % between clusters for one GPU name)."""
 
 
@@ -72,6 +76,9 @@ A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
 BANDWIDTH_PROCESSOR = 0.8
+FILLING_AMD = 0.5
+"""What AMD's GPUs need more of to be full, beside their peak: an MI325X's 304 units want more tiles than an H100's 132,
+and its batches of 4 and 8 rows run at 0.85 and 0.89 of the speed that those of 24 and 64 would have (milabench)."""
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
 
@@ -84,12 +91,13 @@ def prior(gpu: Gpu) -> Constants:
     """
     if gpu.name == "cpu":
         share = MATRIX_SHARE.get("cpu", A100_SHARE)
-        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(8e-3))
+        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(8e-3), 0.0)
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
     share = MATRIX_SHARE.get(kind, min(0.8, A100_SHARE * (whole / 312.0) ** -SHARE_FALLS))
-    return Constants(math.log(share), math.log(BANDWIDTH), LAYER_S, math.log(8e-3))
+    filling = FILLING_AMD if kind.startswith("mi") else 0.0
+    return Constants(math.log(share), math.log(BANDWIDTH), LAYER_S, math.log(8e-3), filling)
 
 
 def cache_bytes(gpu: Gpu) -> float:

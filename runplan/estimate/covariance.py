@@ -9,13 +9,13 @@ from runplan.estimate.chips import SPREAD_OWN, SPREAD_SHARED, Constants
 from runplan.estimate.speed import Task, unpacked_part
 from runplan.estimate.workload import Gpu
 
-SHAPE_OWN, SHAPE_SHARED = 0.07, 0.06
+SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
-LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.40, 0.35
+LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.35, 0.30
 """How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
 (standard deviations of their logarithm): measured without a GPU; 1.5 and 4 layers a layer in published runs; PCIe of
 other generations, and GPUs behind one switch."""
-UNPACKING = 0.6
+UNPACKING = 0.7
 """How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of
 rows leave 0.6 and 2.1 times what is reckoned."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0)

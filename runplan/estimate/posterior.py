@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runplan.estimate.chips import Constants, prior
+from runplan.estimate.chips import NOTHING, Constants, prior
 from runplan.estimate.cholesky import backward, cholesky, forward
 from runplan.estimate.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
 from runplan.estimate.noise import robust_noise, scale
@@ -76,7 +76,7 @@ class Posterior:
 
     def shift_of(self, gpu: Gpu) -> Constants:
         """How far the logs move the constants of a GPU type from what its specification says."""
-        moved = [0.0, 0.0, 0.0, 0.0]
+        moved = [0.0] * len(NOTHING)
         for row, weight, seen in zip(self.rows, self.solved, self.used, strict=True):
             for k, (shared, own) in enumerate(spreads(gpu, seen.task.gpu)):
                 moved[k] += (shared + own) * row[k] * weight
@@ -97,9 +97,9 @@ class Posterior:
         here = shape_of(task, slope)
         along = {name: weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
         for row, shape, weight in zip(self.rows, self.shapes, self.solved, strict=True):
-            a, b, c, d = along[shape.gpu]
+            a, b, c, d, e = along[shape.gpu]
             by_shape = shape_covariance(here, shape)
-            cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + by_shape)
+            cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + e * row[4] + by_shape)
             mean += by_shape * weight
         variance = linear_covariance(slope, task.gpu, slope, task.gpu) + shape_covariance(here, here)
         run = TAIL * (RUN_PROCESSOR if task.gpu.name == "cpu" else RUN)
@@ -146,7 +146,7 @@ def _solve(observations: list[Observation]) -> Posterior:
     if not observations:
         return Posterior(observations, [])
     gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
-    start = dict.fromkeys(gpus, Constants(0.0, 0.0, 0.0, 0.0))
+    start = dict.fromkeys(gpus, NOTHING)
     least = _least_noise(observations)
     noise = least
     for _ in range(_ROUNDS):

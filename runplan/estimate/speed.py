@@ -73,11 +73,13 @@ tokens of 7B and 14B on an A100 (Qwen's README, another trainer: the trend alone
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
-SHARED_CORES = 0.95
-"""What collectives leave of a GPU's throughput: 0.95 on two A100 at 4 x 4096 tokens (fms-acceleration)."""
 HOOKS, HOOKS_AMD = 1.5, 4.0
 """Python of FSDP's hooks and collectives for a layer, forward and backward, in units of launching one: 2.8 ms on four
 H100, 7.3 ms on eight MI325X and MI355X (milabench, batches of one row; a README of torchtune on MI355X)."""
+MEETING, MEETING_SHARDED = 4.0, 3.0
+"""Powers of the smooth maximum of what a GPU and its launches take. Several GPUs wait for each other at every layer, so
+that one whose launches are late there makes all of them late: batches of 4 and 8 rows on eight MI325X, of 1 and 8 on
+four H100 and eight H200 (milabench)."""
 CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
@@ -121,11 +123,13 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
         if task.trainer == TRL:
             on_gpu, launching = on_gpu / speed_trl.KEPT_BY_DDP, launching * speed_trl.LAUNCHES_OF_DDP
         else:
-            # Collectives run beside the products, but both take longer for it; hooks belong to every layer.
-            on_gpu = math.hypot(on_gpu / SHARED_CORES, gathering_s(task, forward_only=forward_only))
+            # Collectives run beside the products; hooks belong to every layer.
+            on_gpu = math.hypot(on_gpu, gathering_s(task, forward_only=forward_only))
             launching += _hooks(task) * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
     # A processor does its own launching.
-    return on_gpu + launching if task.gpu.name == "cpu" else _larger(on_gpu, launching)
+    if task.gpu.name == "cpu":
+        return on_gpu + launching
+    return _larger(on_gpu, launching, MEETING_SHARDED if task.gpus > 1 else MEETING)
 
 
 def _hooks(task: Task) -> float:
@@ -146,7 +150,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
     peak = peak_flops(task.gpu, task.dtype)
     tokens = task.batch * task.tokens
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
-    filled = tokens / (tokens + FILLED * peak / 312e12)
+    filled = tokens / (tokens + FILLED * math.exp(constants.filling) * peak / 312e12)
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     weights, beside, unpacking = done.weight_bytes, done.adapter_bytes, done.unpacked_bytes
     elementwise = done.bytes - weights - beside - unpacking
@@ -171,11 +175,11 @@ def peak_flops(gpu: Gpu, dtype: str) -> float:
     return 1e12 * (gpu.fp32_tflops if dtype == "fp32" else gpu.bf16_tflops)
 
 
-def _larger(a: float, b: float) -> float:
-    """A smooth maximum: near the crossing both hinder each other."""
+def _larger(a: float, b: float, power: float) -> float:
+    """A smooth maximum: near the crossing both hinder each other, the more the lower the power."""
     top = max(a, b)
     low = min(a, b) / top
-    return float(top * (1 + low**4) ** 0.25)
+    return float(top * (1 + low**power) ** (1 / power))
 
 
 def work(
