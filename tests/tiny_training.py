@@ -69,7 +69,11 @@ training.log_memory_stats = lambda stats: None
 training.cleanup_before_training = lambda: None
 ours = pathlib.Path("lora_finetune_distributed_val.py")
 stock = pathlib.Path(torchtune.__file__).parent.parent / "recipes" / "lora_finetune_distributed.py"
-runpy.run_path(str(ours if ours.exists() else stock), run_name="__main__")
+try:
+    runpy.run_path(str(ours if ours.exists() else stock), run_name="__main__")
+except SystemExit as end:  # the recipes' own
+    if end.code:
+        raise
 sys.stdout.flush(), sys.stderr.flush()
 # Taking gloo apart aborts now and then ("terminate called without an active exception"); users have NCCL.
 os._exit(0)

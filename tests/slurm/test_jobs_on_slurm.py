@@ -137,11 +137,10 @@ def test_finetune_slurm_runs_alone_from_its_directory(name, tmp_path, group_dir,
 
 def test_exit_codes_come_back(tmp_path, group_dir, monkeypatch, token):
     group = write(plan(small(run(token=token)), directory=str(group_dir)))
-    jobs = {}
     for how, expected in {"exit 3": "FAILED 3:0", "kill -9 $$": "FAILED 137:0"}.items():
         monkeypatch.setenv("TUNE", how)
-        jobs[output("sbatch", "--parsable", "finetune.slurm", cwd=group / "1B_rank4")] = expected
-    assert finished(*jobs) == jobs
+        job = output("sbatch", "--parsable", "finetune.slurm", cwd=group / "1B_rank4")
+        assert finished(job) == {job: expected}  # one after the other: a directory takes one training at a time
     ended = {line["job_id"]: line["exit_code"] for line in records(group / "1B_rank4") if line["event"] == "ended"}
     assert sorted(ended.values()) == [3, 137]
 
