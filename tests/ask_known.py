@@ -6,8 +6,9 @@ from runplan.plan import Check
 
 KNOWN = Known(
     chosen={"site": "local", "model": "1B", "dataset": "capitalization", "resources": "a100-80",
-            "evaluation": "capitalization"},
-    values={"lora.rank": "8", "optimizer.lr": "3e-4", "epochs": "1", "max_seq_len": "2048", "packed": "auto",
+            "evaluation": "capitalization", "trainer": "torchtune"},
+    values={"lora.quantize_base": "false", "lora.rank": "8",
+            "optimizer.lr": "3e-4", "epochs": "1", "max_seq_len": "2048", "packed": "auto",
             "naming": "short", "seed": "14", "system_prompt": "", "prompt": "{input}", "validation": "true",
             "controls": "true", "resources.gpus": "1"},
     sites=(Thing("local"), Thing("della")),

@@ -183,6 +183,17 @@ def test_what_is_there_is_offered(monkeypatch):
     assert [thing.detail for thing in known.gpus if thing.name == "a100-80"] == ["79.14 GiB"]
 
 
+def test_trainers_that_jobs_would_find_are_named():
+    for name in ("torchtune-0.6.1", "trl-1.16.0"):
+        write(f"env/lib/python3.11/site-packages/{name}.dist-info/METADATA", "")
+    for name in ("activate", "python"):
+        write(f"env/bin/{name}", "")
+    known = Survey(Path.cwd()).known(["site.venv=env"])
+    assert [(thing.name, thing.detail) for thing in known.trainers] == [("torchtune", "0.6.1"), ("trl", "1.16.0")]
+    assert Survey(Path.cwd()).known(["site.venv=nowhere"]).trainers == ()
+    assert known.chosen["trainer"] == "torchtune"
+
+
 def test_a_user_s_primary_config_says_the_defaults(monkeypatch):
     text = (
         (ROOT / "conf/runplan.yaml").read_text().replace("site: local", "site: lab").replace("epochs: 1", "epochs: 2")

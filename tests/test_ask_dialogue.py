@@ -68,6 +68,43 @@ def test_what_cannot_be_planned_can_be_changed(capsys):
     assert Path("outputs/8B_rank8/plan.json").is_file()
 
 
+def test_a_model_that_would_fit_in_4_bits_can_be_planned_so(capsys):
+    asker = Scripted(
+        ("GPUs for each job?", ("1 a100-80",)),
+        ("This cannot be planned. What now?", ("quantise",)),
+        ("Is this the plan?", ("change",)),
+        ("Which answer?", ("lora.quantize_base",)),
+        ("Is this the plan?", ("write",)),
+    )
+    assert hold(asker, "model=70B", "controls=false", "evaluation=none") == 0
+    assert "lora.quantize_base=true" in capsys.readouterr().out
+    assert '"quantize_base": true' in Path("outputs/70B_rank8/plan.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["model=70B", "resources=t4-16"],  # too large in 4 bits as well
+        ["model=1B", "resources=a100-80", "recipe=sft"],  # something else is wrong
+        ["model=70B", "resources=a100-80", "lora.quantize_base=false"],  # answered
+    ],
+)
+def test_4_bits_are_offered_only_where_they_help_and_are_open(given):
+    asker = Offered()
+    assert hold(asker, "evaluation=none", *given) == 0
+    assert asker.offers == ["change", "stop"]
+
+
+class Offered(Scripted):
+    """Stops at a plan that cannot be, and keeps what could be chosen there."""
+
+    def ask(self, prompt):
+        if not prompt.text.startswith("This cannot"):
+            return super().ask(prompt)
+        self.offers = [choice.value for choice in prompt.choices]
+        return ("stop",)
+
+
 def test_an_answer_that_the_schema_refuses_is_asked_again():
     asker = Scripted(
         ("Anything else to set?", ("epochs",)),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runplan.ask import interview
 from runplan.ask.flow import BY_QUESTION, QUESTIONS
+from runplan.ask.known import Thing
 from runplan.ask.lines import override_lines
 from runplan.ask.places import ELSEWHERE
 from runplan.ask.questions import Kind, State
@@ -69,6 +70,18 @@ def test_a_setting_is_asked_for_when_it_is_wanted_and_more_is_asked_again():
     asked, state = hold({"more": [["lora.alpha"], ["epochs"]], "lora.alpha": [["32"]], "epochs": [["3"]]})
     assert asked[-5:] == ["more", "lora.alpha", "more", "epochs", "more"]
     assert lines(state) == ["model=1B", "lora.alpha=32", "epochs=3", "group.name=1B_rank8"]
+
+
+def test_the_trainer_and_4_bits_are_offered_without_a_question_more():
+    known = replace(KNOWN, trainers=(Thing("torchtune", "0.6.1"), Thing("trl", "1.16.0")))
+    assert hold({}, known)[0] == hold({})[0]
+    offered = {choice.value: choice.detail for choice in BY_QUESTION["more"].choices(State(), known)}
+    assert offered["trainer"] == "torchtune; installed: torchtune 0.6.1, trl 1.16.0"
+    assert offered["lora.quantize_base"] == "false"
+    asked, state = hold({"more": [["trainer"], ["lora.quantize_base"]], "trainer": [["trl"]],
+                         "lora.quantize_base": [["true"]]}, known)  # fmt: skip
+    assert asked[-5:] == ["more", "trainer", "more", "lora.quantize_base", "more"]
+    assert lines(state) == ["model=1B", "lora.quantize_base=true", "trainer=trl", "group.name=1B_rank8"]
 
 
 def test_a_setting_can_stay_open():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from runplan import cli
 from runplan.cluster import Cluster, parse_sinfo
 from runplan.discover import command
-from runplan.discover.found import Discovered, LogFolder, ModelFolder
+from runplan.discover.found import Discovered, Environment, LogFolder, ModelFolder
 
 SITE = Path("conf/site/sim.yaml")
 POINTER = Path("conf/site/local.yaml")
@@ -52,6 +53,24 @@ def test_writes_the_site_and_makes_it_the_default(capsys):
     config = OmegaConf.create(capsys.readouterr().out)
     assert (config.site.name, config.site.models_dir, config.site.partition) == ("sim", "/m", "gpu")
     assert config.resources.gpu == "h200-141"
+
+
+def test_a_site_with_trl_alone_trains_with_it(capsys, found):
+    found[0] = replace(FOUND, environments=(Environment("venv", "/v", "/v", None, trl="1.16.0"),))
+    init(capsys)
+    assert cli.main(["--cfg", "job", "model=1B"]) == 0
+    config = OmegaConf.create(capsys.readouterr().out)
+    assert (config.trainer.name, config.trainer.version, config.site.venv) == ("trl", "1.16.0", "/v")
+    assert cli.main(["--cfg", "job", "model=1B", "trainer=torchtune"]) == 0
+    assert OmegaConf.create(capsys.readouterr().out).trainer.name == "torchtune"
+
+
+def test_a_site_with_both_trainers_names_the_other_in_a_comment(capsys, found):
+    found[0] = replace(FOUND, environments=(Environment("venv", "/v", "/v", "0.6.1", trl="1.16.0"),))
+    _, out, _ = init(capsys)
+    assert "  # - override /trainer@_global_.trainer: trl  # torchtune 0.6.1, trl 1.16.0 in /v\n" in out
+    assert cli.main(["--cfg", "job", "model=1B"]) == 0
+    assert OmegaConf.create(capsys.readouterr().out).trainer.name == "torchtune"
 
 
 def test_again_changes_nothing(capsys):

@@ -235,3 +235,29 @@ def test_a_quoted_path_is_read_back_by_shell_and_hydra(path):
 
     (word,) = shlex.split(f"model.path={quoted(path)}")
     assert OverridesParser.create().parse_override(word).value() == path
+
+
+BOTH, ONLY_TRL = (
+    Environment("venv", "/v", "/v", torchtune, active=False, trl="1.16.0") for torchtune in ("0.6.1", None)
+)
+
+
+def test_an_environment_with_trl_alone_trains_with_it():
+    found = replace(NOTHING, environments=(ONLY_TRL, env("conda", "base", None)))
+    assert setting(found, "venv").value == "/v"
+    assert setting(found, "venv").said == "trl 1.16.0; the only one found with trl: /v"
+    assert site_of(found, ANY, KNOWN).trainer.value == "trl"
+
+
+def test_where_both_trainers_are_torchtune_holds_and_trl_is_offered():
+    site = site_of(replace(NOTHING, environments=(BOTH,)), ANY, KNOWN)
+    assert site.trainer.value is None
+    assert [(offer.value, offer.said) for offer in site.trainer.offers] == [
+        ("trl", "torchtune 0.6.1, trl 1.16.0 in /v")
+    ]
+
+
+def test_an_environment_with_torchtune_counts_before_one_with_trl():
+    found = replace(NOTHING, environments=(replace(ONLY_TRL, active=True), env("conda", "tune")))
+    assert setting(found, "conda_env").value == "tune"
+    assert site_of(found, ANY, KNOWN).trainer == Setting("trainer", None, "")

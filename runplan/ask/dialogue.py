@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from runplan import app
 from runplan.ask import interview
-from runplan.ask.flow import CHANGE, STOP, SUBMIT, WRITE
+from runplan.ask.flow import CHANGE, QUANTISE, QUANTISED, STOP, SUBMIT, WRITE
 from runplan.ask.known import Known
 from runplan.ask.lines import Answer, override_lines
 from runplan.ask.places import PLACES, evaluation_is_open
@@ -21,7 +21,7 @@ from runplan.ask.settings import OTHER
 from runplan.ask.survey import Survey
 from runplan.ask.typed import NotUnderstood
 from runplan.deeds import plan_command
-from runplan.errors import ConfigError, RunplanError
+from runplan.errors import ConfigError, PlanError, RunplanError
 from runplan.facts import Status
 from runplan.group import make_group, preview
 from runplan.pasting import pasted
@@ -116,6 +116,8 @@ class Dialogue:
             deed = asker.ask(self._approval(self._show(lines)))
             if deed is None:
                 self._state = interview.back(self._state, "")
+            elif deed[0] == QUANTISE:
+                self._state = interview.quantised(self._state)
             elif deed[0] == CHANGE:
                 self._change(asker)
             else:
@@ -194,24 +196,32 @@ class Dialogue:
         known = known or self._known
         return override_lines(interview.final_answers(state, known), known)
 
-    def _show(self, lines: Sequence[str]) -> Plan | None:
-        """Print what a preview prints; None, with what is wrong, if it cannot be planned."""
+    def _show(self, lines: Sequence[str]) -> Plan | RunplanError:
+        """Print what a preview prints; if it cannot be planned, what is wrong is said and comes back."""
         try:
             sweep = self._survey.composed(lines)
             plan = make_group(sweep.composed, sweep.command, sweep.experiment, sweep.directory, may_create=False)
             preview(plan, sweep.composed[0].config)
         except RunplanError as error:
             print(f"\n{error}", file=sys.stderr)  # noqa: T201 - as the command line says it
-            return None
+            return error
         return plan
 
-    def _approval(self, plan: Plan | None) -> Prompt:
-        can_submit = plan is not None and self._known.can_submit and _will_be_ready(plan)
-        write = [Choice(WRITE, "write the files")] if plan else []
-        write += [Choice(SUBMIT, "write and submit")] if can_submit else []
-        choices = (*write, Choice(CHANGE, "change an answer"), Choice(STOP, "stop", "nothing is written"))
-        text = "Is this the plan?" if plan else "This cannot be planned. What now?"
-        return Prompt(text, Kind.one, (choices[0].value,), choices)
+    def _approval(self, plan: Plan | RunplanError) -> Prompt:
+        change, stop = Choice(CHANGE, "change an answer"), Choice(STOP, "stop", "nothing is written")
+        if isinstance(plan, RunplanError):
+            fits = [Choice(QUANTISE, "hold base models in 4 bits (QLoRA)", "then they fit")] * self._would_fit(plan)
+            choices = (change, *fits, stop)
+            return Prompt("This cannot be planned. What now?", Kind.one, (CHANGE,), choices)
+        submit = [Choice(SUBMIT, "write and submit")] * (self._known.can_submit and _will_be_ready(plan))
+        choices = (Choice(WRITE, "write the files"), *submit, change, stop)
+        return Prompt("Is this the plan?", Kind.one, (WRITE,), choices)
+
+    def _would_fit(self, error: RunplanError) -> bool:
+        """Whether 4 bits are among what would help each run that cannot be planned, and are not answered already."""
+        problems = error.problems if isinstance(error, PlanError) else ()
+        helps = bool(problems) and all(f"{QUANTISED}=true" in problem.fix for problem in problems)
+        return helps and not self._state.has(QUANTISED)
 
     def _change(self, asker: Asker) -> None:
         rows = interview.settled(self._state, self._known)

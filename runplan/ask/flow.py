@@ -31,8 +31,11 @@ MEASURED = {
     "controls": ("controls: each base model without fine-tuning", "they measure the effect of fine-tuning"),
 }
 NO, YES = "no", "yes"
-WRITE, SUBMIT, CHANGE, STOP = "write", "submit", "change", "stop"
+WRITE, SUBMIT, QUANTISE, CHANGE, STOP = "write", "submit", "quantise", "change", "stop"
 WITHOUT_DATA = "without"
+QUANTISED = "lora.quantize_base"
+_ABOUT_MODELS = 4
+"""So many of the settings are about how models are trained, and asked for behind them."""
 
 
 def _says(text: str) -> Callable[[State, Known], str]:
@@ -178,7 +181,10 @@ def value_shown(setting: Setting, state: State, known: Known) -> str:
     levels = present(setting.key, state, known)
     if not levels and setting.key == "group.name":
         levels = (suggested_name(state, known),)
-    return shown(levels, setting.form) if levels and levels != ("",) else setting.unset or "none"
+    text = shown(levels, setting.form) if levels and levels != ("",) else setting.unset or "none"
+    if setting.key == "trainer" and known.trainers:
+        text += f"; installed: {', '.join(f'{thing.name} {thing.detail}' for thing in known.trainers)}"
+    return text
 
 
 def _more_choices(state: State, known: Known) -> tuple[Choice, ...]:
@@ -207,7 +213,7 @@ QUESTIONS: tuple[Question, ...] = (
              when=chooses_elsewhere("model"), form=Form.texts, completes_paths=True,
              sets=adds_to("model"), problem=place_problem("model"),
              note="a Hugging Face folder, with config.json; several with commas"),
-    *(_setting_question(setting) for setting in SETTINGS[:2]),
+    *(_setting_question(setting) for setting in SETTINGS[:_ABOUT_MODELS]),
     Question("dataset", lambda state, _: "Which datasets?" if state.varies("dataset") else "Which dataset?",
              lambda state, known: present("dataset", state, known), _several("dataset"),
              choices=listed("dataset", "another file…"), problem=one_kind_of("dataset")),
@@ -220,7 +226,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("evaluation.script", _says("Which Inspect file?"),
              lambda state, _: state.answers.get("evaluation.script", ()), _typed,
              when=chooses_elsewhere("evaluation"), form=Form.text, sets=adds_to("evaluation"), completes_paths=True),
-    *(_setting_question(setting) for setting in SETTINGS[2:]),
+    *(_setting_question(setting) for setting in SETTINGS[_ABOUT_MODELS:]),
     Question(OTHER, _says("Which keys?"), lambda state, _: state.answers.get(OTHER, ()), _typed, when=_other_open,
              form=Form.lines, note="KEY=VALUE, or KEY=VALUE,VALUE to vary it; runplan --cfg job lists all"),
     Question("missing", _missing_text, _missing_default, _one, choices=_missing_choices,

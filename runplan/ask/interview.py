@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runplan.ask.flow import BY_QUESTION, NO, QUESTIONS
+from runplan.ask.flow import BY_QUESTION, NO, QUANTISED, QUESTIONS
 from runplan.ask.known import Known
 from runplan.ask.lines import ORDER, Answer
 from runplan.ask.name import suggested_name
@@ -112,6 +112,16 @@ def _let_go(state: State, key: str) -> State:
 def changed(state: State, key: str) -> State:
     """The state in which one question is asked again, and what then depends on it."""
     return replace(_standing_in(state, key), asked=_without(state.asked, key))
+
+
+def quantised(state: State) -> State:
+    """The state in which base models are held in 4 bits, as if that had been asked for and answered."""
+    return replace(
+        state,
+        answers={**state.answers, QUANTISED: ("true",)},
+        asked=(*_without(state.asked, QUANTISED), QUANTISED),
+        wanted=state.wanted | {QUANTISED},
+    )
 
 
 def _standing_in(state: State, key: str) -> State:

@@ -39,6 +39,8 @@ class Known:
     datasets: tuple[Thing, ...] = ()
     evaluations: tuple[Thing, ...] = ()
     gpus: tuple[Thing, ...] = ()
+    trainers: tuple[Thing, ...] = ()
+    """Trainers that are installed where jobs look for them, as far as that can be seen; their versions as details."""
     taken: frozenset[str] = frozenset()
     """Names of groups that are there."""
     checks: tuple[Check, ...] = ()

@@ -12,16 +12,16 @@ Answer = tuple[str, ...]
 """Levels of a key, as text."""
 
 ORDER = (
-    "site", "model", "lora.rank", "lora.alpha", "dataset", "dataset.create", "dataset.train_rows", "evaluation",
-    "optimizer.lr", "epochs", "batch_size", "effective_batch_size", "max_seq_len", "packed", "seed", "system_prompt",
-    "prompt", OTHER, "resources", "resources.gpus", "validation", "controls", "naming", "priors.paths",
-    "budget.gpu_hours", "group.name",
+    "site", "model", "lora.rank", "lora.alpha", "lora.quantize_base", "trainer", "dataset", "dataset.create",
+    "dataset.train_rows", "evaluation", "optimizer.lr", "epochs", "batch_size", "effective_batch_size", "max_seq_len",
+    "packed", "seed", "system_prompt", "prompt", OTHER, "resources", "resources.gpus", "validation", "controls",
+    "naming", "priors.paths", "budget.gpu_hours", "group.name",
 )  # fmt: skip
 """Keys in the order of the line; the last one that is swept varies fastest."""
 ALWAYS = frozenset({"site", "group.name", "dataset.create", OTHER})
 """Keys that stand in the line even where they say what holds anyway."""
 
-RAW = frozenset({"dataset.create", "resources.gpus", "validation", "controls", "packed"})
+RAW = frozenset({"dataset.create", "lora.quantize_base", "resources.gpus", "validation", "controls", "packed"})
 """Keys whose levels are words of Hydra's grammar, true and false among them, never quoted text."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./@-]+")

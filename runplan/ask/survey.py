@@ -18,11 +18,12 @@ from runplan.catalogue import options
 from runplan.config import Config
 from runplan.paths import conf_dirs, user_conf_dirs
 from runplan.plan import Check
+from runplan.read.environment import installed_here, read_environment
 from runplan.sweep import Sweep
 from runplan.units import short_number
 from runplan.verify import size_text
 
-GROUPS = ("site", "model", "dataset", "resources", "evaluation")
+GROUPS = ("site", "model", "trainer", "dataset", "resources", "evaluation")
 VERIFIED = frozenset({"model", "dataset", "evaluation"})
 READERS = {"instruct": "json", "chat": "chat", "text": "text"}
 """Type of rows → option of `dataset` that reads any file of such rows."""
@@ -80,6 +81,7 @@ class Survey:
             datasets=tuple(self._datasets(config, chosen.get("dataset"))),
             evaluations=tuple(self._evaluations(config)),
             gpus=tuple(_gpus(options(self.folders, "resources"))),
+            trainers=tuple(self._trainers(config)),
             taken=frozenset(path.name for path in _entries(locate.absolute(config.site.output_root, self.cwd))),
             experiment=sweep.experiment or "",
             can_submit=shutil.which("sbatch") is not None,
@@ -158,6 +160,12 @@ class Survey:
         for path in sorted(locate.absolute(config.site.tasks_dir, self.cwd).glob("*/inspect.py")):
             if path.parent.name not in named:
                 yield Thing(self._shown(path), "Inspect file")
+
+    def _trainers(self, config: Config) -> Iterator[Thing]:
+        """Those that are installed where jobs look for them: in what the site activates, else here."""
+        activated = read_environment(config.site, self.cwd)
+        found = installed_here() if activated is None else activated.versions or {}
+        yield from (Thing(name, found[name]) for name in options(self.folders, "trainer") if name in found)
 
     def _shown(self, path: Path) -> str:
         """A path as short as it can be: relative to the working folder where it is below, else absolute."""

@@ -24,8 +24,9 @@ from runplan.summary import visible
 
 DESCRIPTION = """\
 Looks at this machine and writes ./conf/site/NAME.yaml: partitions, GPUs, account, modules, the environment with
-torchtune, folders of models, data and logs, each with where it was found. One candidate is chosen; several are listed
-as comments, and the key stays open. A file that is there is never written over: the difference is shown, exit code 1.
+torchtune or TRL, folders of models, data and logs, each with where it was found. One candidate is chosen; several are
+listed as comments, and the key stays open. A file that is there is never written over: the difference is shown, exit
+code 1.
 
 The first site written in a folder becomes its default: conf/site/local.yaml, which takes the place of runplan's own,
 names it. Without that file, or for another site, say site=NAME. RUNPLAN_CONF=DIR uses a conf folder from everywhere.
@@ -199,7 +200,7 @@ def _document(site: Site, found: Discovered, place: Path, text: str, code: int) 
         "site": site.name,
         "path": str(place.absolute()),
         "written": code == 0 and place.exists() and place.read_text(encoding="utf-8", errors="replace") == text,
-        "settings": {setting.key: value(setting) for setting in (*site.settings, site.resources)},
+        "settings": {setting.key: value(setting) for setting in (*site.settings, site.resources, site.trainer)},
         "models": [vars(model) for model in found.models],
         "data": [{"path": file.path, "size_bytes": file.size_bytes, "rows": dict(file.rows)} for file in found.data],
         "logs": [vars(folder) for folder in found.logs],

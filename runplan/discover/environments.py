@@ -1,4 +1,4 @@
-"""Conda environments and virtual environments of this machine, and which have torchtune. Starts no Python of theirs."""
+"""Conda and virtual environments of this machine, and which trainers they have. Starts no Python of theirs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runplan.discover.found import Environment
+from runplan.read.environment import packages_in
 
 _MOST = 200
 """Environments that are looked at."""
@@ -28,14 +29,14 @@ def environments(conda_says: str, cwd: Path) -> tuple[Environment, ...]:
     if active:
         conda.setdefault(active)
     found = [
-        Environment("conda", _conda_name(path, root), path, _torchtune(path), path == active)
+        _environment("conda", _conda_name(path, root), path, active=path == active)
         for path in [*conda][:_MOST]
         if _is_dir(path)
     ]
     venv = os.environ.get("VIRTUAL_ENV") or (sys.prefix if sys.prefix != sys.base_prefix else "")
     others = dict.fromkeys(filter(None, [venv, str(cwd / ".venv"), str(cwd / "venv")]))
     found += [
-        Environment("venv", path, path, _torchtune(path), path == venv)
+        _environment("venv", path, path, active=path == venv)
         for path in others
         if path not in conda and _is_file(f"{path}/bin/activate")
     ]
@@ -82,13 +83,9 @@ def _conda_name(path: str, root: str) -> str:
     return place.name if place.parent.name in {"envs", ".conda"} else path
 
 
-def _torchtune(path: str) -> str | None:
-    """The version of torchtune whose files are there; None = none."""
-    try:
-        found = sorted(Path(path).glob("lib/python3*/site-packages/torchtune-*.dist-info"))
-    except OSError:
-        return None
-    return found[-1].name.removeprefix("torchtune-").removesuffix(".dist-info") if found else None
+def _environment(kind: str, name: str, path: str, *, active: bool) -> Environment:
+    found = packages_in(Path(path))
+    return Environment(kind, name, path, found.get("torchtune"), active, found.get("trl"))
 
 
 def _is_dir(path: str) -> bool:

@@ -50,6 +50,14 @@ class Environment:
     """Version of torchtune in it; None = none there."""
     active: bool = False
     """Whether this shell is in it."""
+    trl: str | None = None
+    """Version of TRL in it."""
+
+    @property
+    def trainers(self) -> str:
+        """What can train in it, in words; empty when nothing can."""
+        versions = {"torchtune": self.torchtune, "trl": self.trl}
+        return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
 @dataclass(frozen=True)
@@ -117,3 +125,5 @@ class Site:
     """What is worth knowing but is no key: partitions, models, data."""
     resources: Setting = Setting("resources", None, "")
     """The option of `conf/resources` that runs here by default."""
+    trainer: Setting = Setting("trainer", None, "")
+    """The option of `conf/trainer` that trains here by default, where it is not torchtune; what else can as offers."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from runplan.cluster import Cluster, Partition
-from runplan.discover.found import Discovered, Offer, Setting, Site, Wishes
+from runplan.discover.found import Discovered, Environment, Offer, Setting, Site, Wishes
 from runplan.discover.gpu_types import node_options, options_of
 from runplan.discover.places import data_setting, log_setting, model_setting, output_setting, things
 from runplan.errors import ConfigError, Problem
@@ -53,7 +53,7 @@ def site_of(found: Discovered, wishes: Wishes, known: Collection[str]) -> Site:
         *_environment(found),
     )
     facts = (*_partition_facts(found.cluster, known), *things(found), *(f"not known: {line}" for line in found.unknown))
-    return Site(site_name(found, wishes), settings, facts, _resources(found, used, known))
+    return Site(site_name(found, wishes), settings, facts, _resources(found, used, known), _trainer(found))
 
 
 def site_name(found: Discovered, wishes: Wishes) -> str:
@@ -211,29 +211,49 @@ def _modules(found: Discovered) -> Setting:
     return Setting("modules", None, "none is loaded in this shell" if offers else "no environment modules here", offers)
 
 
+def _chosen_environment(found: Discovered) -> tuple[Environment | None, str]:
+    """The environment that trains, and why: the only one that can, or this shell's; torchtune counts before TRL."""
+    for name in ("torchtune", "trl"):
+        able = [item for item in found.environments if getattr(item, name)]
+        active = [item for item in able if item.active]
+        if active:
+            return active[0], "in use here"
+        if len(able) == 1:
+            return able[0], f"the only one found with {name}"
+        if able:
+            return None, f"{len(able)} have {name}"
+    return None, "none found with torchtune or trl"
+
+
 def _environment(found: Discovered) -> tuple[Setting, Setting]:
-    """The environment that has torchtune: the only one, or the one this shell is in."""
-    able = [item for item in found.environments if item.torchtune]
-    active = [item for item in able if item.active]
-    chosen = active[0] if active else able[0] if len(able) == 1 else None
-    why = "in use here" if active else "the only one found with torchtune"
+    chosen, why = _chosen_environment(found)
     made = []
     for key, kind in (("conda_env", "conda"), ("venv", "venv")):
         rest = [item for item in found.environments if item.kind == kind and item is not chosen]
-        rest.sort(key=lambda item: (not item.torchtune, item.name))
-        offers = tuple(Offer(item.name, _said_of_environment(item.torchtune, item.path)) for item in rest)
+        rest.sort(key=lambda item: (not item.torchtune, not item.trl, item.name))
+        offers = tuple(Offer(item.name, _said_of_environment(item)) for item in rest)
         if chosen is not None and chosen.kind == kind:
-            made.append(Setting(key, chosen.name, f"torchtune {chosen.torchtune}; {why}: {chosen.path}", offers))
+            made.append(Setting(key, chosen.name, f"{chosen.trainers}; {why}: {chosen.path}", offers))
         elif chosen is not None:
             made.append(Setting(key, None, f"not needed beside {chosen.name}", offers))
         else:
-            why_not = f"{len(able)} have torchtune" if able else "none found with torchtune"
-            made.append(Setting(key, None, why_not, offers))
+            made.append(Setting(key, None, why, offers))
     return made[0], made[1]
 
 
-def _said_of_environment(torchtune: str | None, path: str) -> str:
-    return f"{f'torchtune {torchtune}' if torchtune else 'no torchtune'}; {posixpath.normpath(path)}"
+def _trainer(found: Discovered) -> Setting:
+    """TRL where the environment has it and no torchtune; an offer where it has both."""
+    chosen, _ = _chosen_environment(found)
+    if chosen is None or not chosen.trl:
+        return Setting("trainer", None, "")
+    where = f"{chosen.trainers} in {chosen.name}"
+    if not chosen.torchtune:
+        return Setting("trainer", "trl", where)
+    return Setting("trainer", None, "torchtune is", (Offer("trl", where),))
+
+
+def _said_of_environment(item: Environment) -> str:
+    return f"{item.trainers or 'no torchtune'}; {posixpath.normpath(item.path)}"
 
 
 def _partition_facts(cluster: Cluster | None, known: Collection[str]) -> Sequence[str]:

@@ -30,6 +30,7 @@ def site_text(site: Site, defaults: Mapping[str, Any] = NOTHING) -> str:
         "  - _site",
         "  - _self_",
         *_resources(site.resources),
+        *_trainer(site.trainer),
         "",
         f"name: {_value(site.name)}",
     ]
@@ -60,6 +61,13 @@ def _resources(setting: Setting) -> list[str]:
         lines = [head.format("", setting.value, _comment(setting.said))]
     else:
         lines = [f"  # resources: runplan's own; {_comment(setting.said)}"]
+    return lines + [head.format("# ", offer.value, _comment(offer.said)) for offer in setting.offers]
+
+
+def _trainer(setting: Setting) -> list[str]:
+    """Nothing where torchtune is all there is: it is what holds anyway."""
+    head = "  {}- override /trainer@_global_.trainer: {}  # {}"
+    lines = [head.format("", setting.value, _comment(setting.said))] if setting.value else []
     return lines + [head.format("# ", offer.value, _comment(offer.said)) for offer in setting.offers]
 
 
