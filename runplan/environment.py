@@ -35,8 +35,8 @@ class EnvironmentFacts:
 
     @property
     def label(self) -> str:
-        """What the user calls it: `site.venv=/x`."""
-        return f"{self.key}={self.name}"
+        """What the user calls it: `site.conda_env=tune`; of a folder, which is said anyway, the key alone."""
+        return self.key if self.name == self.prefix else f"{self.key}={self.name}"
 
 
 def canonical(name: str) -> str:

@@ -1,7 +1,4 @@
-"""What is really there: models, datasets, tasks, disk and trainer, as read once from the machine.
-
-Frozen and free of I/O; `runplan/read/` makes these, planning and verification use them.
-"""
+"""What is really there: models, datasets, tasks, disk and trainer, as `runplan/read/` finds it once. Free of I/O."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+
+from runplan.environment import EnvironmentFacts
 
 CREATE_DATASET = "dataset.create=true"
 """Fix of a dataset that runplan can make: what to add to the command line."""
@@ -295,3 +294,5 @@ class Facts:
     """One a combination, in the order of the sweep."""
     trainers: Mapping[str, TrainerFacts] = field(default_factory=dict)
     """By name, those of all runs; empty where only `trainer` was looked for."""
+    environments: Mapping[str, EnvironmentFacts] = field(default_factory=dict)
+    """By `environment.key_of`: what jobs activate, where a site names something."""

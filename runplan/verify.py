@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
+from runplan.environment import key_of
 from runplan.errors import Problem
 from runplan.estimate.memory import adapter_params
 from runplan.estimate.workload import Adapter
@@ -14,6 +15,7 @@ from runplan.paths import TASKS_DIR
 from runplan.plan import Check, Composed
 from runplan.trainers.known import trainer_of
 from runplan.units import GIB
+from runplan.verify_environment import environment_check, evaluation_need, trainer_need
 
 _BYTES = {Dtype.bf16: 2, Dtype.fp32: 4}
 
@@ -24,12 +26,12 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
     models: dict[str, Config] = {}
     datasets: dict[str, Config] = {}
     scripts: dict[str, Config] = {}
-    trainers: dict[tuple[str, str], Config] = {}
+    trainers: dict[tuple[str, str, str], Config] = {}
     for one, place in pairs:
         config = one.config
         models.setdefault(place.model, config)
         datasets.setdefault(place.dataset, config)
-        trainers.setdefault((config.trainer.name, config.trainer.version), config)
+        trainers.setdefault((config.trainer.name, config.trainer.version, key_of(config.site)), config)
         if place.script is not None:
             scripts.setdefault(place.script, config)
     wandb = any(one.config.train and one.config.trainer.metric_logger is MetricLogger.wandb for one in composed)
@@ -38,7 +40,8 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
         *dict.fromkeys(seen),  # several trainers may say the same of one folder
         *(_dataset_check(key, facts, config) for key, config in datasets.items()),
         *(_task_check(facts.tasks[key], config) for key, config in scripts.items()),
-        *(_findable(_trainer_check(facts, config, wandb=wandb), facts) for config in trainers.values()),
+        *dict.fromkeys(_jobs_check(facts, config, wandb=wandb) for config in trainers.values()),
+        *_evaluation_checks([one.config for one in composed], facts),
         _disk_check(pairs, facts),
     )
 
@@ -111,6 +114,23 @@ def _task_check(task: TaskFacts, config: Config) -> Check:
     if fine and task.path.startswith(f"{TASKS_DIR}/"):
         fine += f"; runplan's own, since {config.site.tasks_dir}/{config.evaluation.name}/inspect.py is not there"
     return _check("evaluation", config.evaluation.name, task.path, task.status, fine, task.findings)
+
+
+def _jobs_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
+    """The trainer where jobs look for it: in what they activate, else here."""
+    activated = facts.environments.get(key_of(config.site))
+    if activated is None:
+        return _findable(_trainer_check(facts, config, wandb=wandb), facts)
+    install = trainer_of(config).install.format(version=config.trainer.version)
+    return environment_check(trainer_need(config, install, wandb=wandb), activated)
+
+
+def _evaluation_checks(configs: Sequence[Config], facts: Facts) -> Iterator[Check]:
+    """The evaluation library in each environment that cells activate."""
+    for key, activated in facts.environments.items():
+        need = evaluation_need([config for config in configs if key_of(config.site) == key])
+        if need is not None:
+            yield environment_check(need, activated)
 
 
 def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:

@@ -118,13 +118,22 @@ def _looked_into(key: str, name: str, prefix: Path, site: Site) -> EnvironmentFa
     packages = _packages(prefix)
     if not packages:
         return facts
-    config = _pyvenv(prefix)
-    shares = key == "site.conda_env" or config.get("include-system-site-packages", "").lower() == "true"
-    more = _shared(packages, config.get("home", "")) if shares and not site.env.get("PYTHONNOUSERSITE") else []
+    config, is_venv = _pyvenv(prefix), key == "site.venv"
+    shares = not is_venv or config.get("include-system-site-packages", "").lower() == "true"
+    versions = dict.fromkeys(path.parent.name for path in packages)
+    folders = [_home() / ".local/lib" / each / "site-packages" for each in versions if _reads_own(site) and shares]
+    if is_venv and shares:
+        folders += [Path(config.get("home", "")).parent / "lib" / each / "site-packages" for each in versions]
+    folders = [*packages, *folders] if is_venv else [*folders, *packages]  # as Python's own `site` orders them
     opens = [f"site.modules bring it ({', '.join(names)})" for names in [bringing(site.modules)] if names]
     opens += ["site.env's PYTHONPATH brings it"] if site.env.get("PYTHONPATH") else []
-    opens += ["the system's Python has it"] if shares and key == "site.venv" else []
-    return EnvironmentFacts(key, name, str(prefix), "", installed([*more, *packages]), " or ".join(opens))
+    opens += ["the system's Python has it"] if shares and is_venv else []
+    return EnvironmentFacts(key, name, str(prefix), "", installed(folders), " or ".join(opens))
+
+
+def _reads_own(site: Site) -> bool:
+    """Whether Python looks for packages in the user's home."""
+    return not site.env.get("PYTHONNOUSERSITE")
 
 
 def _lacks(key: str, prefix: Path) -> str:
@@ -167,15 +176,6 @@ def _packages(prefix: Path) -> list[Path]:
     except (OSError, RuntimeError):
         used = ""
     return [path for path in found if path.parent.name == used] or found
-
-
-def _shared(packages: Iterable[Path], home: str) -> list[Path]:
-    """Folders that an environment shares: the user's own packages and, of a virtual one, its Python's."""
-    versions = dict.fromkeys(path.parent.name for path in packages)
-    folders = [_home() / ".local/lib" / version / "site-packages" for version in versions]
-    if home:
-        folders += [Path(home).parent / "lib" / version / "site-packages" for version in versions]
-    return folders
 
 
 def _pyvenv(prefix: Path) -> dict[str, str]:

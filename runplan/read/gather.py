@@ -14,6 +14,7 @@ from typing import Any
 
 from runplan import tiny, words
 from runplan.config import Config
+from runplan.environment import key_of
 from runplan.errors import ConfigError, Problem, StoreError
 from runplan.facts import (
     CREATE_DATASET,
@@ -34,6 +35,7 @@ from runplan.read import lengths as token_lengths
 from runplan.read.cache import Cache, file_identity
 from runplan.read.dataset import read_dataset, row_texts, settings
 from runplan.read.disk import read_disk
+from runplan.read.environment import read_environment
 from runplan.read.hf_config import configured_architecture
 from runplan.read.model import read_model
 from runplan.read.rows import read_rows
@@ -69,6 +71,8 @@ def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None
             reader.read(one.config)
         first = composed[0].config
         trainers = {name: read_trainer(name) for name in dict.fromkeys(one.config.trainer.name for one in composed)}
+        sites = {key_of(one.config.site): one.config.site for one in composed}
+        activated = {key: read_environment(site, cwd) for key, site in sites.items()}
         return Facts(
             models=reader.models,
             datasets=reader.datasets,
@@ -78,6 +82,7 @@ def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None
             disk=read_disk(absolute(first.site.output_root, cwd)),
             places=tuple(reader.places),
             trainers=trainers,
+            environments={key: found for key, found in activated.items() if found is not None},
         )
 
 
