@@ -257,4 +257,5 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "script": cell.script,
         "samples": cell.samples,
         "takes_data": cell.takes_data,
+        **({"samples_source": cell.samples_source} if cell.samples_source else {}),
     }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import EvaluateEpochs
+from runplan.errors import Problem
 from runplan.estimate.evaluation import cell_time
 from runplan.facts import Lengths, Status
 from runplan.plan import Cell
 from runplan.requests import evaluation_request
+from runplan.task_data import reads_rows, seen_data
 from runplan.units import GIB
 from runplan.workloads import first_rows, gpu_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runplan.config import Config
     from runplan.estimate.calibrated import Calibration
     from runplan.estimate.workload import Interval
@@ -100,27 +105,64 @@ def plan_cells(
     """
     config = run.config
     known = task if task.status is Status.ok else None
-    limit = config.evaluation.limit
-    samples = min(limit or lengths.rows, lengths.rows) if lengths else limit
-    time_s, mem_gib = _size(run, lengths, calibration)
-    request = evaluation_request(config, run.name, time_s.p95, mem_gib, limit_s)
     functions = task_functions(config, known)
-    return tuple(
-        Cell(
+    made: list[Cell] = []
+    for function, label in zip(functions, task_labels(config, functions), strict=True):
+        counted, source = _counted(run, known, function, lengths)
+        time_s, mem_gib = _size(run, counted, calibration)
+        cell = Cell(
             task=label,
             function=function,
             script=task.path,
-            epoch=epoch,
-            dir=f"eval/{label}" if epoch is None else f"eval/{label}_epoch{epoch}",
+            epoch=None,
+            dir=f"eval/{label}",
             time_s=time_s,
-            request=request,
-            samples=samples,
+            request=evaluation_request(config, run.name, time_s.p95, mem_gib, limit_s),
+            samples=_samples(counted, config.evaluation.limit),
             args=task_arguments(config, known, function, run.dataset),
             takes_data=_takes_data(known, function),
+            samples_source=source,
         )
-        for function, label in zip(functions, task_labels(config, functions), strict=True)
-        for epoch in evaluated_epochs(config, tuned=tuned)
-    )
+        epochs = evaluated_epochs(config, tuned=tuned)
+        made += [
+            cell if epoch is None else replace(cell, epoch=epoch, dir=f"{cell.dir}_epoch{epoch}") for epoch in epochs
+        ]
+    return tuple(made)
+
+
+def unknown_samples(cells: Iterable[Cell]) -> list[Problem]:
+    """A risk for each task that brings its own data where nobody knows how many samples those have."""
+    names = dict.fromkeys(cell.task for cell in cells if cell.samples_source and cell.samples is None)
+    return [
+        Problem(
+            f"task {name} brings its own data, and how many samples they have is not known: time is for "
+            f"{UNKNOWN_SAMPLES} of the longest prompts",
+            "evaluation",
+            "set evaluation.limit, or name the folder of an earlier log of it in priors.paths",
+        )
+        for name in names
+    ]
+
+
+def _counted(
+    run: PlannedRun, task: TaskFacts | None, function: str, lengths: Lengths | None
+) -> tuple[Lengths | None, str]:
+    """Tokens of the samples that a task function evaluates, None where they are not known; of its own data the source.
+
+    Rows of the run's dataset say nothing of a task that brings its own.
+    """
+    config = run.config
+    if task is None or reads_rows(config, task, function, run.dataset):
+        return lengths, ""
+    seen = seen_data(config, task, function)
+    if seen is None:
+        return None, "evaluation.limit" if config.evaluation.limit else "not known"
+    tokens = min(round(seen.prompt_tokens or config.max_seq_len), config.max_seq_len)
+    return Lengths(((max(1, tokens), seen.samples),)), f"an earlier log: {seen.path}"
+
+
+def _samples(lengths: Lengths | None, limit: int | None) -> int | None:
+    return min(limit or lengths.rows, lengths.rows) if lengths else limit
 
 
 def _size(run: PlannedRun, lengths: Lengths | None, calibration: Calibration) -> tuple[Interval, float]:

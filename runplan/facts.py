@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 
 from runplan.environment import EnvironmentFacts
+from runplan.task_data import SeenTask
 
 CREATE_DATASET = "dataset.create=true"
 """Fix of a dataset that runplan can make: what to add to the command line."""
@@ -227,6 +228,7 @@ class TaskFacts:
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Task → names of its parameters; `**` stands for any."""
     findings: tuple[Finding, ...] = ()
+    seen: tuple[SeenTask, ...] = ()
 
 
 @dataclass(frozen=True)

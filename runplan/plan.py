@@ -111,6 +111,8 @@ class Cell:
     """Arguments of the task function that the script takes."""
     takes_data: bool = True
     """Whether the task asks for the run's dataset; one that brings its own measures the same beside any."""
+    samples_source: str = ""
+    """Of a task that brings its data: where the number of its samples is from, in words; else empty."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.host import host_memory_gib
 from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.evaluations import plan_cells, takes_data
+from runplan.evaluations import plan_cells, takes_data, unknown_samples
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import group_risks, merge_risks
@@ -165,7 +165,7 @@ class _Planner:
         if model.architecture is None:
             return _Planned(None, (_unknown_architecture(model, name),))
         if not config.train:
-            return _Planned(self._evaluated(composed, name, place, RunType.eval_only))
+            return self._evaluated(composed, name, place, RunType.eval_only)
         recipe = choose_recipe(config)
         sized = self._size(config, model.architecture, place)
         data = check_run(config, self.world.facts, place, name)
@@ -196,6 +196,7 @@ class _Planner:
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
+        risks += unknown_samples(run.cells)
         run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
@@ -210,7 +211,7 @@ class _Planner:
                 wanted.setdefault(control_key(item, takes_data=own), (item, place))
         control_of = control_names([item for item, _ in wanted.values()], taken=names)
         return [
-            _Planned(self._evaluated(item, name, place, RunType.control))
+            self._evaluated(item, name, place, RunType.control)
             for (item, place), name in zip(wanted.values(), control_of, strict=True)
             if self.world.facts.models[place.model].architecture is not None  # else its fine-tuned runs have said so
         ]
@@ -253,10 +254,11 @@ class _Planner:
         run = replace(run, cells=self._cells(run, place, tuned=True))
         return replace(run, gpu_hours=total([_hours(sized.sizing.time_s, request), *map(_cell_hours, run.cells)]))
 
-    def _evaluated(self, composed: Composed, name: str, place: Place, kind: RunType) -> PlannedRun:
+    def _evaluated(self, composed: Composed, name: str, place: Place, kind: RunType) -> _Planned:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
-        return replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
+        run = replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
+        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in unknown_samples(run.cells)))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()

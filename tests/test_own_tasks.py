@@ -150,3 +150,76 @@ def test_torchtune_cannot_make_that_tokenizer(tmp_path):
     folder = lacks_image(tmp_path / "small")
     with pytest.raises(KeyError, match="step_id"):
         llama3_tokenizer(f"{folder}/original/tokenizer.model", special_tokens_path=f"{folder}/tokenizer.json")
+
+
+OWN = """
+from inspect_ai import Task, task
+@task
+def quiz(level="easy", prompt="{input}"): ...
+"""
+QUIZ = ["dataset=json", "dataset.path=tasks/sums/input/rows.json", "evaluation=script"]
+
+
+@pytest.fixture
+def quiz(lab):
+    """A task that brings its own data, beside data that have another number of test rows."""
+    place = lab / "tasks/quiz/inspect.py"
+    place.parent.mkdir()
+    place.write_text(OWN)
+    QUIZ[3:] = [f"evaluation.script={place}"]
+    return place
+
+
+def cell_of(document):
+    """What all cells of a plan say of their samples and times."""
+    (cell,) = {
+        (cell["samples"], cell.get("samples_source"), cell["time_s"]["p50"])
+        for run in document["runs"]
+        for cell in run["cells"]
+    }
+    return cell
+
+
+def log_of(folder, samples, script, level="easy"):
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    said = {"task": "quiz", "task_file": str(script), "task_args": {"level": level}, "dataset": {"samples": samples}}
+    usage = {"hf/local": {"input_tokens": 7 * samples}}
+    text = json.dumps({"version": 2, "eval": said, "stats": {"model_usage": usage}, "samples": []})
+    (folder / f"logs/2026-01-01T00-00-00_quiz_{samples}.json").write_text(text)
+
+
+def test_own_data_of_unknown_size_are_never_sized_by_the_run_s_rows(quiz):
+    _, document = planned(*QUIZ)
+    samples, source, unknown_s = cell_of(document)
+    assert (samples, source) == (None, "not known")
+    (risk,) = (risk for risk in document["risks"] if "brings its own data" in risk["what"])
+    assert (risk["run"], "1000 of the longest prompts" in risk["what"]) == ("all runs", True)
+    rows = json.loads(Path("tasks/sums/input/rows.json").read_text())
+    Path("tasks/sums/input/rows.json").write_text(json.dumps(rows | {"test": rows["test"] * 40}))
+    assert cell_of(planned(*QUIZ, "overwrite=true")[1]) == (None, "not known", unknown_s)
+
+
+def test_a_limit_is_what_is_known_then(quiz):
+    _, document = planned(*QUIZ, "evaluation.limit=50")
+    assert cell_of(document)[:2] == (50, "evaluation.limit")
+    assert not [risk for risk in document["risks"] if "brings its own data" in risk["what"]]
+
+
+def test_an_earlier_log_of_the_task_says_how_many_samples_there_are(quiz, lab):
+    log_of(lab / "old/run", 400, quiz)
+    learnt = [*QUIZ, "priors.paths=[old]"]
+    samples, source, time_s = cell_of(planned(*learnt)[1])
+    assert (samples, source.startswith("an earlier log: ")) == (400, True)
+    assert time_s < cell_of(planned(*QUIZ, "overwrite=true")[1])[2]
+    assert cell_of(planned(*learnt, "evaluation.limit=30", "overwrite=true")[1])[0] == 30
+    other = [*learnt, "+evaluation.args.level=hard", "overwrite=true"]
+    assert cell_of(planned(*other)[1])[:2] == (None, "not known")  # another level may have other samples
+    log_of(lab / "old/run", 90, quiz, "hard")
+    assert cell_of(planned(*other)[1])[0] == 90
+
+
+def test_another_file_given_to_the_task_is_not_the_run_s_data(lab):
+    _, document = planned("dataset=json", "dataset.path=tasks/sums/input/rows.json", "+evaluation.args.data_path=/x")
+    assert cell_of(document)[:2] == (None, "not known")
+    _, document = planned("dataset=json", "dataset.path=tasks/sums/input/rows.json", "overwrite=true")
+    assert cell_of(document)[:2] == (15, None)
