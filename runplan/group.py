@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runplan import locate
 from runplan.config import EvaluateEpochs, Via
 from runplan.deeds import plan_command, without_deeds
-from runplan.errors import ConfigError, NotReadyError, PlanError, Problem
+from runplan.errors import ConfigError, NotReadyError, PlanError, Problem, StoreError
 from runplan.facts import Status
 from runplan.pasting import has_control
 from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
@@ -95,15 +96,29 @@ def make_group(
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment, directory)
-    world, warnings = read_world(composed, Path.cwd(), may_create=may_create)
+    shown, plain = _as_known([without_deeds(item) for item in composed], plan_command(place.command), place.directory)
+    world, warnings = read_world(shown, Path.cwd(), may_create=may_create)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
-    shown = [without_deeds(item) for item in composed]
     with phase("planning {} runs", len(shown)):
-        plan = make_plan(place.name, str(place.directory), plan_command(place.command), shown, world)
+        plan = make_plan(place.name, str(place.directory), plain, shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
     return plan
+
+
+def _as_known(composed: list[Composed], command: str, directory: Path) -> tuple[list[Composed], str]:
+    """The sweep and its command in the order of the group that is there, if one is and can be read."""
+    from runplan.plan_shape import wrong_part  # noqa: PLC0415 - start-up time
+    from runplan.same_order import in_known_order  # noqa: PLC0415 - same
+    from runplan.store import read_document  # noqa: PLC0415 - same
+
+    document = None
+    with contextlib.suppress(StoreError, OSError):  # said where the group is compared and written
+        document = read_document(directory)
+    if document is None or wrong_part(document):
+        return composed, command
+    return in_known_order(composed, command, document)
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:

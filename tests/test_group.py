@@ -56,6 +56,23 @@ def test_planning_again_changes_no_byte(here):
     assert tree(here / "outputs") == before
 
 
+def test_planning_again_in_another_order_changes_no_byte(here, capsys):
+    words = ["lora.rank=4,64", "dataset.train_rows=100,200", "epochs=1"]
+    assert run(*TINY, *words) == 0
+    before = tree(here / "outputs")
+    capsys.readouterr()
+    assert run("epochs=1", *TINY[::-1], *words[:2]) == 0
+    assert tree(here / "outputs") == before
+    assert "Nothing changed" in capsys.readouterr().out
+
+
+def test_an_order_that_makes_other_names_is_another_plan(here, capsys):
+    assert run(*TINY, "lora.rank=4", "seed=1,2", "dataset.train_rows=100,200") == 0
+    capsys.readouterr()
+    assert run(*TINY, "lora.rank=4", "dataset.train_rows=100,200", "seed=1,2") == 0
+    assert "+ tiny_rank4_train_rows100_seed1" in capsys.readouterr().out
+
+
 def test_a_preview_shows_everything_and_writes_nothing(here, capsys):
     assert run("-m", *TINY, "lora.rank=4,64", "preview=true") == 0
     assert "tiny_rank64" in capsys.readouterr().out
