@@ -139,6 +139,24 @@ def test_the_tree_is_what_the_first_command_writes(ran):
     paths = tree_paths(tree)
     assert len(paths) > 10
     assert [path for path in paths if not (ran / path).exists()] == []
+    assert [path for path in planned_files(ran) if not is_drawn(path, tree, paths)] == []
+
+
+def planned_files(ran: Path) -> list[str]:
+    """What planning wrote into the group, without what `collect` adds."""
+    files = (path.relative_to(ran) for path in (ran / "outputs/ranks").rglob("*") if path.is_file())
+    return [path.as_posix() for path in files if not path.parts[2].startswith("results")]
+
+
+def is_drawn(path: str, tree: str, paths: list[str]) -> bool:
+    """Whether a tree names a file, a folder around it that it leaves closed, or the same in a run that is alike."""
+    folders = tuple(f"{path}/" for path in paths if not any(other.startswith(f"{path}/") for other in paths))
+    alike = {
+        run: name for name, text in re.findall(r"[├└]── (\S+)/ +(.*) alike", tree) for run in re.findall(r"\w+", text)
+    }
+    root, group, run, *rest = path.split("/")
+    drawn = "/".join([root, group, alike.get(run, run), *rest])
+    return drawn in paths or drawn.startswith(folders)
 
 
 def test_the_first_screen_has_command_table_and_tree():
