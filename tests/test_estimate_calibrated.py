@@ -5,7 +5,7 @@ from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODEL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runplan.estimate import calibrated, memory
+from runplan.estimate import calibrated, memory, process
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
@@ -288,3 +288,16 @@ def test_a_log_that_tells_of_its_start_alone_is_not_called_useless():
     said = " ".join(calibrated.size(workload(), calibrated.calibrate([quick], GPUS, MODELS)).evidence)
     assert "no earlier log counts for speed, but the start-up is learnt from 1 log:" in said
     assert "no earlier log counts:" in " ".join(calibrated.size(workload(), NOTHING).evidence)
+
+
+def test_the_memory_that_is_needed_is_computed_once_and_says_the_same(monkeypatch):
+    shapes, real = [], process.needed
+    monkeypatch.setattr(
+        process, "needed", lambda w, learnt, shape, out: (shapes.append(shape), real(w, learnt, shape, out))[1]
+    )
+    w = workload(effective_batch_size=16)
+    plan = calibrated.size(w, NOTHING)
+    shape = (plan.batch_size, plan.gradient_accumulation_steps)
+    assert shapes.count(shape) == 1
+    assert plan.peak_memory_gib == calibrated.peak(w, NOTHING, *shape)
+    assert plan.needed_memory_gib == calibrated.needed(w, NOTHING, *shape)

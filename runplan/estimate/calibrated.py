@@ -144,7 +144,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
-    held, least = peak(w, calibration, batch, accumulation), needed(w, calibration, batch, accumulation)
+    least = needed(w, calibration, batch, accumulation)
+    held = peak(w, calibration, batch, accumulation, least)
     notes = (*process.held_in_vain(held, least), *notes)
     return Sizing(
         batch_size=batch,
@@ -171,10 +172,12 @@ def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int
     return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu, w.trainer), (batch, tokens, accumulation)))
 
 
-def peak(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
-    """Peak of the process's GPU memory as nvidia-smi sees it, in GiB."""
+def peak(
+    w: Workload, calibration: Calibration, batch: int, accumulation: int, least: Interval | None = None
+) -> Interval:
+    """Peak of the process's GPU memory as nvidia-smi sees it, in GiB; `least` is what `needed` says, where known."""
     learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
-    return process.peak(w, learnt, (batch, accumulation), out)
+    return process.peak(w, learnt, (batch, accumulation), out, least)
 
 
 def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:

@@ -32,17 +32,19 @@ def needed(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded 
     return bounded(_with_lost(w, learnt, shape, lost), shape[0], out)
 
 
-def peak(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None) -> Interval:
+def peak(
+    w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None, least: Interval | None = None
+) -> Interval:
     """Peak of the process's memory in GiB: allocated, what the allocator holds beside it, CUDA context.
 
     The allocator holds no more than the GPU has, and where memory lacks it gives back what it holds in vain: above the
-    GPU's memory lies only what is needed. Arguments are those of `needed`.
+    GPU's memory lies only what is needed. Arguments are those of `needed`, and what it says, where that is known.
     """
     uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
     part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, _logits_part(w, learnt, shape))
     lost = learnt.held[w.packed].of(part)
     held = _with_lost(w, learnt, shape, lost)
-    least = needed(w, learnt, shape, out)
+    least = least or needed(w, learnt, shape, out)
     return Interval(*(max(low, min(high, w.gpu.memory_gib)) for low, high in zip(least, held, strict=True)))
 
 
