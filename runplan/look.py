@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,15 +24,17 @@ from runplan.present import LEDGER
 from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
 from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
-from runplan.slurm import read_accounting, read_queue
+from runplan.slurm import LEAST_S, read_accounting, read_queue
 from runplan.written import Job, WrittenGroup
 
 TAIL_BYTES = 1 << 16
+SLURM_S = 30.0
+"""Seconds that SLURM has to answer where jobs depend on it."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _UNBEGUN = frozenset({JobState.not_submitted, JobState.held, JobState.pending})
 
 
-def look(group: WrittenGroup, timeout_s: float = 30.0) -> Sight:
+def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
     """A group as it is now, with what its jobs said.
 
     Reads the ledger, the records of all jobs and the ends of the logs of those that began; asks SLURM once. Nothing
@@ -75,8 +78,12 @@ def users_of(group: Path) -> str:
 
 
 def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
-    """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue."""
-    queue = read_queue(uid=users)
+    """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue.
+
+    Both together have `SLURM_S`; accounting has `LEAST_S` even where the queue took all of that.
+    """
+    began = time.monotonic()
+    queue = read_queue(SLURM_S, uid=users)
     open_since = [
         tried[-1].intended_at
         for tried in ledger.attempts.values()
@@ -85,7 +92,8 @@ def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> 
     if not open_since and not ledger.damaged:
         return Known(queue)
     since = min((at for text in open_since if (at := moment(text))), default=LONG_AGO)
-    return Known(queue, read_accounting(since, uid=users))
+    left_s = max(LEAST_S, SLURM_S - (time.monotonic() - began))
+    return Known(queue, read_accounting(since, left_s, uid=users))
 
 
 def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mapping[str, SlurmJob] | None) -> bool:

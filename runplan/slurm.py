@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,6 +35,10 @@ _NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "co
 PATIENCE_S = 1.0
 """Seconds after which it is asked whether there is anybody to answer."""
 PING_S = 3.0
+TELL_S = 0.5
+"""Seconds that are waited for the answer to that before it is said what is waited for."""
+LEAST_S = 5.0
+"""Seconds that accounting has to answer, however long the queue took."""
 AWAY = "SLURM's controller is away (scontrol ping)"
 _CONTROLLERS = frozenset({"squeue", "sinfo", "scontrol", "sbatch"})
 """Commands that SLURM's controller answers; accounting has a program of its own."""
@@ -150,18 +154,26 @@ def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, 
     return (None if unknown else False), answer.failure
 
 
-def controller_is_down() -> bool:
+def controller_is_down(tell: Callable[[], None] = lambda: None) -> bool:
     """Whether SLURM itself says that its controller is away; False where nobody knows.
 
     `scontrol ping` says so at once, while all other commands keep trying for half a minute.
+
+    Args:
+        tell: called where even that takes a while.
     """
-    try:
-        done = subprocess.run(
-            ["scontrol", "ping"], capture_output=True, text=True, errors="replace", timeout=PING_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    process = _start(["scontrol", "ping"])
+    if isinstance(process, Answer):
         return False
-    return " is DOWN" in done.stdout and " is UP" not in done.stdout
+    for wait_s in (min(TELL_S, PING_S), PING_S - TELL_S):
+        try:
+            out, _ = process.communicate(timeout=max(0.01, wait_s))
+        except subprocess.TimeoutExpired:
+            tell()
+        else:
+            return " is DOWN" in out and " is UP" not in out
+    _kill(process)
+    return False
 
 
 def ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
@@ -184,20 +196,30 @@ class _Wait:
         self.timeout_s = timeout_s
         self._began = time.monotonic()
         self._down: bool | None = None
+        self._told = False
 
     def left_s(self, most_s: float) -> float:
         return max(0.01, self._began + min(self.timeout_s, most_s) - time.monotonic())
 
     def is_useless(self, command: str) -> bool:
         """Whether a command that kept silent for a while will do so to the end; says what is waited for otherwise."""
-        if command not in _CONTROLLERS or self.timeout_s <= PATIENCE_S:
+        if self.timeout_s <= PATIENCE_S:
+            return False
+        if command not in _CONTROLLERS:
+            self._tell(command)
             return False
         if self._down is None:
-            self._down = controller_is_down()
-            if not self._down:
-                text = f"waiting for SLURM ({command}), {self.timeout_s:g} s at most"
-                print(f"runplan: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the user's screen is the place
+            self._down = controller_is_down(lambda: self._tell(command))
+        if not self._down:
+            self._tell(command)
         return self._down
+
+    def _tell(self, command: str) -> None:
+        """Say once what is waited for."""
+        if not self._told:
+            self._told = True
+            text = f"waiting for SLURM ({command}), {self.timeout_s:.0f} s at most"
+            print(f"runplan: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the user's screen is the place
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
@@ -224,11 +246,15 @@ def _finish(process: subprocess.Popen[str], script: str, wait: _Wait) -> Answer:
         try:
             out, err = process.communicate(timeout=0.01 if useless else wait.left_s(wait.timeout_s))
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            _kill(process)
             return Answer("", AWAY if useless else f"no answer in {wait.timeout_s:g} s")
     if process.returncode == 0:
         return Answer(out, aside=err)
     said = [line.strip() for line in (err + out).splitlines() if line.strip() and not line.startswith('Try "')]
     return Answer(err + out, said[-1] if said else f"exit code {process.returncode}")
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

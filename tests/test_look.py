@@ -6,12 +6,14 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from job_plans import fake_program, plan, run, write
 from status_groups import T0, account_line, fake_slurm, queue_line, submitted, told, write_group
 
-from runplan.attempts import TIME_FORMAT
+from runplan import look as looking
+from runplan.attempts import TIME_FORMAT, Attempt, Ledger
 from runplan.document import plan_json
 from runplan.look import TAIL_BYTES, look
 from runplan.observe import JobState
@@ -219,3 +221,17 @@ def test_a_record_that_cannot_be_read_is_told_of_and_never_taken_for_none(tmp_pa
     assert sight.jobs[group.jobs[0].token].unread.endswith("jobs.jsonl: Is a directory")
     with pytest.raises(OSError, match=r"jobs\.jsonl: Is a directory"):
         look_and_settle(group, logs=False)
+
+
+def test_the_queue_and_accounting_have_one_deadline(monkeypatch):
+    given, clock = {}, iter([100.0, 100.0 + looking.SLURM_S])
+
+    def kept(name):
+        return lambda *words, uid: given.update({name: (words[-1], uid)})
+
+    monkeypatch.setattr(looking, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(looking, "read_queue", kept("squeue"))
+    monkeypatch.setattr(looking, "read_accounting", kept("sacct"))
+    tried = Attempt("t", "2026-01-01T00:00:00Z", job_id="1")
+    looking.ask(Ledger({"t": (tried,)}), {}, "0")
+    assert given == {"squeue": (looking.SLURM_S, "0"), "sacct": (looking.LEAST_S, "0")}

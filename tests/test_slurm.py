@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from job_plans import fake_program
 
 from runplan import slurm
 from runplan.plan import Request
-from runplan.slurm import read_cluster, read_queue, would_take
+from runplan.slurm import read_accounting, read_cluster, read_queue, would_take
 
 RECORDED = Path(__file__).parent / "data" / "slurm"
 REQUEST = Request("r", 600, 1, 1, 1, partition="gpu", constraint="a&b")
@@ -131,6 +132,23 @@ def test_a_slow_controller_is_waited_for_and_it_is_said(ping, bin_dir, monkeypat
     fake_program(bin_dir, "scontrol", ping)
     assert read_queue() == {}
     assert capsys.readouterr().err == "runplan: waiting for SLURM (squeue), 30 s at most\n"
+
+
+def test_it_is_said_at_once_even_where_the_ping_takes_long(bin_dir, monkeypatch):
+    monkeypatch.setattr(slurm, "TELL_S", 0.05)
+    monkeypatch.setattr(slurm, "PING_S", 0.6)
+    fake_program(bin_dir, "scontrol", "sleep 60")
+    began, told = time.monotonic(), []
+    assert not slurm.controller_is_down(lambda: told.append(time.monotonic() - began))
+    assert told[0] < 0.4
+    assert time.monotonic() - began < 2
+
+
+def test_a_slow_accounting_is_waited_for_and_it_is_said(bin_dir, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.05)
+    fake_program(bin_dir, "sacct", "sleep 0.3")
+    assert read_accounting(datetime.now(UTC), timeout_s=5) == {}
+    assert capsys.readouterr().err == "runplan: waiting for SLURM (sacct), 5 s at most\n"
 
 
 def test_a_user_whom_squeue_does_not_know_is_no_empty_queue(bin_dir):

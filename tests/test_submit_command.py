@@ -201,6 +201,18 @@ def test_no_answer_stops_at_once_and_is_cleared_up_later(slurm, make, monkeypatc
     assert [job for event, job in events(group) if event == "submitted" and job == "101"] == []
 
 
+def test_jobs_of_which_slurm_says_nothing_are_not_called_ended(slurm, make, capsys):
+    group = make(1, 1)
+    assert main(["submit", str(group)]) == 0
+    fake_program(slurm.parent / "bin", "squeue", "exit 1")
+    capsys.readouterr()
+    assert main(["submit", str(group)]) == 1
+    said = capsys.readouterr().out
+    assert "whether job 101 is over is not known (SLURM does not answer); run this again later" in said
+    assert "ended" not in said
+    assert "--only" not in said
+
+
 def test_when_slurm_does_not_answer_nothing_is_tried_again(slurm, make, capsys):
     group = make(1, 1)
     assert main(["submit", str(group)]) == 0

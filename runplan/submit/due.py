@@ -89,6 +89,9 @@ def find_due(
     return Decision(tuple(sorting.due), tuple(sorting.left), tuple(sorting.already), sorting.ended_of())
 
 
+_LATER = "run this again later"
+
+
 class _Sorting:
     """One pass over the jobs, in order."""
 
@@ -126,6 +129,8 @@ class _Sorting:
             self._want(Due(job, replaces=seen.job_id))
         elif fresh:
             self._want(Due(job))
+        elif _is_open(seen):
+            self.left.append(Left(job, f"whether job {seen.job_id} is over is not known{_because(seen)}; {_LATER}"))
         elif seen.state.ended_badly:
             self.ended.setdefault(seen.state, []).append(job)
         elif seen.state is not JobState.not_submitted:
@@ -182,8 +187,15 @@ def waits_for(training: Observed) -> tuple[bool, str]:
     if state is JobState.held:
         return False, "nobody knows yet whether its training was submitted"
     job = f"job {training.job_id}" if training.job_id else "no job"
-    again = f"--only {state.value} submits both again"
-    return False, f"its training ({job}) ended: {state.value}{_because(training)}; {again}"
+    ended, next_step = f"its training ({job}) ended: {state.value}", f"--only {state.value} submits both again"
+    if _is_open(training):
+        ended, next_step = f"whether its training ({job}) is over is not known", _LATER
+    return False, f"{ended}{_because(training)}; {next_step}"
+
+
+def _is_open(seen: Observed) -> bool:
+    """Whether SLURM could still say how a job is, and did not; a machine that lost a process never will."""
+    return seen.state is JobState.unknown and seen.job_id is not None and not seen.job_id.startswith("local-")
 
 
 def _because(seen: Observed) -> str:
