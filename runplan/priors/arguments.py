@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runplan.priors.names import params_b
+from runplan.priors.remarks import held_in_four_bits, remarked_fields
 
 _AFTER = re.compile(rb"['\"]?[ \t]?[:=][ \t]?['\"]?([\w./@+-]+)")
 _AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
@@ -60,7 +61,7 @@ _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("lora_alpha", _number, (b"lora_alpha",)),
     ("activation_checkpointing", _truth, (b"gradient_checkpointing",)),
     ("compile", _truth, (b"torch_compile",)),
-    ("dataset", _name, (b"dataset_name",)),
+    ("dataset", _name, (b"dataset_name", b"--data_path")),
     ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path")),
 )
 
@@ -71,7 +72,7 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     >>> argument_fields(b"--model_name_or_path meta-llama/Llama-3.2-1B --lora_r 8 --bf16 True", "hf")
     {'lora_rank': 8, 'model': 'Llama-3.2-1B', 'dtype': 'bf16', 'params_b': 1.236}
     """
-    fields: dict[str, Any] = {}
+    fields = remarked_fields(head)
     for field, read, keys in _ARGUMENTS:
         value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
         if value is not None:
@@ -83,6 +84,8 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
         fields["model"] = match[1].decode("utf-8", "replace")
     if (size := params_b(fields.get("model"))) is not None:
         fields["params_b"] = size
+    if held_in_four_bits(fields.get("model")):
+        fields["quantize_base"] = True
     if match := _PROCESSES.search(head):
         nodes = _NODES.search(head)
         fields["num_gpus"] = int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)

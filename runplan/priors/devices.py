@@ -22,7 +22,7 @@ def gpu_in_text(text: bytes) -> str | None:
     match = _DEVICE.search(text, max(0, min(places) - 8)) if places else None
     if not match:
         return None
-    name = " ".join(re.split(r"\s{2,}|\.\.\.", match[0].decode("ascii", "replace"))[0].split())
+    name = " ".join(re.split(r"\s{2,}|\.(?:\.\.| )", match[0].decode("ascii", "replace"))[0].split())
     memory = _TABLE_MEMORY.search(text, match.end(), match.end() + 600)
     if memory and not re.search(r"\d+ ?GB", name):
         sized = f"{name} {round(int(memory[1]) / 1024)}GB"

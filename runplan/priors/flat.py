@@ -7,6 +7,7 @@ read as they come and what is not understood is left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from runplan.priors.letters import LINE_PREFIX
 
 _LINE = re.compile(LINE_PREFIX + rb"( *)(?:(- )|([A-Za-z_][\w.]*):)[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _LONGEST_LINE = 2000
+_MARK = re.compile(rb"[{}\[\],'\"]")
 # A key of the first depth; `rank0:` may be a mark before each line.
 _NEXT_SECTION = re.compile(rb"\n(?=[A-Za-z_][\w.]*+:)(?!rank\d)")
 
@@ -48,7 +50,9 @@ def _section(text: bytes) -> tuple[tuple[str, Any], ...]:
             path.pop()
         dotted = f"{path[-1][1]}.{key}" if path else key
         path.append((depth, dotted))
-        if value is not None:
+        if value.__class__ is dict:
+            values.update({f"{dotted}.{inner}": plain(one) for inner, one in value.items()})
+        elif value is not None:
             values[dotted] = plain(value)
     return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items())
 
@@ -65,7 +69,41 @@ def _line(raw: bytes) -> tuple[int, str | None, Any] | None:
     if not match:
         return None
     indent, dash, key, value = match.groups()
-    return len(indent), None if dash else key.decode(), _scalar(value) if dash else yaml_value(value)
+    if dash:
+        return len(indent), None, _scalar(value)
+    flow = value[:1] == b"{" and value[-1:] == b"}"
+    return len(indent), key.decode(), _mapping(value) if flow else yaml_value(value)
+
+
+def _mapping(raw: bytes) -> Flat:
+    """A mapping on one line, in YAML's words or Python's: dotted keys and plain values, lists as tuples."""
+    values: Flat = {}
+    for item in _items(raw[1:-1]):
+        key, _, value = (part.strip() for part in item.partition(b":"))
+        name = key.strip(b"'\"").decode("utf-8", "replace")
+        if value[:1] == b"{" and value[-1:] == b"}":
+            values.update({f"{name}.{inner}": one for inner, one in _mapping(value).items()})
+        elif name and (one := yaml_value(value)) is not None:
+            values[name] = one
+    return values
+
+
+def _items(raw: bytes) -> Iterator[bytes]:
+    """What commas part, but those within brackets and quotes."""
+    start, depth, quote = 0, 0, b""
+    for match in _MARK.finditer(raw):
+        mark = match[0]
+        if quote:
+            quote = b"" if mark == quote else quote
+        elif mark in b"'\"":
+            quote = mark
+        elif mark == b",":
+            if depth == 0:
+                yield raw[start : match.start()]
+                start = match.end()
+        else:
+            depth += 1 if mark in b"{[" else -1
+    yield raw[start:]
 
 
 def yaml_value(raw: bytes) -> Any:

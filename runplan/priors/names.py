@@ -46,8 +46,13 @@ _PARAMS_B: Mapping[str, float] = {
 }
 
 _ORGANISATION = re.compile(r"^(?:meta|meta_llama|qwen|google|mistralai|microsoft|unsloth|nousresearch)_(?=\w)")
-_SUFFIX = re.compile(r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit)(?=_|$)")
+_SUFFIX = re.compile(
+    r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit|(?:fine_?)?tuned|sft|dpo)(?=_|$)"
+)
 _BUILDER = re.compile(r"^(?:q?lora|dora)_")
+_CACHED = re.compile(r"(?:^|/)models--[\w.-]+?--([\w.-]+)(?:/|$)")
+"""A folder of Hugging Face's cache; its snapshots are named after commits."""
+_HASH = re.compile(r"[0-9a-f]{7,64}")
 _HAS_SIZE = re.compile(r"\d\s*[bB](?![a-zA-Z0-9])")
 
 # Markers in a device name (of `nvidia-smi`, torch, SLURM's gres) → key of conf/resources, most telling first.
@@ -150,7 +155,10 @@ def model_from_path(path: str | None) -> str | None:
     """The folder of a checkpoint where its name is that of a model: it says its size or is known."""
     if not path:
         return None
-    name = path.rstrip("/").rsplit("/", 1)[-1]
+    cached = _CACHED.search(path)
+    name = cached[1] if cached else path.rstrip("/").rsplit("/", 1)[-1]
+    if _HASH.fullmatch(name):
+        return None
     return name if _HAS_SIZE.search(name) or params_b(name) is not None else None
 
 
@@ -160,9 +168,8 @@ def model_from_config_name(name: str | None) -> str | None:
     >>> model_from_config_name("llama3_2/3B_lora_single_device"), model_from_config_name("mine.yaml")
     ('llama3_2_3b', None)
     """
-    match = re.fullmatch(
-        r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", (name or "").removeprefix("recipes/configs/").removesuffix(".yaml")
-    )
+    shipped = (name or "").rpartition("recipes/configs/")[2].removesuffix(".yaml")
+    match = re.fullmatch(r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", shipped)
     if not match:
         return None
     return f"{match[1]}_{match[2].lower().replace('.', '_')}"

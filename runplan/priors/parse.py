@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import bars, peaks, settings, trainers, trl
+from runplan.priors import bars, peaks, saving, settings, trainers, trl
 from runplan.priors.arguments import argument_fields
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
@@ -15,6 +15,7 @@ from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
+from runplan.priors.steady import WARM_STEPS
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -36,14 +37,15 @@ _RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
 _RATES_BYTES = 1 << 14
 """Text in which they are looked for, from the first: some dozens of steps."""
 _COLD_RATES = 5
-_SAVED = re.compile(rb"heckpoint (?:saved in|took) ([\d.]+) sec")
-_SAVED_SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
+_CHECKPOINTING = (b"Hint: enable_activation_checkpointing is True", b"Activation Checkpointing are enabled")
 _DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_ROUNDED = 0.0006
+"""What steps a second are wrong by, that are told to three decimals."""
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 """A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
@@ -124,12 +126,11 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
     regular = bool(fields.get("pauses"))
     progress, marks = tune_progress(data, regular=regular)
-    saved = [_SAVED.match(data, mark) for mark in marks]
-    fields["checkpoint_s"] = tuple(float(one[1]) for one in saved if one and one[1].count(b".") <= 1 and one[1] != b".")
+    fields["checkpoint_s"] = saving.seconds_at(data, marks)
     if progress:
         _add_progress(fields, progress)
         fields["tail"] = data[max(progress.last_at, len(data) - _HEAD) :]
-        fields["completed"] = _finished(data, progress, fields)
+        fields["completed"] = saving.finished(data, progress, fields)
     elif step := _STEP.search(data):
         last = _STEP.search(data, max(0, data.rfind(b"Step ") - 1)) or step
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
@@ -138,7 +139,10 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
         _add_progress(fields, cut)
     if not elsewhere:
         _add_tokens(head, spoken, fields)
-    _count_optimizer_steps(head, fields)
+    tail = fields.get("tail", b"")
+    _add_model(head, fields)
+    _add_model(tail, fields)
+    _count_optimizer_steps(head if head.find(b"torchtune.utils") >= 0 else head + tail, fields)
     return fields
 
 
@@ -169,13 +173,19 @@ def _add_head(head: bytes, fields: Fields) -> None:
     """What single lines of torchtune's start say."""
     if not fields.get("dtype") and (match := _PRECISION.search(head)):
         fields["dtype"] = _DTYPES.get(match[1].decode())
-    if head.find(b"Hint: enable_activation_checkpointing is True") >= 0:
+    if any(head.find(sign) >= 0 for sign in _CHECKPOINTING):
         fields.setdefault("activation_checkpointing", True)
+    if head.find(b"Packing dataset:") >= 0:
+        fields.setdefault("packed", True)
     if match := _VERSION.search(head):
         fields["trainer_version"] = match[1].decode()
     if head.find(b"Writing logs to ") >= 0 and (match := _DISK_LOG.search(head)):
         fields["disk_log"] = match[2].decode()
-    if not fields.get("model") and (match := _SAVED_TO.search(head)):
+
+
+def _add_model(text: bytes, fields: Fields) -> None:
+    """The model that a folder which checkpoints or logs go to is named after."""
+    if not fields.get("model") and (match := _SAVED_TO.search(text)):
         folders = [model_from_path(part) for part in match[1].decode("utf-8", "replace").split("/")]
         fields["model"] = next((name for name in folders if params_b(name) is not None), None)
     if not fields.get("params_b"):
@@ -191,26 +201,6 @@ def _add_progress(fields: Fields, progress: Progress) -> None:
     fields["steps_per_epoch"] = progress.steps_per_epoch
     if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
         fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
-
-
-def _finished(data: bytes, progress: Progress, fields: Fields) -> bool:
-    """Whether the last step of the last epoch was done and saved."""
-    if progress.steps_done < progress.epochs_seen * progress.steps_per_epoch:
-        return False
-    tail = data[max(0, progress.last_at - 8192) :]
-    full = tail.find(b"100%|")
-    rest = tail[full:] if full >= 0 else b""
-    saved = any(sign in rest for sign in _SAVED_SIGNS)
-    final = tail.rfind(b"final epoch checkpoint") if full >= 0 and not saved else -1
-    saved = saved or (final >= 0 and tail.find(b"saved successfully", final) >= 0)
-    begun = tail.rfind(b"Starting checkpoint save")
-    if begun > tail.rfind(b"heckpoint saved in") and begun > tail.rfind(b"Saving checkpoint took"):
-        return False
-    epochs = fields.get("epochs")
-    if epochs is None and saved:
-        fields["epochs"] = progress.epochs_seen if tail.find(b"final epoch") >= 0 else None
-        fields["steps_total"] = progress.steps_done if fields["epochs"] else None
-    return saved and (epochs is None or progress.epochs_seen >= epochs)
 
 
 def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
@@ -234,20 +224,22 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     told = settled(data)
     fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
     fields |= trainers.hugging_face_fields(told, start)
-    saved = _SAVED.findall(data) if fields["recipe"] else []
-    fields["checkpoint_s"] = tuple(float(one) for one in saved if one.count(b".") == 1)
+    fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
     last = data[start:] if start else data
-    wanted = fields.get("steps_total") or round((mean or 0) * fields.get("wall_s", 0))
-    progress = plain_progress(last, pauses(last, HF_PAUSES), wanted)
+    wanted = fields.get("steps_total") or (mean or 0) * fields.get("wall_s", 0)
+    doubt = 0.0 if fields.get("steps_total") else _ROUNDED * fields.get("wall_s", 0)
+    mean = None if wanted and wanted < WARM_STEPS else mean
+    progress = plain_progress(last, pauses(last, HF_PAUSES), wanted, doubt)
     if progress:
         known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
         _add_progress(fields, progress)
         # The one bar is that of all epochs.
         fields |= {"steps_total": progress.steps_per_epoch, **known}
-        if mean is None and fields.get("completed") and progress.steps_done == progress.steps_per_epoch:
+        whole = fields.get("completed") and progress.steps_done == progress.steps_per_epoch
+        if mean is None and whole and progress.steps_done >= WARM_STEPS:
             mean = progress.steps_done / fields["wall_s"] if fields.get("wall_s") else None
     else:
         fields["told_at"] = max(last.rfind(b"'loss': "), 0)

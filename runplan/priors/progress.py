@@ -192,11 +192,17 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     return _probed(data, start, end, _MANY_PROBES)
 
 
-def plain_progress(data: bytes, marks: Sequence[int], total: int = 0) -> Progress | None:
+def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
-    Of several such bars (evaluation has its own) the one with the steps in all that are known is training, to half a
-    per cent (a rounded rate tells no more); where they are not, the one that ran longest.
+    Of several such bars (evaluation has its own) the one with the steps in all that are known is training; where they
+    are not, the one that ran longest. While another one runs, training does not.
+
+    Args:
+        data: the text of one attempt.
+        marks: where it speaks of pauses, sorted.
+        total: steps in all, 0 where they are not known.
+        doubt: by how many steps that may be wrong.
     """
     if data.find(b"%|") < 0:
         return None
@@ -211,9 +217,12 @@ def plain_progress(data: bytes, marks: Sequence[int], total: int = 0) -> Progres
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
-    known = [some for steps, some in by_total.items() if total and abs(steps - total) <= total / 200]
-    draws = max(known or by_total.values(), key=lambda some: max(draw.elapsed_s for draw in some))
-    return summary(draws, steady_s_per_step(draws, marks)[0])
+    known = [some for steps, some in by_total.items() if not total or abs(steps - total) <= doubt + 0.5]
+    if not known:
+        return None
+    draws = max(known, key=lambda some: max(draw.elapsed_s for draw in some))
+    others = [draw.at for some in by_total.values() if some is not draws for draw in some]
+    return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
 
 
 def _described(data: bytes, at: int) -> bool:

@@ -18,6 +18,7 @@ _LONGEST_CONFIG = 1 << 16
 _CONFIG = b"with resolved config"
 _SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
+_SHOWN = (b"_component_: torchtune.", b"'_component_': 'torchtune.")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
@@ -59,9 +60,9 @@ def printed_config(data: bytes) -> tuple[str | None, Flat]:
     match = _RECIPE.search(data[: 1 << 18]) if data.find(_CONFIG) >= 0 else None
     if not match:
         # A config that the job itself printed, or a log without its first lines.
-        shown = data.find(b"_component_: torchtune.") >= 0
-        started = _STARTED.search(data) if shown else None
-        return None, flat_yaml(data[: started.start() if started else 1 << 14]) if shown else {}
+        shown = min((at for sign in _SHOWN if (at := data.find(sign)) >= 0), default=-1)
+        started = _STARTED.search(data, shown) if shown >= 0 else None
+        return None, flat_yaml(data[: started.start() if started else shown + (1 << 14)]) if shown >= 0 else {}
     name = match[1].decode()
     body = match.end()
     return _RECIPES.get(name, name), flat_yaml(data[body : _block_end(data, body)])

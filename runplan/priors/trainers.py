@@ -6,25 +6,29 @@ import re
 from typing import Any
 
 _NUMBER = rb"['\"]?(-?[\d.]+(?:e[+-]?\d+)?)['\"]?"
-_TRAINABLE = re.compile(rb"trainable params: ([\d,]+) \|\| all params: ([\d,]+)")
+_TRAINABLE = re.compile(rb"trainable params: ([\d,]+) \|\| all params: (\d[\d,]*)")
 _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    ("batch_size", re.compile(rb"(?:Instantaneous batch size|Batch size) per device = (\d+)")),
-    ("gradient_accumulation_steps", re.compile(rb"Gradient [Aa]ccumulation steps = (\d+)")),
-    ("epochs", re.compile(rb"Num Epochs = (\d+)")),
-    ("steps_total", re.compile(rb"Total (?:optimization )?steps = ([\d,]+)")),
-    ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
-    ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d+)")),
+    ("batch_size", re.compile(rb"(?:Instantaneous batch size|Batch size) per device = (\d[\d,]*)")),
+    ("gradient_accumulation_steps", re.compile(rb"Gradient [Aa]ccumulation steps = (\d[\d,]*)")),
+    ("epochs", re.compile(rb"Num Epochs = (\d[\d,]*)")),
+    ("steps_total", re.compile(rb"Total (?:optimization )?steps = (\d[\d,]*)")),
+    ("num_gpus", re.compile(rb"(?:Num GPUs(?: used)? = |\bdist_world_size=)(\d+)")),
+    ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d[\d,]*)")),
 )
 _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
+_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py")
+"""Beside a bar: what it was asked to do, or where it failed before the first loss."""
+_TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"trl sft", b"/trl/")
+_PADDLE = (b"progress_or_epoch", b"paddlenlp")
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
 _LEAST_RATE = 0.02
 """Steps a second that three decimals tell to 2.5 %."""
-_UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+) of ([\d,]+)")
+_UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+)(?: of |/)(\d[\d,]*)")
 _BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
 _WORKED = (b"'loss': ", b'"loss":', b"rror: ", b"it/s", b"s/it")
 """What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
@@ -46,18 +50,19 @@ def _last(key: bytes, data: bytes, start: int = 0) -> float | None:
 
 
 def hugging_face_name(data: bytes) -> str | None:
-    """`axolotl`, `unsloth`, `trl` or `hf` where the text has their lines, else None."""
+    """`axolotl`, `unsloth`, `trl`, `paddlenlp` or `hf` where the text has their lines, else None."""
     if data.find(b"axolotl") >= 0:
         return "axolotl"
     if data.find(_BANNERS[1]) >= 0:
         return "unsloth"
     loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
-    asked = data.find(b"per_device_train_batch_size") >= 0 and data.find(b"%|") >= 0
+    asked = any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0
     if not loss and not banner and not asked and data.find(_METRICS) < 0 and data.find(b"|trainer.py:") < 0:
         return None
-    trl = any(data.find(word) >= 0 for word in (b"'mean_token_accuracy'", b"SFTTrainer", b"trl sft", b"/trl/"))
-    return "trl" if trl else "hf"
+    if any(data.find(word) >= 0 for word in _PADDLE):
+        return "paddlenlp"
+    return "trl" if any(data.find(word) >= 0 for word in _TRL) else "hf"
 
 
 def last_start(data: bytes) -> int:

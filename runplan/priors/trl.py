@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runplan.priors.names import model_from_path, params_b
@@ -60,5 +60,14 @@ def _targets(modules: Any) -> tuple[str, ...] | None:
     """Adapted modules by torchtune's names, as all records have them."""
     if not isinstance(modules, list):
         return None
-    names = [_NAMES.get(str(name), str(name)) for name in modules]
+    return adapted([str(name) for name in modules])
+
+
+def adapted(modules: Sequence[str]) -> tuple[str, ...]:
+    """Names of adapted modules as torchtune has them; `mlp` for its three.
+
+    >>> adapted(["q_proj", "o_proj", "up_proj", "down_proj"])
+    ('q_proj', 'output_proj', 'mlp')
+    """
+    names = [_NAMES.get(name, name) for name in modules]
     return (*(name for name in names if name not in _MLP), *(["mlp"] if _MLP & set(names) else []))

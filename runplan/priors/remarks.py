@@ -1,0 +1,64 @@
+"""What trainers of Hugging Face's kin remark in words before training: a file's name, a dtype, a switch that is on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from runplan.priors.names import params_b
+from runplan.priors.trl import adapted
+
+_CHECKPOINTING = (
+    b"incompatible with gradient checkpointing",
+    b"Gradient checkpointing enabled",
+    b"torch.utils.checkpoint: the use_reentrant parameter",
+)
+"""transformers' and LLaMA-Factory's words, and torch's warning to a model that checkpoints."""
+_PACKING = b"Packing train dataset"
+_FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"float32": "fp32"}
+_FOUR_BITS = "bnb-4bit"
+_DTYPE = re.compile(rb"compute dtype: torch\.(\w+)")
+_DATASET = re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\.")
+_MODULES = re.compile(rb"Found linear modules: ([\w,]{1,400})")
+_UNPADDED = re.compile(rb"(?:[\w.-]+/)?([\w.-]+) does not have a padding token")
+_MODEL = re.compile(rb"(?i:(?:base |loading )model(?: name)?)[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
+"""As scripts of all kinds announce it; taken only where the name is that of a known model."""
+_ELEMENTS = re.compile(rb"finished initializing model - num_params = \d+, num_elems = (\d+\.\d+)B")
+"""DeepSpeed, when it has split the weights of the first model."""
+
+
+def remarked_fields(head: bytes) -> dict[str, Any]:
+    """Fields of a record that the start of a log says in words; what is not said is left out.
+
+    >>> remarked_fields(b"`use_cache=True` is incompatible with gradient checkpointing.")
+    {'activation_checkpointing': True}
+    """
+    fields: dict[str, Any] = {}
+    if any(head.find(sign) >= 0 for sign in _CHECKPOINTING):
+        fields["activation_checkpointing"] = True
+    if head.find(_PACKING) >= 0:
+        fields["packed"] = True
+    if (match := _DTYPE.search(head)) and match[1] in _FORMATS:
+        fields["dtype"] = _FORMATS[match[1]]
+    if match := _DATASET.search(head):
+        fields["dataset"] = match[1].decode()
+    if match := _MODULES.search(head):
+        fields["lora_targets"] = adapted(match[1].decode().strip(",").split(","))
+    if match := _ELEMENTS.search(head):
+        fields["params_b"] = float(match[1])
+    if (model := _model(head)) is not None:
+        fields["model"] = model
+    return fields
+
+
+def _model(head: bytes) -> str | None:
+    """The model that a script or Unsloth names."""
+    if match := _UNPADDED.search(head):
+        return match[1].decode()
+    names = (match[1].decode() for match in _MODEL.finditer(head))
+    return next((name for name in names if params_b(name) is not None), None)
+
+
+def held_in_four_bits(model: str | None) -> bool | None:
+    """True for a checkpoint whose name says that its weights are 4-bit; None says nothing."""
+    return True if model and model.lower().endswith(_FOUR_BITS) else None
