@@ -20,8 +20,10 @@ _FOUR_BITS = "bnb-4bit"
 _DTYPE = re.compile(rb"compute dtype: torch\.(\w+)")
 _DATASET = re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\.")
 _MODULES = re.compile(rb"Found linear modules: ([\w,]{1,400})")
-_UNPADDED = re.compile(rb"(?:[\w.-]+/)?([\w.-]+) does not have a padding token")
-_MODEL = re.compile(rb"(?i:(?:base |loading )model(?: name)?)[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
+_UNPADDED = b" does not have a padding token"
+_NAME = re.compile(rb"[\w.-]+\Z")
+_ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model")
+_MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
 _ELEMENTS = re.compile(rb"finished initializing model - num_params = \d+, num_elems = (\d+\.\d+)B")
 """DeepSpeed, when it has split the weights of the first model."""
@@ -53,10 +55,15 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
 
 def _model(head: bytes) -> str | None:
     """The model that a script or Unsloth names."""
-    if match := _UNPADDED.search(head):
-        return match[1].decode()
-    names = (match[1].decode() for match in _MODEL.finditer(head))
-    return next((name for name in names if params_b(name) is not None), None)
+    at = head.find(_UNPADDED)
+    if at >= 0 and (match := _NAME.search(head, max(0, at - 100), at)):
+        return match[0].decode()
+    for words in _ANNOUNCED:
+        at = head.find(words)
+        match = _MODEL.match(head, at + len(words)) if at >= 0 else None
+        if match and params_b(name := match[1].decode()) is not None:
+            return name
+    return None
 
 
 def held_in_four_bits(model: str | None) -> bool | None:

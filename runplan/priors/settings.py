@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runplan.priors.flat import Flat, flat_yaml, plain, yaml_value
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import model_from_builder, model_from_config_name, model_from_path, params_b
 from runplan.priors.spoken import Span, Word, last_place, spoken_spans
 from runplan.priors.trl import is_trl, trl_fields
@@ -20,6 +21,7 @@ _SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
 _SHOWN = (b"_component_: torchtune.", b"'_component_': 'torchtune.")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
+_CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
@@ -82,7 +84,7 @@ def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
     match = _COMMAND.search(data) if data.find(b"tune ") >= 0 else None
     if not match:
         return {}, {}
-    text = re.sub(rb"\\\r?\n", b" ", data[match.end() : match.end() + 4096])
+    text = _CONTINUED.sub(b" ", data[match.end() : match.end() + 4096])
     line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
     overrides = {key.decode(): plain(yaml_value(value)) for key, value in _OVERRIDE.findall(line)}
     options, recipe = _options(line.decode("utf-8", "replace").split())

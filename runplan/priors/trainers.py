@@ -12,7 +12,8 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("gradient_accumulation_steps", re.compile(rb"Gradient [Aa]ccumulation steps = (\d[\d,]*)")),
     ("epochs", re.compile(rb"Num Epochs = (\d[\d,]*)")),
     ("steps_total", re.compile(rb"Total (?:optimization )?steps = (\d[\d,]*)")),
-    ("num_gpus", re.compile(rb"(?:Num GPUs(?: used)? = |\bdist_world_size=)(\d+)")),
+    ("num_gpus", re.compile(rb"dist_world_size=(\d+)")),
+    ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
     ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d[\d,]*)")),
 )
 _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
