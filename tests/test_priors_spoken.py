@@ -31,7 +31,14 @@ def test_every_message_is_in_the_spans(pieces):
 def test_the_last_of_several_attempts_is_found(pieces, before):
     last = HEAD + b"".join(text for _, text in pieces)
     data = HEAD + b"".join(text for _, text in before) + b"\n" + last
-    assert last_attempt(data) == (last, spoken_spans(last))
+    assert last_attempt(data) == (last, spoken_spans(last), len(data) - len(last))
+
+
+@given(pieces=PIECES, after=PIECES)
+def test_what_a_job_does_with_the_trained_model_is_another_matter(pieces, after):
+    first = HEAD + b"".join(text for _, text in pieces) + b"\n"
+    data = first + b"INFO:torchtune.utils._logging:Running EleutherEvalRecipe with resolved config:\n\ntasks:\n"
+    assert last_attempt(data + b"".join(text for _, text in after)) == (first, spoken_spans(first), 0)
 
 
 def test_a_text_without_newlines_is_looked_at_whole():

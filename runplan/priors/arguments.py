@@ -12,7 +12,7 @@ from typing import Any
 from runplan.priors.names import params_b
 from runplan.priors.remarks import held_in_four_bits, remarked_fields
 
-_AFTER = re.compile(rb"['\"]?[ \t]?[:=][ \t]?['\"]?([\w./@+-]+)")
+_AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n +['\"])([\w./@+-]+)")
 _AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
@@ -57,12 +57,13 @@ _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("max_seq_len", _integer, (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length")),
     ("packed", _truth, (b"sample_packing", b"packing")),
     ("epochs", _integer, (b"num_train_epochs", b"num_epochs")),
+    ("steps_total", _integer, (b"max_steps",)),
     ("lora_rank", _integer, (b"lora_rank", b"lora_r")),
     ("lora_alpha", _number, (b"lora_alpha",)),
-    ("activation_checkpointing", _truth, (b"gradient_checkpointing",)),
+    ("activation_checkpointing", _truth, (b"enable_gradient_checkpointing", b"gradient_checkpointing")),
     ("compile", _truth, (b"torch_compile",)),
     ("dataset", _name, (b"dataset_name", b"--data_path")),
-    ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path")),
+    ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path", b"model_name")),
 )
 
 
@@ -77,9 +78,7 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
         value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
         if value is not None:
             fields[field] = value
-    for dtype in ("bf16", "fp16"):
-        if _said(head, dtype.encode(), _truth):
-            fields["dtype"] = dtype
+    _add_switches(head, fields)
     if "model" not in fields and (match := _CACHED.search(head)):
         fields["model"] = match[1].decode("utf-8", "replace")
     if (size := params_b(fields.get("model"))) is not None:
@@ -93,6 +92,18 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     if version is not None and (match := version.search(head)):
         fields["trainer_version"] = match[1].decode()
     return fields
+
+
+def _add_switches(head: bytes, fields: dict[str, Any]) -> None:
+    """What arguments say together: steps count instead of epochs, and a rank counts where there are adapters."""
+    if "steps_total" in fields:
+        fields.pop("epochs", None)
+    if _said(head, b"use_peft", _truth) is False:
+        for name in [name for name in fields if name.startswith("lora_")]:
+            del fields[name]
+    for dtype in ("bf16", "fp16"):
+        if _said(head, dtype.encode(), _truth):
+            fields["dtype"] = dtype
 
 
 def _said(head: bytes, key: bytes, read: Callable[[str], Any]) -> Any:

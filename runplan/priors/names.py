@@ -47,7 +47,8 @@ _PARAMS_B: Mapping[str, float] = {
 
 _ORGANISATION = re.compile(r"^(?:meta|meta_llama|qwen|google|mistralai|microsoft|unsloth|nousresearch)_(?=\w)")
 _SUFFIX = re.compile(
-    r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit|(?:fine_?)?tuned|sft|dpo)(?=_|$)"
+    r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit|(?:fine_?)?tuned|sft|dpo"
+    r"|intermediate_\w+)(?=_|$)"
 )
 _BUILDER = re.compile(r"^(?:q?lora|dora)_")
 _CACHED = re.compile(r"(?:^|/)models--[\w.-]+?--([\w.-]+)(?:/|$)")

@@ -30,6 +30,7 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
+_OTHER_WORK = (b"Time for quantization:", b"Time for inference:")
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
@@ -60,13 +61,14 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
 
 def _parse(data: bytes, file_name: str) -> Fields | None:
     whole = data = plain_bytes(data)
-    data, spans = settings.last_attempt(data)
-    crowded = _crowded(whole[: len(whole) - len(data)]) if len(data) < len(whole) else ()
+    data, spans, begun = settings.last_attempt(data)
+    crowded = _crowded(whole[:begun]) if begun else ()
     hugging_face = None
     if last_place(data, _TRL_CONFIG) >= 0:
         fields = _hugging_face(data, "trl")
     elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
+        fields = fields if _trained(data, fields) else {}
     elif llama := trainers.llama_recipes_fields(settled(data)):
         fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
@@ -76,7 +78,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = {}
     _add_ending(data, fields)
     fields["oom_batch_sizes"] = crowded or None
-    fields["again"] = len(data) < len(whole) or None
+    fields["again"] = begun > 0 or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     head, tail = fields.pop("head", None), fields.pop("tail", None)
@@ -100,6 +102,13 @@ def _crowded(earlier: bytes) -> tuple[int, ...]:
 
 def _ended_crowded(part: bytes) -> bool:
     return ending(part, part.rfind(b"|Loss:"), finished=False).state == "oom"
+
+
+def _trained(data: bytes, fields: Fields) -> bool:
+    """Whether torchtune trained here, or was to: it also evaluates, generates and quantises."""
+    if fields.get("steps_done") is not None:
+        return True
+    return fields["recipe"] not in settings.AFTERWARDS and all(data.find(sign) < 0 for sign in _OTHER_WORK)
 
 
 def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
@@ -129,6 +138,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     fields["checkpoint_s"] = saving.seconds_at(data, marks)
     if progress:
         _add_progress(fields, progress)
+        fields["steps_done"] = progress.steps_done or 1  # whose loss it shows
         fields["tail"] = data[max(progress.last_at, len(data) - _HEAD) :]
         fields["completed"] = saving.finished(data, progress, fields)
     elif step := _STEP.search(data):

@@ -18,10 +18,14 @@ _PACKING = b"Packing train dataset"
 _FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"float32": "fp32"}
 _FOUR_BITS = "bnb-4bit"
 _DTYPE = re.compile(rb"compute dtype: torch\.(\w+)")
+_DEFAULT_LENGTH = re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})")
 _DATASET = re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\.")
 _MODULES = re.compile(rb"Found linear modules: ([\w,]{1,400})")
 _UNPADDED = b" does not have a padding token"
 _NAME = re.compile(rb"[\w.-]+\Z")
+_TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
+_NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+) - will assume")
+"""Axolotl and peft."""
 _ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model")
 _MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
@@ -42,6 +46,8 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
         fields["packed"] = True
     if (match := _DTYPE.search(head)) and match[1] in _FORMATS:
         fields["dtype"] = _FORMATS[match[1]]
+    if match := _DEFAULT_LENGTH.search(head):
+        fields["max_seq_len"] = int(match[1])
     if match := _DATASET.search(head):
         fields["dataset"] = match[1].decode()
     if match := _MODULES.search(head):
@@ -55,6 +61,8 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
 
 def _model(head: bytes) -> str | None:
     """The model that a script or Unsloth names."""
+    if match := _TOKENIZER.search(head) or _NOT_FOUND.search(head):
+        return match[1].decode()
     at = head.find(_UNPADDED)
     if at >= 0 and (match := _NAME.search(head, max(0, at - 100), at)):
         return match[0].decode()

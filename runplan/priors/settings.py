@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runplan.priors.flat import Flat, flat_yaml, plain, yaml_value
@@ -25,6 +25,14 @@ _CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
+AFTERWARDS = frozenset(
+    {
+        *("InferenceRecipe", "EleutherEvalRecipe", "QuantizationRecipe"),
+        *("generate", "generate_v2", "eleuther_eval", "quantize"),
+    }
+)
+"""Recipes of torchtune that train nothing: as they print themselves, and as the command names them."""
+_LONGEST_NAME = 80
 _RECIPES = {
     "SFTTrainer": "sft",
     "LoRAFinetuneRecipeSingleDevice": "lora_finetune_single_device",
@@ -46,15 +54,39 @@ _RECIPES = {
 _STAGE = re.compile(r"(?:epoch|step|checkpoint|ckpt)[-_]?\d*|original|model|output|artifacts|\.*|", re.IGNORECASE)
 
 
-def last_attempt(data: bytes) -> tuple[bytes, list[Span]]:
-    """The text from the last printed config on, and where it speaks: a retried job appends to the same log."""
+def last_attempt(data: bytes) -> tuple[bytes, list[Span], int]:
+    """The text of the last training, where it speaks, and where it begins: a retried job appends to the same log.
+
+    What a job does with the trained model (evaluate, generate, quantise) prints a config of its own and is cut off.
+    """
     spans = spoken_spans(data)
-    found = (at for start, end in reversed(spans) if (at := last_place(data, _SPOKEN_CONFIG, start, end)) >= 0)
-    last = next(found, -1)
-    if last < 0 or data.find(_CONFIG) == last:
-        return data, spans
-    rest = data[max(data.rfind(b"\n", 0, last), data.rfind(b"\r", 0, last)) + 1 :]
-    return rest, spoken_spans(rest)
+    last, end = -1, len(data)
+    for at in _configs(data, spans):
+        if (
+            data[max(0, at - _LONGEST_NAME) : at].rstrip().rpartition(b" ")[2].decode("utf-8", "replace")
+            not in AFTERWARDS
+        ):
+            last = at
+            break
+        end = _line_start(data, at)
+    if (last < 0 or data.find(_CONFIG) == last) and end == len(data):
+        return data, spans, 0
+    start = 0 if last < 0 or data.find(_CONFIG) == last else _line_start(data, last)
+    rest = data[start:end]
+    return rest, spoken_spans(rest), start
+
+
+def _configs(data: bytes, spans: Sequence[Span]) -> Iterator[int]:
+    """Where printed configs begin, the last first."""
+    for start, end in reversed(spans):
+        at = last_place(data, _SPOKEN_CONFIG, start, end)
+        while at >= 0:
+            yield at
+            at = last_place(data, _SPOKEN_CONFIG, start, at)
+
+
+def _line_start(data: bytes, at: int) -> int:
+    return max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
 
 
 def printed_config(data: bytes) -> tuple[str | None, Flat]:

@@ -20,9 +20,11 @@ _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNOREC
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
-_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py")
-"""Beside a bar: what it was asked to do, or where it failed before the first loss."""
-_TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"trl sft", b"/trl/")
+_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/trainer/")
+"""Beside a bar: what it was asked to do, or where it warned or failed before the first loss."""
+_SURELY = (b"TrainingArguments(\n", b"SFTConfig(output_dir=", b"return inner_training_loop(")
+"""Arguments as an object prints itself, and a line of each traceback from within training."""
+_TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/")
 _PADDLE = (b"progress_or_epoch", b"paddlenlp")
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
@@ -59,6 +61,7 @@ def hugging_face_name(data: bytes) -> str | None:
     loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
     asked = any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0
+    asked = asked or any(data.find(sign) >= 0 for sign in _SURELY)
     if not loss and not banner and not asked and data.find(_METRICS) < 0 and data.find(b"|trainer.py:") < 0:
         return None
     if any(data.find(word) >= 0 for word in _PADDLE):
@@ -94,7 +97,7 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     _count_devices(fields)
     if (match := _TRAINABLE.search(data) or _UNSLOTH_SIZE.search(data, start)) is not None:
         trainable, total = (int(text.replace(b",", b"") or 0) for text in match.groups())
-        fields["params_b"] = round((total - trainable) / 1e9, 6)
+        fields["params_b"] = round((total - trainable or total) / 1e9, 6)
     if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
         fields["quantize_base"] = match[1].lower() == b"true"
     runtime = _last(b"train_runtime", data, start)
