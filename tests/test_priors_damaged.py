@@ -23,7 +23,7 @@ SETTINGS = ("batch_size", "gradient_accumulation_steps", "epochs", "lora_rank", 
 SETTINGS += ("dtype", "compile", "activation_checkpointing", "trainer_version", "gpu", "steps_total", "params_b")
 # Texts that say two things one after the other: attempts, bars of another kind, the memory of two models or ranks.
 TWO_ATTEMPTS = {"27_unsloth_banner_two_attempts", "43_hf_trainer_callback_cuda_oom_caught"}
-TWO_BARS = {"38_axolotl_progress_and_loss"}
+TWO_BARS = {"38_axolotl_progress_and_loss", "106_cluster_error_file_with_wandb_summary"}
 TWO_BLOCKS = {"16_torchtune_v02_memstats_GiB", "36_axolotl_memory_usage", "32_axolotl_2024_eight_ranks"}
 NUMBER = re.compile(rb"\d+(?:\.\d+)?")
 STRANGE = [b"9" * 5000, b"9" * 400, b"9" * 25, b"1e999", b"-1", b"0", b"nan", b"inf", b"1.2.3", b"..", b"\xd9\xa3"]
@@ -40,6 +40,8 @@ def test_a_text_that_is_being_written_says_nothing_that_its_rest_takes_back(name
     part, whole = (parse_text(text) or {} for text in (TEXTS[name][:cut], TEXTS[name]))
     if name not in TWO_ATTEMPTS | TWO_BARS:
         said = {key: part[key] for key in SETTINGS if key in part}
+        if "params_b" in said:  # known by the model's name, then counted
+            assert said.pop("params_b") == pytest.approx(whole["params_b"], rel=1e-3)
         assert said == {key: whole.get(key) for key in said}
     for key in ("steps_done", "wall_s"):
         assert (part.get(key) or 0) <= (whole.get(key) or 0)

@@ -84,8 +84,8 @@ COSMETICS = {
     "quoted": lines_with(b"> "),
     "prolog": lambda text: b"##### prolog: job 7 on node1\nSLURM_JOB_ID=7\nLoading module cuda/12.4\n" + text,
 }
-# A prefix that is indented.
-BEYOND = {"07_torchtune_multinode_tee_prefix"}
+# A prefix that is indented; a text that PowerShell wrote itself.
+BEYOND = {"07_torchtune_multinode_tee_prefix", "118_powershell_character_model"}
 TEXTS = sorted(path for folder in (EXCERPTS, EXCERPTS.parent / "logs") for path in folder.glob("*.out"))
 
 

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import params_b
 from runplan.priors.remarks import held_in_four_bits, remarked_fields
 
-_AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n +['\"])([\w./@+-]+)")
+_AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n%b *['\"])([\w./@+-]+)" % LINE_PREFIX)
 _AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")

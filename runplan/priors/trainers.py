@@ -22,8 +22,8 @@ _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":'
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
 _ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/trainer/")
 """Beside a bar: what it was asked to do, or where it warned or failed before the first loss."""
-_SURELY = (b"TrainingArguments(\n", b"SFTConfig(output_dir=", b"return inner_training_loop(")
-"""Arguments as an object prints itself, and a line of each traceback from within training."""
+_SURELY = (b"Training/evaluation parameters", b"SFTConfig(output_dir=", b"return inner_training_loop(")
+"""Arguments as the examples and TRL's object print them, and a line of each traceback from within training."""
 _TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/")
 _PADDLE = (b"progress_or_epoch", b"paddlenlp")
 _METRICS = b"***** train metrics *****"
