@@ -43,7 +43,7 @@ def test_a_text_that_is_being_written_says_nothing_that_its_rest_takes_back(name
         if "params_b" in said:  # known by the model's name, then counted
             assert said.pop("params_b") == pytest.approx(whole["params_b"], rel=1e-3)
         assert said == {key: whole.get(key) for key in said}
-    for key in ("steps_done", "wall_s"):
+    for key in ("steps_done", "wall_s") if name not in TWO_BARS else ():
         assert (part.get(key) or 0) <= (whole.get(key) or 0)
     peak, final = kinds(part.get("peak_memory_gib")), kinds(whole.get("peak_memory_gib"))
     assert all(value <= final[kind] for kind, value in peak.items())

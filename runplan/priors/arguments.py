@@ -57,7 +57,7 @@ _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("gradient_accumulation_steps", _integer, (b"gradient_accumulation_steps",)),
     ("max_seq_len", _integer, (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length")),
     ("packed", _truth, (b"sample_packing", b"packing")),
-    ("epochs", _integer, (b"num_train_epochs", b"num_epochs")),
+    ("epochs", _integer, (b"num_train_epochs",)),
     ("steps_total", _integer, (b"max_steps",)),
     ("lora_rank", _integer, (b"lora_rank", b"lora_r")),
     ("lora_alpha", _number, (b"lora_alpha",)),
@@ -79,6 +79,8 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
         value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
         if value is not None:
             fields[field] = value
+    if trainer == "axolotl" and (epochs := _said(head, b"num_epochs", _integer)):
+        fields["epochs"] = epochs
     _add_switches(head, fields)
     if "model" not in fields and (match := _CACHED.search(head)):
         fields["model"] = match[1].decode("utf-8", "replace")

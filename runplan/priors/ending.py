@@ -62,6 +62,7 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"KeyboardInterrupt",
             b"got signal: 15",
             b"death signal, shutting down workers",
+            b"process received SIG",
             b"Terminated",
         ),
     ),
@@ -69,6 +70,7 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
         "failed",
         (
             b"Traceback (most recent call last)",
+            b'", line ',
             b"ChildFailedError",
             b"Segmentation fault",
             b"Watchdog caught collective operation timeout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from runplan.priors.names import params_b
@@ -15,12 +16,8 @@ _CHECKPOINTING = (
 )
 """transformers' and LLaMA-Factory's words, and torch's warning to a model that checkpoints."""
 _PACKING = b"Packing train dataset"
-_FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"float32": "fp32"}
+_FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"fp16": "fp16", b"float32": "fp32"}
 _FOUR_BITS = "bnb-4bit"
-_DTYPE = re.compile(rb"compute dtype: torch\.(\w+)")
-_DEFAULT_LENGTH = re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})")
-_DATASET = re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\.")
-_MODULES = re.compile(rb"Found linear modules: ([\w,]{1,400})")
 _UNPADDED = b" does not have a padding token"
 _NAME = re.compile(rb"[\w.-]+\Z")
 _TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
@@ -29,8 +26,28 @@ _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+
 _ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model")
 _MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
-_ELEMENTS = re.compile(rb"finished initializing model - num_params = \d+, num_elems = (\d+\.\d+)B")
-"""DeepSpeed, when it has split the weights of the first model."""
+
+
+def _modules(names: bytes) -> tuple[str, ...]:
+    return adapted(names.decode().strip(",").split(","))
+
+
+# LLaMA-Factory's words, TRL's, accelerate's, and those of DeepSpeed: when it has split the weights of the first model,
+# and when its engine prints its configuration.
+_SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
+    ("dtype", re.compile(rb"compute dtype: torch\.(bfloat16|float16|float32)\b"), _FORMATS.get),
+    ("dataset", re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\."), bytes.decode),
+    ("lora_targets", re.compile(rb"Found linear modules: ([\w,]{1,400})"), _modules),
+    ("max_seq_len", re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})"), int),
+    (
+        "gradient_accumulation_steps",
+        re.compile(rb"Gradient accumulation steps mismatch: [^\r\n]{1,80}DeepSpeed config has (\d{1,6})"),
+        int,
+    ),
+    ("params_b", re.compile(rb"finished initializing model - num_params = \d+, num_elems = (\d+\.\d+)B"), float),
+    ("batch_size", re.compile(rb"print\] +train_micro_batch_size_per_gpu[ .]+(\d{1,6})"), int),
+    ("dtype", re.compile(rb"print\] +(bfloat16|fp16)_enabled[ .]+True"), _FORMATS.get),
+)
 
 
 def remarked_fields(head: bytes) -> dict[str, Any]:
@@ -44,16 +61,9 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
         fields["activation_checkpointing"] = True
     if head.find(_PACKING) >= 0:
         fields["packed"] = True
-    if (match := _DTYPE.search(head)) and match[1] in _FORMATS:
-        fields["dtype"] = _FORMATS[match[1]]
-    if match := _DEFAULT_LENGTH.search(head):
-        fields["max_seq_len"] = int(match[1])
-    if match := _DATASET.search(head):
-        fields["dataset"] = match[1].decode()
-    if match := _MODULES.search(head):
-        fields["lora_targets"] = adapted(match[1].decode().strip(",").split(","))
-    if match := _ELEMENTS.search(head):
-        fields["params_b"] = float(match[1])
+    for name, pattern, read in _SAID:
+        if match := pattern.search(head):
+            fields[name] = read(match[1])
     if (model := _model(head)) is not None:
         fields["model"] = model
     return fields
