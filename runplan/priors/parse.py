@@ -133,6 +133,18 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
+    _add_bars(data, fields)
+    if not elsewhere:
+        _add_tokens(head, spoken, fields)
+    tail = fields.get("tail", b"")
+    _add_model(head, fields)
+    _add_model(tail, fields)
+    _count_optimizer_steps(head if head.find(b"torchtune.utils") >= 0 else head + tail, fields)
+    return fields
+
+
+def _add_bars(data: bytes, fields: Fields) -> None:
+    """How far torchtune came, how fast, and how long it saved: its bars, its step lines, or what is left of a bar."""
     regular = bool(fields.get("pauses"))
     progress, marks = tune_progress(data, regular=regular)
     fields["checkpoint_s"] = saving.seconds_at(data, marks)
@@ -147,13 +159,6 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
         fields["told_at"] = last.start()
     elif cut := bars.cut_progress(data):
         _add_progress(fields, cut)
-    if not elsewhere:
-        _add_tokens(head, spoken, fields)
-    tail = fields.get("tail", b"")
-    _add_model(head, fields)
-    _add_model(tail, fields)
-    _count_optimizer_steps(head if head.find(b"torchtune.utils") >= 0 else head + tail, fields)
-    return fields
 
 
 def _head(data: bytes, first: int) -> bytes:
@@ -233,18 +238,20 @@ def _hugging_face(data: bytes, name: str) -> Fields:
     start = trainers.last_start(data)
     told = settled(data)
     fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
-    fields |= trainers.hugging_face_fields(told, start)
+    counted = trainers.hugging_face_fields(told, start)
+    fields |= counted
     fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     mean = fields.pop("mean_it_per_s", None)
     last = data[start:] if start else data
-    wanted = fields.get("steps_total") or (mean or 0) * fields.get("wall_s", 0)
-    doubt = 0.0 if fields.get("steps_total") else _ROUNDED * fields.get("wall_s", 0)
+    # What it was asked to do may be said of something else, too; what the trainer counted is its bar's.
+    wanted = counted.get("steps_total") or (mean or 0) * counted.get("wall_s", 0)
+    doubt = 0.0 if counted.get("steps_total") else _ROUNDED * counted.get("wall_s", 0)
     mean = None if wanted and wanted < WARM_STEPS else mean
     progress = plain_progress(last, pauses(last, HF_PAUSES), wanted, doubt)
     if progress:
-        known = {key: fields[key] for key in ("wall_s", "steps_total") if fields.get(key)}
+        known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
         _add_progress(fields, progress)
         # The one bar is that of all epochs.
         fields |= {"steps_total": progress.steps_per_epoch, **known}
