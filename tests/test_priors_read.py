@@ -269,6 +269,41 @@ def test_gpu_request_then_text_then_default(tmp_path, read):
     assert {Path(one.path).parent.name: one.gpu for one in read().runs}["unsaid"] is None
 
 
+OOM = "Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+
+
+@pytest.mark.parametrize(("output", "errors"), [("a.out", "a.err"), ("a.log", "a.err"), ("stdout.log", "stderr.log")])
+def test_standard_error_in_a_file_of_its_own_belongs_to_its_job(tmp_path, read, count_reads, output, errors):
+    whole = tune_log(batch=8)
+    whole = whole[: whole.index("\r1|300|")]
+    bars = whole.index("\r1|1|")
+    (tmp_path / "logs" / output).write_text(whole[:bars])
+    (tmp_path / "logs" / errors).write_text(whole[bars:])
+    (tmp_path / "logs" / "other.err").write_text(whole)
+    other, one = sorted(read().runs, key=lambda run: not run.path.endswith("other.err"))
+    assert (other.path, one.path) == (str(tmp_path / "logs/other.err"), str(tmp_path / "logs" / output))
+    for key in ("batch_size", "s_per_step", "steps_done", "checkpoint_s", "state"):
+        assert getattr(one, key) == getattr(other, key), key
+    assert [run.path for run in read("logs/*").runs] == [run.path for run in read().runs]
+    count_reads.clear()
+    with (tmp_path / "logs" / errors).open("a") as file:
+        file.write(OOM)
+    (again,) = [run for run in read().runs if run.path == one.path]
+    assert count_reads == [output]
+    assert again.state == "oom"
+
+
+def test_a_closed_or_empty_standard_error_says_nothing(tmp_path, read):
+    (tmp_path / "logs" / "a.out").write_text(tune_log())
+    (tmp_path / "logs" / "a.err").write_text("")
+    before = read().runs
+    (tmp_path / "logs" / "a.err").unlink()
+    (tmp_path / "logs" / "a.err").mkdir()
+    assert (
+        [run.s_per_step for run in read().runs] == [run.s_per_step for run in before] == [pytest.approx(0.5, rel=0.01)]
+    )
+
+
 def test_a_disk_log_joins_the_log_of_its_run(tmp_path, read):
     run = tmp_path / "logs" / "1B_rank4"
     (run / "logs").mkdir(parents=True)

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
@@ -38,6 +38,8 @@ class LogFile:
     modified_ns: int
     siblings: Siblings = field(default=())
     """(name, size, modification time in ns) of the files beside it that say more."""
+    errors: tuple[str, int, int] | None = None
+    """The one of them that the same job wrote as its standard error, where that has a file of its own."""
 
     @property
     def folder(self) -> str:
@@ -48,6 +50,22 @@ class LogFile:
     def name(self) -> str:
         """Its name without the folder."""
         return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def written_ns(self) -> int:
+        """When the job last wrote, to whichever of its files."""
+        return max(self.modified_ns, self.errors[2] if self.errors else 0)
+
+
+def outputs_of(name: str) -> tuple[str, ...]:
+    """Names that a job's standard output may have whose standard error is in a file of this name.
+
+    >>> outputs_of("train_7010.err")
+    ('train_7010.out', 'train_7010.log')
+    """
+    if name.endswith(".err"):
+        return (f"{name[:-4]}.out", f"{name[:-4]}.log")
+    return (name.replace("stderr", "stdout"),) if "stderr" in name else ()
 
 
 def is_log_name(name: str) -> bool:
@@ -63,8 +81,10 @@ def walk(root: str) -> Iterator[LogFile]:
         logs, folders, siblings = _listing(folder)
         if logs:
             beside = (*_siblings(folder, siblings), *above)
+            errors = _errors(logs)
+            taken = {entry.name for entry in errors.values()}
             for entry in logs:
-                if (log := _log_file(entry, beside)) is not None:
+                if entry.name not in taken and (log := _log_file(entry, beside, errors.get(entry.name))) is not None:
                     yield log
         folders.sort(reverse=True)
         stack += [(child, _from_above(folder, siblings) if child.endswith(_RESULTS) else ()) for child in folders]
@@ -90,6 +110,17 @@ def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, 
     return logs, folders, siblings
 
 
+def _errors(logs: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
+    """Files of standard error by the name of the same job's standard output, where that is there, too."""
+    names = {entry.name for entry in logs}
+    found = {}
+    for entry in logs:
+        output = next((name for name in outputs_of(entry.name) if name in names), None)
+        if output is not None:
+            found[output] = entry
+    return found
+
+
 def _from_above(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
     return tuple((f"../{name}", size, time) for name, size, time in _siblings(folder, entries) if name in CONFIGS)
 
@@ -110,14 +141,20 @@ def _siblings(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
     return tuple(found)
 
 
-def _log_file(entry: os.DirEntry[str], siblings: tuple[tuple[str, int, int], ...]) -> LogFile | None:
+def _log_file(entry: os.DirEntry[str], siblings: Siblings, errors: os.DirEntry[str] | None) -> LogFile | None:
     try:
         if not entry.is_file():
             return None
         stat = entry.stat()
     except OSError:
         return None
-    return LogFile(entry.path, stat.st_size, stat.st_mtime_ns, siblings)
+    return _with_errors(LogFile(entry.path, stat.st_size, stat.st_mtime_ns, siblings), errors)
+
+
+def _with_errors(log: LogFile, entry: os.DirEntry[str] | None) -> LogFile:
+    if entry is None or not (own := _siblings(log.folder, {entry.name: entry})):
+        return log
+    return replace(log, siblings=(*own, *log.siblings), errors=own[0])
 
 
 def one_file(path: str) -> LogFile | None:
@@ -129,12 +166,13 @@ def one_file(path: str) -> LogFile | None:
         return None
     if not Path(path).is_file():
         return None
-    _, _, siblings = _listing(folder)
+    logs, _, siblings = _listing(folder)
     beside = _siblings(folder, siblings)
     if folder.endswith(_RESULTS):
         above = folder.removesuffix(_RESULTS) or "/"
         beside += _from_above(above, _listing(above)[2])
-    return LogFile(path, stat.st_size, stat.st_mtime_ns, beside)
+    log = LogFile(path, stat.st_size, stat.st_mtime_ns, beside)
+    return _with_errors(log, _errors(logs).get(log.name))
 
 
 def is_pattern(path: str) -> bool:
@@ -148,7 +186,10 @@ def matches(pattern: str) -> bool:
 
 
 def find_logs(paths: Iterable[str]) -> list[LogFile]:
-    """Every log of folders, files and globs, each once, in the order they were named."""
+    """Every log of folders, files and globs, each once, in the order they were named.
+
+    Standard error in a file of its own belongs to the log that its job wrote to standard output, where that is found.
+    """
     found: dict[str, LogFile] = {}
     for path in paths:
         named = [path] if Path(path).exists() or not is_pattern(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns
@@ -157,7 +198,8 @@ def find_logs(paths: Iterable[str]) -> list[LogFile]:
                 found.update((log.path, log) for log in walk(one.rstrip("/") or "/"))
             elif (log := one_file(one)) is not None:
                 found[log.path] = log
-    return list(found.values())
+    taken = {f"{log.folder}/{log.errors[0]}" for log in found.values() if log.errors}
+    return [log for path, log in found.items() if path not in taken]
 
 
 def keep_large_blocks() -> None:

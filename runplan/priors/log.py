@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -26,6 +27,9 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         text = read_text(log.path, log.size)
     except OSError:
         return None
+    if log.errors:  # what it was asked comes first, how it ended last
+        with suppress(OSError):
+            text += b"\n" + read_text(f"{log.folder}/{log.errors[0]}", log.errors[1])
     said = parse_text(text, log.name)
     if said is None:
         return None
@@ -33,7 +37,7 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         if isinstance(memory := said.get(name), MemoryGib):
             said[name] = [memory.allocated, memory.active, memory.reserved]
     beside = sibling_fields(log.folder, [name for name, _, _ in log.siblings], log.name) if log.siblings else {}
-    if any(name == "gpu_metrics.csv" and at > log.modified_ns + _LATER_NS for name, _, at in log.siblings):
+    if any(name == "gpu_metrics.csv" and at > log.written_ns + _LATER_NS for name, _, at in log.siblings):
         beside.pop("process_peak_gib", None)  # the samples of a later job in the same folder
     if _foreign(said, beside):
         beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}

@@ -177,7 +177,7 @@ def _add_accounting(logs: Sequence[LogFile], said: dict[str, Fields | None]) -> 
         one = said[log.path]
         if one is None or (job := job_id(log.name)) is None:
             continue
-        recent = now - log.modified_ns / 1e9 < _ASK_FOR_S and now - one.get("asked_s", 0) > _ASK_AGAIN_S
+        recent = now - log.written_ns / 1e9 < _ASK_FOR_S and now - one.get("asked_s", 0) > _ASK_AGAIN_S
         if (asked := one.get("accounting")) is None or (asked == "open" and recent):
             jobs.setdefault(job, []).append((log, one))
     answers = read_accounting(list(jobs))
@@ -210,7 +210,7 @@ def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
     _take_times(values, log, said, job.get("elapsed_s") or said.get("job_s"))
     if gpu is not None and values.get("gpu") is None:
         values["gpu"] = gpu
-    modified_s = log.modified_ns / 1e9
+    modified_s = log.written_ns / 1e9
     if values["state"] == "unknown" and values.get("steps_done") and now - modified_s < _FRESH_S:
         values["state"] = "running"
     if "tokens_per_s" not in values and values.get("packed") and (tokens := _tokens_per_s(values)):
@@ -257,7 +257,7 @@ def _loading_s(log: LogFile, disk_log: str | None, bars: float) -> float | None:
     written = [modified_ns / 1e9 for name, _, modified_ns in log.siblings if name in CONFIGS]
     if found is None or not any(at <= int(found[1]) + 1 for at in written):
         return None
-    loading = log.modified_ns / 1e9 - int(found[1]) - bars
+    loading = log.written_ns / 1e9 - int(found[1]) - bars
     return loading if 0 < loading < _LONGEST_LOADING_S else None
 
 
