@@ -124,6 +124,8 @@ def test_a_batch_that_got_through_is_known_to_fit():
     more = largest + 1
     full = log_of(PACKED, 0.97 * A100.memory_gib, batch_size=more, gradient_accumulation_steps=2)
     assert calibrated.largest_batch(w, known(full)) >= more
+    said = f"seen.out: batch {more} got through with {full.process_peak_gib:.1f} GiB as nvidia-smi saw it"
+    assert said in calibrated.size(w, known(full)).evidence
     # Not where another setting took less, nor where it ended before nvidia-smi can have seen its peak.
     for changes in ({"lora_rank": 4}, {"steps_done": 5}, {"max_seq_len": 1024}, {"gpu": "h100-80"}):
         assert calibrated.largest_batch(w, known(dataclasses.replace(full, **changes))) == largest
@@ -183,7 +185,8 @@ def test_logs_that_do_not_tell_their_lengths_teach_nothing():
     no_gpu = log_of(PACKED, 30.0, gpu=None)
     by_size = log_of(PACKED, 30.0, model=None, params_b=LLAMA_1B.params / 1e9)
     broke = log_of(PACKED, 30.0, state="oom")
-    for other in (no_gpu, by_size, broke):
+    halved = log_of(PACKED, 70.0, oom_batch_sizes=(8,))
+    for other in (no_gpu, by_size, broke, halved):
         assert known(other).memory(PACKED).samples == ()
 
 

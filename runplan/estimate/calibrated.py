@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, memory_logs, overheads, process, steps
+from runplan.estimate import evidence, intervals, memory_logs, overheads, process, ran, steps
 from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import crowded, described, least
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
@@ -165,8 +165,9 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     learnt = calibration.overheads(w.gpu, w.trainer)
-    odd = (*calibration.memory(w).odd, *learnt.odd)
-    said = evidence.of(w, task, posterior, odd, calibration.silent, learnt.startup.n)
+    memory = calibration.memory(w)
+    said = evidence.of(w, task, posterior, (*memory.odd, *learnt.odd), calibration.silent, learnt.startup.n)
+    notes = (*ran.described(w, memory.samples, (batch, accumulation)), *notes)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
     least = needed(w, calibration, batch, accumulation)

@@ -155,8 +155,7 @@ def footprint(
 ) -> Footprint:
     """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
     checkpointing, packed, accumulated, compiled = mode
-    a, e = architecture, ELEMENT_BYTES[dtype]
-    d, layers = a.hidden_size, a.num_hidden_layers
+    a, e, d, layers = architecture, ELEMENT_BYTES[dtype], architecture.hidden_size, architecture.num_hidden_layers
     trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
@@ -165,7 +164,6 @@ def footprint(
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
     root, block = gathered_bytes(a, adapter, dtype, gpus)
-    gathered = root + 2 * block  # one in use, one on its way
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
     shapes = quantised_shapes(a, adapter)
@@ -176,8 +174,8 @@ def footprint(
         for extra, per_token in (
             (_identity_bytes(a, adapter, e) + through, held + e * d * (1 + 3 * checkpointing)),
             (through, forward),
-            (gathered + through, backward),
-            (gathered + unpacked, inside),
+            (root + 2 * block + through, backward),
+            (root + 2 * block + unpacked, inside),
             (2 * (root + block), e * d),  # what is gathered arrives in one piece and is copied to its parameters
             *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
         )

@@ -96,7 +96,7 @@ def _with_lost(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], lost: 
     spread = math.hypot(learnt.allocated.sigma, SHARDED_SIGMA if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0
     above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
-    above += [freed * (lost.p95 - lost.p50), beside.p95 - beside.p50, kept * (1 - KEPT)]
-    if not learnt.outside.n:
-        above.append(buffers.p95 - buffers.p50)
+    unknown = 0.0 if learnt.outside.n else outside.CONTEXT_ABOVE_GIB
+    above += [freed * (lost.p95 - lost.p50), max(beside.p95 - beside.p50, unknown), kept * (1 - KEPT)]
+    above += [] if learnt.outside.n else [buffers.p95 - buffers.p50]
     return Interval(median, median + math.hypot(*above))

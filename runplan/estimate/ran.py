@@ -43,6 +43,17 @@ def got_through(w: Workload, samples: Iterable[Sample], shape: tuple[int, int], 
     return least if most is None else Interval(min(least.p50, most.p50), min(least.p95, most.p95))
 
 
+def described(w: Workload, samples: Iterable[Sample], shape: tuple[int, int]) -> tuple[str, ...]:
+    """The line of evidence about runs that needed no less and got through; none where there are none."""
+    batch, accumulation = shape
+    alike = [one for one in samples if one.tried.batch >= batch and _settled(one)]
+    alike = [one for one in alike if one.tried.needs_no_less(w, accumulation)]
+    if not alike:
+        return ()
+    one = min(alike, key=lambda one: (one.tried.batch, -one.seen, one.tried.run.path))
+    return (f"{one.tried.run.path}: batch {one.tried.batch} got through with {one.seen:.1f} GiB as nvidia-smi saw it",)
+
+
 def _most(w: Workload, samples: Iterable[Sample], shape: tuple[int, int]) -> Interval | None:
     """What a run like those that need no less will take at most; None where none is known.
 

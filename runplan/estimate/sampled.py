@@ -93,7 +93,9 @@ def samples(
     found: list[Sample] = []
     odd: list[Odd] = []
     for run in priors:
-        tried = _tried(run, models, gpus) if run.process_peak_gib and run.state != "oom" else None
+        # Of a run that tried more than one batch the peak may be that of a batch that did not fit.
+        told = run.process_peak_gib and run.state != "oom" and not run.oom_batch_sizes
+        tried = _tried(run, models, gpus) if told else None
         if tried is None:
             continue
         sample = _sample(tried, rows)
