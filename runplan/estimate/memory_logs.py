@@ -206,7 +206,7 @@ def _usual_part(run: PriorRun, a: Architecture, dtype: str) -> float:
     uneven = 0.0 if run.packed else 1.0
     part = allocator.held_part(_checkpointing(run, a), 1, uneven, _logits_part(run, a, dtype))
     freed = ((block.allocated or block.active or 0.0) if block else 0.0) - parts.fixed / GIB
-    return part + (2 * KEPT * parts.root + parts.block) / GIB / freed if parts.root else part
+    return part + ((1 + KEPT) * parts.root + parts.block) / GIB / freed if parts.root else part
 
 
 def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, float]]:
