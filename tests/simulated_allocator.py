@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from allocator import caching, grid, hugging_face, programs, recipe, sharded
+import memory as measured_memory
+from allocator import caching, draws, grid, hugging_face, programs, recipe, sharded
 
-__all__ = ["caching", "grid", "hugging_face", "programs", "recipe", "sharded"]
+__all__ = ["caching", "draws", "grid", "hugging_face", "measured_memory", "programs", "recipe", "sharded"]

@@ -25,7 +25,8 @@ def test_memory_grows_with_batch_length_rank_and_targets(a, batch, length, rank,
 
     here = gib()
     assert here < gib(batch=batch + 1)
-    assert here < gib(length=length + 1)
+    # The loss takes eighths of a sequence, of which the last may be smaller: what divides evenly grows steadily.
+    assert gib(length=length // 8 * 8 + 8) < gib(length=length // 8 * 8 + 16)
     assert here < gib(dataclasses.replace(w, adapter=dataclasses.replace(adapter, rank=2 * rank)))
     assert here < gib(dataclasses.replace(w, adapter=dataclasses.replace(adapter, apply_to_mlp=True)))
     assert here < gib(accumulation=2)

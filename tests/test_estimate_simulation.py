@@ -11,7 +11,7 @@ import pytest
 from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 from simulated_allocator import recipe, sharded
 
-from runplan.estimate import memory, nf4
+from runplan.estimate import layer, memory, nf4
 
 pytestmark = [
     pytest.mark.trainer,
@@ -152,7 +152,7 @@ def test_compiled_blocks_keep_what_the_partitioner_keeps(torch, adapter):
     }
     held = sum(size for place, (size, _) in kept.items() if place not in weights)
     unpacked = 2 * nf4.elements(memory.quantised_shapes(small, adapter))
-    expected = 64 * memory.compiled_layer_bytes(small, adapter, "bf16", packed=False) + unpacked
+    expected = 64 * layer.compiled_layer_bytes(small, adapter, "bf16", packed=False) + unpacked
     assert held == pytest.approx(expected, rel=0.01)
 
 

@@ -22,7 +22,7 @@ from estimate_cases import (
     workload,
 )
 
-from runplan.estimate import calibrated, memory, nf4, outside
+from runplan.estimate import adapters, calibrated, memory, nf4, outside
 from runplan.estimate.posterior import fit
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Adapter, Gpu
@@ -54,7 +54,7 @@ def test_memory_after_model_init(source, architecture, rank, gib):
 def test_memory_after_a_quantised_model_is_made():
     """Up to v0.4 the state dict, unpacked weight by weight, was asked for its names after loading: that is the peak."""
     source = "torchtune #1398: 8B_qlora_single_device, and adapters on q and v, where all else stayed in bf16 (a bug)"
-    adapter = dataclasses.replace(ADAPTER, attn_modules=memory.ATTENTION, quantize_base=True)
+    adapter = dataclasses.replace(ADAPTER, attn_modules=adapters.ATTENTION, quantize_base=True)
     shapes = memory.quantised_shapes(LLAMA_8B, adapter)
     held = memory.weight_bytes(LLAMA_8B, adapter) + memory.rope_bytes(LLAMA_8B)
     assert (held + nf4.unpacking_bytes(shapes, 2)) / GIB == pytest.approx(6.19, rel=0.005), source

@@ -33,10 +33,12 @@ def fake_torchtune() -> Iterator[None]:
     """Let torchtune build its models of fake tensors.
 
     RoPE's scaling compares numbers, but changes no size. FrozenNF4Linear swaps two tensors, which fake ones do not
-    allow. Weights are quantised in one go, which takes more memory for a moment, and much less time.
+    allow. Weights are quantised in one go, which takes more memory for a moment, and much less time. Dropout is the
+    kernel that GPUs have, which keeps a mask of one byte a number.
     """
     from unittest.mock import patch
 
+    import torch
     from torchao.dtypes import nf4tensor
     from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
     from torchtune.modules.low_precision import FrozenNF4Linear
@@ -45,6 +47,7 @@ def fake_torchtune() -> Iterator[None]:
         patch.object(Llama3ScaledRoPE, "apply_scaling", lambda _self, freqs, *_args: freqs),
         patch.object(FrozenNF4Linear, "__init__", _quantised_linear),
         patch.object(nf4tensor, "CHUNK_SIZE", 1 << 40),
+        patch.object(torch.nn.functional, "dropout", lambda x, p, *_: torch.native_dropout(x, p, train=True)[0]),
     ):
         yield
 
@@ -95,7 +98,7 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
         set_trainable_params(model, get_adapter_params(model))
         if w.activation_checkpointing:
             training.set_activation_checkpointing(model, auto_wrap_policy={modules.TransformerSelfAttentionLayer})
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         loss_fn: Any = torch.nn.CrossEntropyLoss()
         if w.loss_chunks:
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
@@ -136,6 +139,7 @@ def build(w: Workload) -> Any:
         intermediate_dim=a.intermediate_size,
         lora_rank=adapter.rank,
         lora_alpha=2 * adapter.rank,
+        lora_dropout=adapter.dropout,
         use_dora=adapter.use_dora,
         quantize_base=adapter.quantize_base,
         **tied,
@@ -171,18 +175,27 @@ class Ledger:
         self.known = WeakIdKeyDictionary()
         self.gone: set[int] = set()
         self.count = 0
+        self.sum: tuple[int, int, int] | None = None
+        self.same: dict[int, int] = {}
 
     def came(self, size: int) -> int:
         """The number of a new storage."""
+        self.sum = None
         self.count += 1
         self.trace[-1].append(Event(self.count, size))
         return self.count
 
     def went(self, storage: int) -> None:
         """It is gone; once, whoever says so."""
-        if storage not in self.gone:
-            self.gone.add(storage)
-            self.trace[-1].append(Event(storage, 0))
+        if storage in self.gone:
+            return
+        self.gone.add(storage)
+        if self.sum and storage == self.sum[1]:  # the sum took its place
+            new, old, at = self.sum
+            del self.trace[-1][at]
+            self.same[new], self.sum = old, None
+            return
+        self.trace[-1].append(Event(self.same.pop(storage, storage), 0))
 
     def note(self, tensor: Any) -> None:
         """Count a tensor's storage unless it is known, or none of this device's: of `meta`, or of many processes."""
@@ -195,8 +208,16 @@ class Ledger:
             self.known[storage] = number = self.came(storage.nbytes())
             weakref.finalize(storage, self.went, number)
 
+    def add(self, old: Any, new: Any) -> None:
+        """Autograd adds to a gradient that nobody else holds in place, but not to fake tensors: noted as if it did."""
+        before, number = (self.known.get(one.untyped_storage()) for one in (old, new))
+        if before is None or number is None:
+            return
+        if self.trace[-1][-1] == Event(number, new.untyped_storage().nbytes()):
+            self.sum = number, self.same.get(before, before), len(self.trace[-1]) - 1
+
     def attend(self, shape: Sequence[int]) -> None:
-        """Flash attention's backward pass sums the gradient of q and row products in fp32."""
+        """Flash attention's backward pass sums the gradient of q and row products in fp32, beside what it returns."""
         batch, heads, tokens, width = shape
         rows = 4 * batch * heads * -(-tokens // FLASH_ROWS) * FLASH_ROWS
         for number in [self.came(rows), self.came(rows * width)]:
@@ -205,6 +226,7 @@ class Ledger:
 
 def recorder() -> Any:
     """A dispatch mode that notes every storage when it appears and when it goes (`.trace`)."""
+    import torch
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -218,11 +240,13 @@ def recorder() -> Any:
                 return NotImplemented  # which sends its parts through here
             out = func(*args, **(kwargs or {}))
             name = func.name()
-            if "scaled_dot_product" in name and "backward" in name:
-                self.attend(args[1].shape)
             for tensor in tree_leaves(out):
                 if isinstance(tensor, Tensor):
                     self.note(tensor)
+            if "scaled_dot_product" in name and "backward" in name and (kwargs or {}).get("attn_mask") is None:
+                self.attend(args[1].shape)
+            if name == "aten::add.Tensor" and not torch.is_grad_enabled() and out.shape == args[0].shape:
+                self.add(args[0], out)
             return out
 
     return Recorder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-LOSS = 1
+LOSS = 0
 """Which of torchtune's moments is the loss."""
 
 KEPT = 0.25
@@ -25,6 +25,11 @@ class Footprint:
     """Bytes for every position of the sequence, whatever the batch (Qwen's RoPE tables in the number format)."""
     per_pair: float
     """Bytes for every pair of positions of every sequence (a dense mask of packed rows)."""
+    chunks: int = 0
+    """Pieces in which the loss takes a sequence. Above 0 the first two moments are forward and backward in the loss,
+    and say what they take with pieces of one size."""
+    in_chunk: tuple[float, float] = (0.0, 0.0)
+    """What a token of the piece that the loss is at adds in them, which is in `moments`, too."""
 
     root: float = field(default=0.0, kw_only=True)
     """Bytes of embedding and output where FSDP gathers them."""
@@ -33,8 +38,7 @@ class Footprint:
 
     def peak_bytes(self, batch: int, tokens: int) -> float:
         """Allocated bytes at the peak with `batch` sequences padded to `tokens`."""
-        n = batch * tokens
-        moment = max(extra + per_token * n for extra, per_token in self.moments)
+        moment = max(self._sizes(batch, tokens))
         return self.fixed + moment + self.per_position * tokens + self.per_pair * batch * tokens * tokens
 
     def kept_bytes(self, batch: int, tokens: int) -> float:
@@ -68,4 +72,20 @@ class Footprint:
         return self._sizes(batch, tokens)[LOSS]
 
     def _sizes(self, batch: int, tokens: int) -> list[float]:
-        return [extra + per_token * batch * tokens for extra, per_token in self.moments]
+        sizes = [extra + per_token * batch * tokens for extra, per_token in self.moments]
+        if self.chunks:
+            for i, piece in enumerate(_pieces(tokens, self.chunks)):
+                sizes[i] += self.in_chunk[i] * batch * (piece - tokens / self.chunks)
+        return sizes
+
+
+def _pieces(tokens: int, chunks: int) -> tuple[float, float]:
+    """Tokens that count as the loss's piece in its forward and backward peak.
+
+    `Tensor.chunk` makes pieces of one size, rounded up, and a smaller last one (or fewer pieces). Forward peaks at the
+    last piece or at the one before, when the last one's results are not there yet; backward goes the other way.
+    """
+    whole = -(-tokens // chunks)
+    last = tokens - whole * (-(-tokens // whole) - 1)
+    before = whole if tokens > whole else 0
+    return max(last, before - last), max(last, before - last / 2)

@@ -8,56 +8,27 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
-from runplan.estimate import nf4
+from runplan.estimate import layer, nf4
+from runplan.estimate.adapters import ELEMENT_BYTES, adapted_shapes, adapter_params, quantised_shapes
 from runplan.estimate.footprint import Footprint
 from runplan.estimate.workload import Adapter, Workload
 from runplan.facts import Architecture
 from runplan.units import GIB
 
+__all__ = ["ELEMENT_BYTES", "adapted_shapes", "adapter_params", "quantised_shapes"]
+
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
 for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
 WORKSPACE_DEFAULT_MIB = 8.125
-ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
 NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
-ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
-
-
-def adapted_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
-    """(inputs, outputs) of the adapted linear layers of one block."""
-    a = architecture
-    d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
-    attention = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "output_proj": (q, d)}
-    shapes = [shape for name, shape in attention.items() if name in adapter.attn_modules]
-    return (*shapes, *(((d, f), (d, f), (f, d)) if adapter.apply_to_mlp else ()))
-
-
-def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
-    """Trainable parameters of the adapters: rank x (in + out) of every adapted layer, and DoRA's magnitudes."""
-    a, r = architecture, adapter.rank
-    shapes = adapted_shapes(a, adapter)
-    per_layer = sum(r * (inner + outer) + (outer if adapter.use_dora else 0) for inner, outer in shapes)
-    output = r * (a.hidden_size + a.vocab_size) if adapter.apply_to_output else 0
-    return a.num_hidden_layers * per_layer + output
-
-
-def quantised_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
-    """(inputs, outputs) of the linear layers of one block that QLoRA stores in NF4; none without it.
-
-    Every linear layer of the block; in torchtune's Qwen2 builders only those that are adapted (modules
-    `models/*/_component_builders.py`). Embeddings, output head, norms and biases stay as they are.
-    """
-    if not adapter.quantize_base:
-        return ()
-    if architecture.family.startswith("qwen"):
-        return adapted_shapes(architecture, adapter)
-    return adapted_shapes(architecture, replace(adapter, attn_modules=ATTENTION, apply_to_mlp=True))
+_IDS = 24
+"""Bytes of a token and its label, integers of 8, and of the labels' shifted copy."""
 
 
 def rope_bytes(architecture: Architecture) -> int:
@@ -77,55 +48,6 @@ def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf1
     e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(architecture, adapter)
     saved = architecture.num_hidden_layers * (e * nf4.elements(shapes) - nf4.stored_bytes(shapes, e))
     return e * (architecture.params + adapter_params(architecture, adapter)) - saved
-
-
-def _adapted_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes a token that one block keeps because of its adapters: inputs of A and of B, dropped inputs and masks."""
-    d, f = a.hidden_size, a.intermediate_size
-    shapes = adapted_shapes(a, adapter)
-    total = float(e * adapter.rank * len(shapes))
-    if adapter.use_dora:
-        total += 2 * e * sum(outer for _, outer in shapes)  # the outputs of the frozen layer and of the adapter
-    if adapter.dropout > 0:
-        return total + (e + 1) * sum(inner for inner, _ in shapes)
-    if set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
-        total += e * d
-    return total + (e * (d + f) if adapter.apply_to_mlp else 0)
-
-
-def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
-    """Bytes a token that one block keeps for its backward pass without checkpointing.
-
-    Two RMSNorm inputs and their 1/std in fp32 (`x.float()`), q after RoPE, k and v expanded to all heads, the output of
-    attention and its log-sum-exp, three MLP products; gathered RoPE tables of q and k when packed.
-    """
-    a, e = architecture, ELEMENT_BYTES[dtype]
-    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
-    norms = 2 * (_FP32 * d + 4)
-    attention = 4 * e * q + 4 * a.num_attention_heads
-    return norms + attention + 3 * e * f + _packed_rope_bytes(a, e, packed) + _adapted_layer_bytes(a, adapter, e)
-
-
-def compiled_layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str, packed: bool) -> float:
-    """Bytes a token that one compiled block keeps for its backward pass without checkpointing.
-
-    What torch's partitioner keeps, read from compiled blocks of torchtune (torch 2.13, exact): of the norms only their
-    inputs and 1/std, of the MLP the products before and after SiLU's gate once, RoPE's tables gathered anew. Adapters
-    of the MLP keep their inputs, those of attention share the norm's output. Dropout and DoRA are taken as if eager.
-    """
-    a, e = architecture, ELEMENT_BYTES[dtype]
-    if adapter.dropout > 0 or adapter.use_dora:
-        return layer_bytes(a, adapter, dtype, packed)
-    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
-    kept = 3 * e * d + 2 * _FP32 + 4 * e * q + 4 * a.num_attention_heads + 2 * e * f
-    kept += e * adapter.rank * len(adapted_shapes(a, adapter))
-    return float(kept + (e * (d + f) if adapter.apply_to_mlp else 0))
-
-
-def _packed_rope_bytes(a: Architecture, e: int, packed: bool) -> float:
-    if not packed:
-        return 0.0
-    return 2.0 * (2 * e if a.family.startswith("qwen") else _FP32) * a.head_dim
 
 
 def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
@@ -155,36 +77,99 @@ def footprint(
 ) -> Footprint:
     """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
     checkpointing, packed, accumulated, compiled = mode
-    a, e, d, layers = architecture, ELEMENT_BYTES[dtype], architecture.hidden_size, architecture.num_hidden_layers
+    a, e = architecture, ELEMENT_BYTES[dtype]
     trained = e * adapter_params(a, adapter)
-    kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
-    fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
-    fixed += workspace_bytes(gpu)
-    blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
-    output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
-    forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
-    root, block = gathered_bytes(a, adapter, dtype, gpus)
-    held = layers * e * d + kept if checkpointing else layers * kept
-    inside = held + _block_backward_bytes(a, adapter, e)
-    shapes = quantised_shapes(a, adapter)
-    unpacked, through = nf4.kept_bytes(e * nf4.elements(shapes), layers, checkpointing, compiled)
-    # Tokens and labels are integers of 8 bytes, and the labels are shifted into a copy.
-    moments = tuple(
-        (extra, per_token + 24)
-        for extra, per_token in (
-            (_identity_bytes(a, adapter, e) + through, held + e * d * (1 + 3 * checkpointing)),
-            (through, forward),
-            (root + 2 * block + through, backward),
-            (root + 2 * block + unpacked, inside),
-            (2 * (root + block), e * d),  # what is gathered arrives in one piece and is copied to its parameters
-            *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
-        )
+    fixed = (
+        (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a) + workspace_bytes(gpu)
     )
-    qwen = a.family.startswith("qwen") and not packed and dtype != "fp32"
-    per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
+    root, block = gathered_bytes(a, adapter, dtype, gpus)
+    moments = _moments(a, adapter, (dtype, loss_chunks, gpus), mode, (root, block))
+    places = _position_bytes(a, dtype, checkpointing, packed, gpu)
+    pieces = loss_chunks, _in_chunk(a, dtype, loss_chunks, compiled)
+    return Footprint(fixed, moments, *places, *pieces, root=root, block=block)
+
+
+def _moments(
+    a: Architecture,
+    adapter: Adapter,
+    setting: tuple[str, int, int],
+    mode: tuple[bool, bool, bool, bool],
+    shared: tuple[float, float],
+) -> tuple[tuple[float, float], ...]:
+    """Bytes and bytes a token at every moment that may be the peak; `shared` is what FSDP gathers."""
+    (dtype, chunks, gpus), (checkpointing, packed, accumulated, compiled) = setting, mode
+    e, d = ELEMENT_BYTES[dtype], a.hidden_size
+    kept = (layer.compiled_layer_bytes if compiled else layer.layer_bytes)(a, adapter, dtype, packed)
+    first = 0.0 if compiled else layer.first_layer_bytes(a, adapter, e, packed)
+    held, inside, in_head = _held_bytes(a, adapter, dtype, checkpointing, (kept, first))
+    root, block = shared
+    gathered = root + 2 * block  # blocks in use and prefetched
+    others, late = (0.0, 0.0) if accumulated else gradient_bytes(a, adapter, e, gpus)
+    shapes = quantised_shapes(a, adapter)
+    unpacked, through = nf4.kept_bytes(e * nf4.elements(shapes), a.num_hidden_layers, checkpointing, compiled)
+    identity, identity_of_head = layer.identity_bytes(a, adapter, e)
+    gradients = layer.block_backward_bytes(a, adapter, e)
+    forward, backward = head_bytes(a, dtype, chunks, compiled)
+    found = (
+        (through, in_head + forward),
+        (gathered + through, in_head + backward),
+        (identity + through, held + e * d * (1 + 3 * checkpointing)),
+        (identity_of_head + through, in_head + e * a.vocab_size),
+        (2 * layer.output_gradient_bytes(a, adapter, e) + through, in_head + (0 if compiled else _FP32 * a.vocab_size)),
+        (gathered + unpacked, held + gradients),
+        (gathered + unpacked / a.num_hidden_layers + others, inside + gradients),
+        (identity + others, inside + e * d if checkpointing else 0.0),
+        (late, 0.0),
+        (
+            2 * (root + block),
+            e * d,
+        ),  # what is gathered arrives in one piece and is copied to its parameters
+        *nf4.moments(
+            a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, inside), (e * adapter_params(a, adapter), *mode)
+        ),
+    )
+    return tuple((extra, per_token + _IDS) for extra, per_token in found)
+
+
+def _position_bytes(a: Architecture, dtype: str, checkpointing: bool, packed: bool, gpu: str) -> tuple[float, float]:
+    """Bytes for every position (Qwen's RoPE tables in the number format), and for every pair (a dense mask)."""
+    e, times = ELEMENT_BYTES[dtype], 1 if checkpointing else a.num_hidden_layers
+    qwen = a.family.startswith("qwen") and not packed and dtype != "fp32" and not checkpointing
     dense = packed and gpu.startswith(NO_FLEX_ATTENTION)
-    masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
-    return Footprint(fixed, moments, per_position, masks, root=root, block=block)
+    return (4.0 * e * a.head_dim * times if qwen else 0.0), (1.0 + e * times if dense else 0.0)
+
+
+def gradient_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> tuple[float, float]:
+    """Bytes of gradients when backward has come to the MLP of the first block, and when it is through."""
+    trained = e * adapter_params(a, adapter) / gpus
+    last = e * adapter.rank * (a.hidden_size + a.intermediate_size) / gpus if adapter.apply_to_mlp else 0.0
+    return trained * (1 - 1 / a.num_hidden_layers) + last, trained
+
+
+def _held_bytes(
+    a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, block: tuple[float, float]
+) -> tuple[float, float, float]:
+    """Bytes a token held in backward of the last block, of the first block, and in the head.
+
+    `block` is what a block keeps, and what the first one need not. In fp32 the stored input of a recomputed block is
+    the very one that its norm keeps. The head has the final norm's input, too.
+    """
+    kept, first = block
+    stored = ELEMENT_BYTES[dtype] * a.hidden_size if checkpointing else 0.0
+    shared = stored if dtype == "fp32" else 0.0
+    through = a.num_hidden_layers * (stored if checkpointing else kept)
+    held = through + kept - shared if checkpointing else through - first
+    head = (through if checkpointing else held) + _FP32 * a.hidden_size + 4
+    return held, stored - shared + kept - first, head + layer.output_bytes(a, adapter, ELEMENT_BYTES[dtype])
+
+
+def _in_chunk(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+    """What of `head_bytes` a token of the one piece takes that the loss is at."""
+    if chunks == 0:
+        return 0.0, 0.0
+    if compiled:
+        return 0.0, float(ELEMENT_BYTES[dtype] * a.vocab_size)
+    return (0.0 if dtype == "fp32" else float(_FP32 * a.vocab_size)), 2.0 * _FP32 * a.vocab_size
 
 
 def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
@@ -205,27 +190,6 @@ def gathered_bytes(a: Architecture, adapter: Adapter, dtype: str, gpus: int) -> 
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
     block = e * (a.layer_params + adapters - nf4.elements(shapes)) + nf4.stored_bytes(shapes, e)
     return float(root), float(block)
-
-
-def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes of the identity that DoRA sends through its adapter, of the weight that comes out, scaled, and added."""
-    if not adapter.use_dora:
-        return 0.0
-    return max((e * inner * (inner + 3 * outer) for inner, outer in adapted_shapes(a, adapter)), default=0.0)
-
-
-def _block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes a token of gradients inside the block whose backward runs (matters only under checkpointing).
-
-    The larger of two moments, fitted to simulated blocks of many shapes: gradients of the MLP's products, and those of
-    attention once the MLP's are gone.
-    """
-    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
-    half = e / 2
-    freed = 6 * f + (2 * f + 2 * d if adapter.apply_to_mlp else 0)
-    mlp = 4 * f + 2 * d if adapter.apply_to_mlp else 6 * f + 2 * d
-    attention = 14 * d + 8 * q - freed
-    return half * max(mlp, attention, 0)
 
 
 def workspace_bytes(gpu: str) -> float:
@@ -259,7 +223,8 @@ def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int 
     parts = footprint_for(w, accumulation)
     freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
-        # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).
-        waiting = max(0, w.architecture.num_hidden_layers - 5)
+        # torchtune keeps the last five tensors that go to the host (`OffloadActivations`, `max_fwd_stash_size`); in the
+        # loss those are the final norm's four and one block's input, the other blocks' wait in host memory.
+        waiting = w.architecture.num_hidden_layers - 1
         freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
     return parts.fixed / GIB, freed / GIB

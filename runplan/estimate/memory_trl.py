@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from runplan.estimate.adapters import ELEMENT_BYTES, adapted_shapes, adapter_params
 from runplan.estimate.footprint import Footprint
-from runplan.estimate.memory import ELEMENT_BYTES, adapted_shapes, adapter_params, workspace_bytes
+from runplan.estimate.memory import gradient_bytes, workspace_bytes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -54,7 +55,8 @@ class TrlFootprint(Footprint):
         masked = batch > 1 or self.packed
         pairs = masked * (n * n if self.packed else batch * tokens * tokens)
         positions = n if self.packed else tokens
-        tile = self.element * TILE_VOCABULARY * min(n, TILE_TOKENS)
+        predicting = n - 1 if self.packed else batch * (tokens - 1)
+        tile = self.element * TILE_VOCABULARY * min(predicting, TILE_TOKENS)
         most = max(
             one.extra + n * (one.per_token + masked * one.masked) + self.element * one.masks * pairs + one.tile * tile
             for one in self.peaks
@@ -89,7 +91,9 @@ def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float
 
 
 def _repeated_bytes(a: Architecture, e: int) -> float:
-    """Bytes a token that keys and values take more once they are repeated for every head."""
+    """Bytes a token that keys and values take more once they are repeated for every head; one head is only viewed."""
+    if a.num_key_value_heads == 1:
+        return 0.0
     return 2.0 * e * (a.query_size - a.key_value_size)
 
 
@@ -115,6 +119,17 @@ def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str, checkpo
     return 2 * d + 6 * f
 
 
+def _last_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
+    """Bytes a token in forward of the last adapted layer, beside what is kept: PEFT takes its input to fp32.
+
+    The product that is its input; embeddings, block's input, middle and norm; the layer's, B's and the scaled output.
+    """
+    if dtype == "fp32" or not adapter.apply_to_mlp:
+        return 0.0
+    e = ELEMENT_BYTES[dtype]
+    return (_FP32 + e) * a.intermediate_size + 7 * e * a.hidden_size
+
+
 @lru_cache(maxsize=4096)
 def footprint(
     architecture: Architecture,
@@ -134,26 +149,34 @@ def footprint(
     fixed = e * a.params + _FP32 * n_adapter * (3 + accumulated + (gpus > 1)) + workspace_bytes(gpu)
     # bf16 copies of the adapters, as long as a block's backward may need them; gradients, all there in the end
     copies = float(e * n_adapter if dtype != "fp32" else 0)
-    late = copies / a.num_hidden_layers + (0 if accumulated else _FP32 * n_adapter)
+    others, gradients = (0.0, 0.0) if accumulated else gradient_bytes(a, adapter, _FP32, 1)
+    late = copies / a.num_hidden_layers + others
     peaks = (_recomputed_peaks if checkpointing else _kept_peaks)(a, adapter, dtype, copies, late)
+    peaks = (*peaks, Moment(gradients, 0.0, 0.0, 0.0))
     per_token = tuple((one.extra, one.per_token) for one in peaks)
     per_position = 2.0 * e * a.head_dim + 8
-    return TrlFootprint(fixed, per_token, per_position, 0.0, peaks, e, packed, int(checkpointing))
+    return TrlFootprint(
+        fixed, per_token, per_position, 0.0, peaks=peaks, element=e, packed=packed, held_masks=int(checkpointing)
+    )
 
 
 def _loss_bytes(a: Architecture, e: int) -> float:
     """Bytes a token that the final norm keeps, and the loss: hidden states of its own and their gradient in fp32."""
-    return (2 * _FP32 + 2 * e) * a.hidden_size + 4 + _LOSS_BYTES
+    return (2 * _FP32 + (e if e == _FP32 else 2 * e)) * a.hidden_size + 4 + _LOSS_BYTES
 
 
 def _recomputed_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
-    """In the loss; in the last block's backward; in the first one's, with all gradients."""
+    """In the loss, forward and backward; in the last block's backward; in the first one's, with all others' gradients.
+
+    Autocast holds its copies of the adapters until forward ends.
+    """
     e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
     blocks, repeated = float(layers * e * a.hidden_size), _repeated_bytes(a, e)
     inside = layer_bytes(a, adapter, dtype) + _block_backward_bytes(a, adapter, dtype, checkpointing=True)
     if dtype == "fp32":
         inside -= _FP32 * a.hidden_size  # the kept input of the block is the very one that its norm keeps
     return (
+        Moment(copies, blocks + (_FP32 + 2 * e) * a.hidden_size + 4 + _LOSS_BYTES, 0.0, 0.0, tile=True),
         Moment(0.0, blocks + _loss_bytes(a, e), 0.0, 0.0, tile=True),
         Moment(copies / layers, blocks + inside + 24, repeated, 1.0),
         Moment(late, inside + e * a.hidden_size + 24, repeated, 1.0),
@@ -161,7 +184,10 @@ def _recomputed_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: flo
 
 
 def _kept_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
-    """In the loss; in the final norm's backward; in the last block's; in the first one's, with all gradients."""
+    """In the loss; in backward of the final norm, of the last block; forward there; the first block's backward.
+
+    In forward the mask is there once more, as truth values; in the first block's backward all others' gradients are.
+    """
     e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
     kept, repeated = layer_bytes(a, adapter, dtype), _repeated_bytes(a, e)
     first, first_repeated = _first_layer_bytes(a, adapter, e)
@@ -171,5 +197,6 @@ def _kept_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, la
         Moment(copies, blocks + _loss_bytes(a, e), masked, masks, tile=True),
         Moment(copies, blocks + 24 * a.hidden_size + 24, masked, masks),
         Moment(copies, blocks + gradients + 24, masked, masks),
+        Moment(copies, blocks + _last_layer_bytes(a, adapter, dtype) + 24, masked, masks + 1 / e),
         Moment(late, kept + gradients - first + 24, repeated, 1.0),
     )

@@ -98,18 +98,18 @@ def moments(
     blocks: tuple[float, float],
     mode: tuple[float, bool, bool, bool, bool],
 ) -> tuple[tuple[float, float], ...]:
-    """When the largest weight is unpacked in backward, in the last block and in the first, and when it is loaded.
+    """When the largest weight is unpacked, in the last block and in the first one's backward, and when it is loaded.
 
-    Bytes and bytes a token, beside what is always there. Backward of the last block has every block's activations,
-    that of the first has the gradients of all adapters. A compiled block has unpacked weights among what it keeps.
-    Gradients alive inside the block are those of simulated steps (tests/test_estimate_simulation.py).
+    Bytes and bytes a token, beside what is always there. The last block has every block's activations, backward of the
+    first has the gradients of all adapters. A compiled block has unpacked weights among what it keeps. What is alive
+    inside the block is what simulated steps have there (tests/test_estimate_simulation.py).
 
     Args:
         a: the model.
         adapter: adapters of the run.
         element: bytes of a number.
         shapes: of the quantised and of the adapted layers of a block.
-        blocks: bytes a token that all blocks and that one block keep for backward.
+        blocks: bytes a token that all blocks keep for backward, and that are left for that of the first.
         mode: bytes of the trained parameters; `mode` of `memory.footprint`.
     """
     quantised, adapted = shapes
@@ -120,18 +120,17 @@ def moments(
     if compiled:
         return (loading,)
     d, f = a.hidden_size, a.intermediate_size
-    if adapter.apply_to_mlp:
-        gradients = 4 * d if checkpointing else d
-    elif (f, d) in quantised:
-        gradients = f + (4 if checkpointing else 2) * d
-    else:  # Qwen's MLP as it is: attention's backward comes when the MLP's products and its norm's copy are gone
-        gradients = -3 * f - 2 * d
+    # At the last layer: attention's output, the block's middle, its input or (recomputed) the gradient of its output;
+    # and what no adapter keeps, the MLP's input and product.
+    alive = 3 * d + (0 if adapter.apply_to_mlp else d + f)
+    if (f, d) not in quantised:  # Qwen's MLP as it is: backward of attention, when the MLP's products are gone
+        alive = -3 * f - 2 * d
     unpacking = unpacking_bytes(quantised, element)
     if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
         unpacking = max(unpacking, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
-    held, kept = blocks
-    first = (unpacking + (0 if accumulated else trained), kept + element * (d + gradients))
-    return loading, (unpacking, held + element * gradients), first
+    last, first = blocks
+    late = unpacking + (0 if accumulated else trained)
+    return loading, (unpacking, last + element * alive), (late, first + element * (alive if checkpointing else d))
 
 
 def _allocated(size: int) -> int:

@@ -1,0 +1,106 @@
+"""Random but legal settings of a training run, to try the closed forms of memory on.
+
+Shapes are those of families that torchtune and transformers know, cut to few layers (every layer is alike, and one
+simulated layer takes as long as the next), with sizes between and beside those of published models.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import NamedTuple
+
+from runplan.estimate import nf4
+from runplan.estimate.adapters import ATTENTION, quantised_shapes
+from runplan.estimate.workload import Adapter, Gpu, Workload
+from runplan.facts import Architecture, Lengths
+
+FAMILIES = ("llama2", "llama3_1", "llama3_2", "qwen2_5")
+GPU = Gpu("a100-80", 79.15, 2039.0, 312.0, 19.5)
+MOST_TOKENS = 40_000
+"""A batch longer than this tells no more."""
+
+
+class Draw(NamedTuple):
+    """A run, and the batch whose peak is asked for."""
+
+    workload: Workload
+    batch: int
+    tokens: int
+    accumulation: int
+
+    def __str__(self) -> str:
+        w, a, b = self.workload, self.workload.architecture, self.workload.adapter
+        shape = f"{a.family} {a.hidden_size}/{a.num_hidden_layers}/{a.num_attention_heads}:{a.num_key_value_heads}"
+        shape += f"/{a.intermediate_size}/{a.vocab_size}/{a.max_position_embeddings}{' tied' * a.tie_word_embeddings}"
+        names = [name[:2] for name in b.attn_modules] + ["mlp"] * b.apply_to_mlp + ["head"] * b.apply_to_output
+        kind = " DoRA" * b.use_dora + " QLoRA" * b.quantize_base + " dropout" * (b.dropout > 0)
+        mode = " packed" * w.packed + " recomputed" * w.activation_checkpointing + f" chunks {w.loss_chunks}"
+        return (
+            f"{shape}, {self.batch} x {self.tokens} x{self.accumulation} {w.dtype}{mode}, "
+            f"r{b.rank} {'+'.join(names)}{kind}"
+        )
+
+
+def draw(rng: random.Random, trainer: str = "torchtune", layers: int = 4) -> Draw:
+    """A setting that runplan's configuration lets a user choose, for a model of at most so many layers."""
+    a = _architecture(rng, layers)
+    adapter = _adapter(rng, trainer)
+    if nf4.problem(quantised_shapes(a, adapter), 1):
+        adapter = replace(adapter, quantize_base=False)
+    if a.family in {"llama3_2", "qwen2_5"}:  # whose builders refuse it, as far as the head is tied
+        adapter = replace(adapter, apply_to_output=False)
+    batch, tokens = _batch(rng)
+    dtype = rng.choice(("bf16", "bf16", "bf16", "fp32"))
+    accumulation = rng.choice((1, 1, 2))
+    version = {"torchtune": "0.6.1", "trl": "1.16.0"}[trainer]
+    w = Workload(
+        trainer=trainer, trainer_version=version, architecture=a, adapter=adapter, gpu=GPU, gpus=1,
+        lengths=Lengths(((tokens, 100),)), max_seq_len=tokens, packed=rng.random() < 0.3, dtype=dtype,
+        activation_checkpointing=rng.random() < 0.5, compile=False, epochs=1, effective_batch_size=batch * accumulation,
+    )  # fmt: skip
+    return Draw(w, batch, tokens, accumulation)
+
+
+def _architecture(rng: random.Random, layers: int) -> Architecture:
+    family = rng.choice(FAMILIES)
+    key_values = rng.choice((1, 2, 4, 8))
+    heads = key_values * rng.choice((1, 1, 2, 4, 7))
+    head_dim = rng.choice((64, 80, 96, 128, 128))
+    while heads * head_dim > 8192:
+        heads //= 2
+    while heads * head_dim < 512:
+        heads *= 2
+    hidden = heads * head_dim
+    key_values = rng.choice([n for n in (1, 2, 4, 8, heads) if heads % n == 0])
+    return Architecture(
+        family, hidden, rng.randint(2, layers), heads, key_values, head_dim,
+        intermediate_size=64 * round(hidden * rng.uniform(1.0, 6.0) / 64),
+        vocab_size=rng.choice((32000, 32001, 49152, 100_277, 128_256, 128_257, 151_665, 152_064)),
+        max_position_embeddings=rng.choice((8192, 32768)),
+        tie_word_embeddings=family in {"llama3_2", "qwen2_5"} and rng.random() < 0.7,
+        attention_bias=family == "qwen2_5",
+    )  # fmt: skip
+
+
+def _adapter(rng: random.Random, trainer: str) -> Adapter:
+    attention = tuple(name for name in ATTENTION if rng.random() < 0.6)
+    mlp = rng.random() < 0.6
+    output = trainer == "torchtune" and rng.random() < 0.15
+    if not attention and not (mlp and trainer == "trl"):
+        attention = ("q_proj", "v_proj")
+    kind = rng.random() if trainer == "torchtune" else 1.0
+    return Adapter(
+        rank=rng.choice((1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+        attn_modules=attention, apply_to_mlp=mlp, apply_to_output=output,
+        use_dora=kind < 0.15, quantize_base=0.1 < kind < 0.3, dropout=rng.choice((0.0, 0.0, 0.0, 0.1)),
+    )  # fmt: skip
+
+
+def _batch(rng: random.Random) -> tuple[int, int]:
+    """Sequences and their length: of any scale, round or not, and not too many tokens in all."""
+    while True:
+        tokens = rng.choice((round(2 ** rng.uniform(0, 13)), 2 ** rng.randint(5, 13)))
+        batch = rng.choice((1, 2, 3, 4, 8, 16, 64))
+        if tokens * batch <= MOST_TOKENS:
+            return batch, tokens
