@@ -120,10 +120,8 @@ def _moments(
         (gathered + unpacked / a.num_hidden_layers + others, inside + gradients),
         (identity + others, inside + e * d if checkpointing else 0.0),
         (late, 0.0),
-        (
-            2 * (root + block),
-            e * d,
-        ),  # what is gathered arrives in one piece and is copied to its parameters
+        # What is gathered arrives in one piece and is copied to its parameters.
+        (2 * (root + block), e * d),
         *nf4.moments(
             a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, inside), (e * adapter_params(a, adapter), *mode)
         ),
