@@ -16,6 +16,8 @@ from runplan.estimate.workload import Workload
 
 MOST_ALIKE = 3
 """Logs that are described one by one; of the others it is said how many there are."""
+FAR = 1.5
+"""A log's step time is said to be odd when it is so many times longer or shorter than expected."""
 MOST_LINES = 5
 MOST_REASONS = 3
 
@@ -86,8 +88,12 @@ def of(
         silent: why other logs say nothing about speed, and how many.
         started: how many logs say how long a start takes.
     """
+    apart = dict(zip(map(id, posterior.used), posterior.errors, strict=True))
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
-    lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_ALIKE]]
+    lines = [
+        f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}{_apart(apart[id(seen)], posterior)}"
+        for seen in ranked[:MOST_ALIKE]
+    ]
     lines += _others(w, ranked[MOST_ALIKE:])
     left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
@@ -107,6 +113,14 @@ def of(
     if beyond:
         lines.append(f"extrapolates: {'; '.join(beyond)}")
     return Evidence(tuple(lines), bool(beyond))
+
+
+def _apart(error: float, posterior: Posterior) -> str:
+    """What to add about a log whose time is far from what is now expected of it."""
+    if abs(error) < math.log(FAR):
+        return ""
+    against = "physics and the other logs imply" if len(posterior.used) > 1 else "physics implies"
+    return f"; but {math.exp(error):.2g} times the step time that {against}, so the interval reaches further"
 
 
 def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
