@@ -421,6 +421,8 @@ def test_gpu_of_a_table_with_a_cut_name():
         ("--gres=gpu:a100:2", {"gpu": "a100", "num_gpus": 2}),
         ("--gpus=h100:4", {"gpu": "h100", "num_gpus": 4}),
         ("--constraint=gpu80", {"gpu": "a100-80"}),
+        ("--gres=gpu:a100:1\n#SBATCH --constraint=gpu80", {"gpu": "a100-80", "num_gpus": 1}),
+        ("--constraint=gpu80\n#SBATCH --gres=gpu:h100:1", {"gpu": "h100", "num_gpus": 1}),
         ("--constraint=a100|h100", {}),
         ("--constraint=intel", {}),
         ("--gres=gpu:nvidia_a100-sxm4-80gb:1", {"gpu": "a100-80", "num_gpus": 1}),

@@ -16,6 +16,7 @@ from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
 from runplan.estimate.speed import TRL, Task, micro_batch_s, step_s
 from runplan.estimate.tasks import make_task, mean_tokens
+from runplan.estimate.variants import placed
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -92,7 +93,7 @@ class Calibration:
 
     def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
-            seen = replace(seen, task=replace(seen.task, gpu=gpu))
+            seen = placed(seen, gpu, self.gpus)
         certain = seen.tokens_known and not seen.tokens_sigma
         named = same_dataset(seen.run, dataset)
         if certain or (seen.tokens_known and not (named and lengths.rows)):

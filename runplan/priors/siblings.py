@@ -10,7 +10,7 @@ from typing import Any
 from runplan.priors import settings
 from runplan.priors.files import CONFIGS
 from runplan.priors.flat import flat_yaml
-from runplan.priors.names import gpu_key
+from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
 
 _BYTES = 1 << 20
@@ -43,7 +43,7 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
         if name not in names:
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
-            fields.setdefault(key, value)
+            fields[key] = better_gpu(fields.get(key), value) if key == "gpu" else fields.get(key, value)
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
@@ -62,16 +62,16 @@ def _read(path: str) -> bytes:
 
 
 def script_fields(text: bytes) -> dict[str, Any]:
-    """GPU and count that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+    r"""GPU and count that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
 
-    >>> script_fields(b"#SBATCH --gres=gpu:a100_80gb:2")
+    >>> script_fields(b"#SBATCH --gres=gpu:a100:2\n#SBATCH --constraint=gpu80")
     {'gpu': 'a100-80', 'num_gpus': 2}
     """
     fields: dict[str, Any] = {}
+    wanted: str | None = None
     for line in (match.decode("utf-8", "replace") for match in _SBATCH.findall(text)):
         if constraint := _CONSTRAINT.search(line):
-            if (gpu := gpu_of_words(constraint["text"])) is not None:
-                fields.setdefault("gpu", gpu)
+            wanted = gpu_of_words(constraint["text"]) or wanted
             continue
         if typed := _TYPED.search(line):
             fields["gpu"] = gpu_key(
@@ -82,6 +82,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
             fields["num_gpus"] = int(counted["count"] or counted["plain"])
             if counted["type"]:
                 fields["gpu"] = gpu_key(counted["type"])
+    if gpu := better_gpu(fields.get("gpu"), wanted):
+        fields["gpu"] = gpu
     return fields
 
 

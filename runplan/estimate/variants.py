@@ -1,0 +1,42 @@
+"""GPU types that are sold under one name: a log that says `a100` leaves their memory open, but tells of their speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+
+from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction
+from runplan.estimate.workload import Gpu
+
+VARIANT = 0.15
+"""How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
+2039 GB/s, H100 by their form."""
+
+
+def variants(name: str | None, gpus: Mapping[str, Gpu]) -> tuple[Gpu, ...]:
+    """Whole cards that a name may mean, the one with most memory first; none where it says nothing.
+
+    >>> cards = {"a100-40": Gpu("a100-40", 39.5, 1555, 312, 19.5), "a100-80": Gpu("a100-80", 79.1, 2039, 312, 19.5)}
+    >>> [gpu.name for gpu in variants("NVIDIA_A100", cards)]
+    ['a100-80', 'a100-40']
+    """
+    words = set(re.split(r"[^a-z0-9]+", (name or "").lower()))
+    found = [gpu for key, gpu in gpus.items() if key != "cpu" and "-mig-" not in key and key.split("-")[0] in words]
+    return tuple(sorted(found, key=lambda gpu: (-gpu.memory_gib, gpu.name)))
+
+
+def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observation:
+    """A log whose GPU type is open, on the type that is planned for if its name allows that.
+
+    A log without any name is put there, too, and stays one of unknown GPU.
+    """
+    cards = variants(seen.run.gpu, gpus)
+    if not cards:
+        return dataclasses.replace(seen, task=dataclasses.replace(seen.task, gpu=target))
+    gpu = next((card for card in cards if card.name == target.name), cards[0])
+    task = dataclasses.replace(seen.task, gpu=gpu)
+    noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2)
+    outlier = contradiction(task, seen.seconds, seen.tokens_sigma) if seen.tokens_known else ""
+    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=True, outlier=outlier)
