@@ -11,8 +11,8 @@ from test_estimate_calibrated import LOG
 from runplan.estimate import calibrated
 from runplan.estimate.plausible import learn_times, odd_memory
 from runplan.estimate.two_parts import Timed, learn_parts
-from runplan.overview import CAVEATS
 from runplan.priors.record import MemoryGib
+from runplan.testimony import CAVEATS
 
 SAME = dataclasses.replace(LOG, dataset="words.json")
 PLANNED = workload(dataset="words.json")

@@ -138,9 +138,10 @@ def _logs(number: int) -> str:
 
 def _described(seen: Observation) -> str:
     task = seen.task
-    length = (
-        f"{task.tokens:.0f} tokens" if seen.tokens_known else f"length not stated, {task.tokens:.0f} tokens assumed"
-    )
+    length = f"{task.tokens:.0f} tokens"
+    if not seen.tokens_known:
+        named = seen.tokens_sigma == SAME_DATASET_SIGMA
+        length += ", those of the same dataset" if named else " assumed, length not stated"
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
     steps += ", QLoRA" if task.adapter.quantize_base else ""
@@ -168,6 +169,7 @@ def _distance(task: Task, seen: Observation) -> float:
     other = seen.task
     far = abs(math.log(max(1.0, task.batch * task.tokens) / max(1.0, other.batch * other.tokens)))
     far += abs(math.log(task.architecture.params / other.architecture.params))
+    far += 0.5 * (task.packed != other.packed)
     far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
     far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
     far += 4.0 * (task.trainer != other.trainer)
