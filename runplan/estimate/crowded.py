@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from runplan.estimate import memory
-from runplan.estimate.observation import adapter_of, default_checkpointing, find_gpu, match_model, same_dataset
+from runplan.estimate.observation import adapter_of, default_checkpointing, match_model, same_dataset
 from runplan.estimate.speed import TRL
-from runplan.estimate.variants import variants
+from runplan.estimate.variants import is_no_larger, is_no_smaller, least_gpu
 from runplan.estimate.workload import Adapter, Gpu, Interval, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -16,9 +16,6 @@ from runplan.units import GIB
 
 ABOVE = 1.05
 """A run that lacked memory was refused one more block: p95 of its need is at least so many times the GPU's memory."""
-
-ALIKE = 0.98
-"""GPUs of one size differ by less than the rest of this in what drivers leave of it (A100 79.15, H100 79.10 GiB)."""
 
 
 class Crowded(NamedTuple):
@@ -52,7 +49,7 @@ def crowded(
     found: list[Crowded] = []
     for run in priors:
         attempts = _attempts(run)
-        gpu = _least_gpu(run.gpu, gpus) if attempts else None
+        gpu = least_gpu(run.gpu, gpus) if attempts else None
         matched = match_model(run, models) if attempts else None
         if gpu is None or matched is None:
             continue
@@ -63,11 +60,6 @@ def crowded(
             for batch, said in attempts
         ]
     return tuple(found)
-
-
-def _least_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
-    """The GPU type that a log names; of several that its name may mean, that with the least memory."""
-    return find_gpu(name, gpus) or next(reversed(variants(name, gpus)), None)
 
 
 def _attempts(run: PriorRun) -> list[tuple[int, bool | None]]:
@@ -95,10 +87,9 @@ def least(w: Workload, accumulation: int, known: Iterable[Crowded]) -> Crowded |
 def _needs_no_more(one: Crowded, w: Workload, accumulation: int) -> bool:
     run, adapter = one.run, one.adapter
     return (
-        _is_no_larger(one.architecture, w.architecture)
+        is_no_larger(one.architecture, w.architecture)
         and (run.trainer or "torchtune") == w.trainer
-        and one.gpu.memory_gib >= ALIKE * w.gpu.memory_gib
-        and one.gpu.name.startswith(memory.NO_FLEX_ATTENTION) <= w.gpu.name.startswith(memory.NO_FLEX_ATTENTION)
+        and is_no_smaller(one.gpu, w.gpu)
         and (run.num_gpus or 1) >= w.gpus
         and (run.dtype or "bf16") == w.dtype
         and bool(run.compile) == w.compile
@@ -110,23 +101,6 @@ def _needs_no_more(one: Crowded, w: Workload, accumulation: int) -> bool:
         and adapter.apply_to_mlp <= w.adapter.apply_to_mlp
         and (accumulation > 1 or not one.accumulated)
         and _no_longer(run, w)
-    )
-
-
-def _is_no_larger(a: Architecture, other: Architecture) -> bool:
-    """Whether a model is the other, or of its family and smaller in all that its memory grows with."""
-    alike = a.family == other.family
-    return a == other or (alike and all(mine <= theirs for mine, theirs in zip(_sizes(a), _sizes(other), strict=True)))
-
-
-def _sizes(a: Architecture) -> tuple[float, ...]:
-    return (
-        a.params,
-        a.num_hidden_layers,
-        a.hidden_size,
-        a.intermediate_size,
-        a.num_attention_heads * a.head_dim,
-        a.vocab_size,
     )
 
 
@@ -158,5 +132,4 @@ def bounded(peak: Interval, batch: int, one: Crowded | None) -> Interval:
 def described(one: Crowded, batch: int) -> str:
     """The line of evidence about it."""
     chosen = f"batch {batch} is below that" if batch < one.batch else f"batch {batch} is expected to do so, too"
-    where = one.run.gpu if one.run.gpu and variants(one.run.gpu, {one.gpu.name: one.gpu}) else one.gpu.name
-    return f"{one.run.path}: batch {one.batch} ran out of memory on {where}; {chosen}"
+    return f"{one.run.path}: batch {one.batch} ran out of memory on {one.gpu.name}; {chosen}"

@@ -1,4 +1,7 @@
-"""GPU types that are sold under one name: a log that says `a100` leaves their memory open, but tells of their speed."""
+"""GPUs and models beside each other: types that are sold under one name, what is no larger than what.
+
+A log that says `a100` leaves its memory open, but tells of its speed.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import math
 import re
 from collections.abc import Mapping
 
-from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction
+from runplan.estimate import memory
+from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction, find_gpu
 from runplan.estimate.workload import Gpu
+from runplan.facts import Architecture
 
 VARIANT = 0.15
 """How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
 2039 GB/s, H100 by their form."""
+
+SAME_MEMORY = 0.98
+"""GPUs of one size differ by less than the rest of this in what drivers leave of it (A100 79.15, H100 79.10 GiB)."""
 
 
 def variants(name: str | None, gpus: Mapping[str, Gpu]) -> tuple[Gpu, ...]:
@@ -40,3 +48,25 @@ def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observati
     noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2)
     outlier = contradiction(task, seen.seconds, seen.tokens_sigma) if seen.tokens_known else ""
     return dataclasses.replace(seen, task=task, noise=noise, gpu_known=True, outlier=outlier)
+
+
+def least_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
+    """The GPU type that a log names; of several that its name may mean, that with the least memory."""
+    return find_gpu(name, gpus) or next(reversed(variants(name, gpus)), None)
+
+
+def is_no_smaller(gpu: Gpu, other: Gpu) -> bool:
+    """Whether what does not fit a GPU does not fit the other either: it has no more memory, and needs no more."""
+    masked, other_masked = (one.name.startswith(memory.NO_FLEX_ATTENTION) for one in (gpu, other))
+    return gpu.memory_gib >= SAME_MEMORY * other.memory_gib and masked <= other_masked
+
+
+def is_no_larger(a: Architecture, other: Architecture) -> bool:
+    """Whether a model is the other, or of its family and smaller in all that its memory grows with."""
+    return a == other or (
+        a.family == other.family and all(mine <= theirs for mine, theirs in zip(_sizes(a), _sizes(other), strict=True))
+    )
+
+
+def _sizes(a: Architecture) -> tuple[float, ...]:
+    return a.params, a.num_hidden_layers, a.hidden_size, a.intermediate_size, a.query_size, a.vocab_size
