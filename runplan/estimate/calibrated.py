@@ -14,6 +14,7 @@ from runplan.estimate.crowded import Crowded, crowded, described, least
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
+from runplan.estimate.sound import all_sound
 from runplan.estimate.speed import TRL, Task, micro_batch_s, step_s
 from runplan.estimate.tasks import make_task, mean_tokens
 from runplan.estimate.variants import placed
@@ -121,7 +122,7 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(newest_alike(priors), dict(gpus), dict(models))
+    return Calibration(all_sound(newest_alike(priors)), dict(gpus), dict(models))
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:

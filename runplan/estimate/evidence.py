@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from runplan.estimate.observation import Observation, contradiction, same_dataset
+from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction, same_dataset
 from runplan.estimate.plausible import Odd
 from runplan.estimate.posterior import Posterior
 from runplan.estimate.speed import Task
@@ -66,7 +66,7 @@ def _of_trained(seen: Observation) -> tuple[float, float]:
 
 def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
     task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
-    outlier = contradiction(task, seen.seconds, sigma) if seen.gpu_known else ""
+    outlier = contradiction(task, seen.seconds, sigma if seen.gpu_known else math.hypot(sigma, UNKNOWN_GPU))
     return dataclasses.replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
 
 

@@ -276,6 +276,8 @@ def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
         seconds: of one optimizer step.
         doubt: relative error of the task's tokens; three times that is allowed for.
     """
+    if task.tokens < 1:
+        return f"{task.tokens:.2g} tokens a sequence by its own figures"
     mode = (task.checkpointing, task.packed, False)
     tokens = task.batch * task.tokens * task.accumulation
     flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span, task.trainer).flop

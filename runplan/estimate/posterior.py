@@ -113,8 +113,8 @@ class Posterior:
         half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
         plain = math.hypot(self.loose * math.sqrt(variance), run)
-        # However odd logs are: a run is hardly further from what is expected than the oddest of them was.
-        return mean, min(scale(*self.misfit(task.gpu)) * plain, plain + max(map(abs, self.errors), default=0.0) / Z95)
+        # However odd logs are: a run hardly takes longer than what is expected and the slowest of them together say.
+        return mean, min(scale(*self.misfit(task.gpu)) * plain, plain + max([0.0, *self.errors]) / Z95)
 
     def misfit(self, gpu: Gpu) -> tuple[float, int]:
         """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""

@@ -41,13 +41,12 @@ def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observati
     A log without any name is put there, too, and stays one of unknown GPU.
     """
     cards = variants(seen.run.gpu, gpus)
-    if not cards:
-        return dataclasses.replace(seen, task=dataclasses.replace(seen.task, gpu=target))
-    gpu = next((card for card in cards if card.name == target.name), cards[0])
+    gpu = next((card for card in cards if card.name == target.name), cards[0]) if cards else target
     task = dataclasses.replace(seen.task, gpu=gpu)
-    noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2)
-    outlier = contradiction(task, seen.seconds, seen.tokens_sigma) if seen.tokens_known else ""
-    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=True, outlier=outlier)
+    doubt = math.hypot(seen.tokens_sigma, VARIANT if cards else UNKNOWN_GPU)
+    outlier = contradiction(task, seen.seconds, doubt) if seen.tokens_known else ""
+    noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2) if cards else seen.noise
+    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)
 
 
 def least_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
