@@ -291,3 +291,9 @@ def test_two_logs_that_contradict_each_other_are_both_allowed_for():
     mean, spread = posterior.log_step_s(TASK)
     assert math.exp(mean) < 1.2 * usual
     assert 8 * usual < math.exp(mean + 1.645 * spread) < 12 * usual
+
+
+def test_several_odd_logs_of_unknown_gpus_say_nothing_against_physics():
+    usual = math.exp(fit([], A100).log_step_s(TASK)[0])
+    vague = [dataclasses.replace(seen(TASK, 30 * usual, noise=0.5, name=f"log {i}"), gpu_known=False) for i in range(2)]
+    assert math.exp(fit(vague, A100).log_step_s(TASK)[0]) < 2.5 * usual

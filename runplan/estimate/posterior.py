@@ -36,6 +36,8 @@ TAIL = 2.13 / 1.645
 _ROUNDS = 12
 ODD = 3.0
 """A log is odd whose noise looks so many times larger than assumed."""
+CERTAIN = 0.2
+"""Noise of logs whose GPU, trainer and lengths are known is below this: what others say may have other reasons."""
 LOOSER = (2.0, 4.0, 8.0)
 """Times that physics may be less certain than assumed, where several logs say so together."""
 _CLOSE = 0.01
@@ -129,8 +131,9 @@ class Posterior:
 
     @property
     def odd(self) -> int:
-        """Logs whose noise looks far larger than assumed."""
-        return sum(own > ODD**2 * assumed for own, assumed in zip(self.noise, self.least, strict=True))
+        """Logs that were taken for certain and whose noise looks far larger than assumed."""
+        pairs = zip(self.noise, self.least, strict=True)
+        return sum(own > ODD**2 * assumed for own, assumed in pairs if self.loose**2 * assumed < CERTAIN**2)
 
 
 def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
