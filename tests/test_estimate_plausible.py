@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
-from runplan.estimate import calibrated
+from runplan.estimate import calibrated, evidence
 from runplan.estimate.plausible import learn_times, odd_memory
 from runplan.estimate.sound import sound
 from runplan.estimate.two_parts import Timed, learn_parts
@@ -130,7 +130,7 @@ def test_hundreds_of_logs_make_short_evidence():
     strange = [dataclasses.replace(LOG, path="gpt.out", model="gpt2")]
     lines = size([*logs, *silent, *strange]).evidence
     assert len(lines) <= 14
-    assert any(line.startswith("and ") and "less similar" in line and "on a100-80" in line for line in lines)
+    assert any(line.startswith("and ") and "as similar or less" in line and "on a100-80" in line for line in lines)
     assert "41 logs without use for speed: 40 no speed or no batch size; 1 model gpt2 is not known" in lines
 
 
@@ -156,3 +156,15 @@ def test_figures_that_measure_nothing_are_as_good_as_none():
     assert clean.peak_memory_gib == MemoryGib(None, 3.0, None)
     assert clean.oom_batch_sizes == (4,)
     assert sound(SAME) is SAME
+
+
+def test_an_odd_log_that_widens_the_interval_is_named_even_where_it_is_not_among_the_most_similar(monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_ALIKE", 0)
+    usual, slow = (dataclasses.replace(SAME, path=f"{seconds}.out", s_per_step=seconds) for seconds in (0.25, 1.2))
+    plan = calibrated.size(workload(dataset="words.json"), calibrated.calibrate([usual, slow], GPUS, MODELS))
+    said = [line for line in plan.evidence if ".out" in line]
+    assert len(said) == 1
+    assert said[0].startswith("1.2.out")
+    assert "times the step time that physics and the other logs imply, so the interval reaches further" in said[0]
+    assert "and 1 log as similar or less, 1 of them on a100-80" in plan.evidence
+    assert plan.time_s.p95 > 1.2 * plan.steps_total

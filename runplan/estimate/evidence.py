@@ -18,6 +18,8 @@ MOST_ALIKE = 3
 """Logs that are described one by one; of the others it is said how many there are."""
 FAR = 1.5
 """A log's step time is said to be odd when it is so many times longer or shorter than expected."""
+MOST_FAR = 2
+"""So many more are described that are less alike, but odd."""
 MOST_LINES = 5
 MOST_REASONS = 3
 
@@ -90,11 +92,13 @@ def of(
     """
     apart = dict(zip(map(id, posterior.used), posterior.errors, strict=True))
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
+    far = [seen for seen in ranked[MOST_ALIKE:] if _is_far(apart[id(seen)])][:MOST_FAR]
+    shown = [*ranked[:MOST_ALIKE], *far]
     lines = [
         f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}{_apart(apart[id(seen)], posterior)}"
-        for seen in ranked[:MOST_ALIKE]
+        for seen in shown
     ]
-    lines += _others(w, ranked[MOST_ALIKE:])
+    lines += _others(w, [seen for seen in ranked if not any(seen is one for one in shown)])
     left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
     lines += left_out[:MOST_LINES]
@@ -115,9 +119,13 @@ def of(
     return Evidence(tuple(lines), bool(beyond))
 
 
+def _is_far(error: float) -> bool:
+    return abs(error) >= math.log(FAR)
+
+
 def _apart(error: float, posterior: Posterior) -> str:
     """What to add about a log whose time is far from what is now expected of it."""
-    if abs(error) < math.log(FAR):
+    if not _is_far(error):
         return ""
     against = "physics and the other logs imply" if len(posterior.used) > 1 else "physics implies"
     return f"; but {math.exp(error):.2g} times the step time that {against}, so the interval reaches further"
@@ -129,7 +137,7 @@ def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
         return []
     here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.task.gpu.name == w.gpu.name)
     total = sum(seen.repeats for seen in rest)
-    return [f"and {_logs(total)} less similar, {here} of them on {w.gpu.name}"]
+    return [f"and {_logs(total)} as similar or less, {here} of them on {w.gpu.name}"]
 
 
 def _logs(number: int) -> str:
