@@ -13,7 +13,7 @@ from runplan.errors import Problem
 from runplan.estimate import nf4
 from runplan.estimate.memory import allocated_gib, quantised_shapes, weight_bytes
 from runplan.recipe import CAPABILITIES
-from runplan.units import GIB, short_time, slurm_time
+from runplan.units import GIB, parse_memory_gib, short_time, slurm_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -199,6 +199,21 @@ def check_asked_time(sized: Sized, asked_s: int | None) -> Verdict:
             f"(p95 {short_time(time_s.p95)}): {chance:.0%} risk of being cut off",
             "resources.time",
             "leave resources.time to the estimate or ask for more",
+        )
+    )
+
+
+def check_asked_memory(asked: str | None, needed_gib: float) -> Verdict:
+    """Host memory the user set is kept; when the job needs more, that is said. `0` asks SLURM for all of a node."""
+    asked_gib = parse_memory_gib(asked) if asked else 0.0
+    if not asked_gib or asked_gib >= needed_gib:
+        return FINE
+    return Verdict(
+        risk=Problem(
+            f"resources.mem={asked} is set, training needs about {needed_gib:.0f} GiB of host memory to load the model "
+            "and to save it: the job may be killed",
+            "resources.mem",
+            "leave resources.mem to the estimate or ask for more",
         )
     )
 

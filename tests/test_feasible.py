@@ -127,3 +127,14 @@ def test_weights_that_do_not_fit_are_not_answered_with_shorter_sequences():
     found = feasible.check_memory(sized(huge, batch_size=1, needed_memory_gib=Interval(50, 55)), {"a100-80": A100})
     assert "max_seq_len" not in found.problem.fix
     assert "resources=a100-80" in found.problem.fix
+
+
+@pytest.mark.parametrize(
+    ("asked", "risky"), [(None, False), ("0", False), ("16G", False), ("15G", True), ("4000M", True)]
+)
+def test_host_memory_that_is_set_too_low_is_said(asked, risky):
+    found = feasible.check_asked_memory(asked, 15.2)
+    assert found.problem is None
+    assert (found.risk is not None) == risky
+    if found.risk:
+        assert f"resources.mem={asked} is set, training needs about 15 GiB of host memory" in found.risk.what

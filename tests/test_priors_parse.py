@@ -425,6 +425,12 @@ def test_gpu_of_a_table_with_a_cut_name():
         ("--constraint=gpu80\n#SBATCH --gres=gpu:h100:1", {"gpu": "h100", "num_gpus": 1}),
         ("--constraint=a100|h100", {}),
         ("--constraint=intel", {}),
+        ("--mem=32G", {"asked_mem_gib": 32.0}),
+        ("--mem 64000M", {"asked_mem_gib": 62.5}),
+        ("--mem=0", {}),
+        ("--gres=gpu:a100:2 --mem=32G", {"gpu": "a100", "num_gpus": 2, "asked_mem_gib": 32.0}),
+        ("--mem-per-gpu=32G", {}),
+        ("--mem=lots", {}),
         ("--gres=gpu:nvidia_a100-sxm4-80gb:1", {"gpu": "a100-80", "num_gpus": 1}),
     ],
 )

@@ -11,6 +11,7 @@ from functools import cached_property
 from runplan.estimate import evidence, intervals, overheads, process, steps
 from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import Crowded, crowded, described, least
+from runplan.estimate.host_logs import formula_gib, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
@@ -68,6 +69,12 @@ class Calibration:
     def ran_out(self, w: Workload, accumulation: int) -> Crowded | None:
         """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
         return least(w, accumulation, self._crowded) if self._crowded else None
+
+    def host_memory_gib(self, w: Workload) -> tuple[float, str]:
+        """Host memory a training job needs (`--mem`), in GiB; and which log says that it is more than reckoned."""
+        formula = formula_gib(w)
+        seen = most_host_memory(w, self.priors, self.models)
+        return (formula, "") if seen is None or seen.needed_gib <= formula else (seen.needed_gib, seen.described())
 
     @cached_property
     def _crowded(self) -> tuple[Crowded, ...]:
@@ -146,6 +153,8 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
     if (out := calibration.ran_out(w, accumulation)) is not None:
         notes = (described(out, batch), *notes)
+    if host := calibration.host_memory_gib(w)[1]:
+        notes = (*notes, host)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
     notes = (*process.held_in_vain(held, least), *notes)

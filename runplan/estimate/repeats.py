@@ -37,11 +37,14 @@ _SETTING = (
 )
 
 
+_LACKED = ("oom", "host_oom")
+
+
 def newest_alike(priors: Iterable[PriorRun]) -> tuple[PriorRun, ...]:
     """The logs without those that repeat newer ones; a run that lacked memory repeats none that did not."""
     alike: dict[object, list[PriorRun]] = {}
     for run in sorted(priors, key=lambda run: (-run.modified_s, run.path)):
-        setting = (run.state == "oom", *(getattr(run, name) for name in _SETTING))
+        setting = (run.state if run.state in _LACKED else "", *(getattr(run, name) for name in _SETTING))
         members = alike.setdefault(setting, [])
         if len(members) < KEPT:
             members.append(run)

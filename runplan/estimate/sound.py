@@ -13,7 +13,15 @@ LONGEST_S = 90 * 86400.0
 LONGEST_STEP_S = 86400.0
 """An optimizer step of a day is a clock that jumped, or a job that slept."""
 _TIMES = ("startup_s", "first_step_s", "wall_s", "loading_s")
-_AMOUNTS = ("params_b", "it_per_s", "tokens_per_s", "trained_tokens_per_s", "process_peak_gib", "max_rss_gib")
+_AMOUNTS = (
+    "params_b",
+    "it_per_s",
+    "tokens_per_s",
+    "trained_tokens_per_s",
+    "process_peak_gib",
+    "max_rss_gib",
+    "asked_mem_gib",
+)
 _COUNTS = (
     "batch_size",
     "gradient_accumulation_steps",

@@ -12,6 +12,7 @@ from runplan.priors.files import CONFIGS
 from runplan.priors.flat import flat_yaml
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
+from runplan.units import parse_memory_gib
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
@@ -20,6 +21,7 @@ _TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=]
 _COUNTED = re.compile(
     r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d{1,6})|gpu:(?P<plain>\d{1,6})\b"
 )
+_MEM = re.compile(r"--mem[= ]\"?(?P<text>\d{1,9}[KMGT]?)\b", re.IGNORECASE)
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
 _STATE_NUMBERS = {
     name: re.compile(rb'"%b": (\d{1,12})\b(?!\.)' % key)
@@ -62,7 +64,7 @@ def _read(path: str) -> bytes:
 
 
 def script_fields(text: bytes) -> dict[str, Any]:
-    r"""GPU and count that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+    r"""GPU, count and memory that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
 
     >>> script_fields(b"#SBATCH --gres=gpu:a100:2\n#SBATCH --constraint=gpu80")
     {'gpu': 'a100-80', 'num_gpus': 2}
@@ -73,6 +75,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
         if constraint := _CONSTRAINT.search(line):
             wanted = gpu_of_words(constraint["text"]) or wanted
             continue
+        if (memory := _MEM.search(line)) and (asked := parse_memory_gib(memory["text"])):
+            fields["asked_mem_gib"] = asked
         if typed := _TYPED.search(line):
             fields["gpu"] = gpu_key(
                 typed["type"].replace("_", " ").replace(" ", "-", 1) if "gb" in typed["type"] else typed["type"]

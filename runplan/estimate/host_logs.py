@@ -1,0 +1,70 @@
+"""What logs say about host memory: runs that need no more than what is planned, and what they used or died of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from runplan.estimate.host import host_memory_gib
+from runplan.estimate.observation import adapter_of, match_model
+from runplan.estimate.variants import is_no_larger
+from runplan.estimate.workload import Workload
+from runplan.facts import Architecture
+from runplan.priors.record import PriorRun
+
+ABOVE_USED = 1.15
+"""Asked for over what SLURM saw in use: it looks every 30 s, and runs differ."""
+ABOVE_KILLED = 1.5
+"""Asked for over what was too little, as `runplan submit` asks when it tries again."""
+
+
+class HostSeen(NamedTuple):
+    """The least host memory that a log lets one ask for."""
+
+    run: PriorRun
+    needed_gib: float
+    had_gib: float
+    """What it used, or what was too little for it."""
+
+    def described(self) -> str:
+        """The line of evidence about it."""
+        what = "were too little" if self.run.state == "host_oom" else "were used"
+        return (
+            f"{self.run.path}: {self.had_gib:.1f} GiB of host memory {what}; --mem is at least {self.needed_gib:.0f}G"
+        )
+
+
+def most_host_memory(w: Workload, priors: Iterable[PriorRun], models: Mapping[str, Architecture]) -> HostSeen | None:
+    """The log that asks for most host memory, of runs that need no more than a workload; None where none tells.
+
+    What the model is larger is added as the formula has it.
+    """
+    found = [seen for run in priors if (seen := _seen(w, run, models)) is not None]
+    return max(found, key=lambda seen: (seen.needed_gib, seen.run.path), default=None)
+
+
+def formula_gib(w: Workload) -> float:
+    """Host memory of a workload without logs, in GiB."""
+    return host_memory_gib(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpus, w.trainer)
+
+
+def _seen(w: Workload, run: PriorRun, models: Mapping[str, Architecture]) -> HostSeen | None:
+    killed = run.state == "host_oom"
+    had = max(run.max_rss_gib or 0.0, (run.asked_mem_gib or 0.0) if killed else 0.0)
+    matched = match_model(run, models) if had else None
+    if matched is None or not matched[1] or not _needs_no_more(run, matched[0], w):
+        return None
+    dtype, saves = run.dtype or w.dtype, bool(run.save_adapter_weights_only)
+    its = host_memory_gib(matched[0], adapter_of(run), dtype, saves, run.num_gpus or 1, w.trainer)
+    more = max(0.0, formula_gib(w) - its)
+    return HostSeen(run, (ABOVE_KILLED if killed else ABOVE_USED) * had + more, had)
+
+
+def _needs_no_more(run: PriorRun, a: Architecture, w: Workload) -> bool:
+    return (
+        (run.trainer or "torchtune") == w.trainer
+        and is_no_larger(a, w.architecture)
+        and (run.dtype or w.dtype) == w.dtype
+        and (run.num_gpus or 1) <= w.gpus
+        and bool(run.save_adapter_weights_only) >= w.save_adapter_weights_only
+    )
