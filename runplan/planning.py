@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePath
 
 from runplan.cluster import Cluster
@@ -186,7 +186,7 @@ class _Planner:
         host_gib = self.calibration.host_memory_gib(sized.workload)[0]
         partition = f"partition {config.resources.partition or '(default)'}"
         checks = (
-            lambda it: check_memory(it, self.world.gpus),
+            lambda it: check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
             check_rows,
             check_steps,
             lambda it: check_time(it, limit_s, partition),

@@ -197,6 +197,11 @@ def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int)
     return process.needed(w, learnt, (batch, accumulation), out)
 
 
+def needed_p95(calibration: Calibration, w: Workload, batch: int, accumulation: int) -> float:
+    """The p95 of `needed`, in GiB: what is held against a GPU."""
+    return needed(w, calibration, batch, accumulation).p95
+
+
 def largest_batch(w: Workload, calibration: Calibration) -> int:
     """The largest batch whose p95 of the needed memory fits the GPU; 0 when not even one sequence does.
 

@@ -11,6 +11,7 @@ from runplan.estimate.variants import is_no_larger
 from runplan.estimate.workload import Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
+from runplan.units import slurm_memory
 
 ABOVE_USED = 1.15
 """Asked for over what SLURM saw in use: it looks every 30 s, and runs differ."""
@@ -29,9 +30,8 @@ class HostSeen(NamedTuple):
     def described(self) -> str:
         """The line of evidence about it."""
         what = "were too little" if self.run.state == "host_oom" else "were used"
-        return (
-            f"{self.run.path}: {self.had_gib:.1f} GiB of host memory {what}; --mem is at least {self.needed_gib:.0f}G"
-        )
+        asked = slurm_memory(self.needed_gib)
+        return f"{self.run.path}: {self.had_gib:.1f} GiB of host memory {what}; --mem is at least {asked}"
 
 
 def most_host_memory(w: Workload, priors: Iterable[PriorRun], models: Mapping[str, Architecture]) -> HostSeen | None:
