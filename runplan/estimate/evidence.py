@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from runplan.estimate.chips import prior
 from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction, same_dataset
 from runplan.estimate.plausible import Odd
 from runplan.estimate.posterior import Posterior
-from runplan.estimate.speed import Task
+from runplan.estimate.speed import Task, step_s
 from runplan.estimate.workload import Workload
 
 MOST_ALIKE = 3
@@ -33,6 +34,8 @@ class Evidence(NamedTuple):
 
 SAME_DATASET_SIGMA, UNNAMED_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25, 0.7
 """Relative error of a length taken from the planned dataset: the log names the same one, names none, names another."""
+LONGEST_USUAL = 2048
+"""Tokens at which rows are usually cut, where a log does not say at how many."""
 PADDED_OVER_TRAINED, PADDED_SIGMA = 1.6, 0.4
 """How many more tokens a padded sequence has than count in the loss, and the relative error of that: 1 without prompt
 and padding, 2.5 where prompts are as long as answers and lengths differ (alpaca in batches of 4)."""
@@ -46,8 +49,21 @@ def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     if seen.tokens_at_least and not same_dataset(seen.run, dataset):
         return _with_length(seen, *_of_trained(seen))
     if dataset and seen.run.dataset:
-        sigma = SAME_DATASET_SIGMA if same_dataset(seen.run, dataset) else OTHER_DATASET_SIGMA
+        same = same_dataset(seen.run, dataset)
+        sigma = SAME_DATASET_SIGMA if same else OTHER_DATASET_SIGMA
+        seen = seen if same else dataclasses.replace(seen, noise=math.hypot(seen.noise, _reach(seen, tokens)))
     return _with_length(seen, tokens, sigma)
+
+
+def _reach(seen: Observation, tokens: float) -> float:
+    """How far a step's time is open when rows may be as long as the log allows: two standard deviations.
+
+    Short rows take no time that depends on their length, long ones do: slopes at the short ones would hide that.
+    """
+    longest = max(tokens, float(seen.run.max_seq_len or LONGEST_USUAL))
+    short, long = (dataclasses.replace(seen.task, tokens=n, span=n / 2) for n in (tokens, longest))
+    constants = prior(seen.task.gpu)
+    return math.log(step_s(long, constants) / step_s(short, constants)) / 2
 
 
 def confirmed(seen: Observation, tokens: float) -> Observation:
@@ -90,7 +106,7 @@ def of(
         silent: why other logs say nothing about speed, and how many.
         started: how many logs say how long a start takes.
     """
-    apart = dict(zip(map(id, posterior.used), posterior.errors, strict=True))
+    apart = dict(zip(map(id, posterior.used), posterior.surprises, strict=True))
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
     far = [seen for seen in ranked[MOST_ALIKE:] if _is_far(apart[id(seen)])][:MOST_FAR]
     shown = [*ranked[:MOST_ALIKE], *far]
@@ -149,7 +165,9 @@ def _described(seen: Observation) -> str:
     length = f"{task.tokens:.0f} tokens"
     if not seen.tokens_known:
         named = seen.tokens_sigma == SAME_DATASET_SIGMA
-        length += ", those of the same dataset" if named else " assumed, length not stated"
+        other = seen.tokens_sigma == OTHER_DATASET_SIGMA
+        unlike = " (another dataset)" if other else ""
+        length += ", those of the same dataset" if named else f" assumed, length not stated{unlike}"
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
     steps += ", QLoRA" if task.adapter.quantize_base else ""
@@ -197,8 +215,11 @@ def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
     params = w.architecture.params / 1e9
     if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:
         said.append(f"{params:.2f} B parameters, logs have {_range(sizes, '.2f')} B")
-    lengths = [other.tokens for other in same]
-    if not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
+    told = [seen for seen in used if seen.tokens_known or seen.tokens_sigma < OTHER_DATASET_SIGMA]
+    lengths = [seen.task.tokens for seen in told if seen.gpu_known and seen.task.gpu.name == w.gpu.name]
+    if not lengths:
+        said.append("no log tells how long rows like these take")
+    elif not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
         said.append(f"{task.tokens:.0f} tokens a sequence, logs have {_range(lengths, '.0f')}")
     batches = [float(other.batch) for other in same]
     if not min(batches) / 2 <= task.batch <= max(batches) * 2:

@@ -130,6 +130,12 @@ class Posterior:
         return [own * weight for own, weight in zip(self.noise, self.solved, strict=True)]
 
     @property
+    def surprises(self) -> list[float]:
+        """The same of logs that were taken to be more certain than that, by two standard deviations; 0 of others."""
+        pairs = zip(self.errors, self.least, strict=True)
+        return [error if abs(error) > 2 * self.loose * math.sqrt(least) else 0.0 for error, least in pairs]
+
+    @property
     def odd(self) -> int:
         """Logs that were taken for certain and whose noise looks far larger than assumed."""
         pairs = zip(self.noise, self.least, strict=True)
