@@ -34,6 +34,8 @@ class Evidence(NamedTuple):
 
 SAME_DATASET_SIGMA, UNNAMED_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25, 0.7
 """Relative error of a length taken from the planned dataset: the log names the same one, names none, names another."""
+UNNAMED_PART = 0.4
+"""How far rows of an unnamed dataset may be others than the planned ones: a part of how far another one's are."""
 LONGEST_USUAL = 2048
 """Tokens at which rows are usually cut, where a log does not say at how many."""
 PADDED_OVER_TRAINED, PADDED_SIGMA = 1.6, 0.4
@@ -48,10 +50,11 @@ def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     sigma = UNNAMED_DATASET_SIGMA
     if seen.tokens_at_least and not same_dataset(seen.run, dataset):
         return _with_length(seen, *_of_trained(seen))
+    open_ = UNNAMED_PART
     if dataset and seen.run.dataset:
         same = same_dataset(seen.run, dataset)
-        sigma = SAME_DATASET_SIGMA if same else OTHER_DATASET_SIGMA
-        seen = seen if same else dataclasses.replace(seen, noise=math.hypot(seen.noise, _reach(seen, tokens)))
+        sigma, open_ = (SAME_DATASET_SIGMA, 0.0) if same else (OTHER_DATASET_SIGMA, 1.0)
+    seen = dataclasses.replace(seen, noise=math.hypot(seen.noise, open_ * _reach(seen, tokens) if open_ else 0.0))
     return _with_length(seen, tokens, sigma)
 
 
