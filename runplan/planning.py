@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import PurePath
 
+from runplan import feasible
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
 from runplan.design import design_of
@@ -20,15 +21,6 @@ from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells, takes_data, unknown_samples
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
-from runplan.feasible import (
-    check_asked_memory,
-    check_asked_time,
-    check_memory,
-    check_rows,
-    check_steps,
-    check_time,
-    judge,
-)
 from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
@@ -186,14 +178,14 @@ class _Planner:
         host_gib = self.calibration.host_memory_gib(sized.workload)[0]
         partition = f"partition {config.resources.partition or '(default)'}"
         checks = (
-            lambda it: check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
-            check_rows,
-            check_steps,
-            lambda it: check_time(it, limit_s, partition),
-            lambda it: check_asked_time(it, asked_time_s(config.resources)),
-            lambda _: check_asked_memory(config.resources.mem, host_gib),
+            lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
+            feasible.check_rows,
+            feasible.check_steps,
+            lambda it: feasible.check_time(it, limit_s, partition),
+            lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),
+            lambda _: feasible.check_asked_memory(config.resources.mem, host_gib),
         )
-        impossible, risks = judge(sized, checks)
+        impossible, risks = feasible.judge(sized, checks)
         problems += [replace(problem, run=name) for problem in impossible]
         if problems or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))

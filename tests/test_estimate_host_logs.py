@@ -5,7 +5,7 @@ from estimate_cases import GPUS, LLAMA_3B, MODELS, workload
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
-from runplan.estimate.host_logs import formula_gib, most_host_memory
+from runplan.estimate.host_logs import formula_gib, host_seen, most_host_memory
 
 W = workload()
 USED = dataclasses.replace(LOG, max_rss_gib=40.0)
@@ -13,7 +13,7 @@ KILLED = dataclasses.replace(LOG, state="host_oom", asked_mem_gib=32.0)
 
 
 def needed(log, w=W):
-    seen = most_host_memory(w, [log], MODELS)
+    seen = most_host_memory(w, host_seen([log], MODELS))
     return seen and seen.needed_gib
 
 

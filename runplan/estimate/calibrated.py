@@ -11,7 +11,7 @@ from functools import cached_property
 from runplan.estimate import evidence, intervals, overheads, process, steps
 from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import Crowded, crowded, described, least
-from runplan.estimate.host_logs import formula_gib, most_host_memory
+from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike
@@ -73,8 +73,12 @@ class Calibration:
     def host_memory_gib(self, w: Workload) -> tuple[float, str]:
         """Host memory a training job needs (`--mem`), in GiB; and which log says that it is more than reckoned."""
         formula = formula_gib(w)
-        seen = most_host_memory(w, self.priors, self.models)
+        seen = most_host_memory(w, self._host_seen)
         return (formula, "") if seen is None or seen.needed_gib <= formula else (seen.needed_gib, seen.described())
+
+    @cached_property
+    def _host_seen(self) -> tuple[HostSeen, ...]:
+        return host_seen(self.priors, self.models)
 
     @cached_property
     def _crowded(self) -> tuple[Crowded, ...]:

@@ -23,9 +23,10 @@ class HostSeen(NamedTuple):
     """The least host memory that a log lets one ask for."""
 
     run: PriorRun
-    needed_gib: float
+    architecture: Architecture
     had_gib: float
     """What it used, or what was too little for it."""
+    needed_gib: float
 
     def described(self) -> str:
         """The line of evidence about it."""
@@ -34,13 +35,30 @@ class HostSeen(NamedTuple):
         return f"{self.run.path}: {self.had_gib:.1f} GiB of host memory {what}; --mem is at least {asked}"
 
 
-def most_host_memory(w: Workload, priors: Iterable[PriorRun], models: Mapping[str, Architecture]) -> HostSeen | None:
+def host_seen(priors: Iterable[PriorRun], models: Mapping[str, Architecture]) -> tuple[HostSeen, ...]:
+    """The log that asks for most of every kind of run, of those that tell."""
+    most: dict[object, HostSeen] = {}
+    for run in priors:
+        killed = run.state == "host_oom"
+        had = max(run.max_rss_gib or 0.0, (run.asked_mem_gib or 0.0) if killed else 0.0)
+        matched = match_model(run, models) if had else None
+        if matched is None or not matched[1]:
+            continue
+        kind = (matched[0], run.trainer, run.dtype, run.num_gpus, run.save_adapter_weights_only)
+        one = HostSeen(run, matched[0], had, (ABOVE_KILLED if killed else ABOVE_USED) * had)
+        known = most.get(kind)
+        if known is None or (one.needed_gib, run.path) > (known.needed_gib, known.run.path):
+            most[kind] = one
+    return tuple(most.values())
+
+
+def most_host_memory(w: Workload, seen: Iterable[HostSeen]) -> HostSeen | None:
     """The log that asks for most host memory, of runs that need no more than a workload; None where none tells.
 
     What the model is larger is added as the formula has it.
     """
-    found = [seen for run in priors if (seen := _seen(w, run, models)) is not None]
-    return max(found, key=lambda seen: (seen.needed_gib, seen.run.path), default=None)
+    found = [one._replace(needed_gib=one.needed_gib + _more_gib(w, one)) for one in seen if _needs_no_more(one, w)]
+    return max(found, key=lambda one: (one.needed_gib, one.run.path), default=None)
 
 
 def formula_gib(w: Workload) -> float:
@@ -48,22 +66,17 @@ def formula_gib(w: Workload) -> float:
     return host_memory_gib(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpus, w.trainer)
 
 
-def _seen(w: Workload, run: PriorRun, models: Mapping[str, Architecture]) -> HostSeen | None:
-    killed = run.state == "host_oom"
-    had = max(run.max_rss_gib or 0.0, (run.asked_mem_gib or 0.0) if killed else 0.0)
-    matched = match_model(run, models) if had else None
-    if matched is None or not matched[1] or not _needs_no_more(run, matched[0], w):
-        return None
-    dtype, saves = run.dtype or w.dtype, bool(run.save_adapter_weights_only)
-    its = host_memory_gib(matched[0], adapter_of(run), dtype, saves, run.num_gpus or 1, w.trainer)
-    more = max(0.0, formula_gib(w) - its)
-    return HostSeen(run, (ABOVE_KILLED if killed else ABOVE_USED) * had + more, had)
+def _more_gib(w: Workload, one: HostSeen) -> float:
+    saves, gpus = bool(one.run.save_adapter_weights_only), one.run.num_gpus or 1
+    its = host_memory_gib(one.architecture, adapter_of(one.run), w.dtype, saves, gpus, w.trainer)
+    return max(0.0, formula_gib(w) - its)
 
 
-def _needs_no_more(run: PriorRun, a: Architecture, w: Workload) -> bool:
+def _needs_no_more(one: HostSeen, w: Workload) -> bool:
+    run = one.run
     return (
         (run.trainer or "torchtune") == w.trainer
-        and is_no_larger(a, w.architecture)
+        and is_no_larger(one.architecture, w.architecture)
         and (run.dtype or w.dtype) == w.dtype
         and (run.num_gpus or 1) <= w.gpus
         and bool(run.save_adapter_weights_only) >= w.save_adapter_weights_only
