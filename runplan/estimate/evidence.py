@@ -117,7 +117,8 @@ def of(
         f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}{_apart(apart[id(seen)], posterior)}"
         for seen in shown
     ]
-    lines += _others(w, [seen for seen in ranked if not any(seen is one for one in shown)])
+    told = set(map(id, shown))
+    lines += _others(w, [seen for seen in ranked if id(seen) not in told])
     left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
     lines += left_out[:MOST_LINES]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from runplan.estimate.chips import NOTHING, Constants, prior
 from runplan.estimate.cholesky import backward, cholesky, forward
@@ -124,12 +125,12 @@ class Posterior:
         alike = [misfit for misfit, seen in pairs if (seen.task.gpu.name == "cpu") == (gpu.name == "cpu")]
         return sum(alike), len(alike)
 
-    @property
+    @cached_property
     def errors(self) -> list[float]:
         """Logarithm of every log's time over what is now expected of it."""
         return [own * weight for own, weight in zip(self.noise, self.solved, strict=True)]
 
-    @property
+    @cached_property
     def surprises(self) -> list[float]:
         """The same of logs that were taken to be more certain than that, by two standard deviations; 0 of others."""
         pairs = zip(self.errors, self.least, strict=True)
