@@ -316,3 +316,11 @@ def test_a_log_of_other_rows_whose_length_nothing_tells_says_nothing_about_launc
     assert "reaches further" not in line
     words = calibrated.calibrate([dataclasses.replace(slow, dataset="words.json")], GPUS, MODELS)
     assert calibrated.size(short, words).it_per_s < 0.5 * before.it_per_s
+
+
+def test_logs_that_repeat_newer_ones_are_counted_out_loud():
+    logs = [dataclasses.replace(LOG, path=f"{i}.out") for i in range(9)]
+    said = calibrated.size(workload(), calibrated.calibrate(logs, GPUS, MODELS)).evidence
+    assert "4 logs repeat newer ones of the same setting: of each setting the newest 5 count" in said
+    few = calibrated.size(workload(), calibrated.calibrate(logs[:5], GPUS, MODELS)).evidence
+    assert not any("repeat" in line for line in few)

@@ -14,7 +14,7 @@ from runplan.estimate.crowded import Crowded, crowded, described, least
 from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
-from runplan.estimate.repeats import newest_alike
+from runplan.estimate.repeats import newest_alike, repeats_left_out
 from runplan.estimate.sound import all_sound
 from runplan.estimate.speed import TRL, Task, micro_batch_s, step_s
 from runplan.estimate.tasks import make_task, mean_tokens
@@ -31,6 +31,8 @@ class Calibration:
     priors: tuple[PriorRun, ...]
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
+    repeated: int = 0
+    """Logs that repeat newer ones and are not looked at."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
 
@@ -133,7 +135,8 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(all_sound(newest_alike(priors)), dict(gpus), dict(models))
+    kept = newest_alike(priors)
+    return Calibration(all_sound(kept), dict(gpus), dict(models), len(priors) - len(kept))
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:
@@ -155,13 +158,9 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     learnt = calibration.overheads(w.gpu, w.trainer)
     said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
-    if (out := calibration.ran_out(w, accumulation)) is not None:
-        notes = (described(out, batch), *notes)
-    if host := calibration.host_memory_gib(w)[1]:
-        notes = (*notes, host)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
-    notes = (*process.held_in_vain(held, least), *notes)
+    notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *notes)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -180,6 +179,14 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         evidence=(*said.lines, *notes),
         parts_s={name: part.p50 for name, part in times.items()},
     )
+
+
+def _of_logs(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> list[str]:
+    """What logs say beside speed: batches that ran out, host memory; and how many were not looked at."""
+    out, host = calibration.ran_out(w, accumulation), calibration.host_memory_gib(w)[1]
+    said = [described(out, batch)] if out is not None else []
+    said += [host] if host else []
+    return said + ([repeats_left_out(calibration.repeated)] if calibration.repeated else [])
 
 
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:

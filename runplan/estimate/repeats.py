@@ -51,6 +51,12 @@ def newest_alike(priors: Iterable[PriorRun]) -> tuple[PriorRun, ...]:
     return tuple(run for members in alike.values() for run in members)
 
 
+def repeats_left_out(number: int) -> str:
+    """The line of evidence about logs that `newest_alike` left out."""
+    what = "1 log repeats newer ones" if number == 1 else f"{number} logs repeat newer ones"
+    return f"{what} of the same setting: of each setting the newest {KEPT} count"
+
+
 def merged(observations: Iterable[Observation]) -> tuple[list[Observation], list[tuple[Observation, str]]]:
     """One observation a distinct task, the median of those that repeat it; and what stands apart from its likes.
 
