@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from runplan.errors import Problem
-from runplan.estimate import calibrated, intervals, memory, rules
+from runplan.estimate import calibrated, intervals, memory, outside, rules
 from runplan.estimate.observation import match_model
 from runplan.estimate.workload import Gpu, Workload
 from runplan.facts import Architecture
@@ -31,7 +31,7 @@ def by_calibrated(
     task = calibrated.make_task(w, sizing.batch_size, sizing.gradient_accumulation_steps)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
-    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
+    context = outside.usual_gib(w.gpu.name, w.gpus)
     peak = sizing.peak_memory_gib
     return {
         "allocated": (sizing.allocated_gib, None),

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from allocator import caching, grid, hugging_face, programs, recipe
+from allocator import caching, grid, hugging_face, programs, recipe, sharded
 
-__all__ = ["caching", "grid", "hugging_face", "programs", "recipe"]
+__all__ = ["caching", "grid", "hugging_face", "programs", "recipe", "sharded"]

@@ -146,6 +146,24 @@ def test_memory_of_published_runs_is_met_without_any_log(script):
     assert statistics.fmean(covered) >= 0.95
 
 
+@pytest.mark.parametrize("logits", [1.0, 2.6])
+def test_logs_without_torch_s_memory_undo_a_wrong_constant(script, monkeypatch, logits):
+    # Its own value was chosen with these runs in sight, so that on them nothing is left to learn.
+    accuracy, allocator = script("accuracy"), importlib.import_module("runplan.estimate.allocator")
+    monkeypatch.setattr(allocator, "UNEVEN_LOGITS", logits)
+    monkeypatch.setattr(accuracy, "ESTIMATORS", {"calibrated": script("rivals").by_calibrated})
+    runs = [case for case in script("cases").milabench_cases() if "process" in case.measured]
+    fleets = {fleet: [case for case in runs if case.fleet == fleet] for fleet in {case.fleet for case in runs}}
+    scores = accuracy.replay(fleets, 1)
+
+    def bias(logs):
+        rows = [score for key, score in scores.items() if (key.quantity, key.logs) == ("process", logs)]
+        assert statistics.fmean(held for score in rows for held in score.covered) >= 0.9
+        return statistics.fmean(error for score in rows for error in score.errors)
+
+    assert abs(bias("10 other")) < 0.75 * abs(bias("0"))
+
+
 @pytest.mark.parametrize("gpu", ["h100-80", "h200-141", "l40s-48"])
 def test_one_log_of_a_gpu_narrows_its_speed(scores, gpu):
     # Not of A100: its three runs are of two clusters and versions of torch, a fifth apart, as one cluster's are not.

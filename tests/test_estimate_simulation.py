@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
-from simulated_allocator import recipe
+from simulated_allocator import recipe, sharded
 
 from runplan.estimate import memory, nf4
 
@@ -105,6 +105,18 @@ def test_closed_form_agrees_with_the_simulated_recipe(case):
     workspace = memory.WORKSPACE_DEFAULT_MIB / 1024
     computed = memory.allocated_gib(w, batch, tokens, accumulation) - workspace
     assert computed == pytest.approx(simulated / 2**30, rel=5e-3 if "QLoRA" in case or "DoRA" in case else 1e-3), case
+
+
+@pytest.mark.parametrize("keeps_root", [True, False])
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 256), (16, 990)])
+@pytest.mark.usefixtures("torch")
+def test_sharded_weights_are_gathered_as_the_closed_form_says(batch, tokens, keeps_root):
+    w = workload(architecture=layers(LLAMA_8B, 4), activation_checkpointing=True, gpus=4)
+    simulated = recipe.peak_bytes(sharded.traced(w, batch, (tokens, tokens, tokens), keeps_root=keeps_root))
+    parts = memory.footprint_for(w)
+    computed = parts.peak_bytes(batch, tokens) - memory.workspace_bytes(w.gpu.name)
+    computed += keeps_root * parts.kept_bytes(batch, tokens)
+    assert computed == pytest.approx(simulated, rel=0.01)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

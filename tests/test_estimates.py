@@ -22,7 +22,7 @@ from estimate_cases import (
     workload,
 )
 
-from runplan.estimate import calibrated, memory, nf4
+from runplan.estimate import calibrated, memory, nf4, outside
 from runplan.estimate.posterior import fit
 from runplan.estimate.speed import Task
 from runplan.estimate.workload import Adapter, Gpu
@@ -97,7 +97,7 @@ def test_reserved_peak_is_within_the_interval(source, gpus, gib):
     )
     peak = calibrated.peak(w, calibrated.calibrate([], {}, {}), 2, 1)
     # The interval is of the process: reserved memory and the context, once more where GPUs talk to each other.
-    context = memory.CUDA_CONTEXT_GIB * (2 if gpus > 1 else 1)
+    context = outside.usual_gib("mi355x", gpus)
     assert gib == pytest.approx(peak.p50 - context, rel=0.05), source
     assert gib <= peak.p95 - context, source
 

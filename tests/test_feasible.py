@@ -62,7 +62,7 @@ def test_weights_in_four_bits_are_advised_where_they_fit():
     whole = replace(WORKLOAD, architecture=large, gpu=T4, activation_checkpointing=True)
     peak = {"batch_size": 1, "largest_batch_size": 0, "needed_memory_gib": Interval(16.5, 17.5)}
     advice = check_memory(sized(whole, **peak)).problem.fix
-    assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 7.4 GiB)" in advice
+    assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 7.0 GiB)" in advice
     for other in (
         replace(whole, trainer="hf"),
         replace(whole, adapter=replace(whole.adapter, quantize_base=True)),

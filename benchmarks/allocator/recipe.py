@@ -104,7 +104,7 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
         for length in lengths:
             record.trace.append([])
             for _ in range(accumulation):
-                _one_pass(model, loss_fn, ignored, (batch, length, w.packed))
+                one_pass(model, loss_fn, ignored, (batch, length, w.packed))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         # What goes when everything ends is not the recipe's.
@@ -142,7 +142,8 @@ def build(w: Workload) -> Any:
     )
 
 
-def _one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
+def one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
+    """Forward and backward of one batch: (sequences, tokens of each, packed)."""
     import torch
 
     batch, tokens, packed = shape
@@ -168,6 +169,7 @@ class Ledger:
         super().__init__()
         self.trace: Trace = [[]]
         self.known = WeakIdKeyDictionary()
+        self.gone: set[int] = set()
         self.count = 0
 
     def came(self, size: int) -> int:
@@ -177,11 +179,17 @@ class Ledger:
         return self.count
 
     def went(self, storage: int) -> None:
-        """It is gone."""
-        self.trace[-1].append(Event(storage, 0))
+        """It is gone; once, whoever says so."""
+        if storage not in self.gone:
+            self.gone.add(storage)
+            self.trace[-1].append(Event(storage, 0))
 
     def note(self, tensor: Any) -> None:
-        """Count a tensor's storage unless it is known."""
+        """Count a tensor's storage unless it is known, or none of this device's: of `meta`, or of many processes."""
+        from torch.distributed.tensor import DTensor
+
+        if tensor.device.type == "meta" or isinstance(tensor, DTensor):
+            return
         storage = tensor.untyped_storage()
         if storage.nbytes() and storage not in self.known:
             self.known[storage] = number = self.came(storage.nbytes())

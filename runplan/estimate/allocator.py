@@ -9,21 +9,20 @@ on a T4 within 1.1 %, most to the MiB.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from runplan.estimate.steps import padded_length
 from runplan.facts import Lengths
 
 EVEN, EVEN_CHECKPOINTED = 0.08, 0.24
 """Steps of one size: blocks fit what is asked for next, but for logits beside recomputed layers."""
-EVEN_SHARDED = 0.30
-"""Several GPUs: parameters come and go, too (0.27 to 0.55 in published runs of FSDP)."""
 UNEVEN, UNEVEN_CHECKPOINTED = 0.55, 1.4
 """Steps of many sizes: a block of the last longest batch does not hold a slightly longer one. It is the order of the
 lengths that decides: 0.2 to 2.9 simulated; some 1.0 in milabench's runs of 8B on one H100, H200 or L40S."""
-UNEVEN_LOGITS, UNEVEN_LOGITS_SHARDED = 1.6, 2.6
+UNEVEN_LOGITS = 1.6
 """The same beside recomputed layers, in units of the longest batch's logits, where they are known: the largest blocks.
-One GPU: 2.2 to 3.2 simulated, whatever the model; 1.0 to 2.0 in milabench's 30 steps of 8B on an H100, H200 or L40S
-that is not full. Four and eight GPUs: 2.0 to 3.4 in its runs of 8B and 70B."""
+2.2 to 3.2 simulated, whatever the model; 1.0 to 2.0 in milabench's 30 steps of 8B on an H100, H200 or L40S that is not
+full."""
 ONE_SIZE = 0.02
 """How much longer the longest batch is than the usual one where steps begin to count as uneven."""
 NEEDED, NEEDED_CHECKPOINTED = (0.06, 0.18), (0.11, 0.22)
@@ -42,17 +41,23 @@ def held_part(checkpointing: bool, gpus: int, uneven: float, logits: float | Non
 
     Args:
         checkpointing: whether activations are recomputed.
-        gpus: GPUs that share the model.
+        gpus: GPUs of which the fullest is meant.
         uneven: 0 for steps of one size, 1 for all sizes (`unevenness`).
         logits: their part of what a step allocates and frees; None where the loss keeps none.
     """
     even = EVEN_CHECKPOINTED if checkpointing else EVEN
-    if gpus > 1:
-        even = max(even, EVEN_SHARDED)
     most = UNEVEN_CHECKPOINTED if checkpointing else UNEVEN
     if checkpointing and logits is not None:
-        most = logits * (UNEVEN_LOGITS if gpus == 1 else UNEVEN_LOGITS_SHARDED)
-    return even + max(0.0, most - even) * uneven
+        most = logits * UNEVEN_LOGITS
+    return even + max(0.0, most * most_of(gpus) - even) * uneven
+
+
+def most_of(gpus: int) -> float:
+    """How much more the fullest of several GPUs holds than one does: the median of the largest of so many.
+
+    Each has batches of its own, in an order of its own. One run of 8B on four L40S: 24, 27, 26 and 32 GiB in use.
+    """
+    return math.exp(NOISE * NormalDist().inv_cdf(0.5 ** (1 / gpus)))
 
 
 def needed_part(checkpointing: bool, uneven: float) -> float:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, overheads, process, steps
-from runplan.estimate.chips import Constants
-from runplan.estimate.crowded import Crowded, crowded, described, least
+from runplan.estimate import evidence, intervals, memory_logs, overheads, process, ran, steps
+from runplan.estimate.crowded import crowded, described, least
 from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike, repeats_left_out
+from runplan.estimate.sampled import Rows
 from runplan.estimate.sound import all_sound
-from runplan.estimate.speed import TRL, Task, micro_batch_s, step_s
+from runplan.estimate.speed import TRL
 from runplan.estimate.tasks import make_task, mean_tokens
+from runplan.estimate.time_parts import time_parts
+from runplan.estimate.tried import Tried
 from runplan.estimate.variants import placed
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
@@ -35,21 +37,43 @@ class Calibration:
     """Logs that repeat newer ones and are not looked at."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
+    _memory: dict[object, memory_logs.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
 
     def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
-        """Start-up, first step, checkpoints and allocator, from the logs of GPUs, or from those of processors.
+        """Start-up, first step and checkpoints, from the logs of GPUs, or from those of processors.
 
         Those of TRL count for TRL alone, and no others do.
         """
         key = (_is_gpu(gpu), trainer == TRL)
         found = self._overheads.get(key)
         if found is None:
-            alike = [run for run in self.priors if (run.trainer == TRL) == key[1]]
-            runs = [run for run in alike if (run.gpu or "").startswith("cpu") != key[0]]
-            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == key[::-1]]
-            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == key[1]] if key[0] else ()
-            found = self._overheads[key] = overheads.learn_overheads(runs, seen, self.models, self.gpus, crowds)
+            found = self._overheads[key] = overheads.learn_overheads(self._alike(*key), self.models)
         return found
+
+    def memory(self, w: Workload) -> memory_logs.MemoryLearnt:
+        """What the logs say about memory beyond the formulas, taken as `overheads` takes them.
+
+        Unpacked logs without torch's own figures have the lengths of the workload's dataset, if they name it.
+        """
+        gpu, trl = key = (_is_gpu(w.gpu), w.trainer == TRL)
+        rows = Rows(w.lengths, w.dataset)
+        found = self._memory.get((*key, rows if self._sampled else None))
+        if found is None:
+            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
+            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == trl] if gpu else ()
+            found = memory_logs.learn_memory(self._alike(*key), seen, self.models, self.gpus, crowds, rows)
+            self._memory[(*key, rows if self._sampled else None)] = found
+        return found
+
+    def _alike(self, gpu: bool, trl: bool) -> list[PriorRun]:
+        """Logs of GPUs or of processors, of TRL or of others."""
+        alike = [run for run in self.priors if (run.trainer == TRL) == trl]
+        return [run for run in alike if (run.gpu or "").startswith("cpu") != gpu]
+
+    @cached_property
+    def _sampled(self) -> bool:
+        """Whether nvidia-smi is all that any unpacked log says about memory."""
+        return any(run.process_peak_gib and not run.packed for run in self.priors)
 
     def speed(
         self, gpu: Gpu, lengths: Lengths, dataset: str = "", trainer: str = "torchtune", version: str = ""
@@ -68,7 +92,7 @@ class Calibration:
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
         return found
 
-    def ran_out(self, w: Workload, accumulation: int) -> Crowded | None:
+    def ran_out(self, w: Workload, accumulation: int) -> Tried | None:
         """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
         return least(w, accumulation, self._crowded) if self._crowded else None
 
@@ -83,7 +107,7 @@ class Calibration:
         return host_seen(self.priors, self.models)
 
     @cached_property
-    def _crowded(self) -> tuple[Crowded, ...]:
+    def _crowded(self) -> tuple[Tried, ...]:
         return crowded(self.priors, self.models, self.gpus)
 
     @cached_property
@@ -154,10 +178,14 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     task = make_task(w, batch, accumulation)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
-    times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
+    times = time_parts(
+        w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior
+    )
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     learnt = calibration.overheads(w.gpu, w.trainer)
-    said = evidence.of(w, task, posterior, learnt.odd, calibration.silent, learnt.startup.n)
+    memory = calibration.memory(w)
+    said = evidence.of(w, task, posterior, (*memory.odd, *learnt.odd), calibration.silent, learnt.startup.n)
+    notes = (*ran.described(w, memory.samples, (batch, accumulation)), *notes)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
     notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *notes)
@@ -191,20 +219,20 @@ def _of_logs(w: Workload, calibration: Calibration, batch: int, accumulation: in
 
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
-    return sum(process.allocated_parts_gib(w, calibration.overheads(w.gpu, w.trainer), (batch, tokens, accumulation)))
+    return sum(process.allocated_parts_gib(w, calibration.memory(w), (batch, tokens, accumulation)))
 
 
 def peak(
     w: Workload, calibration: Calibration, batch: int, accumulation: int, least: Interval | None = None
 ) -> Interval:
     """Peak of the process's GPU memory as nvidia-smi sees it, in GiB; `least` is what `needed` says, where known."""
-    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    learnt, out = calibration.memory(w), calibration.ran_out(w, accumulation)
     return process.peak(w, learnt, (batch, accumulation), out, least)
 
 
 def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> Interval:
     """The smallest GPU memory with which the longest batch gets through, in GiB."""
-    learnt, out = calibration.overheads(w.gpu, w.trainer), calibration.ran_out(w, accumulation)
+    learnt, out = calibration.memory(w), calibration.ran_out(w, accumulation)
     return process.needed(w, learnt, (batch, accumulation), out)
 
 
@@ -256,39 +284,3 @@ def _inexact(w: Workload, batch: int, accumulation: int) -> tuple[str, ...]:
     if reached == w.effective_batch_size:
         return ()
     return (f"effective batch is {reached} ({batch} x {accumulation} x {w.gpus} GPUs), not {w.effective_batch_size}",)
-
-
-def _times(
-    w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
-) -> dict[str, Interval]:
-    """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads(w.gpu, w.trainer)
-    constants = posterior.constants(w.gpu)
-    ratio = step.p50 / step_s(task, constants)
-    left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
-    batches_s = left_over * micro_batch_s(task, constants) * ratio
-    training = w.epochs * (counted.per_epoch * step.p50 + batches_s)
-    validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
-    wide = step.p95 / step.p50
-    rows = w.lengths.rows if w.packed or w.trainer == TRL else 0
-    kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
-    save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
-    return {
-        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows, w.trainer)),
-        "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
-        "steps": Interval(training, training * wide),
-        "validation": Interval(validation, validation * wide),
-        "checkpoints": intervals.times(learnt.checkpoint.of(*save), w.epochs),
-    }
-
-
-def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int) -> float:
-    """Seconds of validation in one epoch: forward passes over all validation rows, every so many steps."""
-    if w.validation_lengths is None or not w.validation_lengths.rows or not per_epoch:
-        return 0.0
-    every = w.run_val_every_n_steps or steps.validation_interval(per_epoch)
-    batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
-    rows = task.batch * (1 if w.trainer == TRL else w.gpus)
-    tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), rows)
-    looked = replace(task, packed=False, tokens=tokens, span=tokens / 2)
-    return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

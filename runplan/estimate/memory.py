@@ -8,20 +8,15 @@ so `2 * d` reads "d numbers of 2 bytes for every token".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from runplan.estimate import nf4
+from runplan.estimate.footprint import Footprint
 from runplan.estimate.workload import Adapter, Workload
 from runplan.facts import Architecture
 from runplan.units import GIB
 
-CUDA_CONTEXT_GIB = 0.5
-"""What the process holds outside torch's allocator: 0.14 (T4, measured by fitcheck); 0.4 to 0.6 is said, but not
-measured here, of A100 and H100."""
-CUDA_CONTEXT_ABOVE_GIB = 0.4
-"""How much more it may be at its p95, since libraries are loaded as kernels need them: at most 1.1 in all in the one
-published run of torchtune on an H100 that states its process."""
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
 for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
@@ -32,27 +27,6 @@ NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")
 """GPUs below compute capability 7.5: packed rows need a dense mask there (`_SUPPORTS_FLEX_ATTENTION`)."""
 _FP32 = 4
 ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes of a training step: what is always there, and what each possible peak adds.
-
-    A moment is (bytes, bytes per token); the peak is the largest moment.
-    """
-
-    fixed: float
-    moments: tuple[tuple[float, float], ...]
-    per_position: float
-    """Bytes for every position of the sequence, whatever the batch (Qwen's RoPE tables in the number format)."""
-    per_pair: float
-    """Bytes for every pair of positions of every sequence (a dense mask of packed rows)."""
-
-    def peak_bytes(self, batch: int, tokens: int) -> float:
-        """Allocated bytes at the peak with `batch` sequences padded to `tokens`."""
-        n = batch * tokens
-        moment = max(extra + per_token * n for extra, per_token in self.moments)
-        return self.fixed + moment + self.per_position * tokens + self.per_pair * batch * tokens * tokens
 
 
 def adapted_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
@@ -181,8 +155,7 @@ def footprint(
 ) -> Footprint:
     """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
     checkpointing, packed, accumulated, compiled = mode
-    a, e = architecture, ELEMENT_BYTES[dtype]
-    d, layers = a.hidden_size, a.num_hidden_layers
+    a, e, d, layers = architecture, ELEMENT_BYTES[dtype], architecture.hidden_size, architecture.num_hidden_layers
     trained = e * adapter_params(a, adapter)
     kept = (compiled_layer_bytes if compiled else layer_bytes)(a, adapter, dtype, packed)
     fixed = (weight_bytes(a, adapter, dtype) + (2 + accumulated) * trained) / gpus + rope_bytes(a)
@@ -190,7 +163,7 @@ def footprint(
     blocks = layers * e * d + _FP32 * d + 4 if checkpointing else layers * kept
     output = e * (d + adapter.rank) + (e + 1) * d * (adapter.dropout > 0) if adapter.apply_to_output else 0.0
     forward, backward = (head + blocks + output for head in head_bytes(a, dtype, loss_chunks, compiled))
-    gathered = _unsharded_bytes(a, adapter, e, gpus)
+    root, block = gathered_bytes(a, adapter, dtype, gpus)
     held = layers * e * d + kept if checkpointing else layers * kept
     inside = held + _block_backward_bytes(a, adapter, e)
     shapes = quantised_shapes(a, adapter)
@@ -201,8 +174,9 @@ def footprint(
         for extra, per_token in (
             (_identity_bytes(a, adapter, e) + through, held + e * d * (1 + 3 * checkpointing)),
             (through, forward),
-            (gathered + through, backward),
-            (gathered + unpacked, inside),
+            (root + 2 * block + through, backward),
+            (root + 2 * block + unpacked, inside),
+            (2 * (root + block), e * d),  # what is gathered arrives in one piece and is copied to its parameters
             *nf4.moments(a, adapter, e, (shapes, adapted_shapes(a, adapter)), (held, kept), (trained, *mode)),
         )
     )
@@ -210,7 +184,7 @@ def footprint(
     per_position = 4.0 * e * a.head_dim * layers if qwen and not checkpointing else 0.0
     dense = packed and gpu.startswith(NO_FLEX_ATTENTION)
     masks = 1.0 + e * (1 if checkpointing else layers) if dense else 0.0
-    return Footprint(fixed, moments, per_position, masks)
+    return Footprint(fixed, moments, per_position, masks, root=root, block=block)
 
 
 def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
@@ -222,15 +196,15 @@ def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
     return memory_trl.footprint
 
 
-def _unsharded_bytes(a: Architecture, adapter: Adapter, e: int, gpus: int) -> float:
-    """Bytes of embedding and output, and of two blocks (one in use, one prefetched), gathered by FSDP; 0 on one GPU."""
+def gathered_bytes(a: Architecture, adapter: Adapter, dtype: str, gpus: int) -> tuple[float, float]:
+    """Bytes that FSDP gathers of embedding and output (its root), and of one block; 0 on one GPU."""
     if gpus == 1:
-        return 0.0
+        return 0.0, 0.0
+    e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(a, adapter)
     root = e * a.embedding_params * (1 if a.tie_word_embeddings else 2)
     adapters = adapter_params(a, adapter) / a.num_hidden_layers
-    shapes = quantised_shapes(a, adapter)
     block = e * (a.layer_params + adapters - nf4.elements(shapes)) + nf4.stored_bytes(shapes, e)
-    return float(root + 2.0 * block)
+    return float(root), float(block)
 
 
 def _identity_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
@@ -273,11 +247,16 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
     return sum(allocated_parts_gib(workload, batch, tokens, accumulation))
 
 
-def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
-    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
+def footprint_for(w: Workload, accumulation: int = 1) -> Footprint:
+    """What one GPU holds of a workload."""
     mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
     form = footprint_of(w.trainer)
-    parts = form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+    return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+
+
+def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
+    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
+    parts = footprint_for(w, accumulation)
     freed = parts.peak_bytes(batch, tokens) - parts.fixed
     if w.activation_offloading and w.activation_checkpointing:
         # Block inputs wait in host memory but for the ones in flight (torchtune keeps up to five copies under way).

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate.memory import ELEMENT_BYTES, Footprint, adapted_shapes, adapter_params, workspace_bytes
+from runplan.estimate.footprint import Footprint
+from runplan.estimate.memory import ELEMENT_BYTES, adapted_shapes, adapter_params, workspace_bytes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 

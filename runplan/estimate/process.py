@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from runplan.estimate import allocator, intervals, memory, steps
-from runplan.estimate.crowded import Crowded, bounded
-from runplan.estimate.overheads import Overheads
+from runplan.estimate import allocator, intervals, memory, outside, ran, steps
+from runplan.estimate.crowded import bounded
+from runplan.estimate.footprint import KEPT
+from runplan.estimate.memory_logs import MemoryLearnt
+from runplan.estimate.tried import Tried
 from runplan.estimate.workload import Interval, Workload
 from runplan.units import GIB
 
@@ -18,7 +20,7 @@ MUCH_MORE = 1.15
 """How much more memory is held than needed before a plan says why."""
 
 
-def needed(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None) -> Interval:
+def needed(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], out: Tried | None) -> Interval:
     """The smallest GPU memory with which the longest batch gets through, in GiB, CUDA context included.
 
     Args:
@@ -29,21 +31,24 @@ def needed(w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded 
     """
     uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
     lost = learnt.needed.of(allocator.needed_part(w.activation_checkpointing, uneven))
-    return bounded(_with_lost(w, learnt, shape, lost), shape[0], out)
+    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    kept = KEPT * memory.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
+    kept /= allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))[1]
+    computed = _with_lost(w, learnt, shape, Interval(lost.p50 + kept, lost.p95 + kept))
+    return bounded(ran.got_through(w, learnt.samples, shape, computed), shape[0], out)
 
 
 def peak(
-    w: Workload, learnt: Overheads, shape: tuple[int, int], out: Crowded | None, least: Interval | None = None
+    w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], out: Tried | None, least: Interval | None = None
 ) -> Interval:
     """Peak of the process's memory in GiB: allocated, what the allocator holds beside it, CUDA context.
 
     The allocator holds no more than the GPU has, and where memory lacks it gives back what it holds in vain: above the
     GPU's memory lies only what is needed. Arguments are those of `needed`, and what it says, where that is known.
     """
-    uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
-    part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, _logits_part(w, learnt, shape))
+    part = _held_part(w, learnt, shape)
     lost = learnt.held[w.packed].of(part)
-    held = _with_lost(w, learnt, shape, lost)
+    held = ran.was_seen(w, learnt.samples, shape, _with_lost(w, learnt, shape, lost))
     least = least or needed(w, learnt, shape, out)
     return Interval(*(max(low, min(high, w.gpu.memory_gib)) for low, high in zip(least, held, strict=True)))
 
@@ -59,30 +64,39 @@ def held_in_vain(held: Interval, least: Interval) -> tuple[str, ...]:
     return (f"memory: {shown}: {why}",)
 
 
-def allocated_parts_gib(w: Workload, learnt: Overheads, shape: tuple[int, int, int]) -> tuple[float, float]:
+def allocated_parts_gib(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int, int]) -> tuple[float, float]:
     """What stays from step to step, and what (batch, tokens, accumulation) allocates and frees, as logs correct it."""
     corrected = math.exp(learnt.allocated.log_factor)
     stays, freed = memory.allocated_parts_gib(w, *shape)
     return stays * corrected, freed * corrected
 
 
-def _logits_part(w: Workload, learnt: Overheads, shape: tuple[int, int]) -> float | None:
-    """Logits of the longest batch as a part of what a step allocates and frees; None where the loss keeps none."""
-    if w.trainer == "trl":
-        return None
-    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    logits = memory.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * shape[0] * tokens / GIB
-    return logits / allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))[1]
+def _held_part(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> float:
+    """What is usually held in vain, as a part of what a step allocates and frees."""
+    batch, tokens = shape[0], steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
+    _, freed = allocated_parts_gib(w, learnt, (batch, tokens, shape[1]))
+    logits = None
+    footprint = memory.footprint_for(w, shape[1])
+    loss = footprint.loss_bytes(batch, tokens) / GIB if footprint.root else freed
+    if w.trainer != "trl":
+        logits = memory.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * batch * tokens / GIB / loss
+    uneven = allocator.unevenness(w.lengths, batch, w.packed)
+    part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, logits)
+    return footprint.held_bytes(batch, tokens, part) / GIB / freed
 
 
-def _with_lost(w: Workload, learnt: Overheads, shape: tuple[int, int], lost: Interval) -> Interval:
+def _with_lost(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], lost: Interval) -> Interval:
     """Memory of the process when the allocator loses a part of what comes and goes."""
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     stays, freed = allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))
-    context = memory.CUDA_CONTEXT_GIB * (2 if w.gpus > 1 else 1)
-    median = stays * (1 + allocator.ROUNDED_UP) + freed * (1 + lost.p50) + context
+    usual, buffers = outside.usual_gib(w.gpu.name, w.gpus), outside.buffers_gib(w.gpu.name, w.gpus)
+    beside = learnt.outside.of(usual)
+    kept = memory.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
+    median = stays * (1 + allocator.ROUNDED_UP) + freed * (1 + lost.p50) + beside.p50
     spread = math.hypot(learnt.allocated.sigma, SHARDED_SIGMA if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0
     above = [part * math.expm1(intervals.Z95 * sigma) for part, sigma in ((stays + freed, spread), (freed, compiled))]
-    above += [freed * (lost.p95 - lost.p50), memory.CUDA_CONTEXT_ABOVE_GIB]
+    unknown = 0.0 if learnt.outside.n else outside.CONTEXT_ABOVE_GIB
+    above += [freed * (lost.p95 - lost.p50), max(beside.p95 - beside.p50, unknown), kept * (1 - KEPT)]
+    above += [] if learnt.outside.n else [buffers.p95 - buffers.p50]
     return Interval(median, median + math.hypot(*above))
