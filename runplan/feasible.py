@@ -165,7 +165,7 @@ def check_steps(sized: Sized) -> Verdict:
     if 0 < steps < minimum:
         return Verdict(
             risk=Problem(
-                f"only {steps} optimizer steps in all, fewer than {minimum}",
+                f"only {steps} optimizer step{'s' * (steps > 1)} in all, fewer than {minimum}",
                 "effective_batch_size, epochs",
                 "use more epochs, more rows, or a smaller effective_batch_size",
             )
