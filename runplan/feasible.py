@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runplan.errors import Problem
 from runplan.estimate import nf4
-from runplan.estimate.memory import allocated_gib, quantised_shapes, weight_bytes
+from runplan.estimate.memory import quantised_shapes, weight_bytes
 from runplan.recipe import CAPABILITIES
-from runplan.units import GIB, short_time, slurm_time
+from runplan.units import GIB, parse_memory_gib, short_time, slurm_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runplan.estimate.workload import Gpu, Workload
     from runplan.workloads import Sized
+
+    Needs = Callable[[Workload, int, int], float]
 
 MOST_GPUS_PER_NODE = 8
 """What torchtune 0.6.1's distributed recipe says of itself: a single node, 1 to 8 GPUs."""
@@ -36,6 +38,8 @@ class Verdict:
 
 
 FINE = Verdict()
+SHORT = 64
+"""Nobody cuts sequences below this."""
 
 
 def exceedance(p50: float, p95: float, limit: float) -> float:
@@ -46,8 +50,14 @@ def exceedance(p50: float, p95: float, limit: float) -> float:
     return 0.5 * math.erfc(math.log(limit / p50) / sigma / math.sqrt(2))
 
 
-def check_memory(sized: Sized, gpus: Mapping[str, Gpu]) -> Verdict:
-    """What the batch needs must fit the GPU: p50 above it is impossible, p95 above it a risk."""
+def check_memory(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> Verdict:
+    """What the batch needs must fit the GPU: p50 above it is impossible, p95 above it a risk.
+
+    Args:
+        sized: the run.
+        gpus: GPU types that could be asked for instead.
+        needs: p95 of the memory that another workload needs with a batch and accumulation, in GiB.
+    """
     sizing, gpu = sized.sizing, sized.workload.gpu
     usable = gpu.memory_gib
     needed = sizing.needed_memory_gib
@@ -59,53 +69,50 @@ def check_memory(sized: Sized, gpus: Mapping[str, Gpu]) -> Verdict:
     )
     user_set = sized.workload.batch_size is not None
     where = "batch_size, resources" if user_set else "resources, max_seq_len"
+    advice = _memory_advice(sized, gpus, needs)
     if needed.p50 > usable or not user_set:
-        return Verdict(problem=Problem(what, where, _memory_advice(sized, gpus)))
+        return Verdict(problem=Problem(what, where, advice))
     chance = exceedance(needed.p50, needed.p95, usable)
-    return Verdict(risk=Problem(f"{what}: {chance:.0%} risk of running out", where, _memory_advice(sized, gpus)))
+    return Verdict(risk=Problem(f"{what}: {chance:.0%} risk of running out", where, advice))
 
 
-def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu]) -> str:
+def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> str:
+    """What would make room; of what can be reckoned, only what does."""
     workload, sizing = sized.workload, sized.sizing
+
+    def with_(**changes: Any) -> float:
+        return needs(replace(workload, **changes), sizing.batch_size, sizing.gradient_accumulation_steps)
+
     options = []
     if workload.batch_size is not None and sizing.largest_batch_size >= 1:
         options.append(f"batch_size={sizing.largest_batch_size} (the largest that fits)")
     longest = workload.max_seq_len if workload.packed else min(workload.max_seq_len, workload.lengths.longest)
-    if _weights_gib(workload) < workload.gpu.memory_gib:  # else no activation is small enough
-        if not workload.activation_checkpointing:
-            options.append("activation_checkpointing=true")
+    usable = workload.gpu.memory_gib
+    if not workload.activation_checkpointing and with_(activation_checkpointing=True) <= usable:
+        options.append("activation_checkpointing=true")
+    if _weights_gib(workload) < usable and longest > SHORT:  # else no activation is small enough
         options.append(f"a max_seq_len below {longest}")
-    options.extend(_quantised(sized, longest))
-    bigger = [
-        f"resources={name} ({gpu.memory_gib:.0f} GiB)"
-        for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
-        if gpu.memory_gib >= sizing.needed_memory_gib.p95 and "-mig-" not in name and name != "cpu"
-    ]
-    options.extend(bigger[:2])
-    sharded = sized.workload.trainer == "torchtune"  # TRL's several GPUs hold the whole model each
-    gpus_needed = None if bigger or not sharded else _gpus_that_hold(sized)
-    if gpus_needed is not None:
-        options.append(f"resources.gpus={gpus_needed} (weights are sharded over GPUs)")
+    if _can_quantise(workload):
+        four_bits = with_(adapter=replace(workload.adapter, quantize_base=True))
+        options += [f"lora.quantize_base=true (QLoRA, weights in 4 bits: {four_bits:.1f} GiB)"] * (four_bits <= usable)
+    options += _larger(gpus, sizing.needed_memory_gib.p95)[:2]
+    if sizing.largest_batch_size == 0 and workload.trainer == "torchtune":  # TRL's GPUs hold the whole model each
+        per_node = sized.config.resources.gpus_per_node or MOST_GPUS_PER_NODE
+        counts = (count for count in (2, 4, 8) if workload.gpus < count <= per_node)
+        enough = next((count for count in counts if with_(gpus=count) <= usable), None)
+        options += [f"resources.gpus={enough} (weights are sharded over GPUs)"] if enough else []
     if not options:
         return "use a smaller model: no GPU that runplan knows is large enough"
     return f"try {' or '.join(options)}"
 
 
-def _gpus_that_hold(sized: Sized) -> int | None:
-    """GPUs of one node over which the weights are spread thinly enough; None when no node has so many.
-
-    Everything but the weights is counted as if every GPU had it.
-    """
-    workload = sized.workload
-    rest_gib = sized.sizing.needed_memory_gib.p95 - _weights_gib(workload)
-    room_gib = workload.gpu.memory_gib - rest_gib
-    per_node = sized.config.resources.gpus_per_node or MOST_GPUS_PER_NODE
-    needed = 2 * workload.gpus
-    while needed <= per_node:
-        if _weights_gib(workload) * workload.gpus / needed <= room_gib:
-            return needed
-        needed *= 2
-    return None
+def _larger(gpus: Mapping[str, Gpu], needed_gib: float) -> list[str]:
+    """Whole GPUs with so much memory, the smallest first."""
+    return [
+        f"resources={name} ({gpu.memory_gib:.0f} GiB)"
+        for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
+        if gpu.memory_gib >= needed_gib and "-mig-" not in name and name != "cpu"
+    ]
 
 
 def _weights_gib(workload: Workload) -> float:
@@ -114,19 +121,11 @@ def _weights_gib(workload: Workload) -> float:
     return weight_bytes(workload.architecture, workload.adapter, workload.dtype) / sharing / GIB
 
 
-def _quantised(sized: Sized, longest: int) -> list[str]:
-    """What 4-bit weights would make of what is needed, where the trainer has them and that fits."""
-    w, needed = sized.workload, sized.sizing.needed_memory_gib
+def _can_quantise(w: Workload) -> bool:
+    """Whether the trainer can hold the weights in 4 bits, and does not yet."""
     can = any(row.trainer == w.trainer and row.quantised_base for row in CAPABILITIES)
-    then = replace(w, adapter=replace(w.adapter, quantize_base=True))
-    if w.adapter.quantize_base or not can or nf4.problem(quantised_shapes(w.architecture, then.adapter), w.gpus):
-        return []
-    batch, accumulation = sized.sizing.batch_size, sized.sizing.gradient_accumulation_steps
-    now_gib, then_gib = (allocated_gib(one, batch, longest, accumulation) for one in (w, then))
-    part = then_gib / now_gib
-    if needed.p95 * part > w.gpu.memory_gib:
-        return []
-    return [f"lora.quantize_base=true (QLoRA, weights in 4 bits: {needed.p50 * part:.1f} GiB)"]
+    then = replace(w.adapter, quantize_base=True)
+    return can and not w.adapter.quantize_base and not nf4.problem(quantised_shapes(w.architecture, then), w.gpus)
 
 
 def check_rows(sized: Sized) -> Verdict:
@@ -166,7 +165,7 @@ def check_steps(sized: Sized) -> Verdict:
     if 0 < steps < minimum:
         return Verdict(
             risk=Problem(
-                f"only {steps} optimizer steps in all, fewer than {minimum}",
+                f"only {steps} optimizer step{'s' * (steps > 1)} in all, fewer than {minimum}",
                 "effective_batch_size, epochs",
                 "use more epochs, more rows, or a smaller effective_batch_size",
             )
@@ -199,6 +198,21 @@ def check_asked_time(sized: Sized, asked_s: int | None) -> Verdict:
             f"(p95 {short_time(time_s.p95)}): {chance:.0%} risk of being cut off",
             "resources.time",
             "leave resources.time to the estimate or ask for more",
+        )
+    )
+
+
+def check_asked_memory(asked: str | None, needed_gib: float) -> Verdict:
+    """Host memory the user set is kept; when the job needs more, that is said. `0` asks SLURM for all of a node."""
+    asked_gib = parse_memory_gib(asked) if asked else 0.0
+    if not asked_gib or asked_gib >= needed_gib:
+        return FINE
+    return Verdict(
+        risk=Problem(
+            f"resources.mem={asked} is set, training needs about {needed_gib:.0f} GiB of host memory to load the model "
+            "and to save it: the job may be killed",
+            "resources.mem",
+            "leave resources.mem to the estimate or ask for more",
         )
     )
 

@@ -10,6 +10,7 @@ from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.pasting import pasted_word
+from runplan.testimony import evidence_items
 from runplan.units import short_hours, short_time
 
 LABELS = {
@@ -31,9 +32,6 @@ SOURCES = {
     "user": "set by you",
 }
 NONE = "-"
-EVIDENCE_SHOWN = 20
-CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ")
-"""Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
 LEVEL_SHOWN = 60
 LEVELS_SHOWN = 24
 """As many levels of a factor are all named; plan.json has every one."""
@@ -232,13 +230,7 @@ def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     rows = tuple(_estimate_row(run) for run in trained)
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
     explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
-    evidence = list(dict.fromkeys(line for run in trained for line in run["estimate"]["evidence"]))
-    if len(evidence) > EVIDENCE_SHOWN:
-        evidence.sort(key=lambda line: not any(words in line for words in CAVEATS))
-    shown = [Item(line) for line in evidence[:EVIDENCE_SHOWN]] or [Item("No earlier log was used.")]
-    if len(evidence) > EVIDENCE_SHOWN:
-        shown.append(Item(f"… and {len(evidence) - EVIDENCE_SHOWN} more in plan.json."))
-    return (*_risks(document), Table(headers, rows), *explained, *shown)
+    return (*_risks(document), Table(headers, rows), *explained, *evidence_items(trained))
 
 
 def _estimate_row(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePath
 
+from runplan import feasible
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
 from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
-from runplan.estimate.host import host_memory_gib
 from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells, takes_data, unknown_samples
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
-from runplan.feasible import check_asked_time, check_memory, check_rows, check_steps, check_time, judge
 from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
@@ -176,23 +175,23 @@ class _Planner:
             lacking = [replace(sized, run=name)] if isinstance(sized, Problem) and not self._is_broken(place) else []
             return _Planned(None, tuple(problems + lacking))
         limit_s = self._limit_s(config)
+        host_gib = self.calibration.host_memory_gib(sized.workload)[0]
         partition = f"partition {config.resources.partition or '(default)'}"
-        impossible, risks = judge(
-            sized,
-            (
-                lambda it: check_memory(it, self.world.gpus),
-                check_rows,
-                check_steps,
-                lambda it: check_time(it, limit_s, partition),
-                lambda it: check_asked_time(it, asked_time_s(config.resources)),
-            ),
+        checks = (
+            lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
+            feasible.check_rows,
+            feasible.check_steps,
+            lambda it: feasible.check_time(it, limit_s, partition),
+            lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),
+            lambda _: feasible.check_asked_memory(config.resources.mem, host_gib),
         )
+        impossible, risks = feasible.judge(sized, checks)
         problems += [replace(problem, run=name) for problem in impossible]
         if problems or isinstance(recipe, Problem):
             return _Planned(None, tuple(problems))
         rungs = plan_rungs(sized.config, composed, recipe)
         more_s = 0.0 if config.resources.time else room_s(rungs, sized.sizing, config.resources.gpu_memory_gib)
-        fill_request(sized.config, sized.sizing.time_s.p95 + more_s, _host_memory_gib(sized), limit_s)
+        fill_request(sized.config, sized.sizing.time_s.p95 + more_s, host_gib, limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
@@ -278,11 +277,6 @@ class _Planner:
             return ()
         task, lengths = self.world.facts.tasks[place.script], self._lengths(place, "test")
         return plan_cells(run, task, lengths, self.calibration, self._limit_s(run.config), tuned=tuned)
-
-
-def _host_memory_gib(sized: Sized) -> float:
-    w = sized.workload
-    return host_memory_gib(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpus, w.trainer)
 
 
 def _hours(time_s: Interval, request: Request) -> Interval:

@@ -301,3 +301,26 @@ def test_the_memory_that_is_needed_is_computed_once_and_says_the_same(monkeypatc
     assert shapes.count(shape) == 1
     assert plan.peak_memory_gib == calibrated.peak(w, NOTHING, *shape)
     assert plan.needed_memory_gib == calibrated.needed(w, NOTHING, *shape)
+
+
+def test_a_log_of_other_rows_whose_length_nothing_tells_says_nothing_about_launching_short_ones():
+    short = workload(dataset="/data/words.json", lengths=Lengths(((16, 8000),)))
+    before = calibrated.size(short, NOTHING)
+    slow = dataclasses.replace(LOG, dataset="/data/essays.json", batch_size=8, s_per_step=0.5)
+    after = calibrated.size(short, calibrated.calibrate([slow], GPUS, MODELS))
+    assert after.it_per_s == pytest.approx(before.it_per_s, rel=0.2)
+    assert after.extrapolated
+    assert "extrapolates: no log tells how long rows like these take" in after.evidence
+    (line,) = [line for line in after.evidence if "essays" in line or "slurm-1" in line]
+    assert "16 tokens assumed, length not stated (another dataset)" in line
+    assert "reaches further" not in line
+    words = calibrated.calibrate([dataclasses.replace(slow, dataset="words.json")], GPUS, MODELS)
+    assert calibrated.size(short, words).it_per_s < 0.5 * before.it_per_s
+
+
+def test_logs_that_repeat_newer_ones_are_counted_out_loud():
+    logs = [dataclasses.replace(LOG, path=f"{i}.out") for i in range(9)]
+    said = calibrated.size(workload(), calibrated.calibrate(logs, GPUS, MODELS)).evidence
+    assert "4 logs repeat newer ones of the same setting: of each setting the newest 5 count" in said
+    few = calibrated.size(workload(), calibrated.calibrate(logs[:5], GPUS, MODELS)).evidence
+    assert not any("repeat" in line for line in few)

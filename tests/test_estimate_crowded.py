@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from estimate_cases import A100, GPUS, H100, LLAMA_3B, MODELS, workload
+from estimate_cases import A100, GPUS, H100, LLAMA_3B, LLAMA_8B, MODELS, QWEN_15B, workload
 from hypothesis import given
 from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
@@ -66,8 +66,8 @@ def test_a_batch_set_by_the_user_is_said_to_run_out_again():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gpu": H100},
-        {"architecture": LLAMA_3B},
+        {"gpu": dataclasses.replace(H100, memory_gib=93.0)},
+        {"architecture": QWEN_15B},
         {"packed": False},
         {"max_seq_len": 1024},
         {"adapter": Adapter(4, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)},
@@ -136,3 +136,45 @@ def test_a_log_of_one_rung_after_another_teaches_speed_and_the_bound():
     )
     plan = calibrated.size(PACKED, known(log))
     assert (plan.n_priors, plan.batch_size) == (1, 4)
+
+
+A100_40 = dataclasses.replace(A100, name="a100-40", memory_gib=39.5)
+V100 = dataclasses.replace(A100, name="v100-32", memory_gib=31.7)
+
+
+@pytest.mark.parametrize("gpu", [A100_40, H100, dataclasses.replace(H100, memory_gib=79.5)])
+def test_what_ran_out_on_a_larger_gpu_runs_out_on_a_smaller_one(gpu):
+    w = dataclasses.replace(PACKED, gpu=gpu)
+    log = dataclasses.replace(BROKE, batch_size=2)
+    plan = calibrated.size(w, calibrated.calibrate([log], GPUS, MODELS))
+    assert plan.batch_size == 1
+    assert any("batch 2 ran out of memory on a100-80" in line for line in plan.evidence)
+    small = dataclasses.replace(log, gpu="a100-40")
+    assert least(PACKED, 4, crowded([small], MODELS, {**GPUS, "a100-40": A100_40})) is None
+
+
+def test_what_ran_out_with_a_smaller_model_of_the_family_runs_out_with_a_larger_one():
+    def least_of(planned, logged):
+        w = dataclasses.replace(PACKED, architecture=planned)
+        return least(w, 4, crowded([BROKE], {LOG.model: logged}, GPUS))
+
+    assert least_of(LLAMA_3B, MODELS["1B"]) is not None
+    assert least_of(MODELS["1B"], LLAMA_3B) is None
+    assert least_of(QWEN_15B, MODELS["1B"]) is None
+    assert least_of(LLAMA_8B, MODELS["1B"]) is None  # another family: not all that takes memory is compared
+
+
+def test_a_log_that_leaves_its_gpu_s_memory_open_bounds_the_smallest_it_may_have_run_on():
+    known_gpus = {**GPUS, "a100-40": A100_40}
+    (one,) = crowded([dataclasses.replace(BROKE, gpu="a100")], MODELS, known_gpus)
+    assert one.gpu == A100_40
+    assert least(PACKED, 4, [one]) is None
+    assert least(dataclasses.replace(PACKED, gpu=A100_40), 4, [one]) is one
+    assert crowded([dataclasses.replace(BROKE, gpu="mystery")], MODELS, known_gpus) == ()
+
+
+def test_a_dense_mask_of_an_old_gpu_says_nothing_about_one_without():
+    old = crowded([dataclasses.replace(BROKE, gpu="v100-32")], MODELS, {**GPUS, "v100-32": V100})
+    newer = dataclasses.replace(PACKED, gpu=dataclasses.replace(A100, name="l4-24", memory_gib=22.0))
+    assert least(newer, 4, old) is None
+    assert least(dataclasses.replace(PACKED, gpu=V100), 4, old) is not None

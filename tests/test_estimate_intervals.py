@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from runplan.estimate import intervals
 from runplan.estimate.workload import Interval
 
-parts = st.lists(st.builds(intervals.from_median, st.floats(1e-3, 1e6), st.floats(0.0, 1.2)), min_size=1, max_size=12)
+parts = st.lists(st.builds(intervals.from_median, st.floats(1e-3, 1e6), st.floats(0.0, 6.0)), min_size=1, max_size=12)
 
 
 @given(parts)
 def test_p95_of_a_sum_is_between_the_largest_part_and_the_sum_of_p95s(several):
     whole = intervals.total(several)
     assert whole.p50 <= whole.p95 <= math.fsum(part.p95 for part in several) * (1 + 1e-9)
-    assert whole.p50 >= math.fsum(part.p50 for part in several) * 0.9
+    assert whole.p50 >= math.fsum(part.p50 for part in several) * (1 - 1e-9)
     assert whole.p95 >= max(part.p95 for part in several) * (1 - 1e-9)
 
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
-from runplan.estimate import calibrated
+from runplan.estimate import calibrated, evidence
 from runplan.estimate.plausible import learn_times, odd_memory
+from runplan.estimate.sound import sound
 from runplan.estimate.two_parts import Timed, learn_parts
-from runplan.overview import CAVEATS
 from runplan.priors.record import MemoryGib
+from runplan.testimony import CAVEATS
 
 SAME = dataclasses.replace(LOG, dataset="words.json")
 PLANNED = workload(dataset="words.json")
@@ -129,5 +130,41 @@ def test_hundreds_of_logs_make_short_evidence():
     strange = [dataclasses.replace(LOG, path="gpt.out", model="gpt2")]
     lines = size([*logs, *silent, *strange]).evidence
     assert len(lines) <= 14
-    assert any(line.startswith("and ") and "less similar" in line and "on a100-80" in line for line in lines)
+    assert any(line.startswith("and ") and "as similar or less" in line and "on a100-80" in line for line in lines)
     assert "41 logs without use for speed: 40 no speed or no batch size; 1 model gpt2 is not known" in lines
+
+
+def test_one_first_step_of_many_minutes_does_not_slow_all_plans_and_three_do():
+    def first_step(n):
+        logs = [dataclasses.replace(SAME, path=f"{i}.out", first_step_s=600.0) for i in range(n)]
+        plan = calibrated.size(workload(dataset="words.json"), calibrated.calibrate(logs, GPUS, MODELS))
+        return plan.parts_s["first_step"], " ".join(plan.evidence)
+
+    alone, said = first_step(1)
+    assert alone < 5.0
+    assert "0.out: its first step left out, 600 s, 2e+02 times what is usual" in said
+    usual, said = first_step(3)
+    assert usual > 300.0
+    assert "first step left out" not in said
+
+
+def test_figures_that_measure_nothing_are_as_good_as_none():
+    wild = {"startup_s": float("nan"), "checkpoint_s": (0.0, 5.0, float("inf")), "s_per_step": 2e5, "batch_size": 0,
+            "peak_memory_gib": MemoryGib(-1.0, 3.0, float("inf")), "oom_batch_sizes": (0, 4)}  # fmt: skip
+    clean = sound(dataclasses.replace(SAME, **wild))
+    assert (clean.startup_s, clean.checkpoint_s, clean.s_per_step, clean.batch_size) == (None, (5.0,), None, None)
+    assert clean.peak_memory_gib == MemoryGib(None, 3.0, None)
+    assert clean.oom_batch_sizes == (4,)
+    assert sound(SAME) is SAME
+
+
+def test_an_odd_log_that_widens_the_interval_is_named_even_where_it_is_not_among_the_most_similar(monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_ALIKE", 0)
+    usual, slow = (dataclasses.replace(SAME, path=f"{seconds}.out", s_per_step=seconds) for seconds in (0.25, 1.2))
+    plan = calibrated.size(workload(dataset="words.json"), calibrated.calibrate([usual, slow], GPUS, MODELS))
+    said = [line for line in plan.evidence if ".out" in line]
+    assert len(said) == 1
+    assert said[0].startswith("1.2.out")
+    assert "times the step time that physics and the other logs imply, so the interval reaches further" in said[0]
+    assert "and 1 log as similar or less, 1 of them on a100-80" in plan.evidence
+    assert plan.time_s.p95 > 1.2 * plan.steps_total

@@ -265,3 +265,35 @@ def test_recipes_that_validate_are_not_taken_for_evaluations():
         assert not isinstance(observe(dataclasses.replace(LOG, recipe=recipe), MODELS, GPUS, A100), str)
     said = observe(dataclasses.replace(LOG, recipe="EleutherEvalRecipe"), MODELS, GPUS, A100)
     assert said == "recipe EleutherEvalRecipe does not train adapters"
+
+
+def test_one_log_far_from_physics_widens_no_further_than_to_itself_and_several_that_agree_are_believed():
+    usual = math.exp(fit([], A100).log_step_s(TASK)[0])
+
+    def p95(times, n):
+        posterior = fit([seen(TASK, times * usual, name=f"log {i}") for i in range(n)], A100)
+        mean, spread = posterior.log_step_s(TASK)
+        return math.exp(mean) / usual, math.exp(mean + 1.645 * spread) / usual
+
+    for times in (0.2, 3.0, 10.0, 100.0):
+        middle, most = p95(times, 1)
+        assert middle < most < 1.6 * max(1.0, times, 1 / times)
+        assert most > times
+        for n in (2, 3, 10):
+            middle, most = p95(times, n)
+            assert middle == pytest.approx(times, rel=0.15)
+            assert most < 1.3 * times
+
+
+def test_two_logs_that_contradict_each_other_are_both_allowed_for():
+    usual = math.exp(fit([], A100).log_step_s(TASK)[0])
+    posterior = fit([seen(TASK, usual, name="a"), seen(TASK, 8 * usual, name="b")], A100)
+    mean, spread = posterior.log_step_s(TASK)
+    assert math.exp(mean) < 1.2 * usual
+    assert 8 * usual < math.exp(mean + 1.645 * spread) < 12 * usual
+
+
+def test_several_odd_logs_of_unknown_gpus_say_nothing_against_physics():
+    usual = math.exp(fit([], A100).log_step_s(TASK)[0])
+    vague = [dataclasses.replace(seen(TASK, 30 * usual, noise=0.5, name=f"log {i}"), gpu_known=False) for i in range(2)]
+    assert math.exp(fit(vague, A100).log_step_s(TASK)[0]) < 2.5 * usual

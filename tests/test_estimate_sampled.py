@@ -190,6 +190,16 @@ def test_logs_that_do_not_tell_their_lengths_teach_nothing():
         assert known(other).memory(PACKED).samples == ()
 
 
+@pytest.mark.parametrize(("factor", "is_named"), [(1.05, False), (1.3, True), (0.5, False)])
+def test_torch_s_peak_above_that_of_the_longest_row_is_named(factor, is_named):
+    gib = factor * calibrated.allocated_gib(UNPACKED, NOTHING, 4, 2000, 1)
+    log = log_of(UNPACKED, None, peak_memory_gib=MemoryGib(gib, gib, 1.05 * gib))
+    said = named(UNPACKED, log)
+    assert ["allocated for its dataset's longest row (2000 tokens)" in line for line in said] == [True] * is_named
+    for less in ({"dataset": "others.json"}, {"activation_checkpointing": None}):
+        assert named(UNPACKED, dataclasses.replace(log, **less)) == []
+
+
 def test_a_full_gpu_says_only_that_no_less_was_held():
     few = dataclasses.replace(UNPACKED, batch_size=4)
     for seen, moves in ((0.96 * few.gpu.memory_gib, True), (peak(few).p50 * 0.99, False)):

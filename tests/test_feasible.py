@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan import feasible
+from runplan.estimate import calibrated
 from runplan.estimate.workload import Adapter, Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.workloads import Sized
@@ -35,13 +37,20 @@ def sized(workload=WORKLOAD, warmup=6, minimum=50, **changes):
     return Sized(config, workload, replace(SIZING, **changes))
 
 
+NEEDS = partial(calibrated.needed_p95, calibrated.calibrate([], {}, {}))
+
+
+def check_memory(one, gpus=None, needs=NEEDS):
+    return feasible.check_memory(one, gpus or {}, needs)
+
+
 def test_a_batch_that_fits_is_fine():
-    assert feasible.check_memory(sized(), {}) == feasible.FINE
+    assert check_memory(sized()) == feasible.FINE
 
 
 def test_nothing_fits_names_both_numbers_and_a_gpu_that_would():
     nothing = sized(batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
-    found = feasible.check_memory(nothing, {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})
+    found = check_memory(nothing, {"h200-141": Gpu("h200-141", 139.8, 4800, 989, 67)})
     assert "90.0 GiB" in found.problem.what
     assert "79.2 GiB" in found.problem.what or "79.1 GiB" in found.problem.what
     assert "resources=h200-141" in found.problem.fix
@@ -52,21 +61,21 @@ def test_weights_in_four_bits_are_advised_where_they_fit():
     large = Architecture("llama3_1", 4096, 32, 32, 8, 128, 14336, 128256, 131072)
     whole = replace(WORKLOAD, architecture=large, gpu=T4, activation_checkpointing=True)
     peak = {"batch_size": 1, "largest_batch_size": 0, "needed_memory_gib": Interval(16.5, 17.5)}
-    advice = feasible.check_memory(sized(whole, **peak), {}).problem.fix
-    assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 6.8 GiB)" in advice
+    advice = check_memory(sized(whole, **peak)).problem.fix
+    assert "lora.quantize_base=true (QLoRA, weights in 4 bits: 7.0 GiB)" in advice
     for other in (
         replace(whole, trainer="hf"),
         replace(whole, adapter=replace(whole.adapter, quantize_base=True)),
         replace(whole, gpu=replace(T4, memory_gib=6.0)),
         replace(whole, gpus=3),
     ):
-        assert "QLoRA" not in feasible.check_memory(sized(other, **peak), {}).problem.fix
+        assert "QLoRA" not in check_memory(sized(other, **peak)).problem.fix
 
 
 def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above():
     asked = replace(WORKLOAD, batch_size=32)
-    between = feasible.check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(75, 85)), {})
-    above = feasible.check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(80, 90)), {})
+    between = check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(75, 85)))
+    above = check_memory(sized(asked, batch_size=32, needed_memory_gib=Interval(80, 90)))
     assert between.problem is None
     assert "risk" in between.risk.what
     assert above.problem is not None
@@ -74,19 +83,28 @@ def test_a_batch_the_user_set_is_a_risk_between_p50_and_p95_and_impossible_above
 
 
 @pytest.mark.parametrize(
-    ("params_gib", "rest_gib", "said"),
+    ("needs_gib", "said"),
     [
-        (150, 40, "resources.gpus=4 (weights are sharded over GPUs)"),  # 75 + 40 on two GPUs is too much
-        (60, 30, "resources.gpus=2 (weights are sharded over GPUs)"),
-        (1000, 10, "use a smaller model: no GPU that runplan knows is large enough"),
+        ({2: 85.0, 4: 70.0, 8: 60.0}, "resources.gpus=4 (weights are sharded over GPUs)"),
+        ({2: 79.0}, "resources.gpus=2 (weights are sharded over GPUs)"),
+        ({2: 200.0, 4: 150.0, 8: 100.0}, "use a smaller model: no GPU that runplan knows is large enough"),
     ],
 )
-def test_more_gpus_are_advised_only_where_they_help(monkeypatch, params_gib, rest_gib, said):
-    monkeypatch.setattr(feasible, "_weights_gib", lambda workload: params_gib / workload.gpus)
-    saving = replace(WORKLOAD, activation_checkpointing=True)
-    peak = Interval(params_gib + rest_gib - 1, params_gib + rest_gib)
-    found = feasible.check_memory(sized(saving, batch_size=1, largest_batch_size=0, needed_memory_gib=peak), {})
+def test_more_gpus_are_advised_only_where_they_help(monkeypatch, needs_gib, said):
+    monkeypatch.setattr(feasible, "_weights_gib", lambda _: 90.0)
+    saving = replace(WORKLOAD, activation_checkpointing=True, trainer_version="0.6.1")
+    one = sized(saving, batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(100, 110))
+    found = check_memory(one, needs=lambda w, *_: needs_gib[w.gpus] if w.gpus > 1 else 100.0)
     assert said in found.problem.fix
+    trl = replace(one, workload=replace(saving, trainer="trl"))
+    assert "resources.gpus" not in check_memory(trl, needs=lambda *_: 100.0).problem.fix
+
+
+def test_recomputing_activations_is_advised_only_where_that_is_enough():
+    one = sized(batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
+    for needed, advised in ((79.0, True), (80.0, False)):
+        fix = check_memory(one, needs=lambda w, *_, n=needed: n if w.activation_checkpointing else 95.0).problem.fix
+        assert ("activation_checkpointing=true" in fix) == advised
 
 
 def test_fewer_rows_than_a_step_is_impossible():
@@ -124,6 +142,17 @@ def test_exceedance_is_a_probability_with_the_right_quantiles(p50, ratio, part):
 
 def test_weights_that_do_not_fit_are_not_answered_with_shorter_sequences():
     huge = replace(WORKLOAD, gpu=T4, architecture=replace(LLAMA, num_hidden_layers=400))
-    found = feasible.check_memory(sized(huge, batch_size=1, needed_memory_gib=Interval(50, 55)), {"a100-80": A100})
+    found = check_memory(sized(huge, batch_size=1, needed_memory_gib=Interval(50, 55)), {"a100-80": A100})
     assert "max_seq_len" not in found.problem.fix
     assert "resources=a100-80" in found.problem.fix
+
+
+@pytest.mark.parametrize(
+    ("asked", "risky"), [(None, False), ("0", False), ("16G", False), ("15G", True), ("4000M", True)]
+)
+def test_host_memory_that_is_set_too_low_is_said(asked, risky):
+    found = feasible.check_asked_memory(asked, 15.2)
+    assert found.problem is None
+    assert (found.risk is not None) == risky
+    if found.risk:
+        assert f"resources.mem={asked} is set, training needs about 15 GiB of host memory" in found.risk.what

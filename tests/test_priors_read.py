@@ -572,6 +572,34 @@ def test_a_log_among_the_artifacts_of_a_run_has_its_request_above_and_its_copies
     assert {path: one.gpu for path, one in runs.items()} == {"slurm-7.out": "a100-80", "epoch_0/slurm-9.out": None}
 
 
+OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. {}.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "used", "default", "gpu"),
+    [
+        ("a100", OUT_OF_MEMORY.format("GPU 0 has a total capacity of 79.15 GiB"), 0, None, "a100-80"),
+        ("nvidia_a100", OUT_OF_MEMORY.format("(GPU 0; 39.39 GiB total capacity; 3 GiB free)"), 0, None, "a100-40"),
+        ("v100", OUT_OF_MEMORY.format("GPU 0 has a total capacity of 31.74 GiB"), 0, None, "v100-32"),
+        ("a100", "", 45_000, None, "a100-80"),
+        ("a100", "", 30_000, None, "a100"),
+        ("a100", "", 30_000, "a100-40", "a100-40"),
+        ("a100", "", 30_000, "h100-80", "a100"),
+        ("h100", "", 45_000, None, "h100"),
+    ],
+)  # fmt: skip
+def test_the_memory_of_a_gpu_named_without_it_is_what_torch_saw_or_more_than_was_in_use(
+    tmp_path, read, name, text, used, default, gpu
+):
+    run = tmp_path / "logs" / "one"
+    run.mkdir()
+    (run / "slurm-1.out").write_text(TUNED + text)
+    (run / "finetune.slurm").write_text(f"#SBATCH --gres=gpu:{name}:1\n")
+    if used:
+        (run / "gpu_metrics.csv").write_text(f"timestamp, memory.used [MiB]\n1, {used} MiB\n")
+    assert read(gpu=default).runs[0].gpu == gpu
+
+
 def test_samples_of_a_later_job_are_not_those_of_an_earlier_log(tmp_path, read):
     run = tmp_path / "logs" / "twice"
     run.mkdir()

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from runplan.estimate import evidence, intervals, memory_logs, overheads, process, ran, steps
-from runplan.estimate.chips import Constants
 from runplan.estimate.crowded import crowded, described, least
+from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
-from runplan.estimate.repeats import newest_alike
+from runplan.estimate.repeats import newest_alike, repeats_left_out
 from runplan.estimate.sampled import Rows
-from runplan.estimate.speed import TRL, Task, micro_batch_s, step_s
+from runplan.estimate.sound import all_sound
+from runplan.estimate.speed import TRL
 from runplan.estimate.tasks import make_task, mean_tokens
+from runplan.estimate.time_parts import time_parts
 from runplan.estimate.tried import Tried
+from runplan.estimate.variants import placed
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -30,6 +33,8 @@ class Calibration:
     priors: tuple[PriorRun, ...]
     gpus: Mapping[str, Gpu]
     models: Mapping[str, Architecture]
+    repeated: int = 0
+    """Logs that repeat newer ones and are not looked at."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
     _memory: dict[object, memory_logs.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
@@ -91,6 +96,16 @@ class Calibration:
         """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
         return least(w, accumulation, self._crowded) if self._crowded else None
 
+    def host_memory_gib(self, w: Workload) -> tuple[float, str]:
+        """Host memory a training job needs (`--mem`), in GiB; and which log says that it is more than reckoned."""
+        formula = formula_gib(w)
+        seen = most_host_memory(w, self._host_seen)
+        return (formula, "") if seen is None or seen.needed_gib <= formula else (seen.needed_gib, seen.described())
+
+    @cached_property
+    def _host_seen(self) -> tuple[HostSeen, ...]:
+        return host_seen(self.priors, self.models)
+
     @cached_property
     def _crowded(self) -> tuple[Tried, ...]:
         return crowded(self.priors, self.models, self.gpus)
@@ -116,7 +131,7 @@ class Calibration:
 
     def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
-            seen = replace(seen, task=replace(seen.task, gpu=gpu))
+            seen = placed(seen, gpu, self.gpus)
         certain = seen.tokens_known and not seen.tokens_sigma
         named = same_dataset(seen.run, dataset)
         if certain or (seen.tokens_known and not (named and lengths.rows)):
@@ -144,7 +159,8 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         gpus: GPU types by the names logs use.
         models: architectures by the names logs use.
     """
-    return Calibration(newest_alike(priors), dict(gpus), dict(models))
+    kept = newest_alike(priors)
+    return Calibration(all_sound(kept), dict(gpus), dict(models), len(priors) - len(kept))
 
 
 def size(workload: Workload, calibration: Calibration) -> Sizing:
@@ -162,17 +178,17 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     task = make_task(w, batch, accumulation)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
-    times = _times(w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior)
+    times = time_parts(
+        w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior
+    )
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     learnt = calibration.overheads(w.gpu, w.trainer)
     memory = calibration.memory(w)
     said = evidence.of(w, task, posterior, (*memory.odd, *learnt.odd), calibration.silent, learnt.startup.n)
     notes = (*ran.described(w, memory.samples, (batch, accumulation)), *notes)
-    if (out := calibration.ran_out(w, accumulation)) is not None:
-        notes = (described(out, batch), *notes)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
-    notes = (*process.held_in_vain(held, least), *notes)
+    notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *notes)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -193,6 +209,14 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     )
 
 
+def _of_logs(w: Workload, calibration: Calibration, batch: int, accumulation: int) -> list[str]:
+    """What logs say beside speed: batches that ran out, host memory; and how many were not looked at."""
+    out, host = calibration.ran_out(w, accumulation), calibration.host_memory_gib(w)[1]
+    said = [described(out, batch)] if out is not None else []
+    said += [host] if host else []
+    return said + ([repeats_left_out(calibration.repeated)] if calibration.repeated else [])
+
+
 def allocated_gib(w: Workload, calibration: Calibration, batch: int, tokens: int, accumulation: int) -> float:
     """Peak of torch's allocated memory on one GPU, in GiB: the closed form, corrected by what logs measured."""
     return sum(process.allocated_parts_gib(w, calibration.memory(w), (batch, tokens, accumulation)))
@@ -210,6 +234,11 @@ def needed(w: Workload, calibration: Calibration, batch: int, accumulation: int)
     """The smallest GPU memory with which the longest batch gets through, in GiB."""
     learnt, out = calibration.memory(w), calibration.ran_out(w, accumulation)
     return process.needed(w, learnt, (batch, accumulation), out)
+
+
+def needed_p95(calibration: Calibration, w: Workload, batch: int, accumulation: int) -> float:
+    """The p95 of `needed`, in GiB: what is held against a GPU."""
+    return needed(w, calibration, batch, accumulation).p95
 
 
 def largest_batch(w: Workload, calibration: Calibration) -> int:
@@ -255,39 +284,3 @@ def _inexact(w: Workload, batch: int, accumulation: int) -> tuple[str, ...]:
     if reached == w.effective_batch_size:
         return ()
     return (f"effective batch is {reached} ({batch} x {accumulation} x {w.gpus} GPUs), not {w.effective_batch_size}",)
-
-
-def _times(
-    w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
-) -> dict[str, Interval]:
-    """Where the time goes, each part with its own error."""
-    learnt = calibration.overheads(w.gpu, w.trainer)
-    constants = posterior.constants(w.gpu)
-    ratio = step.p50 / step_s(task, constants)
-    left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
-    batches_s = left_over * micro_batch_s(task, constants) * ratio
-    training = w.epochs * (counted.per_epoch * step.p50 + batches_s)
-    validation = w.epochs * _validation_s(w, task, constants, counted.per_epoch) * ratio
-    wide = step.p95 / step.p50
-    rows = w.lengths.rows if w.packed or w.trainer == TRL else 0
-    kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
-    save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
-    return {
-        "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows, w.trainer)),
-        "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
-        "steps": Interval(training, training * wide),
-        "validation": Interval(validation, validation * wide),
-        "checkpoints": intervals.times(learnt.checkpoint.of(*save), w.epochs),
-    }
-
-
-def _validation_s(w: Workload, task: Task, constants: Constants, per_epoch: int) -> float:
-    """Seconds of validation in one epoch: forward passes over all validation rows, every so many steps."""
-    if w.validation_lengths is None or not w.validation_lengths.rows or not per_epoch:
-        return 0.0
-    every = w.run_val_every_n_steps or steps.validation_interval(per_epoch)
-    batches = math.ceil(w.validation_lengths.rows / w.gpus / task.batch)
-    rows = task.batch * (1 if w.trainer == TRL else w.gpus)
-    tokens = steps.padded_length(w.validation_lengths.cut(w.max_seq_len), rows)
-    looked = replace(task, packed=False, tokens=tokens, span=tokens / 2)
-    return per_epoch // every * batches * micro_batch_s(looked, constants, forward_only=True)

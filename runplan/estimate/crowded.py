@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from runplan.estimate.observation import adapter_of, default_checkpointing, find_gpu, match_model
+from runplan.estimate.observation import adapter_of, default_checkpointing, match_model
 from runplan.estimate.speed import TRL
 from runplan.estimate.tried import Tried
+from runplan.estimate.variants import least_gpu
 from runplan.estimate.workload import Gpu, Interval, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -22,7 +23,7 @@ def crowded(
     found: list[Tried] = []
     for run in priors:
         attempts = _attempts(run)
-        gpu = find_gpu(run.gpu, gpus) if attempts else None
+        gpu = least_gpu(run.gpu, gpus) if attempts else None
         matched = match_model(run, models) if attempts else None
         if gpu is None or matched is None:
             continue

@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from runplan.estimate.observation import Observation, contradiction, same_dataset
+from runplan.estimate.chips import prior
+from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction, same_dataset
 from runplan.estimate.plausible import Odd
 from runplan.estimate.posterior import Posterior
-from runplan.estimate.speed import Task
+from runplan.estimate.speed import Task, step_s
 from runplan.estimate.workload import Workload
 
 MOST_ALIKE = 3
 """Logs that are described one by one; of the others it is said how many there are."""
+FAR = 1.5
+"""A log's step time is said to be odd when it is so many times longer or shorter than expected."""
+MOST_FAR = 2
+"""So many more are described that are less alike, but odd."""
 MOST_LINES = 5
 MOST_REASONS = 3
 
@@ -29,6 +34,10 @@ class Evidence(NamedTuple):
 
 SAME_DATASET_SIGMA, UNNAMED_DATASET_SIGMA, OTHER_DATASET_SIGMA = 0.05, 0.25, 0.7
 """Relative error of a length taken from the planned dataset: the log names the same one, names none, names another."""
+UNNAMED_PART = 0.4
+"""How far rows of an unnamed dataset may be others than the planned ones: a part of how far another one's are."""
+LONGEST_USUAL = 2048
+"""Tokens at which rows are usually cut, where a log does not say at how many."""
 PADDED_OVER_TRAINED, PADDED_SIGMA = 1.6, 0.4
 """How many more tokens a padded sequence has than count in the loss, and the relative error of that: 1 without prompt
 and padding, 2.5 where prompts are as long as answers and lengths differ (alpaca in batches of 4)."""
@@ -41,9 +50,23 @@ def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     sigma = UNNAMED_DATASET_SIGMA
     if seen.tokens_at_least and not same_dataset(seen.run, dataset):
         return _with_length(seen, *_of_trained(seen))
+    open_ = UNNAMED_PART
     if dataset and seen.run.dataset:
-        sigma = SAME_DATASET_SIGMA if same_dataset(seen.run, dataset) else OTHER_DATASET_SIGMA
+        same = same_dataset(seen.run, dataset)
+        sigma, open_ = (SAME_DATASET_SIGMA, 0.0) if same else (OTHER_DATASET_SIGMA, 1.0)
+    seen = dataclasses.replace(seen, noise=math.hypot(seen.noise, open_ * _reach(seen, tokens) if open_ else 0.0))
     return _with_length(seen, tokens, sigma)
+
+
+def _reach(seen: Observation, tokens: float) -> float:
+    """How far a step's time is open when rows may be as long as the log allows: two standard deviations.
+
+    Short rows take no time that depends on their length, long ones do: slopes at the short ones would hide that.
+    """
+    longest = max(tokens, float(seen.run.max_seq_len or LONGEST_USUAL))
+    short, long = (dataclasses.replace(seen.task, tokens=n, span=n / 2) for n in (tokens, longest))
+    constants = prior(seen.task.gpu)
+    return math.log(step_s(long, constants) / step_s(short, constants)) / 2
 
 
 def confirmed(seen: Observation, tokens: float) -> Observation:
@@ -64,7 +87,7 @@ def _of_trained(seen: Observation) -> tuple[float, float]:
 
 def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
     task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
-    outlier = contradiction(task, seen.seconds, sigma) if seen.gpu_known else ""
+    outlier = contradiction(task, seen.seconds, sigma if seen.gpu_known else math.hypot(sigma, UNKNOWN_GPU))
     return dataclasses.replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
 
 
@@ -86,9 +109,16 @@ def of(
         silent: why other logs say nothing about speed, and how many.
         started: how many logs say how long a start takes.
     """
+    apart = dict(zip(map(id, posterior.used), posterior.surprises, strict=True))
     ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
-    lines = [f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}" for seen in ranked[:MOST_ALIKE]]
-    lines += _others(w, ranked[MOST_ALIKE:])
+    far = [seen for seen in ranked[MOST_ALIKE:] if _is_far(apart[id(seen)])][:MOST_FAR]
+    shown = [*ranked[:MOST_ALIKE], *far]
+    lines = [
+        f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}{_apart(apart[id(seen)], posterior)}"
+        for seen in shown
+    ]
+    told = set(map(id, shown))
+    lines += _others(w, [seen for seen in ranked if id(seen) not in told])
     left_out = [f"{seen.run.path}: left out, {why}" for seen, why in posterior.outliers]
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
     lines += left_out[:MOST_LINES]
@@ -109,13 +139,25 @@ def of(
     return Evidence(tuple(lines), bool(beyond))
 
 
+def _is_far(error: float) -> bool:
+    return abs(error) >= math.log(FAR)
+
+
+def _apart(error: float, posterior: Posterior) -> str:
+    """What to add about a log whose time is far from what is now expected of it."""
+    if not _is_far(error):
+        return ""
+    against = "physics and the other logs imply" if len(posterior.used) > 1 else "physics implies"
+    return f"; but {math.exp(error):.2g} times the step time that {against}, so the interval reaches further"
+
+
 def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
     """One line about all logs that count beside the most similar ones."""
     if not rest:
         return []
     here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.task.gpu.name == w.gpu.name)
     total = sum(seen.repeats for seen in rest)
-    return [f"and {_logs(total)} less similar, {here} of them on {w.gpu.name}"]
+    return [f"and {_logs(total)} as similar or less, {here} of them on {w.gpu.name}"]
 
 
 def _logs(number: int) -> str:
@@ -124,9 +166,12 @@ def _logs(number: int) -> str:
 
 def _described(seen: Observation) -> str:
     task = seen.task
-    length = (
-        f"{task.tokens:.0f} tokens" if seen.tokens_known else f"length not stated, {task.tokens:.0f} tokens assumed"
-    )
+    length = f"{task.tokens:.0f} tokens"
+    if not seen.tokens_known:
+        named = seen.tokens_sigma == SAME_DATASET_SIGMA
+        other = seen.tokens_sigma == OTHER_DATASET_SIGMA
+        unlike = " (another dataset)" if other else ""
+        length += ", those of the same dataset" if named else f" assumed, length not stated{unlike}"
     steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
     steps += ", QLoRA" if task.adapter.quantize_base else ""
@@ -154,6 +199,7 @@ def _distance(task: Task, seen: Observation) -> float:
     other = seen.task
     far = abs(math.log(max(1.0, task.batch * task.tokens) / max(1.0, other.batch * other.tokens)))
     far += abs(math.log(task.architecture.params / other.architecture.params))
+    far += 0.5 * (task.packed != other.packed)
     far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
     far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
     far += 4.0 * (task.trainer != other.trainer)
@@ -173,8 +219,11 @@ def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
     params = w.architecture.params / 1e9
     if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:
         said.append(f"{params:.2f} B parameters, logs have {_range(sizes, '.2f')} B")
-    lengths = [other.tokens for other in same]
-    if not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
+    told = [seen for seen in used if seen.tokens_known or seen.tokens_sigma < OTHER_DATASET_SIGMA]
+    lengths = [seen.task.tokens for seen in told if seen.gpu_known and seen.task.gpu.name == w.gpu.name]
+    if not lengths:
+        said.append("no log tells how long rows like these take")
+    elif not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
         said.append(f"{task.tokens:.0f} tokens a sequence, logs have {_range(lengths, '.0f')}")
     batches = [float(other.batch) for other in same]
     if not min(batches) / 2 <= task.batch <= max(batches) * 2:

@@ -34,7 +34,9 @@ def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> In
     """Median and 95th percentile of a sum of log-normal quantities.
 
     Mean and variance of the sum are exact for pairwise `correlation`; its shape is taken as log-normal again
-    (Fenton 1960, "The sum of log-normal probability distributions"). The p95 never exceeds the sum of the p95s.
+    (Fenton 1960, "The sum of log-normal probability distributions"). Where a part is very uncertain that shape is
+    wrong by far, but the median never lies below the sum of the medians, nor the p95 below that of any part or above
+    the sum of the p95s.
     """
     certain = math.fsum(part.p50 for part in intervals if sigma(part) == 0)
     parts = [part for part in intervals if sigma(part) > 0]
@@ -51,5 +53,6 @@ def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> In
     variance = (1 - correlation) * own + correlation * math.fsum(deviations) ** 2
     spread = math.sqrt(math.log1p(variance / (mean * mean)))
     p50 = mean * math.exp(-spread * spread / 2)
-    p95 = min(p50 * math.exp(Z95 * spread), math.fsum(part.p95 for part in parts))
-    return Interval(certain + min(p50, p95), certain + p95)
+    p95 = max(p50 * math.exp(Z95 * spread), *(part.p95 for part in parts))
+    p95 = min(p95, math.fsum(part.p95 for part in parts))
+    return Interval(certain + min(max(p50, math.fsum(part.p50 for part in parts)), p95), certain + p95)

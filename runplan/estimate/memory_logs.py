@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from runplan.estimate import allocator, memory, outside, sampled
 from runplan.estimate.footprint import KEPT, Footprint
 from runplan.estimate.learning import Learnt, learn, learn_weighed
-from runplan.estimate.observation import Observation, adapter_of, default_checkpointing, find_gpu, match_model
+from runplan.estimate.observation import (
+    Observation,
+    adapter_of,
+    default_checkpointing,
+    find_gpu,
+    match_model,
+    same_dataset,
+)
 from runplan.estimate.plausible import Odd, odd_memory
 from runplan.estimate.sampled import Rows, Sample
 from runplan.estimate.speed import TRL
@@ -59,22 +66,28 @@ def learn_memory(
         crowds: batches that ran out of memory.
         rows: of what is planned; unpacked logs of the same dataset tell something through them.
     """
-    runs = list(runs)
+    runs, rows = list(runs), rows or Rows(Lengths(()), "")
     known = [(run, *found, _dtype(run)) for run in runs if (found := match_model(run, models)) is not None]
     held, odd = _held(known, gpus or {})
     needed = _needed(crowds, odd)
-    seen, odd_samples = sampled.samples(runs, models, gpus or {}, rows or Rows(Lengths(()), ""))
+    seen, odd_samples = sampled.samples(runs, models, gpus or {}, rows)
     ratios = _allocated_ratios(observations)
     named = {one.path for one in odd}
-    odd += [_unlike(path, ratio) for path, ratio in ratios if not 0.9 < ratio < 1.1 and path not in named]
+    odd += [
+        _unlike(path, ratio)
+        for path, ratio in ratios
+        if not 2 - MOST_UNLIKE < ratio < MOST_UNLIKE and path not in named
+    ]
     named = {one.path for one in odd}
     odd += [one for one in odd_samples if one.path not in named]
+    named = {one.path for one in odd}
+    odd += [one for one in _above_longest(runs, models, gpus or {}, rows) if one.path not in named]
     seen = [one for one in seen if one.tried.run.path not in named]
     return MemoryLearnt(
         {packed: _learn_held(some, [one for one in seen if bool(one.tried.run.packed) == packed])
          for packed, some in held.items()},
         needed,
-        learn([ratio for _, ratio in ratios if 0.9 < ratio < 1.1], 0.012, 0.02),
+        learn([ratio for _, ratio in ratios if 2 - MOST_UNLIKE < ratio < MOST_UNLIKE], 0.012, 0.02),
         learn(_outside_ratios(seen), OUTSIDE_SPREAD, OUTSIDE_NOISE),
         tuple(seen),
         tuple(odd),
@@ -224,6 +237,31 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
     return found
 
 
+MOST_UNLIKE = 1.1
+"""What is allocated differs from the formulas by less than this factor, where a log tells its settings."""
+_OTHER = "other settings than it tells"
+
+
+def _above_longest(
+    runs: Iterable[PriorRun], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu], rows: Rows
+) -> list[Odd]:
+    """Unpacked logs of the planned dataset that took more than batches of its longest row would."""
+    odd: list[Odd] = []
+    for run in runs if rows.lengths.rows else ():
+        allocated = run.peak_memory_gib.allocated if run.peak_memory_gib else None
+        certain = run.activation_checkpointing is not None and run.lora_rank and not run.packed and not run.compile
+        tried = sampled.tried_of(run, models, gpus) if allocated and certain else None
+        footprint = tried.footprint() if tried and same_dataset(run, rows.dataset) else None
+        if footprint is None or not allocated:
+            continue
+        longest = min(rows.lengths.longest, run.max_seq_len or rows.lengths.longest)
+        ratio = allocated * GIB / footprint.peak_bytes(run.batch_size or 1, longest)
+        if ratio > MOST_UNLIKE:
+            row = f"its dataset's longest row ({longest} tokens)"
+            odd.append(Odd(run.path, "memory", f"{ratio:.2g} times what is allocated for {row}: {_OTHER}"))
+    return odd
+
+
 def _unlike(path: str, ratio: float) -> Odd:
-    why = f"{ratio:.2g} times the allocated memory that the formulas give: other settings than it tells"
+    why = f"{ratio:.2g} times the allocated memory that the formulas give: {_OTHER}"
     return Odd(path, "memory", why)

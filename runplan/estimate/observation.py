@@ -22,6 +22,8 @@ NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
 NOISE_PROCESSOR = 0.15
 """What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
+UNKNOWN_GPU = 0.50
+"""What it adds that a log does not say on which GPU it ran."""
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
 """Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
@@ -239,7 +241,7 @@ def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
     terms = [NOISE]
     terms.append(NOISE_PROCESSOR if run.gpu and run.gpu.startswith("cpu") else 0.0)
     terms.append(0.0 if by_name else 0.10)
-    terms.append(0.0 if gpu_known else 0.50)
+    terms.append(0.0 if gpu_known else UNKNOWN_GPU)
     terms.append(0.0 if run.gradient_accumulation_steps else 0.10)
     terms.append(0.0 if run.activation_checkpointing is not None else 0.06)
     terms.append(0.0 if run.lora_targets is not None else 0.03)
@@ -274,6 +276,8 @@ def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
         seconds: of one optimizer step.
         doubt: relative error of the task's tokens; three times that is allowed for.
     """
+    if task.tokens < 1:
+        return f"{task.tokens:.2g} tokens a sequence by its own figures"
     mode = (task.checkpointing, task.packed, False)
     tokens = task.batch * task.tokens * task.accumulation
     flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span, task.trainer).flop

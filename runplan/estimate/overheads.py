@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runplan.estimate import memory
 from runplan.estimate.learning import Learnt, learn
 from runplan.estimate.observation import adapter_of, match_model
-from runplan.estimate.plausible import Odd, learn_times
+from runplan.estimate.plausible import Odd, learn_times, usual_times
 from runplan.estimate.speed import TRL
 from runplan.estimate.two_parts import Timed, TwoParts
 from runplan.estimate.workload import Adapter
@@ -26,8 +26,7 @@ LOGGER_S = 8.0
 LOGGER_PROCESSOR_S = 6.0
 READ_GB_PER_S = 0.6
 """Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
-SAVE_S = 1.0
-"""The work of a save beside writing."""
+SAVE_S = 1.0  # the work of a save beside writing
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
@@ -91,20 +90,21 @@ def learn_overheads(runs: Iterable[PriorRun], models: Mapping[str, Architecture]
         models: architectures by the names logs use.
     """
     known = [(run, *found, _dtype(run)) for run in runs if (found := match_model(run, models)) is not None]
-    first: dict[str, list[float]] = {kind: [] for kind in FIRST_STEP_S}
+    first: dict[str, list[tuple[str, float]]] = {kind: [] for kind in FIRST_STEP_S}
     for run, *_ in known:
         if run.first_step_s:
             kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
-            first[kind].append(max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0)) / FIRST_STEP_S[kind])
+            first[kind].append((run.path, max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0))))
+    firsts = {kind: usual_times("first step", some, FIRST_STEP_S[kind], 0.6) for kind, some in first.items()}
     starts = [(run.path, one) for run, a, _, dtype in known for one in _startup(run, a, dtype)]
     startup, odd_starts = learn_times("start-up", starts, READ_GB_PER_S)
     saves = [(run.path, one) for run, a, _, dtype in known for one in _saves(run, a, dtype)]
     checkpoint, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
     return Overheads(
         startup,
-        {kind: learn(some, 0.6, 0.3) for kind, some in first.items()},
+        {kind: learn(some, 0.6, 0.3) for kind, (some, _) in firsts.items()},
         checkpoint,
-        (*odd_starts, *odd_saves),
+        (*odd_starts, *odd_saves, *(one for _, slow in firsts.values() for one in slow)),
     )
 
 

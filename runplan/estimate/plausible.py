@@ -25,7 +25,7 @@ class Odd(NamedTuple):
 
     path: str
     what: str
-    """memory, start-up, checkpoint."""
+    """memory, start-up, first step, checkpoint."""
     why: str
 
 
@@ -71,6 +71,22 @@ def learn_times(
     apart = _apart(what, left, noise)
     gone = {one.path for one in apart}
     return learn_parts([one for path, one in left if path not in gone], noise), [*odd, *apart]
+
+
+def usual_times(
+    what: str, times: Sequence[tuple[str, float]], usual_s: float, spread: float
+) -> tuple[list[float], list[Odd]]:
+    """Times over what is usual; and those that are far too long, where too few logs are there to tell it by a median.
+
+    Args:
+        what: name of the time, for the reason.
+        times: path of the log, and seconds.
+        usual_s: seconds that are usual.
+        spread: standard deviation of the logarithm from one cluster to the next.
+    """
+    slow = [one for one in times if len(times) < 3 and one[1] > usual_s * math.exp(APART * spread)]
+    odd = [Odd(path, what, f"{seconds:.3g} s, {seconds / usual_s:.2g} times what is usual") for path, seconds in slow]
+    return [one[1] / usual_s for one in times if one not in slow], odd
 
 
 def _apart(what: str, times: Sequence[tuple[str, Timed]], noise: float) -> list[Odd]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from runplan.estimate.chips import NOTHING, Constants, prior
 from runplan.estimate.cholesky import backward, cholesky, forward
 from runplan.estimate.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
+from runplan.estimate.intervals import Z95
 from runplan.estimate.noise import robust_noise, scale
 from runplan.estimate.observation import Observation
 from runplan.estimate.repeats import merged
@@ -33,6 +35,12 @@ of two pairs on a busy one, by their degrees of freedom (so those runs do not te
 TAIL = 2.13 / 1.645
 """A coming run's noise has the tails that a log's has (noise.py): 95 % of Student's t in units of a normal."""
 _ROUNDS = 12
+ODD = 3.0
+"""A log is odd whose noise looks so many times larger than assumed."""
+CERTAIN = 0.2
+"""Noise of logs whose GPU, trainer and lengths are known is below this: what others say may have other reasons."""
+LOOSER = (2.0, 4.0, 8.0)
+"""Times that physics may be less certain than assumed, where several logs say so together."""
 _CLOSE = 0.01
 """Constants that move by less than this between rounds have been found."""
 _STEP = 1e-4
@@ -59,6 +67,8 @@ class Posterior:
     """The same as assumed."""
     misfits: list[float] = field(default_factory=list)
     """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
+    loose: float = 1.0
+    """Times that physics is taken to be less certain than usual. Variances above are in units of its square."""
     _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -105,13 +115,32 @@ class Posterior:
         run = TAIL * (RUN_PROCESSOR if task.gpu.name == "cpu" else RUN)
         half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
-        return mean, scale(*self.misfit(task.gpu)) * math.sqrt(variance + run * run)
+        plain = math.hypot(self.loose * math.sqrt(variance), run)
+        # However odd logs are: a run hardly takes longer than what is expected and the slowest of them together say.
+        return mean, min(scale(*self.misfit(task.gpu)) * plain, plain + max([0.0, *self.errors]) / Z95)
 
     def misfit(self, gpu: Gpu) -> tuple[float, int]:
         """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""
         pairs = zip(self.misfits, self.used, strict=True)
         alike = [misfit for misfit, seen in pairs if (seen.task.gpu.name == "cpu") == (gpu.name == "cpu")]
         return sum(alike), len(alike)
+
+    @cached_property
+    def errors(self) -> list[float]:
+        """Logarithm of every log's time over what is now expected of it."""
+        return [own * weight for own, weight in zip(self.noise, self.solved, strict=True)]
+
+    @cached_property
+    def surprises(self) -> list[float]:
+        """The same of logs that were taken to be more certain than that, by two standard deviations; 0 of others."""
+        pairs = zip(self.errors, self.least, strict=True)
+        return [error if abs(error) > 2 * self.loose * math.sqrt(least) else 0.0 for error, least in pairs]
+
+    @property
+    def odd(self) -> int:
+        """Logs that were taken for certain and whose noise looks far larger than assumed."""
+        pairs = zip(self.noise, self.least, strict=True)
+        return sum(own > ODD**2 * assumed for own, assumed in pairs if self.loose**2 * assumed < CERTAIN**2)
 
 
 def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
@@ -142,16 +171,31 @@ def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
 
 
 def _solve(observations: list[Observation]) -> Posterior:
+    """The posterior under physics as certain as logs let it be.
+
+    A log that stands apart alone is odd itself. Several that stand apart together are not all odd: physics is less
+    certain than was assumed (nothing in it knows of shared GPUs, capped power or a slow host).
+    """
+    found = _solved(observations, 1.0)
+    if found.odd > 1:
+        for loose in LOOSER:
+            other = _solved(observations, loose)
+            if other.odd <= found.odd - 2:
+                found = other
+    return found
+
+
+def _solved(observations: list[Observation], loose: float) -> Posterior:
     """The posterior at the constants that it implies itself: linearised again until they stand still."""
     if not observations:
         return Posterior(observations, [])
     gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
     start = dict.fromkeys(gpus, NOTHING)
-    least = _least_noise(observations)
+    least = [each / loose**2 for each in _least_noise(observations)]
     noise = least
     for _ in range(_ROUNDS):
         posterior = _linearised(observations, gpus, start, noise, least)
-        errors = [own * weight for own, weight in zip(posterior.noise, posterior.solved, strict=True)]
+        errors = [own * weight / loose for own, weight in zip(posterior.noise, posterior.solved, strict=True)]
         noise = robust_noise(least, errors)
         found = posterior.shifts
         if all(abs(b - a) < _CLOSE for name in gpus for a, b in zip(start[name], found[name], strict=True)):
@@ -160,6 +204,7 @@ def _solve(observations: list[Observation]) -> Posterior:
         start = {
             name: Constants(*((a + b) / 2 for a, b in zip(start[name], found[name], strict=True))) for name in gpus
         }
+    posterior.loose, posterior.misfits = loose, [misfit / loose**2 for misfit in posterior.misfits]
     return posterior
 
 
@@ -244,6 +289,7 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
         error = posterior.solved[i] / precision
         deviation = error / math.sqrt(1 / precision - posterior.noise[i] + posterior.least[i])
         misfit, alike = posterior.misfit(seen.task.gpu)
+        deviation /= posterior.loose
         deviation /= scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
         if abs(deviation) > most:
             factor = math.exp(error)

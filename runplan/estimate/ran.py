@@ -32,7 +32,8 @@ def was_seen(w: Workload, samples: Iterable[Sample], shape: tuple[int, int], pea
     most = _most(w, samples, shape)
     if most is not None:
         peak = Interval(min(peak.p50, most.p50), min(peak.p95, most.p95))
-    below = [one.seen for one in samples if one.tried.batch <= batch and one.tried.needs_no_more(w, accumulation)]
+    same = [one for one in samples if one.tried.gpu.name == w.gpu.name]  # on larger ones more is held in vain
+    below = [one.seen for one in same if one.tried.batch <= batch and one.tried.needs_no_more(w, accumulation)]
     least = max(below, default=0.0)
     return Interval(max(peak.p50, least) if w.packed else peak.p50, max(peak.p95, least))
 

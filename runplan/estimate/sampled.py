@@ -95,7 +95,7 @@ def samples(
     for run in priors:
         # Of a run that tried more than one batch the peak may be that of a batch that did not fit.
         told = run.process_peak_gib and run.state != "oom" and not run.oom_batch_sizes
-        tried = _tried(run, models, gpus) if told else None
+        tried = tried_of(run, models, gpus) if told else None
         if tried is None:
             continue
         sample = _sample(tried, rows)
@@ -107,7 +107,7 @@ def samples(
     return left, [*odd, *apart]
 
 
-def _tried(run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> Tried | None:
+def tried_of(run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> Tried | None:
     """The run's last batch; None of a GPU or model that is not known for sure."""
     gpu, matched = find_gpu(run.gpu, gpus), match_model(run, models)
     if gpu is None or gpu.name == "cpu" or matched is None or not matched[1] or not run.batch_size:

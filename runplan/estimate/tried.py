@@ -7,6 +7,7 @@ from typing import NamedTuple
 from runplan.estimate import memory
 from runplan.estimate.footprint import Footprint
 from runplan.estimate.observation import same_dataset
+from runplan.estimate.variants import is_no_larger, is_no_smaller
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -50,7 +51,9 @@ class Tried(NamedTuple):
         """Whether its settings, the batch apart, need no more memory than a workload's."""
         run, adapter = self.run, self.adapter
         return (
-            self._alike(w)
+            self._as_planned(w)
+            and is_no_larger(self.architecture, w.architecture)
+            and is_no_smaller(self.gpu, w.gpu)
             and (run.num_gpus or 1) >= w.gpus
             and self.checkpointing >= w.activation_checkpointing
             and not w.activation_offloading
@@ -66,7 +69,9 @@ class Tried(NamedTuple):
         """Whether its settings, the batch apart, need at least as much memory as a workload's."""
         run, adapter = self.run, self.adapter
         return (
-            self._alike(w)
+            self._as_planned(w)
+            and self.architecture == w.architecture
+            and self.gpu.name == w.gpu.name
             and (run.num_gpus or 1) == w.gpus
             and self.checkpointing <= w.activation_checkpointing
             and adapter.quantize_base == w.adapter.quantize_base
@@ -78,12 +83,10 @@ class Tried(NamedTuple):
             and _no_shorter(run, w)
         )
 
-    def _alike(self, w: Workload) -> bool:
+    def _as_planned(self, w: Workload) -> bool:
         run = self.run
         return (
-            self.architecture == w.architecture
-            and (run.trainer or "torchtune") == w.trainer
-            and self.gpu.name == w.gpu.name
+            (run.trainer or "torchtune") == w.trainer
             and (run.dtype or "bf16") == w.dtype
             and bool(run.compile) == w.compile
         )

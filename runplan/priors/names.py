@@ -82,6 +82,9 @@ _GPUS: tuple[tuple[str, str], ...] = (
     (r"(?:rtx|geforce).*4090|rtx4090", "rtx4090-24"),
     (r"(?:rtx|geforce).*3090|rtx3090", "rtx3090-24"),
 )
+_MAKER = re.compile(r"^(?:nvidia|tesla)[ _-]+")
+_SIZES_GB: Mapping[str, tuple[int, ...]] = {"a100": (40, 80), "v100": (16, 32)}
+"""Memory that GPUs of one name are sold with, where nothing else about them differs much."""
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
 _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
 _MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
@@ -183,7 +186,28 @@ def better_gpu(*names: str | None) -> str | None:
     ('a100-80', 'h100')
     """
     said = [name for name in names if name]
+    family = _MAKER.sub("", said[0].lower()) if said else ""
     for name in said[1:]:
-        if "-" not in said[0] and name.lower().startswith(f"{said[0].lower()}-"):
+        if "-" not in family and name.lower().startswith(f"{family}-"):
             return name
     return said[0] if said else None
+
+
+def sized_gpu(name: str, capacity_gib: float | None, held_gib: float | None) -> str:
+    """A GPU's name with its memory, where it leaves that open and a log says enough.
+
+    Args:
+        name: as found.
+        capacity_gib: memory that torch or `nvidia-smi` saw, slightly less than the GPU is sold with.
+        held_gib: memory that was in use: a GPU with less it was not.
+
+    >>> sized_gpu("a100", 79.15, None), sized_gpu("A100", None, 44.0), sized_gpu("a100", None, 30.0)
+    ('a100-80', 'a100-80', 'a100')
+    """
+    family = _MAKER.sub("", name.lower())
+    fitting = [
+        size
+        for size in _SIZES_GB.get(family, ())
+        if not (capacity_gib and not 0.9 * size < capacity_gib < 1.01 * size) and not (held_gib and held_gib > size)
+    ]
+    return f"{family}-{fitting[0]}" if len(fitting) == 1 else name

@@ -16,7 +16,7 @@ from runplan.priors.accounting import has_accounting, job_id, read_accounting
 from runplan.priors.files import CONFIGS, LogFile, find_logs, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
-from runplan.priors.names import better_gpu
+from runplan.priors.names import better_gpu, sized_gpu
 from runplan.priors.record import MemoryGib, PriorRun, quick_run
 
 _FRESH_S = 120
@@ -24,6 +24,7 @@ _ASK_FOR_S = 7 * 86400
 _ASK_AGAIN_S = 600
 _BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job", "again", "job_s")
 """What is known of a log and is no field of its record."""
+_CAPACITY = re.compile(r"total capacity of (?P<after>[\d.]{1,9}) GiB|(?P<before>[\d.]{1,9}) GiB total capacity")
 _STARTED = re.compile(r"log_(\d{9,11})\.txt")
 _LONGEST_LOADING_S = 7200
 _TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes")
@@ -208,14 +209,28 @@ def _run(log: LogFile, said: Fields, gpu: str | None, now: float) -> PriorRun:
     job = said.get("job") or {}
     _take_accounting(values, job)
     _take_times(values, log, said, job.get("elapsed_s") or said.get("job_s"))
-    if gpu is not None and values.get("gpu") is None:
-        values["gpu"] = gpu
+    if found := better_gpu(values.get("gpu"), gpu):
+        open_ = "-" not in found
+        values["gpu"] = sized_gpu(found, _capacity_gib(values.get("reason")), _held_gib(values)) if open_ else found
     modified_s = log.written_ns / 1e9
     if values["state"] == "unknown" and values.get("steps_done") and now - modified_s < _FRESH_S:
         values["state"] = "running"
     if "tokens_per_s" not in values and values.get("packed") and (tokens := _tokens_per_s(values)):
         values["tokens_per_s"] = tokens
     return quick_run({"path": log.path, "modified_s": modified_s, **values})
+
+
+def _capacity_gib(reason: str | None) -> float | None:
+    """The GPU's memory as torch says it when that lacks."""
+    said = _CAPACITY.search(reason) if reason and "capacity" in reason else None
+    return float(said["before"] or said["after"]) if said else None
+
+
+def _held_gib(values: Fields) -> float | None:
+    """The most GPU memory that a record knows of."""
+    block: MemoryGib | None = values.get("peak_memory_gib")
+    held = [values.get("process_peak_gib"), *((block.allocated, block.active, block.reserved) if block else ())]
+    return max((one for one in held if one), default=None)
 
 
 def _take_accounting(values: Fields, job: Fields) -> None:

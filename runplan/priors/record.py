@@ -75,6 +75,8 @@ class PriorRun:
     """Tokens a second that count in the loss, on one GPU: no padding, no prompt."""
     max_rss_gib: float | None = None
     """Most host memory of one task, as SLURM accounted it."""
+    asked_mem_gib: float | None = None
+    """Host memory that its job script asked for."""
     modified_s: float = field(default=0.0, compare=False)
     """When the log was last written (seconds since the epoch); `newest` means this."""
 

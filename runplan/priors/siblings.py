@@ -10,8 +10,9 @@ from typing import Any
 from runplan.priors import settings
 from runplan.priors.files import CONFIGS
 from runplan.priors.flat import flat_yaml
-from runplan.priors.names import gpu_key
+from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
+from runplan.units import parse_memory_gib
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
@@ -20,6 +21,7 @@ _TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=]
 _COUNTED = re.compile(
     r"(?:--gpus(?:-per-node)?|-G)[= ](?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d{1,6})|gpu:(?P<plain>\d{1,6})\b"
 )
+_MEM = re.compile(r"--mem[= ]\"?(?P<text>\d{1,9}[KMGT]?)\b", re.IGNORECASE)
 _CONSTRAINT = re.compile(r"(?:--constraint|-C)[= ]\"?(?P<text>[^\"\s]+)")
 _STATE_NUMBERS = {
     name: re.compile(rb'"%b": (\d{1,12})\b(?!\.)' % key)
@@ -43,7 +45,7 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
         if name not in names:
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
-            fields.setdefault(key, value)
+            fields[key] = better_gpu(fields.get(key), value) if key == "gpu" else fields.get(key, value)
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
@@ -62,17 +64,19 @@ def _read(path: str) -> bytes:
 
 
 def script_fields(text: bytes) -> dict[str, Any]:
-    """GPU and count that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+    r"""GPU, count and memory that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
 
-    >>> script_fields(b"#SBATCH --gres=gpu:a100_80gb:2")
+    >>> script_fields(b"#SBATCH --gres=gpu:a100:2\n#SBATCH --constraint=gpu80")
     {'gpu': 'a100-80', 'num_gpus': 2}
     """
     fields: dict[str, Any] = {}
+    wanted: str | None = None
     for line in (match.decode("utf-8", "replace") for match in _SBATCH.findall(text)):
         if constraint := _CONSTRAINT.search(line):
-            if (gpu := gpu_of_words(constraint["text"])) is not None:
-                fields.setdefault("gpu", gpu)
+            wanted = gpu_of_words(constraint["text"]) or wanted
             continue
+        if (memory := _MEM.search(line)) and (asked := parse_memory_gib(memory["text"])):
+            fields["asked_mem_gib"] = asked
         if typed := _TYPED.search(line):
             fields["gpu"] = gpu_key(
                 typed["type"].replace("_", " ").replace(" ", "-", 1) if "gb" in typed["type"] else typed["type"]
@@ -82,6 +86,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
             fields["num_gpus"] = int(counted["count"] or counted["plain"])
             if counted["type"]:
                 fields["gpu"] = gpu_key(counted["type"])
+    if gpu := better_gpu(fields.get("gpu"), wanted):
+        fields["gpu"] = gpu
     return fields
 
 

@@ -1,0 +1,40 @@
+"""Evidence of all runs of a group as one list: what holds for some runs alone says for which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runplan.blocks import Item
+
+EVIDENCE_SHOWN = 20
+CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ", "the interval reaches further")
+"""Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
+NAMED = 3
+"""So many runs are named one by one."""
+
+
+def evidence_items(trained: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """The lines of evidence of trained runs, each once; where they are many, caveats first."""
+    said: dict[str, list[Mapping[str, Any]]] = {}
+    for run in trained:
+        for line in dict.fromkeys(run["estimate"]["evidence"]):
+            said.setdefault(line, []).append(run)
+    lines = list(said)
+    if len(lines) > EVIDENCE_SHOWN:
+        lines.sort(key=lambda line: not any(words in line for words in CAVEATS))
+    shown = [Item(_of(said[line], trained) + line) for line in lines[:EVIDENCE_SHOWN]]
+    if len(lines) > EVIDENCE_SHOWN:
+        shown.append(Item(f"… and {len(lines) - EVIDENCE_SHOWN} more in plan.json."))
+    return shown or [Item("No earlier log was used.")]
+
+
+def _of(runs: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]) -> str:
+    """Which runs a line is about: nothing where it is all, models where it is all of theirs, else their names."""
+    if len(runs) == len(trained):
+        return ""
+    models = dict.fromkeys(run["model"] for run in runs)
+    whole = len(runs) == sum(run["model"] in models for run in trained)
+    names = list(models) if whole else [run["name"] for run in runs]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}: "
