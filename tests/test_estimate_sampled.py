@@ -156,7 +156,7 @@ def test_torch_s_own_segments_leave_the_context():
     [
         (1.2, {}, "nvidia-smi saw 1.20 GiB at most, less than the 2.31 GiB of the weights alone"),
         (95.0, {}, "nvidia-smi saw 95.00 GiB, more than the 79.15 GiB of a a100-80"),
-        (15.0, {}, "of 21.85 that steps take: looked too seldom"),
+        (15.0, {}, "of 21.84 that steps take: looked too seldom"),
         (70.0, {}, "are usual: something else was on the GPU, or other settings"),
         (40.0, {"peak_memory_gib": MemoryGib(21.8, 21.8, 23.0)}, "torch held 23.00: something else was on the GPU"),
     ],
