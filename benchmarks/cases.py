@@ -148,7 +148,7 @@ _LLAMA2_QLORA = Adapter(8, ("q_proj", "k_proj", "v_proj", "output_proj"), apply_
 _KILO = {"max_seq_len": 1024, "batch_size": 1, "effective_batch_size": 1}
 STATED = (
     # (columns that pick the row of published_runs.csv, model, workload, what its memory column is, what it taught)
-    (("third-party README", "MI355X", "1", ""), "qwen2.5-0.5B", _SMALL, "allocated", "reserved"),
+    (("third-party README", "MI355X", "1", ""), "qwen2.5-0.5B", _SMALL, "allocated", "reserved s/step"),
     (
         ("third-party README", "MI355X", "8", ""),
         "qwen2.5-0.5B",
@@ -168,9 +168,15 @@ STATED = (
             activation_offloading=True,
         ),
         "allocated",
-        "",
+        "allocated",
     ),
-    (("torchtune README", "RTX 4090", "1", "2048"), "8B", replace(_README_8B, **_OFFLOADED), "allocated", "s/step"),
+    (
+        ("torchtune README", "RTX 4090", "1", "2048"),
+        "8B",
+        replace(_README_8B, **_OFFLOADED),
+        "allocated",
+        "allocated s/step",
+    ),
     (
         # The card is rather an Ada: an RTX A6000 would have to reach 92 % of its peak.
         ("torchtune README", "RTX A6000", "1", "2048"),
@@ -192,7 +198,7 @@ STATED = (
             activation_offloading=True,
         ),
         "allocated",
-        "s/step",
+        "allocated s/step",
     ),
     (
         # With checkpointing and without offloading 7.4 GiB come out; without checkpointing it would be far more.
@@ -216,7 +222,7 @@ STATED = (
         "qwen2.5-1.5B-base",
         replace(_START, architecture=SHAPES["qwen2.5-1.5B-base"], adapter=_RANK_16, gpu=GPUS["h100-80"], **_KILO),
         "process",
-        "process",
+        "process s/step",
     ),
 )
 """Rows of torchtune with adapters whose configuration is stated, follows from the named config of the named version,

@@ -108,7 +108,7 @@ def test_reserved_memory_without_any_log(scores):
 def test_published_peaks_of_compiled_runs_are_met(scores):
     for gpu in ("a100-80", "rtx4090-24", "rtx6000ada-48"):
         errors = scores[f"published {gpu}", "allocated", "calibrated", "0"].errors
-        assert max(map(abs, errors)) < 0.05  # 3B offloaded is 0.2 GiB too much: 2.5 % of LoRA's, 4.7 % of QLoRA's
+        assert max(map(abs, errors)) < 0.03
 
 
 def test_published_peaks_of_eager_runs_are_met(scores):
@@ -119,17 +119,15 @@ def test_published_peaks_of_eager_runs_are_met(scores):
 def test_speed_of_published_runs_is_met_without_any_log(script):
     estimate, models = script("rivals").by_calibrated, script("cases").log_names()
     held = [case for case in script("cases").cases() if case.fleet != "cpu" and "s/step" not in case.taught]
-    errors, covered = {}, []
+    errors, covered = [], []
     for case in held:
         p50, p95 = estimate(case.workload, [], script("cases").GPUS, models)["s/step"]
-        errors[case.name] = p50 / case.measured["s/step"] - 1
+        errors.append(p50 / case.measured["s/step"] - 1)
         covered.append(case.measured["s/step"] <= p95)
     assert len(held) > 30
     assert statistics.fmean(covered) >= 0.95
-    assert statistics.median(map(abs, errors.values())) < 0.06
-    # The two whose launches decide, on a slow and a fast host.
-    launches = {"Qwen2.5-1.5B_H100 80GB_x1", "Qwen2.5-0.5B_MI355X_x1"}
-    assert {name for name, error in errors.items() if abs(error) > 0.22} == launches
+    assert statistics.median(map(abs, errors)) < 0.06
+    assert max(map(abs, errors)) < 0.20
 
 
 def test_memory_of_published_runs_is_met_without_any_log(script):

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from runplan.estimate import memory, nf4, speed_trl
-from runplan.estimate.chips import LAYER_PROCESSOR_S, LAYER_S, Constants, cache_bytes, link_bytes_per_s
+from runplan.estimate.chips import Constants, cache_bytes, is_amd, link_bytes_per_s, prior
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
 
@@ -73,7 +73,7 @@ tokens of 7B and 14B on an A100 (Qwen's README, another trainer: the trend alone
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
-HOOKS, HOOKS_AMD = 1.5, 4.0
+HOOKS, HOOKS_AMD = 1.3, 4.6
 """Python of FSDP's hooks and collectives for a layer, forward and backward, in units of launching one: 2.8 ms on four
 H100, 7.3 ms on eight MI325X and MI355X (milabench, batches of one row; a README of torchtune on MI355X)."""
 MEETING, MEETING_SHARDED = 4.0, 3.0
@@ -114,8 +114,7 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
     on_gpu = gpu_s(task, done, constants)
     launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
     # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
-    usual = LAYER_PROCESSOR_S if task.gpu.name == "cpu" else LAYER_S
-    loading = _loading_s(task) * math.exp(constants.layer_s - usual)
+    loading = _loading_s(task) * math.exp(constants.layer_s - prior(task.gpu).layer_s)
     launching += loading
     if task.gpu.name != "cpu" and not forward_only:
         on_gpu += loading / task.accumulation
@@ -134,7 +133,7 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
 
 def _hooks(task: Task) -> float:
     """What FSDP does in Python for every layer, in units of launching one."""
-    each = HOOKS_AMD if task.gpu.name.startswith("mi") else HOOKS
+    each = HOOKS_AMD if is_amd(task.gpu) else HOOKS
     return each * task.architecture.num_hidden_layers
 
 
