@@ -84,7 +84,9 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     head, tail = fields.pop("head", None), fields.pop("tail", None)
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
-        fields["gpu"] = gpu_in_text(head) or gpu_in_text(data[-_HEAD:] if tail is None else tail)
+        tail = data[-_HEAD:] if tail is None else tail
+        # A name at the very end of a text may still be being written.
+        fields["gpu"] = gpu_in_text(head[: head.rfind(b"\n") + 1]) or gpu_in_text(tail[: tail.rfind(b"\n") + 1])
         if fields["gpu"] is None and (request := request_in_text(head)):
             fields["gpu"], asked = request
             fields["num_gpus"] = fields.get("num_gpus") or asked
