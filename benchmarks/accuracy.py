@@ -11,7 +11,8 @@ Some runs were in sight when constants of the estimator were chosen: --each mark
 log (0) show how well that worked, not how well others will be met.
 
 An error is |estimated / measured - 1|. `covers` is the part of runs that stayed below p95, `p95/p50` the median width.
-A batch is judged where runs were driven to the edge: it must not be one that ran out of memory, and twice it must be.
+A batch is judged where several were tried: it must not be one that ran out of memory, nor less than half of one that
+ran.
 """
 
 from __future__ import annotations
@@ -111,29 +112,46 @@ def _moments(
 
 
 def batches(fleets: dict[str, list[Case]]) -> list[str]:
-    """For every setting driven out of memory: the largest batch that ran, and what each estimator would take."""
+    """For every setting of which batches were tried: the largest that ran, and what each estimator would take.
+
+    Asked before any run, with the rows that the largest has seen.
+    """
     lines = []
     for fleet, members in fleets.items():
         edges: dict[object, list[Case]] = defaultdict(list)
         for case in members:
             w = case.workload
-            setting = (w.model_name, w.max_seq_len, w.packed, w.activation_checkpointing, w.compile)
+            setting = (w.model_name, w.adapter, w.gpus, w.max_seq_len, w.packed, w.activation_checkpointing, w.compile)
             edges[setting].append(case)
         for some in edges.values():
-            ran = max((case.workload.batch_size or 0 for case in some if case.state == "ok"), default=0)
-            broke = min((case.workload.batch_size or 0 for case in some if case.state == "oom"), default=0)
-            if not ran or not broke:
-                continue
-            told = []
-            for name, estimate in ESTIMATORS.items():
-                # `safe` is asked before any run, as the others are.
-                answer = estimate(some[0].workload, [], GPUS, log_names())
-                if "batch" in answer:
-                    chosen = 2 ** (int(answer["batch"][0]).bit_length() - 1)
-                    fits = "runs" if chosen <= ran else "OUT OF MEMORY" if chosen >= broke else "between"
-                    told.append(f"{name} {chosen} ({fits})")
-            lines.append(f"{fleet} {some[0].name}: {ran} ran, {broke} ran out of memory; {', '.join(told)}")
+            tried = sorted({case.workload.batch_size or 0 for case in some})
+            broke = min((case.workload.batch_size or 0 for case in some if case.state == "oom"), default=None)
+            ran = max((case for case in some if case.state == "ok"), key=_batch, default=None)
+            if fleet != "cpu" and ran is not None and (broke or len(tried) > TRIED):
+                seen = f"{broke} ran out of memory" if broke else "none ran out of memory"
+                lines.append(f"{fleet} {ran.name}: {_batch(ran)} ran, {seen}; {', '.join(_chosen(ran, broke))}")
     return lines
+
+
+TRIED = 2
+"""Of settings none of whose batches ran out of memory, more than so many were tried."""
+
+
+def _batch(case: Case) -> int:
+    return case.workload.batch_size or 0
+
+
+def _chosen(ran: Case, broke: int | None) -> list[str]:
+    """The power of two that every estimator would take, beside the largest batch that ran and one that did not."""
+    told = []
+    for name, estimate in ESTIMATORS.items():
+        answer = estimate(ran.workload, [], GPUS, log_names())
+        if "batch" in answer:
+            largest = int(answer["batch"][0])
+            chosen = 2 ** (largest.bit_length() - 1) if largest else 0
+            fits = "runs" if chosen <= _batch(ran) else "OUT OF MEMORY" if broke and chosen >= broke else "never tried"
+            told.append(f"{name} {chosen} ({fits})")
+    return told
 
 
 def show(scores: dict[Key, Score]) -> None:
@@ -172,7 +190,8 @@ def main() -> None:
         each(wanted)
     scores = replay(fleets, arguments.orders)
     show({key: score for key, score in scores.items() if key.fleet in wanted})
-    print("\n" + "\n".join(batches(wanted) or ["batch: no setting was driven out of memory"]))
+    print("\nbatch: the largest power of two below what would fit")
+    print("\n".join(batches(wanted) or ["of no setting several batches were tried"]))
 
 
 def each(fleets: dict[str, list[Case]]) -> None:

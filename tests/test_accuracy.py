@@ -1,6 +1,7 @@
 """benchmarks/accuracy.py: its arithmetic, and what the estimator owes to the measured runs at hand."""
 
 import importlib
+import re
 import statistics
 import subprocess
 import sys
@@ -188,4 +189,14 @@ def test_the_table_is_printed():
     assert done.returncode == 0, done.stderr
     assert "cpu: s/step" in done.stdout
     assert "10 same   calibrated" in done.stdout
-    assert "no setting was driven out of memory" in done.stdout
+    assert "of no setting several batches were tried" in done.stdout
+
+
+def test_the_batch_chosen_without_any_log_is_more_than_half_of_what_ran(script):
+    fleets = {}
+    for case in script("cases").milabench_cases():
+        fleets.setdefault(case.fleet, []).append(case)
+    lines = "\n".join(script("accuracy").batches(fleets))
+    chosen = [(int(ran), int(batch)) for ran, batch in re.findall(r"(\d+) ran, .*calibrated (\d+)", lines)]
+    assert len(chosen) == 8
+    assert all(batch > ran / 2 for ran, batch in chosen)
