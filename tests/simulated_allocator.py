@@ -5,7 +5,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-import memory as measured_memory
-from allocator import caching, draws, grid, hugging_face, programs, recipe, sharded
+from allocator import caching, differences, draws, grid, hugging_face, programs, recipe, sharded
 
-__all__ = ["caching", "draws", "grid", "hugging_face", "measured_memory", "programs", "recipe", "sharded"]
+__all__ = ["caching", "differences", "draws", "grid", "hugging_face", "programs", "recipe", "sharded"]

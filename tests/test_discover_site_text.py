@@ -14,7 +14,8 @@ from runplan import cli
 from runplan.discover.found import Offer, Setting, Site
 from runplan.discover.site_text import pointed, pointer_text, site_text
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+# One text is a reference by intent, and nobody calls a thing so.
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter("${site.output_root}".__ne__)
 
 
 def site(*settings: Setting, facts: tuple[str, ...] = (), resources: str | None = None) -> Site:

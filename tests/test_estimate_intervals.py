@@ -2,7 +2,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runplan.estimate import intervals
@@ -12,6 +12,7 @@ parts = st.lists(st.builds(intervals.from_median, st.floats(1e-3, 1e6), st.float
 
 
 @given(parts)
+@example([intervals.from_median(*part) for part in ((218.0, 0.25), (429.0, 0.25), (0.5, 4.0))])
 def test_p95_of_a_sum_is_between_the_largest_part_and_the_sum_of_p95s(several):
     whole = intervals.total(several)
     assert whole.p50 <= whole.p95 <= math.fsum(part.p95 for part in several) * (1 + 1e-9)

@@ -1,10 +1,10 @@
-"""The closed forms of memory against simulated steps of settings drawn at random (benchmarks/memory.py draws more)."""
+"""The closed forms of memory against simulated steps of random settings (benchmarks/allocator/differences.py: more)."""
 
 import dataclasses
 import random
 
 import pytest
-from simulated_allocator import draws, measured_memory
+from simulated_allocator import differences, draws
 from test_estimate_trl import simulate
 
 from runplan.estimate import memory
@@ -15,7 +15,7 @@ from runplan.estimate import memory
 @pytest.mark.parametrize("seed", range(1, 7))
 def test_closed_form_agrees_with_torchtune_on_what_nobody_chose(seed):
     one = draws.draw(random.Random(seed), layers=3)
-    assert abs(measured_memory.difference(one)) < 0.01, str(one)
+    assert abs(differences.difference(one)) < 0.01, str(one)
 
 
 @pytest.mark.trl

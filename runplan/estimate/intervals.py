@@ -52,7 +52,7 @@ def total(intervals: Sequence[Interval], correlation: float = CORRELATION) -> In
     own = math.fsum(d * d for d in deviations)
     variance = (1 - correlation) * own + correlation * math.fsum(deviations) ** 2
     spread = math.sqrt(math.log1p(variance / (mean * mean)))
-    p50 = mean * math.exp(-spread * spread / 2)
-    p95 = max(p50 * math.exp(Z95 * spread), *(part.p95 for part in parts))
+    p50, medians = mean * math.exp(-spread * spread / 2), math.fsum(part.p50 for part in parts)
+    p95 = max(p50 * math.exp(Z95 * spread), medians, *(part.p95 for part in parts))
     p95 = min(p95, math.fsum(part.p95 for part in parts))
-    return Interval(certain + min(max(p50, math.fsum(part.p50 for part in parts)), p95), certain + p95)
+    return Interval(certain + min(max(p50, medians), p95), certain + p95)

@@ -1,7 +1,7 @@
 """How far the closed form of torchtune's memory is off, on random settings that nobody chose.
 
-    python benchmarks/memory.py              # 100 settings, a second each
-    python benchmarks/memory.py 1000 1300    # those of other seeds
+    python benchmarks/allocator/differences.py              # 100 settings, a second each
+    python benchmarks/allocator/differences.py 1000 1300    # those of other seeds
 
 Each is simulated on fake tensors (allocator/recipe.py); printed are those off by more than 0.3 %, then how all are
 distributed. Needs torch and torchtune, no GPU. A few are known to remain: adapters of the output head, and batches of
@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[1])]
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from allocator import recipe
 from allocator.draws import Draw, draw
