@@ -11,15 +11,31 @@ from typing import Any
 
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import params_b
+from runplan.priors.ranks import process_count
 from runplan.priors.remarks import held_in_four_bits, remarked_fields
+from runplan.priors.trl import adapted
 
 _AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n%b *['\"])([\w./@+-]+)" % LINE_PREFIX)
-_AFTER_OPTION = re.compile(rb"(?:[ =]+|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
+_AFTER_OPTION = re.compile(rb"(?:[ =]+|['\"], ['\"]|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
 _STAGE = re.compile(r"(?:checkpoint|epoch|step)[-_]?\d*|model|output|final|latest|merged", re.IGNORECASE)
 _PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[= ](\d{1,4})\b")
 _NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
+_OWN_LINE = re.compile(
+    rb"^" + LINE_PREFIX + rb"[ \t]*(?:model_max_length|(?<!_)max_length)=(\d{1,7}),?[ \t]*\r?$", re.MULTILINE
+)
+"""As TRL's and FastChat's arguments are printed as objects; of a tokenizer, `model_max_length` stands within a line."""
+_TARGETS = re.compile(
+    rb"\b(?:lora_)?target_modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s*['\"]\w{1,40}['\"],?){1,20})\s*[\]})]"
+)
+_RANK = re.compile(rb"LoraConfig\([^()\r\n]{0,1000}?\br=(\d{1,5})\b")
+_PATHS = re.compile(
+    rb"^" + LINE_PREFIX + rb"[ \t]*['\"]?datasets['\"]?:\s*(?:\[\s*\{)?(?:\r?\n" + LINE_PREFIX + rb")?"
+    rb"\s*(?:- )?\s*['\"]?path['\"]?: ?['\"]?([\w./-]{1,200})",
+    re.MULTILINE,
+)
+"""The first of Axolotl's data sets."""
 _VERSIONS = {
     "hf": re.compile(rb"(?:\btransformers(?:==|: +)|\"transformers_version\": \")(\d+\.\d+\.\d+)"),
     "trl": re.compile(rb"\btrl(?:==|:? +)(\d+\.\d+\.\d+)"),
@@ -52,10 +68,11 @@ def _name(text: str) -> str | None:
     return folders[-1] if folders and text.lower() not in {"none", "null"} and not text.startswith(".") else None
 
 
+_LENGTHS = (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length", b"--max_seq_len", b"--max_length")
 _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("batch_size", _integer, (b"per_device_train_batch_size", b"micro_batch_size")),
     ("gradient_accumulation_steps", _integer, (b"gradient_accumulation_steps",)),
-    ("max_seq_len", _integer, (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length")),
+    ("max_seq_len", _integer, _LENGTHS),
     ("packed", _truth, (b"sample_packing", b"packing")),
     ("epochs", _integer, (b"num_train_epochs",)),
     ("steps_total", _integer, (b"max_steps",)),
@@ -63,7 +80,7 @@ _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("lora_alpha", _number, (b"lora_alpha",)),
     ("activation_checkpointing", _truth, (b"enable_gradient_checkpointing", b"gradient_checkpointing")),
     ("compile", _truth, (b"torch_compile",)),
-    ("dataset", _name, (b"dataset_name", b"--data_path")),
+    ("dataset", _name, (b"dataset_name", b"data_path", b"--dataset", b"--train_file", b"--dataset_path")),
     ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path", b"model_name")),
 )
 
@@ -81,6 +98,7 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
             fields[field] = value
     if trainer == "axolotl" and (epochs := _said(head, b"num_epochs", _integer)):
         fields["epochs"] = epochs
+    _add_lines(head, fields)
     _add_switches(head, fields)
     if "model" not in fields and (match := _CACHED.search(head)):
         fields["model"] = match[1].decode("utf-8", "replace")
@@ -91,10 +109,24 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     if match := _PROCESSES.search(head):
         nodes = _NODES.search(head)
         fields["num_gpus"] = int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
+    elif (processes := process_count(head)) is not None:
+        fields["num_gpus"] = processes
     version = _VERSIONS.get(trainer)
     if version is not None and (match := version.search(head)):
         fields["trainer_version"] = match[1].decode()
     return fields
+
+
+def _add_lines(head: bytes, fields: dict[str, Any]) -> None:
+    """What takes more than one word after its key: lists, objects, lines of their own."""
+    if "max_seq_len" not in fields and (match := _OWN_LINE.search(head)):
+        fields["max_seq_len"] = int(match[1])
+    if head.find(b"target_modules") >= 0 and (match := _TARGETS.search(head)):
+        fields["lora_targets"] = adapted(re.findall(r"\w+", match[1].decode()))
+    if "lora_rank" not in fields and (match := _RANK.search(head)):
+        fields["lora_rank"] = int(match[1])
+    if "dataset" not in fields and head.find(b"datasets") >= 0 and (match := _PATHS.search(head)):
+        fields["dataset"] = _name(match[1].decode())
 
 
 def _add_switches(head: bytes, fields: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from runplan.priors.progress import Progress, plain_progress, summary
 from runplan.priors.steady import Draw, steady_s_per_step
@@ -45,3 +46,15 @@ def cut_progress(data: bytes) -> Progress | None:
     elif epoch > 1 and b"torchtune.utils._logging" not in data:
         return None
     return Progress(None, None, None, epoch, step, total, last.start())
+
+
+def add_progress(fields: dict[str, Any], progress: Progress) -> None:
+    """Put what bars say into the fields of a record."""
+    fields["steps_done"] = progress.steps_done
+    fields["first_step_s"] = progress.first_step_s
+    fields["wall_s"] = progress.wall_s or None
+    fields["s_per_step"] = progress.s_per_step
+    fields["last_at"] = progress.last_at
+    fields["steps_per_epoch"] = progress.steps_per_epoch
+    if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
+        fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch

@@ -13,6 +13,7 @@ _DEVICE = re.compile(
 _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Quadro")
 _REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
 """What prologs print of the job's request: `TresPerNode=gres/gpu:a100:1`."""
+_NPU = (b"ToKernelNpu.cpp", b"/torch_npu/", b"NPU function error", b"device: npu:")
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 
 
@@ -34,3 +35,8 @@ def request_in_text(text: bytes) -> tuple[str, int] | None:
     """The GPU type and number of a job's request as a prolog prints it; None without one."""
     match = _REQUESTED.search(text)
     return (gpu_key(match[1].decode("ascii", "replace")), int(match[2])) if match else None
+
+
+def other_device(text: bytes) -> str | None:
+    """The device that a text shows to be trained on, where it is no GPU: `npu`; None says nothing."""
+    return "npu" if any(text.find(sign) >= 0 for sign in _NPU) else None

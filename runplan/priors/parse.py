@@ -7,15 +7,15 @@ import re
 from typing import Any
 
 from runplan.priors import bars, peaks, saving, settings, trainers, trl
-from runplan.priors.arguments import argument_fields
+from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
+from runplan.priors.hugging_face import hugging_face_run
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
-from runplan.priors.progress import HF_PAUSES, Progress, pauses, plain_progress, tune_progress
+from runplan.priors.progress import tune_progress
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
-from runplan.priors.steady import WARM_STEPS
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -39,14 +39,11 @@ _RATES_BYTES = 1 << 14
 """Text in which they are looked for, from the first: some dozens of steps."""
 _COLD_RATES = 5
 _CHECKPOINTING = (b"Hint: enable_activation_checkpointing is True", b"Activation Checkpointing are enabled")
-_DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
-_ROUNDED = 0.0006
-"""What steps a second are wrong by, that are told to three decimals."""
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 """A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
@@ -65,7 +62,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     crowded = _crowded(whole[:begun]) if begun else ()
     hugging_face = None
     if last_place(data, _TRL_CONFIG) >= 0:
-        fields = _hugging_face(data, "trl")
+        fields = hugging_face_run(data, "trl")
     elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
         fields = fields if _trained(data, fields) else {}
@@ -73,7 +70,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
-        fields = _hugging_face(data, hugging_face)
+        fields = hugging_face_run(data, hugging_face)
     else:
         fields = {}
     _add_ending(data, fields)
@@ -151,7 +148,7 @@ def _add_bars(data: bytes, fields: Fields) -> None:
     progress, marks = tune_progress(data, regular=regular)
     fields["checkpoint_s"] = saving.seconds_at(data, marks)
     if progress:
-        _add_progress(fields, progress)
+        add_progress(fields, progress)
         fields["steps_done"] = progress.steps_done or 1  # whose loss it shows
         fields["tail"] = data[max(progress.last_at, len(data) - _HEAD) :]
         fields["completed"] = saving.finished(data, progress, fields)
@@ -160,7 +157,7 @@ def _add_bars(data: bytes, fields: Fields) -> None:
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
         fields["told_at"] = last.start()
     elif cut := bars.cut_progress(data):
-        _add_progress(fields, cut)
+        add_progress(fields, cut)
 
 
 def _head(data: bytes, first: int) -> bytes:
@@ -196,7 +193,7 @@ def _add_head(head: bytes, fields: Fields) -> None:
         fields.setdefault("packed", True)
     if match := _VERSION.search(head):
         fields["trainer_version"] = match[1].decode()
-    if head.find(b"Writing logs to ") >= 0 and (match := _DISK_LOG.search(head)):
+    if head.find(b"Writing logs to ") >= 0 and (match := settings.DISK_LOG.search(head)):
         fields["disk_log"] = match[2].decode()
 
 
@@ -207,17 +204,6 @@ def _add_model(text: bytes, fields: Fields) -> None:
         fields["model"] = next((name for name in folders if params_b(name) is not None), None)
     if not fields.get("params_b"):
         fields["params_b"] = params_b(fields.get("model"))
-
-
-def _add_progress(fields: Fields, progress: Progress) -> None:
-    fields["steps_done"] = progress.steps_done
-    fields["first_step_s"] = progress.first_step_s
-    fields["wall_s"] = progress.wall_s or None
-    fields["s_per_step"] = progress.s_per_step
-    fields["last_at"] = progress.last_at
-    fields["steps_per_epoch"] = progress.steps_per_epoch
-    if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
-        fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
 
 
 def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
@@ -236,51 +222,9 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
     fields["it_per_s"] = 1 / seconds if seconds else None
 
 
-def _hugging_face(data: bytes, name: str) -> Fields:
-    start = trainers.last_start(data)
-    told = settled(data)
-    fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
-    counted = trainers.hugging_face_fields(told, start)
-    fields |= counted
-    fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
-    fields["init_memory_gib"] = peaks.init_memory(told)
-    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
-    mean = fields.pop("mean_it_per_s", None)
-    last = data[start:] if start else data
-    # What it was asked to do may be said of something else, too; what the trainer counted is its bar's.
-    wanted = counted.get("steps_total") or (mean or 0) * counted.get("wall_s", 0)
-    doubt = 0.0 if counted.get("steps_total") else _ROUNDED * counted.get("wall_s", 0)
-    mean = None if wanted and wanted < WARM_STEPS else mean
-    progress = plain_progress(last, pauses(last, HF_PAUSES), wanted, doubt)
-    if progress:
-        known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
-        _add_progress(fields, progress)
-        # The one bar is that of all epochs.
-        fields |= {"steps_total": progress.steps_per_epoch, **known}
-        whole = fields.get("completed") and progress.steps_done == progress.steps_per_epoch
-        if mean is None and whole and progress.steps_done >= WARM_STEPS:
-            mean = progress.steps_done / fields["wall_s"] if fields.get("wall_s") else None
-    else:
-        fields["told_at"] = max(last.rfind(b"'loss': "), 0)
-    seconds = fields.get("s_per_step") or (1 / mean if mean else None)
-    fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
-    return fields
-
-
-def _asked(told: bytes, name: str) -> Fields:
-    """What a run of HF Trainer's kin was asked to do: its own arguments, or the config that our job prints."""
-    losses = told.find(b"{'loss': ")
-    head = tidy(told[: min(losses if losses >= 0 else _HEAD, _HEAD)])
-    recipe, flat = settings.printed_config(head)
-    fields: Fields = {**argument_fields(head, name), "recipe": recipe, **trl.trl_fields(flat)}
-    if match := _DISK_LOG.search(head):
-        fields["disk_log"] = match[2].decode()
-    return fields
-
-
 def _llama_recipes(data: bytes, fields: Fields) -> Fields:
     if progress := bars.recipes_progress(data):
-        _add_progress(fields, progress)
+        add_progress(fields, progress)
         seconds = progress.s_per_step
         fields["it_per_s"] = 1 / seconds if seconds else None
     return fields

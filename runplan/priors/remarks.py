@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from runplan.priors.names import params_b
+from runplan.priors.names import model_from_path, params_b
 from runplan.priors.trl import adapted
 
 _CHECKPOINTING = (
@@ -18,13 +18,20 @@ _CHECKPOINTING = (
 _PACKING = b"Packing train dataset"
 _FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"fp16": "fp16", b"float32": "fp32"}
 _FOUR_BITS = "bnb-4bit"
+_QUANTISED = b"Quantizing model to 4 bit"
+"""LLaMA-Factory's."""
 _UNPADDED = b" does not have a padding token"
 _NAME = re.compile(rb"[\w.-]+\Z")
 _TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
 _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+) - will assume")
 """Axolotl and peft."""
-_ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model")
-_MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*[\w.-]+/([\w.-]+)")
+_CONFIGURED = re.compile(
+    rb"loading (?:configuration|weights) file ([\w./@+-]{1,300})/(?:config\.json|model|pytorch_model)"
+)
+_FIGURE = re.compile(rb"Figure saved at: (?:[\w./-]{1,200}/)?saves/([\w.-]{1,100})/")
+"""Where LLaMA-Factory's examples and its board put results: `saves/MODEL/METHOD/NAME`."""
+_ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model", "模型".encode())
+_MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*(?:[\w.@+-]*/)+([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
 
 
@@ -37,6 +44,15 @@ def _modules(names: bytes) -> tuple[str, ...]:
 _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
     ("dtype", re.compile(rb"compute dtype: torch\.(bfloat16|float16|float32)\b"), _FORMATS.get),
     ("dataset", re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\."), bytes.decode),
+    (
+        "dataset",
+        re.compile(
+            rb"[Ll]oading (?:(?!val|eval|test)[\w-]{1,20} ){0,2}data(?:set)?(?: file)?(?: from|:)[: ]+['\"]?"
+            rb"(?:[^\s'\"/]{0,200}/){0,40}([\w.-]{1,200}\.(?:jsonl?|parquet|csv|tsv|arrow))\b"
+        ),
+        bytes.decode,
+    ),
+    ("dtype", re.compile(rb"torch_dtype_str='(bfloat16|float16|float32)'"), _FORMATS.get),
     ("lora_targets", re.compile(rb"Found linear modules: ([\w,]{1,400})"), _modules),
     ("max_seq_len", re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})"), int),
     (
@@ -61,6 +77,8 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
         fields["activation_checkpointing"] = True
     if head.find(_PACKING) >= 0:
         fields["packed"] = True
+    if head.find(_QUANTISED) >= 0:
+        fields["quantize_base"] = True
     for name, pattern, read in _SAID:
         if match := pattern.search(head):
             fields[name] = read(match[1])
@@ -81,7 +99,8 @@ def _model(head: bytes) -> str | None:
         match = _MODEL.match(head, at + len(words)) if at >= 0 else None
         if match and params_b(name := match[1].decode()) is not None:
             return name
-    return None
+    match = _CONFIGURED.search(head) or _FIGURE.search(head)
+    return model_from_path(match[1].decode()) if match else None
 
 
 def held_in_four_bits(model: str | None) -> bool | None:

@@ -25,6 +25,7 @@ _CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 
+DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 AFTERWARDS = frozenset(
     {
         *("InferenceRecipe", "EleutherEvalRecipe", "QuantizationRecipe"),

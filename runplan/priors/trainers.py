@@ -29,6 +29,11 @@ _PADDLE = (b"progress_or_epoch", b"paddlenlp")
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
+_METRICS_EPOCH = re.compile(rb"\bepoch += +(\d+(?:\.\d+)?)(?=[^\d.])")
+_COMPLETED = (b"Training completed. Do not forget to share", b"raining Completed!!!", b"Training completed! Saving")
+"""HF Trainer's words and Axolotl's, old and new."""
+BESIDES = frozenset({"batch_of_all", "last_epoch", "mean_it_per_s"})
+"""What is said here and is no field of a record."""
 _LEAST_RATE = 0.02
 """Steps a second that three decimals tell to 2.5 %."""
 _UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+)(?: of |/)(\d[\d,]*)")
@@ -104,10 +109,15 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     if runtime is not None:
         fields["wall_s"] = runtime
         fields["completed"] = True
+        fields["last_epoch"] = _last(b"epoch", data, max(data.rfind(b"train_runtime"), start))
+    elif any(data.find(sign, start) >= 0 for sign in _COMPLETED):
+        fields["completed"] = True
     rate = _last(b"train_steps_per_second", data, start)
     if runtime is None and data.find(_METRICS, start) >= 0 and (match := _METRICS_TIME.search(data, start)):
         days, hours, minutes, seconds = (float(number or 0) for number in match.groups())
         fields |= {"wall_s": ((days * 24 + hours) * 60 + minutes) * 60 + seconds, "completed": True}
+        epoch = _METRICS_EPOCH.search(data, data.find(_METRICS, start))
+        fields["last_epoch"] = float(epoch[1]) if epoch else None
         rate = float(found[1]) if (found := _METRICS_RATE.search(data, start)) else None
     if rate and rate >= _LEAST_RATE:
         fields["mean_it_per_s"] = rate
@@ -119,7 +129,7 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
 
 def _count_devices(fields: dict[str, Any]) -> None:
     """GPUs by the banner's sizes, where they are several; one process may as well run without any."""
-    whole = fields.pop("batch_of_all", None)
+    whole = fields.get("batch_of_all")
     each = (fields.get("batch_size") or 0) * (fields.get("gradient_accumulation_steps") or 0)
     if whole and each and whole % each == 0 and whole > each:
         fields.setdefault("num_gpus", whole // each)

@@ -1,0 +1,110 @@
+"""One run of HF Trainer and its kin: what it was asked, what it counted, how far and how fast it came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runplan.priors import losses, peaks, saving, settings, trainers, trl
+from runplan.priors.arguments import argument_fields
+from runplan.priors.bars import add_progress
+from runplan.priors.devices import other_device
+from runplan.priors.letters import settled, tidy
+from runplan.priors.progress import HF_PAUSES, pauses, plain_progress
+from runplan.priors.steady import WARM_STEPS
+
+Fields = dict[str, Any]
+
+_HEAD = 1 << 16
+_ROUNDED = 0.0006
+"""What steps a second are wrong by, that are told to three decimals."""
+_ENOUGH = 0.94
+"""Of what was planned, for a run that was not stopped early: some versions leave out each epoch's incomplete step."""
+
+
+def hugging_face_run(data: bytes, name: str) -> Fields:
+    """Fields of a record, and `begun`, `last_at`, `told_at`, `completed`, by which its ending is looked for.
+
+    Args:
+        data: the text of the log.
+        name: which trainer it is.
+    """
+    start = trainers.last_start(data)
+    told = settled(data)
+    fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
+    counted = trainers.hugging_face_fields(told, start)
+    fields |= {key: value for key, value in counted.items() if key not in trainers.BESIDES}
+    fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
+    fields["init_memory_gib"] = peaks.init_memory(told)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
+    if (device := other_device(told[:_HEAD])) is not None:
+        fields["gpu"] = fields["device"] = device
+    last = data[start:] if start else data
+    # What it was asked to do may be said of something else, too; what the trainer counted is its bar's.
+    rate, wall_s = counted.get("mean_it_per_s"), counted.get("wall_s", 0)
+    wanted = counted.get("steps_total") or (rate or 0) * wall_s
+    doubt = 0.0 if counted.get("steps_total") else _ROUNDED * wall_s
+    marks = pauses(last, HF_PAUSES)
+    if progress := plain_progress(last, marks, wanted, doubt):
+        known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
+        add_progress(fields, progress)
+        # The one bar is that of all epochs.
+        fields |= {"steps_total": progress.steps_per_epoch, **known}
+    else:
+        _add_what_is_left(fields, counted, last, marks)
+    seconds = fields.get("s_per_step") or _mean_s_per_step(fields, counted, last, wanted)
+    fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
+    return fields
+
+
+def _asked(told: bytes, name: str) -> Fields:
+    """What a run of HF Trainer's kin was asked to do: its own arguments, or the config that our job prints."""
+    begun = told.find(b"{'loss': ")
+    head = tidy(told[: min(begun if begun >= 0 else _HEAD, _HEAD)])
+    recipe, flat = settings.printed_config(head)
+    fields: Fields = {**argument_fields(head, name), "recipe": recipe, **trl.trl_fields(flat)}
+    if match := settings.DISK_LOG.search(head):
+        fields["disk_log"] = match[2].decode()
+    return fields
+
+
+def _add_what_is_left(fields: Fields, counted: Fields, last: bytes, marks: list[int]) -> None:
+    """How far it came where its bar is not in the log: a notebook's progress, lines of losses, or that it ended."""
+    fields["told_at"] = max(last.rfind(b"'loss': "), 0)
+    if noted := losses.notebook_fields(last):
+        fields |= {**noted, **{key: counted[key] for key in ("wall_s", "completed") if counted.get(key)}}
+        return
+    planned = losses.planned_epochs(last, counted)
+    ended = counted.get("last_epoch")
+    if counted.get("completed") and planned and ended and ended >= _ENOUGH * planned:
+        fields["steps_done"] = counted.get("steps_total")
+        return
+    if logged := losses.logged_progress(last, counted, marks):
+        fields["steps_done"] = logged.steps_done or None
+        fields["s_per_step"] = logged.s_per_step
+        if not fields.get("wall_s"):
+            fields["wall_s"] = logged.wall_s
+            # A run that was stopped by hand says that it completed, too.
+            fields["completed"] = fields.get("completed") and logged.steps_done >= _ENOUGH * logged.steps_per_epoch
+
+
+def _mean_s_per_step(fields: Fields, counted: Fields, last: bytes, wanted: float) -> float | None:
+    """Seconds a step over the whole run, where it ended; first steps and pauses are in it.
+
+    What HF Trainer calls steps a second are all those that were planned over the time of this attempt, also where it
+    was stopped early or had gone on from a checkpoint.
+    """
+    wall_s, total = fields.get("wall_s") or 0.0, counted.get("steps_total")
+    rate: float | None = counted.get("mean_it_per_s")
+    start = losses.start_of(last)
+    if start.resumed:
+        left = (total or 0) - (start.step or 0)
+        known = wall_s and start.step and fields.get("completed")
+        return wall_s / left if known and left >= WARM_STEPS else None
+    planned = losses.planned_epochs(last, counted) or (None if fields.get("steps_total") else fields.get("epochs"))
+    ended = counted.get("last_epoch")
+    if planned and ended and ended < _ENOUGH * planned:
+        return None
+    done: int = fields.get("steps_done") or 0
+    if fields.get("completed") and wall_s and done >= WARM_STEPS and done == fields.get("steps_total"):
+        return float(wall_s / done)
+    return 1 / rate if rate and not (wanted and wanted < WARM_STEPS) else None

@@ -1,0 +1,169 @@
+"""How far and how fast HF Trainer came where its bar is not in the log: notebooks' progress, and losses with times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from runplan.priors.progress import Progress
+from runplan.priors.steady import Draw, steady_s_per_step
+
+_NOTEBOOK = re.compile(
+    rb"\[ *(\d{1,9})/(\d{1,9}) ((?:\d+:)?\d+:\d\d)( < [^\],\r\n]{1,20}(?:, [^\],\r\n]{1,20} it/s)?)?, Epoch "
+)
+_NOTEBOOK_SIGN = b", Epoch "
+_LOSSES = re.compile(rb"\{['\"]loss['\"]: [^{}\r\n]{1,4000}?['\"]epoch['\"]: ?['\"]?(\d{1,6}\.\d{1,16})")
+_STAMP = re.compile(rb"(?:(\d{4}-\d\d-\d\d)|(\d\d)/(\d\d)/(\d{4}))[T ](\d\d:\d\d:\d\d)")
+_BANNER = b"***** Running training *****"
+_EXAMPLES = re.compile(rb"Num examples = (\d[\d,]*)")
+_MOST_LINES = 600
+_LEAST_EPOCHS = 1.0
+_ROUNDED = 0.005
+"""Epochs by which a printed one is wrong at most."""
+_RESUMED = (
+    b"Continuing training from ",
+    b"trainer_state.json` within the checkpoint directory",
+    b"Resuming from checkpoint",
+    b"Resuming training from",
+    b"esume training from checkpoint",
+)
+_RESUMED_AT = re.compile(rb"Continuing training from global step (\d{1,9})")
+
+
+class Start(NamedTuple):
+    """Where a run went on."""
+
+    resumed: bool
+    step: int | None
+    """Steps that were done before; None where the log does not tell."""
+
+
+def start_of(data: bytes) -> Start:
+    """Whether one attempt's text is that of a run that went on from a checkpoint.
+
+    >>> start_of(b"  Continuing training from global step 120")
+    Start(resumed=True, step=120)
+    """
+    if any(data.find(sign) >= 0 for sign in _RESUMED):
+        match = _RESUMED_AT.search(data)
+        return Start(resumed=True, step=int(match[1]) if match else None)
+    epochs: list[float] = []
+    for match in _LOSSES.finditer(data):
+        epochs.append(float(match[1]))
+        if len(epochs) > 1:
+            break
+    late = len(epochs) > 1 and epochs[0] > max(0.1, 2.5 * (epochs[1] - epochs[0]) + 2 * _ROUNDED)
+    return Start(resumed=late and epochs[1] > epochs[0], step=None)
+
+
+def notebook_fields(data: bytes) -> dict[str, Any]:
+    """Steps, seconds and completion of the progress that a notebook shows instead of a bar; empty without one.
+
+    >>> notebook_fields(b" [90/90 01:55, Epoch 30/30]")
+    {'steps_done': 90, 'steps_total': 90, 'wall_s': 115.0, 'completed': True}
+    """
+    if data.rfind(_NOTEBOOK_SIGN) < 0:
+        return {}
+    shown = _NOTEBOOK.findall(data)
+    if not shown:
+        return {}
+    done, total, elapsed, left = shown[-1]
+    hours, minutes, seconds = (b"0:" + elapsed if elapsed.count(b":") == 1 else elapsed).split(b":")
+    return {
+        "steps_done": int(done),
+        "steps_total": int(total),
+        "wall_s": float(int(hours) * 3600 + int(minutes) * 60 + int(seconds)),
+        # The time that is left is shown until all is done.
+        "completed": done == total and not left,
+    }
+
+
+def logged_progress(data: bytes, counted: Mapping[str, Any], marks: Sequence[int]) -> Progress | None:
+    """What lines of losses say of steps and, where they have times, of speed; None where it would be a guess.
+
+    Trainer tells each loss's epoch, hundredths of one; with the banner's sizes that is a step.
+
+    Args:
+        data: the text of one attempt.
+        counted: what its banner says: `epochs`, `steps_total`, and `batch_of_all`, the samples of a step.
+        marks: where it speaks of pauses, sorted.
+    """
+    places = list(_LOSSES.finditer(data))
+    steps_of = _Steps.of(data, counted) if places else None
+    if steps_of is None:
+        return None
+    kept = [*places[: -1 : max(1, len(places) // _MOST_LINES)], places[-1]]
+    banner = data.find(_BANNER)
+    began = _time(data, banner) if banner >= 0 else None
+    times = [_time(data, match.start()) for match in kept]
+    done = [steps_of.step(float(match[1])) for match in kept]
+    seconds: float | None = None
+    epochs = float(kept[-1][1]) - float(kept[0][1])
+    zero = began or times[0]
+    known = zero is not None and None not in times and (steps_of.exact or epochs >= _LEAST_EPOCHS)
+    elapsed = [int((time - zero).total_seconds()) for time in times if time and zero] if known else []
+    if elapsed and elapsed[-1] > elapsed[0]:
+        draws = [
+            Draw(match.start(), 1, round(step), steps_of.total, at, None)
+            for match, step, at in zip(kept, done, elapsed, strict=True)
+        ]
+        seconds = steady_s_per_step(draws, marks)[0]
+    wall_s = float(elapsed[-1]) if elapsed and began and elapsed[-1] > 0 else None
+    steps = round(done[-1]) if steps_of.exact else None
+    if steps is None and seconds is None:
+        return None
+    return Progress(seconds, None, wall_s, 1, steps or 0, steps_of.total, kept[-1].start())
+
+
+def planned_epochs(data: bytes, counted: Mapping[str, Any]) -> float | None:
+    """Epochs that the steps in all are, by the banner's sizes; None where it does not tell them all."""
+    each = _steps_of_epoch(data, counted)
+    return counted["steps_total"] / each if each and counted.get("steps_total") else None
+
+
+def _steps_of_epoch(data: bytes, counted: Mapping[str, Any]) -> float | None:
+    banner, batch = data.find(_BANNER), counted.get("batch_of_all")
+    examples = _EXAMPLES.search(data, banner) if banner >= 0 and batch else None
+    return int(examples[1].replace(b",", b"")) / batch if examples and batch else None
+
+
+class _Steps(NamedTuple):
+    """Which step an epoch's fraction is."""
+
+    each: float
+    """Steps of an epoch, not rounded."""
+    whole: int | None
+    """Those that are counted of each; None where an incomplete one goes on in the next epoch, as it did up to 2024."""
+    total: int
+
+    @classmethod
+    def of(cls, data: bytes, counted: Mapping[str, Any]) -> _Steps | None:
+        total, epochs = counted.get("steps_total"), counted.get("epochs")
+        each = _steps_of_epoch(data, counted)
+        if not (total and epochs and each) or total % epochs or not each - 1 < total / epochs < each + 1:
+            return None
+        return cls(each, total // epochs if total / epochs >= each else None, total)
+
+    @property
+    def exact(self) -> bool:
+        return self.each * _ROUNDED < 0.25
+
+    def step(self, epoch: float) -> float:
+        if self.whole is None:
+            return epoch * self.each
+        return int(epoch) * self.whole + min((epoch - int(epoch)) * self.each, self.whole)
+
+
+def _time(data: bytes, at: int) -> datetime | None:
+    """The last time that stands in a line before a place in it."""
+    begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at), at - 200) + 1
+    stamps = _STAMP.findall(data, begin, at)
+    if not stamps:
+        return None
+    day, month, of_month, year, clock = (part.decode() for part in stamps[-1])
+    try:
+        return datetime.fromisoformat(f"{day or f'{year}-{month}-{of_month}'}T{clock}")
+    except ValueError:
+        return None
