@@ -38,6 +38,7 @@ def kinds(memory):
 @settings(max_examples=300)
 @given(name=st.sampled_from(sorted(TEXTS)), cut=st.integers(0, 8000))
 @example(name="07_torchtune_cruijff_fixture_two_epochs", cut=457)
+@example(name="121_torchtune_quantisation", cut=605)
 def test_a_text_that_is_being_written_says_nothing_that_its_rest_takes_back(name, cut):
     part, whole = (parse_text(text) or {} for text in (TEXTS[name][:cut], TEXTS[name]))
     if not whole:

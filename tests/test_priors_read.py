@@ -609,3 +609,42 @@ def test_samples_of_a_later_job_are_not_those_of_an_earlier_log(tmp_path, read):
     earlier = (run / "gpu_metrics.csv").stat().st_mtime - 7200
     os.utime(run / "slurm-1.out", (earlier, earlier))
     assert [(one.process_peak_gib, one.gpu) for one in read().runs] == [(None, "h200-141"), (1.0, "h200-141")]
+
+
+def running_log(steps):
+    lines = ["***** Running training *****", "  Num examples = 400", "  Num Epochs = 4"]
+    lines += ["  Instantaneous batch size per device = 4", "  Gradient Accumulation steps = 2"]
+    lines += [
+        "  Total train batch size (w. parallel, distributed & accumulation) = 8",
+        "  Total optimization steps = 200",
+    ]
+    for i in range(10, steps + 1, 10):
+        lines.append(f"{{'loss': 1.5, 'learning_rate': 1.0e-05, 'epoch': {i / 50:.2f}}}")
+    stamps = [f"[INFO|2025-03-01 10:{i // 2:02d}:{30 * (i % 2):02d}] trainer.py:1 >> " for i in range(40)]
+    head = stamps[0]
+    return "".join(f"{head}{line}\n" for line in lines[:7]) + "".join(
+        f"{stamp}{line}\n" for stamp, line in zip(stamps[1:], lines[7:], strict=False)
+    )
+
+
+def test_llama_factory_s_running_log_is_read_with_speed_from_its_clock(tmp_path, read):
+    (tmp_path / "logs/saves").mkdir()
+    (tmp_path / "logs/saves/running_log.txt").write_text(running_log(150))
+    [run] = read().runs
+    assert (run.steps_done, run.steps_total, run.batch_size, run.wall_s) == (150, 200, 4, 450)
+    assert run.s_per_step == pytest.approx(3.0, rel=0.02)
+
+
+def test_a_running_log_is_that_of_the_job_whose_output_is_read_too(tmp_path, read):
+    (tmp_path / "logs/saves/a/lora/sft").mkdir(parents=True)
+    (tmp_path / "logs/saves/a/lora/sft/running_log.txt").write_text(running_log(150))
+    job = tmp_path / "logs/job-1.out"
+    job.write_text(running_log(120))
+    [run] = read().runs
+    assert run.path.endswith("job-1.out")
+    job.write_text(
+        running_log(120)
+        .replace("per device = 4", "per device = 2")
+        .replace("Accumulation steps = 2", "Accumulation steps = 4")
+    )
+    assert len(read(refresh=True).runs) == 2

@@ -80,6 +80,8 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"srun: error:",
             b"slurmstepd: error:",
             b"command not found",
+            # An exception that was caught and told.
+            *(b"raining failed", b"rror during training", b"rror in training", b"rror training"),
         ),
     ),
 )
@@ -99,6 +101,9 @@ _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
     rb"^" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
+_TOLD = re.compile(rb"^" + LINE_PREFIX + rb"([A-Z]\w{1,40}(?:Error|Exception): [^\r\n]+)", re.MULTILINE)
+_LAST_WORDS = 3000
+"""At a text's end, in which an exception's own line tells a failure without its traceback."""
 _SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 
@@ -122,6 +127,9 @@ def ending(data: bytes, last_draw: int, *, finished: bool) -> Ending:
                 if sign not in _SLURM_SIGNS or any(word in reason for word in _SLURM_WORDS):
                     return Ending(state, reason)
                 at = text.find(sign, at + len(sign))
+    near = max(last_draw, len(data) - _LAST_WORDS)
+    if not finished and data.find(b": ", near) >= 0 and (match := _TOLD.search(data, near)):
+        return Ending("failed", _reason(data, match.start(1), "failed"))
     return Ending("unknown")
 
 

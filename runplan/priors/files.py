@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runplan.priors.join import RUNNING_LOG
+
 _LOG_SUFFIXES = (".out", ".err", ".log")
-_DISK_LOG = re.compile(r"log_\d+\.txt")
+_DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
 CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
 SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", "jobs.jsonl")
@@ -69,7 +71,10 @@ def outputs_of(name: str) -> tuple[str, ...]:
 
 
 def is_log_name(name: str) -> bool:
-    """Whether a file of this name is looked into: `*.out`, `*.err`, `*.log`, and DiskLogger's `log_<time>.txt`."""
+    """Whether a file of this name is looked into: `*.out`, `*.err`, `*.log`, and the names that trainers give.
+
+    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt`.
+    """
     return name.endswith(_LOG_SUFFIXES) or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
 
 

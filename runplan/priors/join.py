@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from runplan.priors.files import LogFile
 
 Fields = dict[str, Any]
+RUNNING_LOG = "running_log.txt"
+"""LLaMA-Factory's own, beside what it saves; its `trainer_log.jsonl` says nothing that is not in there."""
 
 # Where our job scripts put what an attempt left that does not count: without settings, and never finished.
 _ASIDE = re.compile(r"/attempts/\d+/logs$")
+_SAME = ("steps_total", "batch_size", "gradient_accumulation_steps", "epochs")
+_APART_NS = 900 * 10**9
+"""Between what a job writes last to its two logs: after training it evaluates and draws."""
 _CHECKPOINT = re.compile(r"/(?:epoch|step)_\d+$")
 
 
@@ -36,7 +41,8 @@ def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple
     merged: dict[str, Fields] = {}
     gone: set[str] = set()
     for log, said in disk:
-        if (owner := _owner(log, owners, by_folder)) is not None:
+        alone = log.name == RUNNING_LOG
+        if (owner := _twin(log, said, logs) if alone else _owner(log, owners, by_folder)) is not None:
             base = merged.get(owner[0].path, owner[1])
             merged[owner[0].path] = _merge(base, said)
             gone.add(log.path)
@@ -69,6 +75,19 @@ def _owner(
         if around:
             return around[0] if len(around) == 1 and not around[0][1].get("disk_log") else None
     return None
+
+
+def _twin(log: LogFile, said: Fields, logs: list[tuple[LogFile, Fields]]) -> tuple[LogFile, Fields] | None:
+    """The log that the same job wrote to its standard output, wherever it is: of the same sizes, and as old."""
+    same = [
+        one
+        for one in logs
+        if not one[0].name.endswith(".txt")
+        and abs(one[0].written_ns - log.written_ns) < _APART_NS
+        and said.get("steps_total")
+        and all(one[1].get(key) == said.get(key) for key in _SAME)
+    ]
+    return min(same, key=lambda one: abs(one[0].written_ns - log.written_ns), default=None)
 
 
 def _merge(run: Fields, disk: Fields) -> Fields:

@@ -148,7 +148,7 @@ class _Steps(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        return self.each * _ROUNDED < 0.25
+        return self.each * _ROUNDED < 0.4  # no other step is as near
 
     def step(self, epoch: float) -> float:
         if self.whole is None:

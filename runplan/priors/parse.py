@@ -30,7 +30,10 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
-_OTHER_WORK = (b"Time for quantization:", b"Time for inference:")
+_OTHER_WORK = (
+    *(b"Time for quantization:", b"Time for inference:"),
+    *(b"[quantize.py:", b"[generate.py:", b"[eleuther_eval.py:"),
+)
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
