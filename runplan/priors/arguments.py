@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runplan.priors.letters import LINE_PREFIX
-from runplan.priors.names import params_b
+from runplan.priors.names import model_from_path, params_b
 from runplan.priors.ranks import process_count
 from runplan.priors.remarks import held_in_four_bits, remarked_fields
 from runplan.priors.trl import adapted
@@ -18,8 +18,13 @@ from runplan.priors.trl import adapted
 _AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n%b *['\"])([\w./@+-]+)" % LINE_PREFIX)
 _AFTER_OPTION = re.compile(rb"(?:[ =]+|['\"], ['\"]|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
+_ADVICE = (b"setting `", b"set `", b"use `", b"pass `")
+"""Before what a warning only proposes."""
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
+_STEP = re.compile(r"global_?step\d+")
+"""A checkpoint of DeepSpeed's; what stands above is not always the model."""
 _STAGE = re.compile(r"(?:checkpoint|epoch|step)[-_]?\d*|model|output|final|latest|merged", re.IGNORECASE)
+_MPI = re.compile(rb"\bmpi(?:exec|run) [^\r\n]{0,120}?--?np?[= ](\d{1,4})\b")
 _PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[= ](\d{1,4})\b")
 _NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
 _OWN_LINE = re.compile(
@@ -27,7 +32,7 @@ _OWN_LINE = re.compile(
 )
 """As TRL's and FastChat's arguments are printed as objects; of a tokenizer, `model_max_length` stands within a line."""
 _TARGETS = re.compile(
-    rb"\b(?:lora_)?target_modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s*['\"]\w{1,40}['\"],?){1,20})\s*[\]})]"
+    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s*['\"]\w{1,40}['\"],?){1,20})\s*[\]})]"
 )
 _RANK = re.compile(rb"LoraConfig\([^()\r\n]{0,1000}?\br=(\d{1,5})\b")
 _PATHS = re.compile(
@@ -64,11 +69,22 @@ def _truth(text: str) -> bool | None:
 
 
 def _name(text: str) -> str | None:
+    if _STEP.fullmatch(text.rstrip("/").rsplit("/", 1)[-1]):
+        return None
     folders = [part for part in text.rstrip("/").split("/") if not _STAGE.fullmatch(part)]
     return folders[-1] if folders and text.lower() not in {"none", "null"} and not text.startswith(".") else None
 
 
-_LENGTHS = (b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length", b"--max_seq_len", b"--max_length")
+_LENGTHS = (
+    *(b"max_seq_length", b"cutoff_len", b"sequence_len", b"--model_max_length", b"--max_seq_len", b"--max_length"),
+    *(b"--max_seq", b"--block_size"),
+)
+
+
+def _sized(text: str) -> str | None:
+    return model_from_path(text)
+
+
 _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("batch_size", _integer, (b"per_device_train_batch_size", b"micro_batch_size")),
     ("gradient_accumulation_steps", _integer, (b"gradient_accumulation_steps",)),
@@ -78,10 +94,15 @@ _ARGUMENTS: tuple[tuple[str, Callable[[str], Any], tuple[bytes, ...]], ...] = (
     ("steps_total", _integer, (b"max_steps",)),
     ("lora_rank", _integer, (b"lora_rank", b"lora_r")),
     ("lora_alpha", _number, (b"lora_alpha",)),
-    ("activation_checkpointing", _truth, (b"enable_gradient_checkpointing", b"gradient_checkpointing")),
+    (
+        "activation_checkpointing",
+        _truth,
+        (b"enable_gradient_checkpointing", b"gradient_checkpointing", b"Gradient checkpointing"),
+    ),
     ("compile", _truth, (b"torch_compile",)),
     ("dataset", _name, (b"dataset_name", b"data_path", b"--dataset", b"--train_file", b"--dataset_path")),
     ("model", _name, (b"model_name_or_path", b"base_model", b"_name_or_path", b"model_name")),
+    ("model", _sized, (b"--model_id", b"--model_id_or_path", b"--model")),
 )
 
 
@@ -94,7 +115,7 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     fields = remarked_fields(head)
     for field, read, keys in _ARGUMENTS:
         value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
-        if value is not None:
+        if value is not None and not (read is _sized and field in fields):
             fields[field] = value
     if trainer == "axolotl" and (epochs := _said(head, b"num_epochs", _integer)):
         fields["epochs"] = epochs
@@ -106,10 +127,7 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
         fields["params_b"] = size
     if held_in_four_bits(fields.get("model")):
         fields["quantize_base"] = True
-    if match := _PROCESSES.search(head):
-        nodes = _NODES.search(head)
-        fields["num_gpus"] = int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
-    elif (processes := process_count(head)) is not None:
+    if (processes := _launched(head) or process_count(head)) is not None:
         fields["num_gpus"] = processes
     version = _VERSIONS.get(trainer)
     if version is not None and (match := version.search(head)):
@@ -117,11 +135,20 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     return fields
 
 
+def _launched(head: bytes) -> int | None:
+    """Processes that a launcher's command asks for."""
+    if match := _PROCESSES.search(head):
+        nodes = _NODES.search(head)
+        return int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
+    match = _MPI.search(head) if head.find(b"mpi") >= 0 else None
+    return int(match[1]) if match else None
+
+
 def _add_lines(head: bytes, fields: dict[str, Any]) -> None:
     """What takes more than one word after its key: lists, objects, lines of their own."""
     if "max_seq_len" not in fields and (match := _OWN_LINE.search(head)):
         fields["max_seq_len"] = int(match[1])
-    if head.find(b"target_modules") >= 0 and (match := _TARGETS.search(head)):
+    if head.find(b"arget") >= 0 and (match := _TARGETS.search(head)):
         fields["lora_targets"] = adapted(re.findall(r"\w+", match[1].decode()))
     if "lora_rank" not in fields and (match := _RANK.search(head)):
         fields["lora_rank"] = int(match[1])
@@ -148,8 +175,10 @@ def _said(head: bytes, key: bytes, read: Callable[[str], Any]) -> Any:
         end = at + len(key)
         before = head[max(0, at - 2) : at]
         named = option or before == _OPTION
-        if named or not (before[-1:].isalnum() or before[-1:] in {b"_", b".", b"-"}):
-            match = (_AFTER_OPTION if named else _AFTER).match(head, end)
+        if named or not (
+            before[-1:].isalnum() or before[-1:] in {b"_", b".", b"-"} or head[max(0, at - 9) : at].endswith(_ADVICE)
+        ):
+            match = (_AFTER_OPTION.match(head, end) if named else None) or _AFTER.match(head, end)
             value = read(match[1].decode("utf-8", "replace")) if match else None
             if value is not None:
                 return value

@@ -14,6 +14,7 @@ _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Qua
 _REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
 """What prologs print of the job's request: `TresPerNode=gres/gpu:a100:1`."""
 _NPU = (b"ToKernelNpu.cpp", b"/torch_npu/", b"NPU function error", b"device: npu:")
+_USED = re.compile(rb"\bUsing device: (cpu|mps|xpu|npu|hpu)\b")
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 
 
@@ -38,5 +39,12 @@ def request_in_text(text: bytes) -> tuple[str, int] | None:
 
 
 def other_device(text: bytes) -> str | None:
-    """The device that a text shows to be trained on, where it is no GPU: `npu`; None says nothing."""
-    return "npu" if any(text.find(sign) >= 0 for sign in _NPU) else None
+    """The device that trained, where a text shows that it is no GPU with a name: `npu`, `mps`, `cpu`; else None."""
+    if any(text.find(sign) >= 0 for sign in _NPU):
+        return "npu"
+    if text.find(b"not supported on MPS now") >= 0:
+        return "mps"
+    if text.find(b"||NEURON_C") >= 0:
+        return "neuron"
+    match = _USED.search(text)
+    return match[1].decode() if match else None

@@ -32,12 +32,16 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     told = settled(data)
     fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
     counted = trainers.hugging_face_fields(told, start)
+    started = fields.get("num_gpus") or 0
     fields |= {key: value for key, value in counted.items() if key not in trainers.BESIDES}
+    if started > (fields.get("num_gpus") or started) and started % fields["num_gpus"] == 0:
+        fields["num_gpus"] = started  # several hold one copy of the model
     fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
     if (device := other_device(told[:_HEAD])) is not None:
         fields["gpu"] = fields["device"] = device
+        fields |= {"num_gpus": 0} if device == "cpu" else {}
     last = data[start:] if start else data
     # What it was asked to do may be said of something else, too; what the trainer counted is its bar's.
     rate, wall_s = counted.get("mean_it_per_s"), counted.get("wall_s", 0)
@@ -49,6 +53,11 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
         add_progress(fields, progress)
         # The one bar is that of all epochs.
         fields |= {"steps_total": progress.steps_per_epoch, **known}
+        # Of a bar that was not drawn to its end, or was lost in the text, the losses tell more.
+        later = losses.logged_progress(last, counted, marks) if progress.steps_done < progress.steps_per_epoch else None
+        if later and later.last_at > progress.last_at and later.steps_done > progress.steps_done:
+            fields |= {"steps_done": later.steps_done, "last_at": later.last_at}
+            fields |= {} if "wall_s" in known else {"wall_s": None}
     else:
         _add_what_is_left(fields, counted, last, marks)
     seconds = fields.get("s_per_step") or _mean_s_per_step(fields, counted, last, wanted)

@@ -16,12 +16,16 @@ _NOTEBOOK = re.compile(
 _NOTEBOOK_SIGN = b", Epoch "
 _LOSSES = re.compile(rb"\{['\"]loss['\"]: [^{}\r\n]{1,4000}?['\"]epoch['\"]: ?['\"]?(\d{1,6}\.\d{1,16})")
 _STAMP = re.compile(rb"(?:(\d{4}-\d\d-\d\d)|(\d\d)/(\d\d)/(\d{4}))[T ](\d\d:\d\d:\d\d)")
-_BANNER = b"***** Running training *****"
+_BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
 _EXAMPLES = re.compile(rb"Num examples = (\d[\d,]*)")
 _MOST_LINES = 600
+_EXACT = 0.4
+"""Steps of doubt with which no other step is as near."""
 _LEAST_EPOCHS = 1.0
 _ROUNDED = 0.005
-"""Epochs by which a printed one is wrong at most."""
+"""Epochs by which one that is printed with two digits is wrong at most."""
+_NEARLY = 0.02
+"""Of the steps: how far it came may be said as exactly as that."""
 _RESUMED = (
     b"Continuing training from ",
     b"trainer_state.json` within the checkpoint directory",
@@ -95,15 +99,11 @@ def logged_progress(data: bytes, counted: Mapping[str, Any], marks: Sequence[int
     if steps_of is None:
         return None
     kept = [*places[: -1 : max(1, len(places) // _MOST_LINES)], places[-1]]
-    banner = data.find(_BANNER)
-    began = _time(data, banner) if banner >= 0 else None
-    times = [_time(data, match.start()) for match in kept]
-    done = [steps_of.step(float(match[1])) for match in kept]
     seconds: float | None = None
-    epochs = float(kept[-1][1]) - float(kept[0][1])
-    zero = began or times[0]
-    known = zero is not None and None not in times and (steps_of.exact or epochs >= _LEAST_EPOCHS)
-    elapsed = [int((time - zero).total_seconds()) for time in times if time and zero] if known else []
+    done = [steps_of.step(float(match[1])) for match in kept]
+    doubt = steps_of.each * _half_unit(kept[-1][1])
+    known = doubt < _EXACT or float(kept[-1][1]) - float(kept[0][1]) >= _LEAST_EPOCHS
+    began, elapsed = _clock(data, [match.start() for match in kept]) if known else (False, [])
     if elapsed and elapsed[-1] > elapsed[0]:
         draws = [
             Draw(match.start(), 1, round(step), steps_of.total, at, None)
@@ -111,10 +111,19 @@ def logged_progress(data: bytes, counted: Mapping[str, Any], marks: Sequence[int
         ]
         seconds = steady_s_per_step(draws, marks)[0]
     wall_s = float(elapsed[-1]) if elapsed and began and elapsed[-1] > 0 else None
-    steps = round(done[-1]) if steps_of.exact else None
+    steps = round(done[-1]) if doubt < max(_EXACT, _NEARLY * done[-1]) else None
     if steps is None and seconds is None:
         return None
     return Progress(seconds, None, wall_s, 1, steps or 0, steps_of.total, kept[-1].start())
+
+
+def _banner(data: bytes) -> int:
+    return max(data.find(sign) for sign in _BANNERS)
+
+
+def _half_unit(number: bytes) -> float:
+    """Half of the last printed digit; of one without a fraction or with fewer digits, what two digits mean."""
+    return min(_ROUNDED, 0.5 / 10.0 ** len(number.partition(b".")[2]))
 
 
 def planned_epochs(data: bytes, counted: Mapping[str, Any]) -> float | None:
@@ -124,7 +133,7 @@ def planned_epochs(data: bytes, counted: Mapping[str, Any]) -> float | None:
 
 
 def _steps_of_epoch(data: bytes, counted: Mapping[str, Any]) -> float | None:
-    banner, batch = data.find(_BANNER), counted.get("batch_of_all")
+    banner, batch = _banner(data), counted.get("batch_of_all")
     examples = _EXAMPLES.search(data, banner) if banner >= 0 and batch else None
     return int(examples[1].replace(b",", b"")) / batch if examples and batch else None
 
@@ -146,24 +155,33 @@ class _Steps(NamedTuple):
             return None
         return cls(each, total // epochs if total / epochs >= each else None, total)
 
-    @property
-    def exact(self) -> bool:
-        return self.each * _ROUNDED < 0.4  # no other step is as near
-
     def step(self, epoch: float) -> float:
         if self.whole is None:
             return epoch * self.each
         return int(epoch) * self.whole + min((epoch - int(epoch)) * self.each, self.whole)
 
 
-def _time(data: bytes, at: int) -> datetime | None:
-    """The last time that stands in a line before a place in it."""
+def _clock(data: bytes, places: Sequence[int]) -> tuple[bool, list[int]]:
+    """Seconds at each place by its line's clock, empty where one has none; whether they are since training began."""
+    times = [_time(data, at) for at in places]
+    known = [time for _, time in times if time is not None]
+    if len(known) < len(times):
+        return False, []
+    banner = _banner(data)
+    stamps, began = _time(data, banner) if banner >= 0 else (0, None)
+    if stamps != times[0][0]:  # a collector's clock and the trainer's own
+        began = None
+    return began is not None, [int((time - (began or known[0])).total_seconds()) for time in known]
+
+
+def _time(data: bytes, at: int) -> tuple[int, datetime | None]:
+    """How many times stand in a line before a place in it, and the last of them."""
     begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at), at - 200) + 1
     stamps = _STAMP.findall(data, begin, at)
     if not stamps:
-        return None
+        return 0, None
     day, month, of_month, year, clock = (part.decode() for part in stamps[-1])
     try:
-        return datetime.fromisoformat(f"{day or f'{year}-{month}-{of_month}'}T{clock}")
+        return len(stamps), datetime.fromisoformat(f"{day or f'{year}-{month}-{of_month}'}T{clock}")
     except ValueError:
-        return None
+        return 0, None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.trl import adapted
 
@@ -13,8 +14,9 @@ _CHECKPOINTING = (
     b"incompatible with gradient checkpointing",
     b"Gradient checkpointing enabled",
     b"torch.utils.checkpoint: the use_reentrant parameter",
+    b"Unsloth: Will smartly offload gradients",
 )
-"""transformers' and LLaMA-Factory's words, and torch's warning to a model that checkpoints."""
+"""transformers', LLaMA-Factory's and Unsloth's words, and torch's warning to a model that checkpoints."""
 _PACKING = b"Packing train dataset"
 _FORMATS = {b"bfloat16": "bf16", b"float16": "fp16", b"fp16": "fp16", b"float32": "fp32"}
 _FOUR_BITS = "bnb-4bit"
@@ -26,10 +28,15 @@ _TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
 _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+) - will assume")
 """Axolotl and peft."""
 _CONFIGURED = re.compile(
-    rb"loading (?:configuration|weights) file ([\w./@+-]{1,300})/(?:config\.json|model|pytorch_model)"
+    rb"loading (?:configuration|weights) file ([\w./@+-]{1,300})/(?:config\.json|(?:pytorch_)?model[.-])"
 )
 _FIGURE = re.compile(rb"Figure saved at: (?:[\w./-]{1,200}/)?saves/([\w.-]{1,100})/")
 """Where LLaMA-Factory's examples and its board put results: `saves/MODEL/METHOD/NAME`."""
+_LOADED = re.compile(
+    rb"\b(?:Loading |Downloading Model from \S{1,80} to directory: )(?:[\w.-]*/)+([\w.-]+?)(?: ?\.\.\.)?[ \t]*\r?$",
+    re.MULTILINE,
+)
+"""As scripts say it, and ModelScope; taken only where the name says its size."""
 _ANNOUNCED = (b"ase model", b"ase Model", b"oading model", b"oading Model", "模型".encode())
 _MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*(?:[\w.@+-]*/)+([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
@@ -42,6 +49,7 @@ def _modules(names: bytes) -> tuple[str, ...]:
 # LLaMA-Factory's words, TRL's, accelerate's, and those of DeepSpeed: when it has split the weights of the first model,
 # and when its engine prints its configuration.
 _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
+    ("dtype", re.compile(rb"(?:under default|Using) dtype:? torch\.(bfloat16|float16)\b"), _FORMATS.get),
     ("dtype", re.compile(rb"compute dtype: torch\.(bfloat16|float16|float32)\b"), _FORMATS.get),
     ("dataset", re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\."), bytes.decode),
     (
@@ -52,6 +60,19 @@ _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
         ),
         bytes.decode,
     ),
+    (
+        "dataset",
+        re.compile(
+            rb"[Ll]oad(?:ing|ed) (?:(?!val|eval|test)[\w,-]{1,20}:? ){0,4}['\"]?(?:[^\s'\"/]{0,200}/){0,40}"
+            rb"((?!val|eval|test|dev)[\w.-]{1,200}\.(?:jsonl|parquet|csv|tsv|arrow))\b"
+        ),
+        bytes.decode,
+    ),
+    ("epochs", re.compile(rb"^" + LINE_PREFIX + rb"[ \t]*(?:Num )?[Ee]pochs: (\d{1,5})[ \t]*\r?$", re.MULTILINE), int),
+    ("lora_rank", re.compile(rb"\bLoRA rank *: *(\d{1,5})\b"), int),
+    ("max_seq_len", re.compile(rb"\b[Mm]ax(?:imum)? seq(?:uence)?[ _]len(?:gth)?: *(\d{1,7})\b"), int),
+    ("gradient_accumulation_steps", re.compile(rb"\bGrad(?:ient)? accumulation(?: steps)?: *(\d{1,6})\b"), int),
+    ("quantize_base", re.compile(rb"\b(?:QLoRA|Load in) 4-?bit: (True|False)\b"), b"True".__eq__),
     ("dtype", re.compile(rb"torch_dtype_str='(bfloat16|float16|float32)'"), _FORMATS.get),
     ("lora_targets", re.compile(rb"Found linear modules: ([\w,]{1,400})"), _modules),
     ("max_seq_len", re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})"), int),
@@ -99,8 +120,11 @@ def _model(head: bytes) -> str | None:
         match = _MODEL.match(head, at + len(words)) if at >= 0 else None
         if match and params_b(name := match[1].decode()) is not None:
             return name
-    match = _CONFIGURED.search(head) or _FIGURE.search(head)
-    return model_from_path(match[1].decode()) if match else None
+    for pattern in (_LOADED, _CONFIGURED, _FIGURE):
+        for match in pattern.finditer(head):
+            if (name := model_from_path(match[1].decode())) is not None:
+                return name
+    return None
 
 
 def held_in_four_bits(model: str | None) -> bool | None:

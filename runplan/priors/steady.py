@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 _GROUP_S = 8
 _GROUP_STEPS = 8
+_LONG_S, _LONG_STEPS = 300, 50
+"""A run of which first steps no longer matter."""
 WARM_STEPS = 5
 """Steps at the start of a run that are slower than the others: compilation, autotuning, a cold data loader."""
 _FORGOTTEN_STEPS = 12
@@ -172,8 +174,9 @@ def _shown(epochs: dict[int, list[Draw]], marks: Sequence[int]) -> list[float]:
 
 def _single(draws: Sequence[Draw]) -> float | None:
     """The mean over one draw of a long run, where the displayed rate confirms it: first steps no longer matter."""
-    draw = min(draws, key=lambda one: (one.epoch, one.done, one.elapsed_s))
-    if draw.elapsed_s < 300 or draw.done < 50 or not draw.s_per_it:
-        return None
-    mean = draw.elapsed_s / draw.done
-    return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None
+    first = min(draw.epoch for draw in draws)
+    for draw in sorted((draw for draw in draws if draw.epoch == first), key=lambda one: (one.done, one.elapsed_s)):
+        if draw.elapsed_s >= _LONG_S and draw.done >= _LONG_STEPS and draw.s_per_it:
+            mean = draw.elapsed_s / draw.done
+            return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None
+    return None

@@ -6,16 +6,18 @@ import re
 from typing import Any
 
 _NUMBER = rb"['\"]?(-?[\d.]+(?:e[+-]?\d+)?)['\"]?"
-_TRAINABLE = re.compile(rb"trainable params: ([\d,]+) \|\| all params: (\d[\d,]*)")
+_TRAINABLE = re.compile(rb"trainable params: ([1-9][\d,]*) \|\| all params: (\d[\d,]*)")
 _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("batch_size", re.compile(rb"(?:Instantaneous batch size|Batch size) per device = (\d[\d,]*)")),
     ("gradient_accumulation_steps", re.compile(rb"Gradient [Aa]ccumulation steps = (\d[\d,]*)")),
     ("epochs", re.compile(rb"Num Epochs = (\d[\d,]*)")),
     ("steps_total", re.compile(rb"Total (?:optimization )?steps = (\d[\d,]*)")),
     ("num_gpus", re.compile(rb"dist_world_size=(\d+)")),
-    ("num_gpus", re.compile(rb"Num GPUs(?: used)? = (\d+)")),
-    ("batch_of_all", re.compile(rb"Total train batch size \([^)\r\n]{0,60}\) = (\d[\d,]*)")),
+    ("num_gpus", re.compile(rb"\| Num GPUs(?: used)? = (\d+)")),
+    ("batch_of_all", re.compile(rb"Total (?:train )?batch size(?: \([^)\r\n]{0,60}\))? = (\d[\d,]*)")),
 )
+_PARALLEL = re.compile(rb"Data Parallel GPUs = (\d{1,4})\b")
+"""Unsloth's, beside those that the model is spread over."""
 _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
@@ -99,12 +101,24 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     for name, pattern in _HF_SIZES:
         if match := pattern.search(data, start):
             fields[name] = int(match[1].replace(b",", b""))
+    if fields.get("num_gpus") and (match := _PARALLEL.search(data, start)):
+        fields["num_gpus"] = max(fields["num_gpus"], int(match[1]))
     _count_devices(fields)
     if (match := _TRAINABLE.search(data) or _UNSLOTH_SIZE.search(data, start)) is not None:
         trainable, total = (int(text.replace(b",", b"") or 0) for text in match.groups())
         fields["params_b"] = round((total - trainable or total) / 1e9, 6)
     if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
         fields["quantize_base"] = match[1].lower() == b"true"
+    fields |= _ended(data, start)
+    # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
+    if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
+        fields["tokens_per_s"] = tokens
+    return fields
+
+
+def _ended(data: bytes, start: int) -> dict[str, Any]:
+    """What the end says of the whole: how long it took, in which epoch it ended, and the mean speed."""
+    fields: dict[str, Any] = {}
     runtime = _last(b"train_runtime", data, start)
     if runtime is not None:
         fields["wall_s"] = runtime
@@ -121,9 +135,6 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
         rate = float(found[1]) if (found := _METRICS_RATE.search(data, start)) else None
     if rate and rate >= _LEAST_RATE:
         fields["mean_it_per_s"] = rate
-    # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
-    if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
-        fields["tokens_per_s"] = tokens
     return fields
 
 
