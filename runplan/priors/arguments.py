@@ -32,12 +32,12 @@ _OWN_LINE = re.compile(
 )
 """As TRL's and FastChat's arguments are printed as objects; of a tokenizer, `model_max_length` stands within a line."""
 _TARGETS = re.compile(
-    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s*['\"]\w{1,40}['\"],?){1,20})\s*[\]})]"
+    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s{0,99}['\"]\w{1,40}['\"],?){1,20})\s{0,99}[\]})]"
 )
 _RANK = re.compile(rb"LoraConfig\([^()\r\n]{0,1000}?\br=(\d{1,5})\b")
 _PATHS = re.compile(
-    rb"^" + LINE_PREFIX + rb"[ \t]*['\"]?datasets['\"]?:\s*(?:\[\s*\{)?(?:\r?\n" + LINE_PREFIX + rb")?"
-    rb"\s*(?:- )?\s*['\"]?path['\"]?: ?['\"]?([\w./-]{1,200})",
+    rb"^" + LINE_PREFIX + rb"[ \t]*['\"]?datasets['\"]?:\s{0,99}(?:\[\s{0,99}\{)?(?:\r?\n" + LINE_PREFIX + rb")?"
+    rb"\s{0,99}(?:- )?\s{0,99}['\"]?path['\"]?: ?['\"]?([\w./-]{1,200})",
     re.MULTILINE,
 )
 """The first of Axolotl's data sets."""
