@@ -25,6 +25,7 @@ SETTINGS += ("dtype", "compile", "activation_checkpointing", "trainer_version", 
 TWO_ATTEMPTS = {"27_unsloth_banner_two_attempts", "43_hf_trainer_callback_cuda_oom_caught"}
 TWO_BARS = {"38_axolotl_progress_and_loss", "106_cluster_error_file_with_wandb_summary"}
 TWO_BARS |= {"79_torchtune_v02_ten_epochs_of_three_steps"}  # of ten, eight were left out
+TWO_BARS |= {"149_unsloth_two_ranks"}  # losses after a bar that was not drawn on
 TWO_BLOCKS = {"16_torchtune_v02_memstats_GiB", "36_axolotl_memory_usage", "32_axolotl_2024_eight_ranks"}
 TWO_BLOCKS |= {"124_axolotl_2025_ranks_named"}
 NUMBER = re.compile(rb"\d+(?:\.\d+)?")

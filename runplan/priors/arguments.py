@@ -32,7 +32,8 @@ _OWN_LINE = re.compile(
 )
 """As TRL's and FastChat's arguments are printed as objects; of a tokenizer, `model_max_length` stands within a line."""
 _TARGETS = re.compile(
-    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]((?:\s{0,99}['\"]\w{1,40}['\"],?){1,20})\s{0,99}[\]})]"
+    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]"
+    rb"((?:\s{0,99}['\"]\w{1,40}['\"],?){1,20})\s{0,99}[\]})]"
 )
 _RANK = re.compile(rb"LoraConfig\([^()\r\n]{0,1000}?\br=(\d{1,5})\b")
 _PATHS = re.compile(

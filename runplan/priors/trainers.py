@@ -27,6 +27,8 @@ _ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/tr
 _SURELY = (b"Training/evaluation parameters", b"SFTConfig(output_dir=", b"return inner_training_loop(")
 """Arguments as the examples and TRL's object print them, and a line of each traceback from within training."""
 _TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/")
+_AFTERWARDS = (b"***** Running Prediction *****", b"***** Running Evaluation *****")
+"""What HF Trainer also does; alone, it trains nothing."""
 _PADDLE = (b"progress_or_epoch", b"paddlenlp")
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
@@ -69,7 +71,8 @@ def hugging_face_name(data: bytes) -> str | None:
     banner = data.find(b"***** Running training *****") >= 0
     asked = any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0
     asked = asked or any(data.find(sign) >= 0 for sign in _SURELY)
-    if not loss and not banner and not asked and data.find(_METRICS) < 0 and data.find(b"|trainer.py:") < 0:
+    spoke = data.find(b"|trainer.py:") >= 0 and all(data.find(sign) < 0 for sign in _AFTERWARDS)
+    if not loss and not banner and not asked and data.find(_METRICS) < 0 and not spoke:
         return None
     if any(data.find(word) >= 0 for word in _PADDLE):
         return "paddlenlp"
