@@ -10,7 +10,6 @@ from runplan.priors import bars, peaks, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
-from runplan.priors.hugging_face import hugging_face_run
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
@@ -65,7 +64,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     crowded = _crowded(whole[:begun]) if begun else ()
     hugging_face = None
     if last_place(data, _TRL_CONFIG) >= 0:
-        fields = hugging_face_run(data, "trl")
+        fields = _hugging_face(data, "trl")
     elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
         fields = _torchtune(data, spans, file_name)
         fields = fields if _trained(data, fields) else {}
@@ -73,7 +72,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = _llama_recipes(data, llama)
         fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(data)
     elif hugging_face := trainers.hugging_face_name(data):
-        fields = hugging_face_run(data, hugging_face)
+        fields = _hugging_face(data, hugging_face)
     else:
         fields = {}
     _add_ending(data, fields)
@@ -223,6 +222,12 @@ def _count_optimizer_steps(head: bytes, fields: Fields) -> None:
                 fields[key] = fields[key] // each if fields.get(key) and fields.get("last_at") else fields.get(key)
     fields["s_per_step"] = seconds
     fields["it_per_s"] = 1 / seconds if seconds else None
+
+
+def _hugging_face(data: bytes, name: str) -> Fields:
+    from runplan.priors.hugging_face import hugging_face_run  # noqa: PLC0415 - fifty patterns to compile, if at all
+
+    return hugging_face_run(data, name)
 
 
 def _llama_recipes(data: bytes, fields: Fields) -> Fields:
