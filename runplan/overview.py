@@ -32,6 +32,7 @@ SOURCES = {
     "user": "set by you",
 }
 NONE = "-"
+EVALUATIONS_SHOWN = 5
 LEVEL_SHOWN = 60
 LEVELS_SHOWN = 24
 """As many levels of a factor are all named; plan.json has every one."""
@@ -225,12 +226,26 @@ def by_model(runs: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, An
 def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     if not trained:
-        return (*_risks(document), Item("Nothing is trained; each evaluation's time is in plan.json."))
+        nothing = Item("Nothing is trained; each evaluation's time is in plan.json.")
+        return (*_risks(document), nothing, *_evaluations(document))
     headers = ("Run Name", "Steps", "it/s", "Tokens/s", "Allocated", "Source", "Logs", "Extrapolated")
     rows = tuple(_estimate_row(run) for run in trained)
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
     explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
-    return (*_risks(document), Table(headers, rows), *explained, *evidence_items(trained))
+    shown = evidence_items(trained)
+    return (*_risks(document), Table(headers, rows), *explained, *shown, *_evaluations(document))
+
+
+def _evaluations(document: Mapping[str, Any]) -> list[Block]:
+    """What the times of evaluations were learnt from; nothing where no log of one counts."""
+    said: dict[str, dict[str, None]] = {}
+    for run in document["runs"]:
+        for cell in run["cells"]:
+            if evidence := cell.get("time_evidence"):
+                said.setdefault(evidence, {})[cell["task"]] = None
+    items = [Item(f"Time to evaluate {', '.join(tasks)}: {text}.") for text, tasks in said.items()]
+    more = [Item("… and others in plan.json.")] if len(items) > EVALUATIONS_SHOWN else []
+    return [*items[:EVALUATIONS_SHOWN], *more]
 
 
 def _estimate_row(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -88,9 +88,7 @@ class Speed(NamedTuple):
 class Evaluations:
     """What the logs taught, ready to be asked."""
 
-    def __init__(
-        self, cells: Iterable[PriorCell], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]
-    ) -> None:
+    def __init__(self, cells: Iterable[PriorCell], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> None:
         named = {canonical(name): found for name, found in models.items()} | dict(models)
         self.cells = tuple(cells)
         self._models = {cell.path: found for cell in self.cells if (found := _model(cell, named)) is not None}
@@ -233,9 +231,7 @@ def _asked(cell: PriorCell) -> Asked:
 
 
 def _expected(setting: Setting, cell: PriorCell) -> Parts:
-    return generation_s(
-        setting.architecture, setting.gpu, _asked(cell), cell.output_tokens or 1.0, prior(setting.gpu)
-    )
+    return generation_s(setting.architecture, setting.gpu, _asked(cell), cell.output_tokens or 1.0, prior(setting.gpu))
 
 
 def _length(cell: PriorCell, target: Target) -> tuple[float, float]:

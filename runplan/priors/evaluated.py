@@ -67,6 +67,23 @@ def seen_tasks(cells: Iterable[PriorCell], script: str, functions: Iterable[str]
     return tuple(newest.values())
 
 
+def made_cells(
+    logs: Iterable[tuple[str, float, Mapping[str, Any] | None]], gpu: str | None = None
+) -> tuple[PriorCell, ...]:
+    """Evaluations from what was read of their logs.
+
+    Args:
+        logs: path, time of the last writing, and fields of a record (None: it is none) of each.
+        gpu: that of logs that do not say theirs.
+    """
+    made = []
+    for path, modified_s, said in logs:
+        if said is not None:
+            values = {"gpu": gpu, **said, "models": tuple(said.get("models", ()))}
+            made.append(PriorCell(path=path, modified_s=modified_s, **values))
+    return said_for_sure(made)
+
+
 def said_for_sure(cells: Iterable[PriorCell]) -> tuple[PriorCell, ...]:
     """Evaluations without the times of those that went on where another log of theirs stopped."""
     cells = list(cells)
