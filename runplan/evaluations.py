@@ -174,7 +174,7 @@ def _size(
     calibration: Calibration,
     task: tuple[str, str, Mapping[str, Any], bool],
 ) -> tuple[CellTime, float]:
-    """Time of one cell, and the CPU memory it needs in GiB; `task`: function, file, arguments, of a fine-tuned model."""
+    """Time of one cell, and the CPU memory it needs in GiB; `task`: function, file, arguments, whether tuned."""
     config, architecture = run.config, run.model.architecture
     if architecture is None:
         raise ValueError(f"{run.name} has no architecture")

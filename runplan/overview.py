@@ -10,7 +10,7 @@ from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.pasting import pasted_word
-from runplan.testimony import evidence_items
+from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import short_hours, short_time
 
 LABELS = {
@@ -32,7 +32,6 @@ SOURCES = {
     "user": "set by you",
 }
 NONE = "-"
-EVALUATIONS_SHOWN = 5
 LEVEL_SHOWN = 60
 LEVELS_SHOWN = 24
 """As many levels of a factor are all named; plan.json has every one."""
@@ -227,25 +226,13 @@ def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     if not trained:
         nothing = Item("Nothing is trained; each evaluation's time is in plan.json.")
-        return (*_risks(document), nothing, *_evaluations(document))
+        return (*_risks(document), nothing, *evaluation_items(document["runs"]))
     headers = ("Run Name", "Steps", "it/s", "Tokens/s", "Allocated", "Source", "Logs", "Extrapolated")
     rows = tuple(_estimate_row(run) for run in trained)
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
     explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
     shown = evidence_items(trained)
-    return (*_risks(document), Table(headers, rows), *explained, *shown, *_evaluations(document))
-
-
-def _evaluations(document: Mapping[str, Any]) -> list[Block]:
-    """What the times of evaluations were learnt from; nothing where no log of one counts."""
-    said: dict[str, dict[str, None]] = {}
-    for run in document["runs"]:
-        for cell in run["cells"]:
-            if evidence := cell.get("time_evidence"):
-                said.setdefault(evidence, {})[cell["task"]] = None
-    items = [Item(f"Time to evaluate {', '.join(tasks)}: {text}.") for text, tasks in said.items()]
-    more = [Item("… and others in plan.json.")] if len(items) > EVALUATIONS_SHOWN else []
-    return [*items[:EVALUATIONS_SHOWN], *more]
+    return (*_risks(document), Table(headers, rows), *explained, *shown, *evaluation_items(document["runs"]))
 
 
 def _estimate_row(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -91,8 +91,8 @@ class Evaluations:
     def __init__(self, cells: Iterable[PriorCell], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> None:
         named = {canonical(name): found for name, found in models.items()} | dict(models)
         self.cells = tuple(cells)
-        self._models = {cell.path: found for cell in self.cells if (found := _model(cell, named)) is not None}
-        self._gpus = {cell.path: found for cell in self.cells if (found := find_gpu(cell.gpu, gpus)) is not None}
+        self._models = {cell.path: _model(cell, named) for cell in self.cells}
+        self._gpus = {cell.path: find_gpu(cell.gpu, gpus) for cell in self.cells}
         self._timed = _repeated(self._seen())
         self._answered = [cell for cell in self.cells if cell.output_tokens and cell.max_tokens]
 

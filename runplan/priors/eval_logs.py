@@ -74,7 +74,7 @@ def _json_head(path: str) -> Document:
             more = opened.read(size - len(text))
             text += more
             found = _parts(text.decode("utf-8", "ignore"))
-            if len(text) < size or _WANTED <= found.keys():
+            if len(text) < size or found.keys() >= _WANTED:
                 break
     return found
 
@@ -136,8 +136,8 @@ def _evaluated(document: Document) -> Fields:
     said, results = document["eval"], document.get("results") or {}
     config, stats = said.get("config") or {}, document.get("stats") or {}
     usage = stats.get("model_usage") or {}
-    (used,) = usage.values() if len(usage) == 1 else ({},)
-    given, made = _count(used.get("input_tokens")), used.get("output_tokens")
+    used: Document = next(iter(usage.values())) if len(usage) == 1 else {}
+    given, made = _count(used.get("input_tokens")), _count(used.get("output_tokens"))
     fields: Fields = {}
     once = config.get("limit") is None and (config.get("epochs") or 1) == 1
     everything = _count((said.get("dataset") or {}).get("samples"))
@@ -149,7 +149,7 @@ def _evaluated(document: Document) -> Fields:
     if not (whole and total and str(said.get("model", "")).startswith(_ENGINE)):
         return fields
     fields["samples"] = total
-    if _count(made) and given:
+    if made and given:
         fields["output_tokens"] = made / total
     seconds = _seconds(stats)
     if seconds is not None and "output_tokens" in fields:
