@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from runplan.estimate import intervals
+from runplan.estimate.answers import Asker
 from runplan.estimate.calibrated import Calibration
 from runplan.estimate.chips import Constants, prior
-from runplan.estimate.evaluated import Setting, Target
+from runplan.estimate.evaluated import Setting, Speed
 from runplan.estimate.generation import Asked, generation_s
 from runplan.estimate.workload import Gpu, Interval
 from runplan.facts import Architecture, Lengths
@@ -57,7 +58,15 @@ def cell_time(evaluation: Evaluation, calibration: Calibration) -> CellTime:
         evaluation: what is planned.
         calibration: what logs taught.
     """
-    e = evaluation
+    known = calibration.evaluations.remembered
+    key = (evaluation, repr(evaluation.args))
+    if key not in known:
+        known[key] = _cell_time(evaluation, calibration)
+    found: CellTime = known[key]
+    return found
+
+
+def _cell_time(e: Evaluation, calibration: Calibration) -> CellTime:
     learnt = calibration.evaluations
     setting = Setting(e.architecture, e.gpu, e.function, e.script, e.tuned, max(1, e.batch_size))
 
@@ -65,22 +74,26 @@ def cell_time(evaluation: Evaluation, calibration: Calibration) -> CellTime:
         """What training logs say of the planned GPU, papers of others."""
         return calibration.speed(gpu, e.lengths).constants(gpu) if gpu == e.gpu else prior(gpu)
 
-    expected = max(1.0, e.max_tokens * ANSWER_PART)
-    answers = learnt.answers(Target(setting, e.max_tokens, e.args), expected)
-    tokens = answers.tokens if answers else expected
-    doubt = min(answers.sigma, math.log(e.max_tokens / tokens) / intervals.Z95) if answers else ANSWER_SIGMA
-    asked = Asked(e.lengths.rows, e.lengths.tokens, e.batch_size)
-    parts = generation_s(e.architecture, e.gpu, asked, tokens, constants(e.gpu))
+    tokens = max(1.0, e.max_tokens * ANSWER_PART)
+    asker = Asker(e.architecture, e.tuned, setting.batch_size, e.max_tokens, e.args)
+    answers = learnt.answers(e.function, e.script, asker, tokens)
+    doubt = ANSWER_SIGMA
+    if answers is not None:  # no answer is longer than the longest allowed
+        tokens = answers.tokens
+        doubt = min(answers.sigma, math.log(max(e.max_tokens, tokens) / tokens) / intervals.Z95)
+    parts = generation_s(
+        e.architecture, e.gpu, Asked(e.lengths.rows, e.lengths.tokens, e.batch_size), tokens, constants(e.gpu)
+    )
     speed = learnt.speed(setting, constants)
     generation = speed.parts.of(parts.waiting, parts.model)
     spread = min(SPEED_SIGMA, intervals.sigma(generation)) if speed.n else SPEED_SIGMA
     if speed.n or answers:
-        slower = parts.answers * math.exp(speed.parts.factors[1]) / generation.p50
-        doubt *= min(1.0, slower)
+        doubt *= min(1.0, parts.answers * math.exp(speed.parts.factors[1]) / generation.p50)
     generation = intervals.from_median(generation.p50, math.hypot(spread, doubt))
     started = learnt.startup(e.gpu, usual_startup, calibration.overheads(e.gpu).startup)
     total = intervals.total([started.of(*usual_startup(e.architecture)), generation])
-    return CellTime(total, max(speed.n, answers.n if answers else 0), _described(speed.n, speed.same, answers is None))
+    told = answers.n if answers else 0
+    return CellTime(total, max(speed.n, told), _described(speed, told))
 
 
 def usual_startup(architecture: Architecture) -> tuple[float, float]:
@@ -88,10 +101,17 @@ def usual_startup(architecture: Architecture) -> tuple[float, float]:
     return IMPORT_S, 2.0 * architecture.params / READ_BYTES_PER_S
 
 
-def _described(logs: int, same: int, other_answers: bool) -> str:
+def _described(speed: Speed, answers: int) -> str:
     """What a time was learnt from, in words; empty for nothing."""
-    if not logs:
-        return "" if other_answers else "length of answers from logs of the same task"
-    alike = f"{same} of them of this task, model and GPU" if same < logs else "all of this task, model and GPU"
-    answers = "; none tells how long its answers are" if other_answers else ""
-    return f"{logs} log{'s' * (logs != 1)} of earlier evaluations, {alike}{answers}"
+    if not speed.n:
+        return f"{_logs(answers)} of the same task, which tell{'s' * (answers == 1)} its answers' length" * bool(
+            answers
+        )
+    alike = f"{speed.same} of this task, model and GPU" if speed.same < speed.n else "this task, model and GPU"
+    return f"{_logs(speed.n)} of earlier evaluations ({alike})" + "; the length of its answers is a guess" * (
+        not answers
+    )
+
+
+def _logs(number: int) -> str:
+    return f"{number} log{'s' * (number != 1)}"
