@@ -21,13 +21,14 @@ from runplan.priors.evaluated import PriorCell
 NOISE, NOISE_PROCESSOR = 0.13, 0.1
 """Standard deviation of the logarithm from one evaluation to the same again; what processors add to that."""
 START_NOISE, START_NOISE_PROCESSOR = 0.18, 0.15
-"""The same of start-up, which waits for file systems (recorded on a CPU: 6 to 13 s, and 33 to 49 s when it was busy)."""
+"""The same of start-up, which waits for file systems (on a CPU 6 to 13 s, and 33 to 49 s when it was busy)."""
 ROUNDING_S = 0.4
 """Inspect and job scripts write whole seconds."""
-OTHER_GPU, OTHER_MODEL, OTHER_TASK = 0.35, 0.2, 0.1
-"""Standard deviations that logs of another GPU type, model, or task add; all logs of one such kind err together."""
-SPEED = TwoParts((0.0, 0.0), (0.2**2, 0.0, 0.8**2))
-"""What is known before any log of Inspect's own waiting, and of what the model takes."""
+OTHER_GPU, OTHER_MODEL, OTHER_TASK = 0.35, 0.2, 0.2
+"""Standard deviations that logs of another GPU type, model, or task add (scorers differ); all logs of one such kind err
+together."""
+SPEED = TwoParts((0.0, 0.0), (0.5**2, 0.0, 0.8**2))
+"""What is known before any log of what Inspect and the task's scorer take, and of what the model takes."""
 MOST_LOGS = 25
 """Newest logs of one setting that are looked at."""
 
@@ -112,7 +113,7 @@ class Evaluations:
             for model, some in seen.items()
             for middle in (statistics.median(some),)
         ]
-        learnt = learn_parts(times, noise, wider)
+        learnt = learn_parts(times, noise, wider, math.inf)
         return TwoParts(learnt.factors, learnt.covariance, learnt.noise, sum(map(len, seen.values())))
 
     def speed(self, target: Setting, constants: Callable[[Gpu], Constants]) -> Speed:
@@ -132,7 +133,7 @@ class Evaluations:
             )
             other = kinds[kind] * math.fsum(_OTHERS[name] ** 2 for name in kind)
             times.append(Timed(one.seconds, parts.waiting, parts.model, math.sqrt(one.noise**2 + other)))
-        learnt = learn_parts(times, _noise(target.gpu, math.inf, 1), SPEED)
+        learnt = learn_parts(times, _noise(target.gpu, math.inf, 1), SPEED, math.inf)
         same = sum(one.n for one in alike if not _kinds(one.setting, target))
         return Speed(learnt, sum(one.n for one in alike), same)
 

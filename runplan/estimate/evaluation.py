@@ -93,7 +93,7 @@ def _cell_time(e: Evaluation, calibration: Calibration) -> CellTime:
     started = learnt.startup(e.gpu, usual_startup, calibration.overheads(e.gpu).startup)
     total = intervals.total([started.of(*usual_startup(e.architecture)), generation])
     told = answers.n if answers else 0
-    return CellTime(total, max(speed.n, told), _described(speed, told))
+    return CellTime(total, max(speed.n, told), _described(speed, told, tuned=e.tuned))
 
 
 def usual_startup(architecture: Architecture) -> tuple[float, float]:
@@ -101,13 +101,14 @@ def usual_startup(architecture: Architecture) -> tuple[float, float]:
     return IMPORT_S, 2.0 * architecture.params / READ_BYTES_PER_S
 
 
-def _described(speed: Speed, answers: int) -> str:
+def _described(speed: Speed, answers: int, *, tuned: bool | None) -> str:
     """What a time was learnt from, in words; empty for nothing."""
     if not speed.n:
         return f"{_logs(answers)} of the same task, which tell{'s' * (answers == 1)} its answers' length" * bool(
             answers
         )
-    alike = f"{speed.same} of this task, model and GPU" if speed.same < speed.n else "this task, model and GPU"
+    alike = f"{speed.same} of " * (speed.same < speed.n) + "this task, model and GPU"
+    alike += {True: ", fine-tuned", False: ", not fine-tuned", None: ""}[tuned]
     return f"{_logs(speed.n)} of earlier evaluations ({alike})" + "; the length of its answers is a guess" * (
         not answers
     )
