@@ -1,14 +1,20 @@
 """What logs of earlier evaluations say, without Inspect."""
 
 import json
+import math
 import os
 import random
 import zipfile
+from dataclasses import replace
 
 import pytest
+from estimate_cases import A100, GPUS, LLAMA_1B, MODELS
 
+from runplan.estimate import calibrated
+from runplan.estimate.evaluation import Evaluation, cell_time
+from runplan.facts import Lengths
 from runplan.priors.eval_logs import HEAD_BYTES, cell_fields
-from runplan.priors.evaluated import seen_tasks
+from runplan.priors.evaluated import made_cells, seen_tasks
 from runplan.priors.read import read_priors
 
 SCRIPT = "/lab/tasks/quiz/inspect.py"
@@ -173,6 +179,48 @@ def test_a_log_cut_anywhere_says_what_stands_before_the_cut_or_nothing(tmp_path)
         path.write_bytes(text[:end])
         said = cell_fields(str(path)) or {}
         assert said.items() <= whole.items()
+
+
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    1e308,
+    float("inf"),
+    "",
+    "x",
+    [],
+    {},
+    [[]],
+    {"samples": "9"},
+    "2026-01-31",
+    "2026-01-31T12",
+]
+
+
+def with_junk(value, rng):
+    """A document in which one part is nonsense."""
+    if rng.random() < 0.15 or not isinstance(value, dict) or not value:
+        return rng.choice(JUNK)
+    key = rng.choice([*value])
+    return value | {key: with_junk(value[key], rng)}
+
+
+def test_nonsense_in_a_log_or_beside_it_is_no_error(tmp_path):
+    folder, rng = own_cell(tmp_path / "r"), random.Random(0)
+    notes = (folder / "jobs.jsonl").read_text()
+    nothing, asked = calibrated.calibrate([], GPUS, MODELS), Lengths(((50, 640),))
+    planned = Evaluation(LLAMA_1B, A100, asked, 256, 32, "quiz", "quiz/inspect.py", tuned=True)
+    for _ in range(300):
+        write(folder, with_junk(document(), rng), "logs/1.json")
+        (folder / "jobs.jsonl").write_text(notes.replace("90", rng.choice(["1" + "0" * 400, "NaN", "[]", '"9"'])))
+        fields = cell_fields(str(folder / "logs/1.json"))
+        cells = made_cells([("/x", 1.0, fields)])
+        said = cell_time(planned, replace(nothing, cells=cells)).time_s
+        assert 0 < said.p50 < said.p95 < math.inf
+        seen_tasks(cells, SCRIPT, ["quiz"])
 
 
 def test_the_newest_comes_first(tmp_path):

@@ -7,6 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,12 +22,14 @@ _ARCHIVE_BYTES = 1 << 24
 _WANTED = frozenset({"status", "eval", "plan", "results", "stats"})
 _UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),  # cut short, packed in another way
-    *(ValueError, RecursionError, KeyError, TypeError, AttributeError),  # of another form
+    *(ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError),  # of another form
 )
 _ENGINE = "hf/"
 """Inspect's provider whose times are learnt; other engines take other times."""
 BATCH_SIZE = 32
 """Samples that this provider generates together where it is told no number of connections (inspect_ai 0.3)."""
+_MOST = 10**15
+"""Larger numbers are no counts."""
 _LONGEST_S = 90 * 86400
 _CLOCK_S = 2
 """Times are written in whole seconds."""
@@ -51,11 +54,10 @@ def cell_fields(path: str) -> Fields | None:
     except _UNREADABLE:
         return None
     for part in (_evaluated, _settings):
-        try:
+        with suppress(*_UNREADABLE):
             fields |= part(document)
-        except _UNREADABLE:
-            continue
-    fields |= _own_cell(path, document if "seconds" in fields else {})
+    with suppress(*_UNREADABLE):
+        fields |= _own_cell(path, document if "seconds" in fields else {})
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -110,7 +112,7 @@ def _after(text: str, at: int, mark: str) -> int:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST else None
 
 
 def _data(said: Document) -> Fields:
