@@ -164,6 +164,13 @@ def test_an_evaluation_that_goes_on_where_another_stopped_has_no_time(tmp_path):
     assert [cell.seconds for cell in cells(tmp_path)] == [None, None]
 
 
+def test_a_copy_of_a_log_counts_once(tmp_path):
+    for folder in ("a", "b"):
+        write(own_cell(tmp_path / folder), document())
+    write(tmp_path, document(), "converted.eval")
+    assert sorted(cell.seconds or 0 for cell in cells(tmp_path)) == [0, 0, 60.0]
+
+
 def test_a_large_log_is_read_up_to_its_samples(tmp_path):
     many = {"samples": 400, "sample_ids": list(range(HEAD_BYTES[0]))}
     samples = [{"id": i, "text": "x" * 1000, "stats": {"started_at": 1}} for i in range(2 * HEAD_BYTES[1] // 1000)]

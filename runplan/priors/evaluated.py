@@ -85,13 +85,19 @@ def made_cells(
 
 
 def said_for_sure(cells: Iterable[PriorCell]) -> tuple[PriorCell, ...]:
-    """Evaluations without the times of those that went on where another log of theirs stopped."""
+    """Evaluations without the times of those that went on where another stopped, and of all copies of a log but one."""
     cells = list(cells)
-    logs: dict[str, int] = {}
+    said: dict[str, set[object]] = {}
     for cell in cells:
         if cell.task_id:
-            logs[cell.task_id] = logs.get(cell.task_id, 0) + 1
-    return tuple(
-        replace(cell, seconds=None, startup_s=None, output_tokens=None) if logs.get(cell.task_id or "", 0) > 1 else cell
-        for cell in cells
-    )
+            said.setdefault(cell.task_id, set()).add((cell.seconds, cell.samples, cell.output_tokens))
+    timed: set[str] = set()
+    found = []
+    for cell in cells:
+        name = cell.task_id or cell.path
+        if len(said.get(name, ())) > 1 or name in timed:
+            found.append(replace(cell, seconds=None, startup_s=None, output_tokens=None))
+        else:
+            timed.add(name)
+            found.append(cell)
+    return tuple(found)
