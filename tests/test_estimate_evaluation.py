@@ -120,6 +120,11 @@ def test_less_similar_logs_leave_more_doubt(changes):
     assert wide(crowd) > wide(cell_time(TUNED_1B, learnt(*[LOG] * 50))), "many alike err together"
 
 
+def test_a_model_known_by_another_name_is_the_same():
+    published = replace(NOTHING, models={"1B": replace(LLAMA_1B, max_position_embeddings=8192)}, cells=(LOG,))
+    assert cell_time(TUNED_1B, published).evidence == cell_time(TUNED_1B, learnt(LOG)).evidence
+
+
 def test_processors_and_gpus_never_mix():
     on_cpu = replace(LOG, gpu="cpu", output_tokens=None)
     assert cell_time(TUNED_1B, learnt(on_cpu)) == cell_time(TUNED_1B, NOTHING)
@@ -157,7 +162,7 @@ KNOWN_GPUS = gpus([CONF_DIR])
 
 def foretold(cell, known):
     """What would have been said of a recorded cell."""
-    asked = Evaluation(MADE[cell.models[0]], KNOWN_GPUS["cpu"], Lengths(((31, cell.samples),)), cell.max_tokens,
+    asked = Evaluation(MADE[cell.models[-1]], KNOWN_GPUS["cpu"], Lengths(((31, cell.samples),)), cell.max_tokens,
                        cell.batch_size, cell.function, cell.script, cell.tuned, cell.args)  # fmt: skip
     return cell_time(asked, replace(calibrated.calibrate([], KNOWN_GPUS, MADE), cells=tuple(known))).time_s
 

@@ -84,7 +84,7 @@ def test_everything_that_a_cell_of_ours_says(tmp_path):
     assert (cell.function, cell.script, cell.data_samples) == ("quiz", "quiz/inspect.py", 400)
     assert (cell.samples, cell.seconds, cell.startup_s) == (400, 60.0, 30.0)
     assert (cell.prompt_tokens, cell.output_tokens, cell.max_tokens, cell.batch_size) == (10.0, 9.0, 64, 16)
-    assert (cell.models, cell.tuned, cell.gpu) == (("Llama-3.2-1B-Instruct", "1B"), True, "a100-80")
+    assert (cell.models, cell.tuned, cell.gpu) == (("1B", "Llama-3.2-1B-Instruct"), True, "a100-80")
 
 
 def test_a_log_of_others_says_its_model_and_no_gpu(tmp_path):

@@ -66,7 +66,7 @@ def learn_answers(
     for cell, model in cells:
         length, doubt = _as_planned(cell, planned)
         other_args = _other_args(cell.args, planned.args)
-        differs = (model != planned.architecture, cell.tuned != planned.tuned, other_args)
+        differs = (not same_size(model, planned.architecture), cell.tuned != planned.tuned, other_args)
         lengths.setdefault(_Alike(differs, doubt, model), []).append(math.log(length))
     if not lengths:
         return None
@@ -81,6 +81,11 @@ def learn_answers(
         total, weight = total + more * statistics.median(some), weight + more
     tokens = max(1.0, min(float(planned.max_tokens), math.exp(total / weight)))
     return Answers(tokens, math.sqrt(1 / weight + NOISE**2), sum(map(len, lengths.values())))
+
+
+def same_size(model: Architecture | None, other: Architecture) -> bool:
+    """Whether two models do the same work: names of one model may lead to its folder or to what is published of it."""
+    return model is not None and (model.params, model.num_hidden_layers) == (other.params, other.num_hidden_layers)
 
 
 def _as_planned(cell: PriorCell, planned: Asker) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from runplan.estimate.answers import Answers, Asker, learn_answers
+from runplan.estimate.answers import Answers, Asker, learn_answers, same_size
 from runplan.estimate.chips import Constants, prior
 from runplan.estimate.generation import Asked, Parts, generation_s
 from runplan.estimate.observation import canonical, find_gpu
@@ -157,7 +157,7 @@ def _kinds(setting: Setting, target: Setting) -> tuple[str, ...]:
     task = (setting.function, setting.script, setting.tuned) != (target.function, target.script, target.tuned)
     differs = {
         "gpu": setting.gpu.name != target.gpu.name,
-        "model": setting.architecture != target.architecture,
+        "model": not same_size(setting.architecture, target.architecture),
         "task": task,
     }
     return tuple(name for name, other in differs.items() if other)

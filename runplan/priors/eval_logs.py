@@ -179,7 +179,7 @@ def _own_cell(path: str, document: Document) -> Fields:
     about = flat_yaml(_read(f"{cell}/eval.yaml")) if folder == "logs" else {}
     if not about:
         return {}
-    names = [about.get("model"), PurePath(str(about.get("base_model_path") or "")).name]
+    names = [PurePath(str(about.get("base_model_path") or "")).name, about.get("model")]
     gpu = flat_yaml(_read(f"{cell}/../../.hydra/config.yaml")).get("resources.gpu")
     weights = about.get("weights")
     fields: Fields = {
