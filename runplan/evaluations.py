@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import EvaluateEpochs
 from runplan.errors import Problem
-from runplan.estimate.evaluation import cell_time
+from runplan.estimate.evaluation import CellTime, Evaluation, cell_time
 from runplan.facts import Lengths, Status
 from runplan.plan import Cell
 from runplan.requests import evaluation_request
@@ -16,11 +17,10 @@ from runplan.units import GIB
 from runplan.workloads import first_rows, gpu_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from runplan.config import Config
     from runplan.estimate.calibrated import Calibration
-    from runplan.estimate.workload import Interval
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 
@@ -109,19 +109,22 @@ def plan_cells(
     made: list[Cell] = []
     for function, label in zip(functions, task_labels(config, functions), strict=True):
         counted, source = _counted(run, known, function, lengths)
-        time_s, mem_gib = _size(run, counted, calibration)
+        args = task_arguments(config, known, function, run.dataset)
+        said, mem_gib = _size(run, counted, calibration, (function, task.path, args, tuned))
         cell = Cell(
             task=label,
             function=function,
             script=task.path,
             epoch=None,
             dir=f"eval/{label}",
-            time_s=time_s,
-            request=evaluation_request(config, run.name, time_s.p95, mem_gib, limit_s),
+            time_s=said.time_s,
+            request=evaluation_request(config, run.name, said.time_s.p95, mem_gib, limit_s),
             samples=_samples(counted, config.evaluation.limit),
-            args=task_arguments(config, known, function, run.dataset),
+            args=args,
             takes_data=_takes_data(known, function),
             samples_source=source,
+            time_logs=said.logs,
+            time_evidence=said.evidence,
         )
         epochs = evaluated_epochs(config, tuned=tuned)
         made += [
@@ -165,19 +168,27 @@ def _samples(lengths: Lengths | None, limit: int | None) -> int | None:
     return min(limit or lengths.rows, lengths.rows) if lengths else limit
 
 
-def _size(run: PlannedRun, lengths: Lengths | None, calibration: Calibration) -> tuple[Interval, float]:
-    """Seconds of one cell, and the CPU memory it needs in GiB."""
+def _size(
+    run: PlannedRun,
+    lengths: Lengths | None,
+    calibration: Calibration,
+    task: tuple[str, str, Mapping[str, Any], bool],
+) -> tuple[CellTime, float]:
+    """Time of one cell, and the CPU memory it needs in GiB; `task`: function, file, arguments, whether tuned."""
     config, architecture = run.config, run.model.architecture
     if architecture is None:
         raise ValueError(f"{run.name} has no architecture")
     limit = config.evaluation.limit
-    tokens = first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),))
-    time_s = cell_time(
+    function, script, args, tuned = task
+    evaluation = Evaluation(
         architecture,
         gpu_of(config.resources),
-        tokens,
+        first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),)),
         config.evaluation.max_tokens,
         config.evaluation.batch_size,
-        calibration,
+        function,
+        "/".join(PurePath(script).parts[-2:]),
+        tuned,
+        args,
     )
-    return time_s, HOST_MEMORY_BASE_GIB + 2 * architecture.params * 2 / GIB
+    return cell_time(evaluation, calibration), HOST_MEMORY_BASE_GIB + 2 * architecture.params * 2 / GIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     """Everything planning needs to know, and what should be said about how it was read."""
     from runplan.catalogue import gpus, models  # noqa: PLC0415 - start-up time
     from runplan.planning import World  # noqa: PLC0415
+    from runplan.priors.evaluated import seen_tasks  # noqa: PLC0415
     from runplan.priors.files import is_pattern  # noqa: PLC0415
     from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
@@ -141,7 +142,11 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     read = read_priors(config.priors.paths, config.priors.gpu, cache_dir(), cwd, optional=default_paths)
     cluster = read_cluster()
     asks = would_take if cluster is not None and cluster.partitions else None
-    world = World(facts, cluster, read.runs, known, models(conf_dirs()), asks)
+    tasks = {
+        key: replace(task, seen=seen_tasks(read.cells, task.path, task.tasks)) for key, task in facts.tasks.items()
+    }
+    facts = replace(facts, tasks=tasks)
+    world = World(facts, cluster, read.runs, known, models(conf_dirs()), asks, read.cells)
     return world, tuple(read.warnings)
 
 

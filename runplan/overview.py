@@ -10,7 +10,7 @@ from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.pasting import pasted_word
-from runplan.testimony import evidence_items
+from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import short_hours, short_time
 
 LABELS = {
@@ -225,12 +225,14 @@ def by_model(runs: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, An
 def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     if not trained:
-        return (*_risks(document), Item("Nothing is trained; each evaluation's time is in plan.json."))
+        nothing = Item("Nothing is trained; each evaluation's time is in plan.json.")
+        return (*_risks(document), nothing, *evaluation_items(document["runs"]))
     headers = ("Run Name", "Steps", "it/s", "Tokens/s", "Allocated", "Source", "Logs", "Extrapolated")
     rows = tuple(_estimate_row(run) for run in trained)
     sources = list(dict.fromkeys(run["estimate"]["source"] for run in trained))
     explained = [Item(f"{source}: {SOURCES[source]}.") for source in sources if source in SOURCES]
-    return (*_risks(document), Table(headers, rows), *explained, *evidence_items(trained))
+    shown = evidence_items(trained)
+    return (*_risks(document), Table(headers, rows), *explained, *shown, *evaluation_items(document["runs"]))
 
 
 def _estimate_row(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -113,6 +113,10 @@ class Cell:
     """Whether the task asks for the run's dataset; one that brings its own measures the same beside any."""
     samples_source: str = ""
     """Of a task that brings its data: where the number of its samples is from, in words; else empty."""
+    time_logs: int = 0
+    """Logs of earlier evaluations from which its time is learnt."""
+    time_evidence: str = ""
+    """What these logs are; empty where there are none."""
 
 
 @dataclass(frozen=True)

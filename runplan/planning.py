@@ -24,6 +24,7 @@ from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFac
 from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
 from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
+from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
@@ -48,6 +49,8 @@ class World:
     models: Mapping[str, Architecture]
     would_take: Callable[[Request], tuple[bool | None, str]] | None = None
     """Whether SLURM would take a request, and what it said; None where it cannot be asked."""
+    cells: Sequence[PriorCell] = ()
+    """Earlier evaluations."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     """
     world = replace(world, facts=_with_trainers_view(composed, world.facts))
     calibration = calibrated.calibrate(world.priors, world.gpus, _known_models(composed, world))
+    calibration = replace(calibration, cells=tuple(world.cells))
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
     places = world.facts.places

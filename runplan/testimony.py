@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runplan.blocks import Item
 
 EVIDENCE_SHOWN = 20
+EVALUATIONS_SHOWN = 5
 CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ", "the interval reaches further")
 """Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
 NAMED = 3
@@ -27,6 +28,18 @@ def evidence_items(trained: Sequence[Mapping[str, Any]]) -> list[Item]:
     if len(lines) > EVIDENCE_SHOWN:
         shown.append(Item(f"… and {len(lines) - EVIDENCE_SHOWN} more in plan.json."))
     return shown or [Item("No earlier log was used.")]
+
+
+def evaluation_items(runs: Iterable[Mapping[str, Any]]) -> list[Item]:
+    """What the times of evaluations were learnt from; nothing where no log of one counts."""
+    said: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for cell in run["cells"]:
+            if evidence := cell.get("time_evidence"):
+                said.setdefault(evidence, {})[cell["task"]] = None
+    items = [Item(f"Time to evaluate {', '.join(tasks)}: {text}.") for text, tasks in said.items()]
+    more = [Item("… and others in plan.json.")] if len(items) > EVALUATIONS_SHOWN else []
+    return [*items[:EVALUATIONS_SHOWN], *more]
 
 
 def _of(runs: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]) -> str:

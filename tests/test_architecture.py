@@ -56,6 +56,7 @@ EDGES = {
     "priors.index": "remembers what was read",
     "priors.log": "reads one log",
     "priors.processes": "reads logs on all cores",
+    "priors.eval_logs": "reads one log of Inspect",
     "priors.files": "finds logs",
     "priors.read": "reads logs",
     "priors.siblings": "reads what stands beside a log",

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from runplan.estimate import evidence, intervals, memory_logs, overheads, process, ran, steps
 from runplan.estimate.crowded import crowded, described, least
+from runplan.estimate.evaluated import Evaluations
 from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
 from runplan.estimate.posterior import Posterior, fit
@@ -23,6 +24,7 @@ from runplan.estimate.tried import Tried
 from runplan.estimate.variants import placed
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
+from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 
 
@@ -35,6 +37,8 @@ class Calibration:
     models: Mapping[str, Architecture]
     repeated: int = 0
     """Logs that repeat newer ones and are not looked at."""
+    cells: tuple[PriorCell, ...] = ()
+    """Earlier evaluations."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
     _memory: dict[object, memory_logs.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
@@ -101,6 +105,11 @@ class Calibration:
         formula = formula_gib(w)
         seen = most_host_memory(w, self._host_seen)
         return (formula, "") if seen is None or seen.needed_gib <= formula else (seen.needed_gib, seen.described())
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """What earlier evaluations say."""
+        return Evaluations(self.cells, self.models, self.gpus)
 
     @cached_property
     def _host_seen(self) -> tuple[HostSeen, ...]:

@@ -22,6 +22,8 @@ class Timed(NamedTuple):
     seconds: float
     constant: float
     scaled: float
+    noise: float | None = None
+    """Standard deviation of the logarithm where it is not that of one run to the next."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class TwoParts:
         return intervals.from_median(total, math.sqrt(a * a * aa + 2 * a * b * ab + b * b * bb + self.noise**2))
 
 
-def learn_parts(times: Iterable[Timed], noise: float = 0.15) -> TwoParts:
+NOTHING = TwoParts()
+
+
+def learn_parts(
+    times: Iterable[Timed], noise: float = 0.15, before: TwoParts = NOTHING, tails: float = _TAILS
+) -> TwoParts:
     """Both factors from measured times: a small model tells of the constant part, a large one of the other.
 
     The mode of a Gaussian prior and noise with the tails of Student's t (single wild times bend little), by
@@ -52,11 +59,13 @@ def learn_parts(times: Iterable[Timed], noise: float = 0.15) -> TwoParts:
     Args:
         times: what was measured; what is not a positive number is passed over.
         noise: standard deviation of the logarithm from one run to the next.
+        before: what was known of both factors before these times.
+        tails: degrees of freedom of the noise; infinite where each time is already the median of several.
     """
     seen = [one for one in times if 0 < one.seconds < math.inf]
-    factors, covariance = (0.0, 0.0), TwoParts().covariance
+    factors, covariance = before.factors, before.covariance
     for _ in range(_ROUNDS if seen else 0):
-        target, covariance = _solved(seen, factors, noise)
+        target, covariance = _solved(seen, factors, (noise, tails), before)
         factors = ((factors[0] + target[0]) / 2, (factors[1] + target[1]) / 2)
     return TwoParts(factors, covariance, noise, len(seen))
 
@@ -68,19 +77,26 @@ def _mixed(factors: tuple[float, float], constant: float, scaled: float) -> tupl
 
 
 def _solved(
-    seen: Sequence[Timed], factors: tuple[float, float], noise: float
+    seen: Sequence[Timed], factors: tuple[float, float], noise: tuple[float, float], before: TwoParts
 ) -> tuple[tuple[float, float], tuple[float, float, float]]:
     """Factors and their covariance when times are taken as linear around some factors."""
-    aa, ab, bb = CONSTANT_SPREAD**-2, 0.0, RATE_SPREAD**-2
-    right_a = right_b = 0.0
+    known = before.covariance[0] * before.covariance[2] - before.covariance[1] ** 2
+    aa, ab, bb = before.covariance[2] / known, -before.covariance[1] / known, before.covariance[0] / known
+    right_a = aa * before.factors[0] + ab * before.factors[1]
+    right_b = ab * before.factors[0] + bb * before.factors[1]
     for one in seen:
         total, share = _mixed(factors, one.constant, one.scaled)
         a, b = share, 1 - share
         off = math.log(one.seconds / total)
-        weight = (_TAILS + 1) / (_TAILS * noise**2 + off * off)
+        weight = _weight(noise[0] if one.noise is None else one.noise, noise[1], off)
         rest = off + a * factors[0] + b * factors[1]
         aa, ab, bb = aa + weight * a * a, ab + weight * a * b, bb + weight * b * b
         right_a, right_b = right_a + weight * a * rest, right_b + weight * b * rest
     determinant = aa * bb - ab * ab
     found = (bb * right_a - ab * right_b) / determinant, (aa * right_b - ab * right_a) / determinant
     return found, (bb / determinant, -ab / determinant, aa / determinant)
+
+
+def _weight(noise: float, tails: float, off: float) -> float:
+    """How much a time counts that is off by a logarithm: less, the less it fits."""
+    return 1 / noise**2 if tails == math.inf else (tails + 1) / (tails * noise**2 + off * off)

@@ -159,6 +159,9 @@ def print_table(read: PriorsRead, width: int | None = None) -> None:
     states = Counter(run.state for run in read.runs)
     summary = ", ".join(f"{number} {state}" for state, number in states.most_common())
     found = f"{len(read.runs)} training log{'s' * (len(read.runs) != 1)}{f' ({summary})' if summary else ''}"
+    if read.cells:
+        timed = sum(cell.seconds is not None for cell in read.cells)
+        found += f"; {len(read.cells)} evaluation log{'s' * (len(read.cells) != 1)} ({timed} with a time)"
     print(f"searched {read.searched} file{'s' * (read.searched != 1)}: {found}")  # noqa: T201 - what was asked for
 
 

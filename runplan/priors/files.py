@@ -15,7 +15,8 @@ _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
 CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
-SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", "jobs.jsonl")
+NOTES = "jobs.jsonl"
+SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES)
 _HYDRA = (".hydra", "config.yaml")
 _RESULTS = "/artifacts"
 """Folder in a run's own one in which some labs keep its log; what the run was asked to do stays above."""
@@ -78,12 +79,20 @@ def is_log_name(name: str) -> bool:
     return name.endswith(_LOG_SUFFIXES) or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
 
 
+def is_evaluation(path: str) -> bool:
+    """Whether a file is looked into as a log of Inspect: `*.eval`, and `*.json` in a folder called `logs`."""
+    return path.endswith(".eval") or (path.endswith(".json") and path.rsplit("/", 2)[-2:-1] == ["logs"])
+
+
 def walk(root: str) -> Iterator[LogFile]:
     """Every log below a folder in the order of its path; unreadable folders and links to folders are passed over."""
     stack: list[tuple[str, Siblings]] = [(root, ())]
     while stack:
         folder, above = stack.pop()
-        logs, folders, siblings = _listing(folder)
+        logs, folders, siblings, evaluations = _listing(folder)
+        for entry in evaluations:
+            if (log := _log_file(entry, _notes(folder), None)) is not None:
+                yield log
         if logs:
             beside = (*_siblings(folder, siblings), *above)
             errors = _errors(logs)
@@ -95,8 +104,23 @@ def walk(root: str) -> Iterator[LogFile]:
         stack += [(child, _from_above(folder, siblings) if child.endswith(_RESULTS) else ()) for child in folders]
 
 
-def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, os.DirEntry[str]]]:
-    logs: list[os.DirEntry[str]] = []
+Entries = list[os.DirEntry[str]]
+
+
+def _notes(folder: str) -> Siblings:
+    """What a job notes beside the folder of its evaluation's log."""
+    try:
+        stat = os.stat(f"{folder}/../{NOTES}")  # noqa: PTH116 - as in LogFile.folder
+    except OSError:
+        return ()
+    return ((f"../{NOTES}", stat.st_size, stat.st_mtime_ns),)
+
+
+def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str]], Entries]:
+    """Logs of trainings, folders, what stands beside, and logs of evaluations."""
+    json_too = folder.endswith("/logs")
+    evaluations: Entries = []
+    logs: Entries = []
     folders: list[str] = []
     siblings: dict[str, os.DirEntry[str]] = {}
     try:
@@ -109,10 +133,13 @@ def _listing(folder: str) -> tuple[list[os.DirEntry[str]], list[str], dict[str, 
                     siblings[name] = entry
                 elif name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
+                elif name.endswith(".eval") or (json_too and name.endswith(".json")):
+                    evaluations.append(entry)
     except OSError:
         pass
     logs.sort(key=lambda entry: entry.name)
-    return logs, folders, siblings
+    evaluations.sort(key=lambda entry: entry.name)
+    return logs, folders, siblings, evaluations
 
 
 def _errors(logs: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
@@ -171,7 +198,9 @@ def one_file(path: str) -> LogFile | None:
         return None
     if not Path(path).is_file():
         return None
-    logs, _, siblings = _listing(folder)
+    if is_evaluation(path):
+        return LogFile(path, stat.st_size, stat.st_mtime_ns, _notes(folder))
+    logs, _, siblings, _ = _listing(folder)
     beside = _siblings(folder, siblings)
     if folder.endswith(_RESULTS):
         above = folder.removesuffix(_RESULTS) or "/"
@@ -191,7 +220,7 @@ def matches(pattern: str) -> bool:
 
 
 def find_logs(paths: Iterable[str]) -> list[LogFile]:
-    """Every log of folders, files and globs, each once, in the order they were named.
+    """Every log of folders, files and globs, each once, in the order they were named; evaluations' among them.
 
     Standard error in a file of its own belongs to the log that its job wrote to standard output, where that is found.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -65,6 +65,17 @@ class Index:
             return False, None
         self._kept[log.path] = entry
         return True, fields
+
+    def remembered(
+        self, logs: Iterable[LogFile], read: Callable[[str], dict[str, Any] | None]
+    ) -> Iterator[tuple[LogFile, dict[str, Any] | None]]:
+        """What each log says: as it was read before, else as `read` finds it by its path."""
+        for log in logs:
+            hit, fields = self.get(log)
+            if not hit:
+                fields = read(log.path)
+                self.put(log, fields)
+            yield log, fields
 
     def put(self, log: LogFile, fields: dict[str, Any] | None) -> None:
         """Remember what a log says."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.priors.accounting import has_accounting, job_id, read_accounting
-from runplan.priors.files import CONFIGS, LogFile, find_logs, is_pattern, matches
+from runplan.priors.evaluated import PriorCell, made_cells
+from runplan.priors.files import CONFIGS, LogFile, find_logs, is_evaluation, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.names import better_gpu, sized_gpu
@@ -41,6 +42,8 @@ class PriorsRead:
     searched: int
     """Files looked into."""
     warnings: tuple[str, ...] = ()
+    cells: tuple[PriorCell, ...] = ()
+    """Earlier evaluations."""
 
 
 def read_priors(
@@ -86,12 +89,16 @@ def _read(
     paths: Sequence[str], gpu: str | None, cache_dir: Path, cwd: Path, warnings: list[str], *, refresh: bool
 ) -> PriorsRead:
     found: dict[str, tuple[LogFile, Fields | None]] = {}
+    evaluated: dict[str, tuple[LogFile, Fields | None]] = {}
     for path in paths:
         search = str(cwd / Path(path).expanduser())
         index = Index(cache_dir, search)
         if not refresh:
             index.load()
-        logs = find_logs([search])
+        every = find_logs([search])
+        evaluations = [log for log in every if is_evaluation(log.path)]
+        logs = [log for log in every if not is_evaluation(log.path)]
+        evaluated.update((log.path, (log, said)) for log, said in index.remembered(evaluations, _read_evaluation))
         found.update((log.path, (log, said)) for log, said in _fields(logs, index))
         index.save()
     if not warnings and not any(said for _, said in found.values()):
@@ -99,7 +106,8 @@ def _read(
         warnings += [f"no training log in {where}; priors.paths=[DIR] names yours"] if paths else []
     now = time.time()
     runs = tuple(_run(log, said, gpu, now) for log, said in join_disk_logs(found.values()))
-    return PriorsRead(runs, len(found), tuple(warnings))
+    cells = made_cells(((log.path, log.written_ns / 1e9, said) for log, said in evaluated.values()), gpu)
+    return PriorsRead(runs, len(found), tuple(warnings), cells)
 
 
 def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[str]:
@@ -154,6 +162,12 @@ def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields
     for log in _add_accounting(logs, known):
         index.put(log, known[log.path])
     return [(log, known[log.path]) for log in logs]
+
+
+def _read_evaluation(path: str) -> Fields | None:
+    from runplan.priors.eval_logs import cell_fields  # noqa: PLC0415 - archives, not for known logs
+
+    return cell_fields(path)
 
 
 def _read_logs(logs: Sequence[LogFile]) -> list[Fields | None]:

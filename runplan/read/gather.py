@@ -36,13 +36,11 @@ from runplan.read.cache import Cache, file_identity
 from runplan.read.dataset import read_dataset, row_texts, settings
 from runplan.read.disk import read_disk
 from runplan.read.environment import read_environment
-from runplan.read.eval_logs import read_seen_tasks
 from runplan.read.hf_config import configured_architecture
 from runplan.read.model import read_model
 from runplan.read.rows import read_rows
 from runplan.read.task import read_task
 from runplan.read.trainer import read_trainer
-from runplan.task_data import reads_rows
 
 GENERATORS = {"capitalization": words.create}
 """What makes a dataset, by `dataset.generator`."""
@@ -126,19 +124,10 @@ class _Reader:
             evaluation = config.evaluation
             where = f"it is looked for in {config.site.tasks_dir}/{evaluation.name}/"
             fix = f"write it, set evaluation.script, or choose evaluation=none; {where}"
-            task = read_task(Path(place.script), evaluation.name, evaluation.tasks, fix)
-            self.tasks[place.script] = self._with_logs(task, config, self.datasets[place.dataset])
+            self.tasks[place.script] = read_task(Path(place.script), evaluation.name, evaluation.tasks, fix)
         for key in place.lengths.values():
             if key not in self.lengths and key.split in self.datasets[place.dataset].splits:
                 self.lengths[key] = self._lengths(key, config)
-
-    def _with_logs(self, task: TaskFacts, config: Config, dataset: DatasetFacts) -> TaskFacts:
-        """A task that brings its own data, with what earlier evaluations say of them."""
-        own = [name for name in task.tasks if not reads_rows(config, task, name, dataset)]
-        if not own:
-            return task
-        paths = [absolute(path, self.cwd) for path in config.priors.paths]
-        return replace(task, seen=read_seen_tasks(paths, Path(task.path), own))
 
     def _model(self, path: Path, config: Config) -> ModelFacts:
         if config.model.create and not path.exists():

@@ -59,8 +59,14 @@ def estimates(folder, group):
     return {run["name"]: run["estimate"] for run in document["runs"] if run["type"] == "fine-tuned"}
 
 
+def cell_estimates(folder, group):
+    """What was expected of each evaluation, by its directory in the group."""
+    document = json.loads((folder / "outputs" / group / "plan.json").read_text())
+    return {f"{run['dir']}/{cell['dir']}": cell for run in document["runs"] for cell in run["cells"]}
+
+
 def trained_s(directory):
-    """How long a training took, by its own record."""
+    """How long a job took, by its own record."""
     records = [json.loads(line) for line in (directory / "jobs.jsonl").read_text().splitlines()]
     (seconds,) = (record["seconds"] for record in records if record["event"] == "ended")
     return seconds
@@ -103,6 +109,15 @@ def test_two_ranks_two_seeds_and_a_control_through_slurm(lab):
     assert all("outputs/first" in " ".join(one["evidence"]) for one in after.values())
     assert mean_error(after, truth) < mean_error(before, truth)
     assert all(after[name]["time_s"]["p95"] >= seconds for name, seconds in truth.items())
+
+    before, after = cell_estimates(lab.folder, "first"), cell_estimates(lab.folder, "second")
+    took = {name: trained_s(lab.folder / "outputs/first" / name) for name in after}
+    assert len(took) == 5
+    assert {(one["time_source"], one["time_logs"]) for one in after.values()} == {("priors", 5)}
+    assert mean_error(after, took) < 0.25 * sum(took.values()) / len(took)
+    assert sum(took[name] <= one["time_s"]["p95"] for name, one in after.items()) >= 4
+    assert all(one["time_s"]["p95"] < 1.6 * one["time_s"]["p50"] for one in after.values())
+    assert all(one["time_s"]["p95"] < before[name]["time_s"]["p95"] for name, one in after.items())
 
 
 def test_a_run_and_its_control_on_this_machine(lab):
