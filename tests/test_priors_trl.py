@@ -43,6 +43,19 @@ def test_a_run_that_was_cut_off_is_not_completed():
     assert said.get("checkpoint_s", ()) == ()
 
 
+def test_a_run_that_went_on_from_a_checkpoint_counts_its_own_steps_and_all():
+    head = LOG[: LOG.index(b"| 0/100 [") - 14].decode()
+    drawn = ["  0%|          | 0/100 [00:00<?, ?it/s]"]
+    drawn += [f" {n}%|#####     | {n}/100 [00:{(n - 50) // 2:02d}<00:10,  2.00it/s]" for n in range(51, 101)]
+    ended = "{'train_runtime': '25.01', 'train_steps_per_second': '1.999', 'train_loss': '5.3', 'epoch': '2'}\n"
+    evaluation = "100%|##########| 4/4 [00:00<00:00, 143.27it/s]\n"
+    said = parse_text((head + "\r".join([*drawn, ended, evaluation])).encode())
+    assert (said["steps_done"], said["steps_total"], said["state"]) == (100, 100, "completed")
+    assert said["s_per_step"] == pytest.approx(0.5, rel=0.05)
+    other = parse_text(f"{head}{ended}\r{evaluation}".encode())
+    assert other.get("steps_done") is None
+
+
 def test_a_run_that_is_under_way_says_where_it_is():
     pace = training_pace(LOG[: LOG.index(b"Checkpoint saved in")][-30_000:])
     assert (pace.done, pace.total) == (50, 100)

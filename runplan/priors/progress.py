@@ -195,8 +195,9 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
 def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
-    Of several such bars (evaluation has its own) the one with the steps in all that are known is training; where they
-    are not, the one that ran longest. While another one runs, training does not.
+    Of several such bars (evaluation has its own) the one with the steps in all that are known is training, or the one
+    that went on from a checkpoint with so many steps left; where they are not known, the one that ran longest. While
+    another one runs, training does not.
 
     Args:
         data: the text of one attempt.
@@ -218,11 +219,18 @@ def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: f
     if not by_total:
         return None
     known = [some for steps, some in by_total.items() if not total or abs(steps - total) <= doubt + 0.5]
+    known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
     if not known:
         return None
     draws = max(known, key=lambda some: max(draw.elapsed_s for draw in some))
     others = [draw.at for some in by_total.values() if some is not draws for draw in some]
     return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
+
+
+def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
+    """Whether a bar began behind a checkpoint and had so many steps left; its first step is drawn where that ended."""
+    first = min((draw.done for draw in draws if draw.done), default=0)
+    return -doubt < draws[0].total - left - 0.5 < first
 
 
 def _described(data: bytes, at: int) -> bool:
