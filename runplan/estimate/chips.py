@@ -65,7 +65,7 @@ CACHE_MB = {
 }
 CACHE_USUAL_MB = 32.0
 """L2 caches of GPUs as their makers' papers on the architectures state them."""
-LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.65e-3), math.log(1.6e-3)
+LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.6e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
@@ -76,9 +76,9 @@ A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
 BANDWIDTH_PROCESSOR = 0.8
-FILLING_AMD = 0.5
-"""What AMD's GPUs need more of to be full, beside their peak: an MI325X's 304 units want more tiles than an H100's 132,
-and its batches of 4 and 8 rows run at 0.85 and 0.89 of the speed that those of 24 and 64 would have (milabench)."""
+FILLING_AMD = -1.5
+"""AMD's GPUs are full sooner than their peak lets expect: what short batches lack there is the time between kernels
+(`speed.MEETING_AMD`), all but the same for batches of 1 and of 64 rows on an MI325X (milabench)."""
 WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
 
 
@@ -87,9 +87,9 @@ def prior(gpu: Gpu) -> Constants:
 
     An eager layer has 183 kernels: 1.0 ms of Python and dispatch on a quiet Xeon server (torchtune's own layers with
     widths of 16, forward and backward), and some 3 us each to hand them to CUDA. In published runs whose launches
-    decide a layer takes, by that measure, 1.4 and 1.7 ms on hosts of AMD's GPUs (MI355X; milabench's MI325X), 2.4 to
-    2.6 on hosts of NVIDIA's (milabench's H100 and L40S; Qwen on H100). Expected is what lies between those and 1.9, the
-    middle of all.
+    decide a layer takes, by that measure, 1.0 and 1.5 ms with AMD's GPUs (MI355X; milabench's MI325X), 2.4 to 2.6 with
+    NVIDIA's (milabench's H100 and L40S; Qwen on H100). Expected are 1.3 of AMD's, and 2.2 of NVIDIA's: a little less
+    than was seen, as hosts differ and few were.
     """
     if gpu.name == "cpu":
         share = MATRIX_SHARE.get("cpu", A100_SHARE)

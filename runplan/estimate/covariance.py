@@ -13,7 +13,7 @@ SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
 """What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
 LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.35, 0.30
 """How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
-(standard deviations of their logarithm): measured without a GPU; 1.3 and 4.6 layers a layer in published runs; PCIe of
+(standard deviations of their logarithm): measured without a GPU; 1.3 and 4.8 layers a layer in published runs; PCIe of
 other generations, and GPUs behind one switch."""
 UNPACKING = 0.7
 """How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of

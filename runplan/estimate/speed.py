@@ -73,13 +73,14 @@ tokens of 7B and 14B on an A100 (Qwen's README, another trainer: the trend alone
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
-HOOKS, HOOKS_AMD = 1.3, 4.6
+HOOKS, HOOKS_AMD = 1.3, 4.8
 """Python of FSDP's hooks and collectives for a layer, forward and backward, in units of launching one: 2.8 ms on four
-H100, 7.3 ms on eight MI325X and MI355X (milabench, batches of one row; a README of torchtune on MI355X)."""
-MEETING, MEETING_SHARDED = 4.0, 3.0
+H100 (milabench, batches of one row), 6 ms on eight MI325X and MI355X (milabench; a README of torchtune on MI355X)."""
+MEETING, MEETING_SHARDED, MEETING_AMD = 4.0, 3.0, 1.0
 """Powers of the smooth maximum of what a GPU and its launches take. Several GPUs wait for each other at every layer, so
-that one whose launches are late there makes all of them late: batches of 4 and 8 rows on eight MI325X, of 1 and 8 on
-four H100 and eight H200 (milabench)."""
+that one whose launches are late there makes all of them late: batches of 1 and 8 rows on four H100 and eight H200
+(milabench). On AMD's GPUs they add up, which is a power of 1: steps of one MI325X take 1.1 s and 1.29 ms a token from
+batches of 1 row to those of 64, of eight 2.8 s and 1.23 ms (milabench): it idles from one kernel to the next."""
 CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
@@ -122,19 +123,22 @@ def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = Fals
         if task.trainer == TRL:
             on_gpu, launching = on_gpu / speed_trl.KEPT_BY_DDP, launching * speed_trl.LAUNCHES_OF_DDP
         else:
-            # Collectives run beside the products; hooks belong to every layer.
-            on_gpu = math.hypot(on_gpu, gathering_s(task, forward_only=forward_only))
-            launching += _hooks(task) * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
+            gathering, hooks = gathering_s(task, forward_only=forward_only), _hooks_s(task, constants, forward_only)
+            if is_amd(task.gpu):
+                launching += _larger(gathering, hooks, MEETING)
+            else:  # collectives run beside the products
+                on_gpu, launching = math.hypot(on_gpu, gathering), launching + hooks
     # A processor does its own launching.
     if task.gpu.name == "cpu":
         return on_gpu + launching
-    return _larger(on_gpu, launching, MEETING_SHARDED if task.gpus > 1 else MEETING)
+    one = MEETING_AMD if is_amd(task.gpu) else MEETING
+    return _larger(on_gpu, launching, min(one, MEETING_SHARDED) if task.gpus > 1 else one)
 
 
-def _hooks(task: Task) -> float:
-    """What FSDP does in Python for every layer, in units of launching one."""
+def _hooks_s(task: Task, constants: Constants, forward_only: bool) -> float:
+    """Seconds that FSDP takes in Python for all layers."""
     each = HOOKS_AMD if is_amd(task.gpu) else HOOKS
-    return each * task.architecture.num_hidden_layers
+    return each * task.architecture.num_hidden_layers * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
 
 
 def _loading_s(task: Task) -> float:
