@@ -228,9 +228,12 @@ def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: f
 
 
 def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
-    """Whether a bar began behind a checkpoint and had so many steps left; its first step is drawn where that ended."""
+    """Whether a bar began behind a checkpoint and had so many steps left; its first step is drawn where that ended.
+
+    Of a bar of which only the end was kept nothing says where it began.
+    """
     first = min((draw.done for draw in draws if draw.done), default=0)
-    return -doubt < draws[0].total - left - 0.5 < first
+    return first < draws[0].total and -doubt < draws[0].total - left - 0.5 < first
 
 
 def _described(data: bytes, at: int) -> bool:
