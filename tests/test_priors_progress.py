@@ -158,6 +158,12 @@ MESSAGES = st.lists(
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(case=CASES, messages=MESSAGES, kept=st.sampled_from([1.0, 1.0, 0.7]), lines=st.booleans())
+@example(
+    case=Case(0.5, 400, 2, first_s=0.0, save_s=0.0, validations=1, validate_s=3.0, packing=False, prefix=""),
+    messages=[(0.498046875, b"Validation loss: 1.5\n")],
+    kept=1.0,
+    lines=False,
+)
 def test_draws_that_are_not_looked_at_change_nothing_but_a_speed_by_two_per_cent(case, messages, kept, lines):
     """All other fields are what the reading of every draw and of all text says."""
     steps = max(80, min(2000, int(case.seconds / case.s_per_step)))

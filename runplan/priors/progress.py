@@ -136,12 +136,17 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
 
 
 def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
-    """The last draw before each mark and the first after it; a bar redrawn full is no progress, so one more."""
+    """The last draw before each mark and the first after it; a bar redrawn full is no progress, so one more.
+
+    Between two marks that stand close together all draws are looked at.
+    """
     draws: list[Draw | None] = []
     previous = -_PROBE_BYTES
     for mark, following in pairwise([*marks, sys.maxsize]):
         if mark - previous > 2 * _DRAW_BYTES:
             draws.append(last_draw(data, max(0, mark - _PROBE_BYTES), mark))
+        else:
+            draws += _draws(data, previous, mark)
         if following - mark > 2 * _DRAW_BYTES:
             draw = _next_draw(data, mark, mark + _PROBE_BYTES)
             draws.append(draw)
