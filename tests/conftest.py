@@ -106,14 +106,21 @@ def pytest_make_collect_report() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees or touches the user's cache, configuration, jobs or working directory."""
+def _own_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test sees or touches the user's cache, configuration, jobs or working directory.
+
+    Nor the SLURM that is there for tests: only those that need it, which take its nodes down and stop it.
+    """
     place = tmp_path_factory.mktemp("place")
     for name in ("home", "cache", "config", "work"):
         (place / name).mkdir()
     for name in [*os.environ]:
         if name == "RUNPLAN_CONF" or (name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF"):
             monkeypatch.delenv(name)
+    if request.node.get_closest_marker("slurm") is None:
+        monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setenv("HOME", str(place / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
