@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from runplan.estimate.observation import adapter_of, default_checkpointing, match_model
-from runplan.estimate.speed import TRL
+from runplan.estimate.observation import adapter_of, checkpointing_of, match_model
 from runplan.estimate.tried import Tried
 from runplan.estimate.variants import least_gpu
 from runplan.estimate.workload import Gpu, Interval, Workload
@@ -28,7 +27,7 @@ def crowded(
         if gpu is None or matched is None:
             continue
         effective = (run.batch_size or 1) * (run.gradient_accumulation_steps or 1)
-        adapter, usual = adapter_of(run), run.trainer == TRL or default_checkpointing(matched[0], run.num_gpus or 1)
+        adapter, usual = adapter_of(run), checkpointing_of(run, matched[0])
         found += [
             Tried(run, matched[0], adapter, gpu, batch, effective > batch, usual if said is None else said)
             for batch, said in attempts

@@ -12,7 +12,8 @@ from runplan.estimate.learning import Learnt, learn, learn_weighed
 from runplan.estimate.observation import (
     Observation,
     adapter_of,
-    default_checkpointing,
+    checkpointing_of,
+    dtype_of,
     find_gpu,
     match_model,
     same_dataset,
@@ -67,7 +68,7 @@ def learn_memory(
         rows: of what is planned; unpacked logs of the same dataset tell something through them.
     """
     runs, rows = list(runs), rows or Rows(Lengths(()), "")
-    known = [(run, *found, _dtype(run)) for run in runs if (found := match_model(run, models)) is not None]
+    known = [(run, *found, dtype_of(run)) for run in runs if (found := match_model(run, models)) is not None]
     held, odd = _held(known, gpus or {})
     needed = _needed(crowds, odd)
     seen, odd_samples = sampled.samples(runs, models, gpus or {}, rows)
@@ -114,10 +115,6 @@ def _outside_ratios(seen: Iterable[Sample]) -> list[float]:
     return [(one.seen - one.reserved) / one.outside for one in alike if one.reserved and one.seen > one.reserved]
 
 
-def _dtype(run: PriorRun) -> str:
-    return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
-
-
 Known = tuple[PriorRun, Architecture, bool, str]
 """A log, its model, whether its name said so, and its number format."""
 
@@ -132,11 +129,6 @@ def _held(known: Iterable[Known], gpus: Mapping[str, Gpu]) -> tuple[dict[bool, l
         elif held := _held_part(run, a, dtype):
             ratios[bool(run.packed)].append(held / _usual_part(run, a, dtype))
     return ratios, odd
-
-
-def _checkpointing(run: PriorRun, a: Architecture) -> bool:
-    said = run.activation_checkpointing
-    return default_checkpointing(a, run.num_gpus or 1) if said is None else said
 
 
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
@@ -184,7 +176,7 @@ _FREED_GIB = 0.3
 
 def _footprint(run: PriorRun, a: Architecture, dtype: str) -> Footprint:
     """Memory of a logged run's steps by the formulas of its trainer; compiled runs as if eager."""
-    modes = (_checkpointing(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
+    modes = (checkpointing_of(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
     form = memory.footprint_of(run.trainer)
     return form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
 
@@ -217,7 +209,7 @@ def _usual_part(run: PriorRun, a: Architecture, dtype: str) -> float:
     """The part that is usual (`Footprint.held_bytes`), where the peak is that of the loss; of the first GPU."""
     parts, block = _footprint(run, a, dtype), run.peak_memory_gib
     uneven = 0.0 if run.packed else 1.0
-    part = allocator.held_part(_checkpointing(run, a), 1, uneven, _logits_part(run, a, dtype))
+    part = allocator.held_part(checkpointing_of(run, a), 1, uneven, _logits_part(run, a, dtype))
     freed = ((block.allocated or block.active or 0.0) if block else 0.0) - parts.fixed / GIB
     return part + ((1 + KEPT) * parts.root + parts.block) / GIB / freed if parts.root else part
 

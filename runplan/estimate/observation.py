@@ -109,6 +109,18 @@ def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
     return architecture.params > (2.5e9 if gpus == 1 else 40e9)
 
 
+def checkpointing_of(run: PriorRun, architecture: Architecture) -> bool:
+    """Whether a log's run kept no activations; where it does not say, as its trainer has it."""
+    if run.activation_checkpointing is not None:
+        return run.activation_checkpointing
+    return run.trainer == TRL or default_checkpointing(architecture, run.num_gpus or 1)
+
+
+def dtype_of(run: PriorRun) -> str:
+    """The number format of a log's weights; bf16 where it names none that is modelled."""
+    return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
+
+
 def same_dataset(run: PriorRun, dataset: str) -> bool:
     """Whether a log names the planned dataset, wherever its file lay."""
     return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
@@ -151,9 +163,7 @@ def observe(
 def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
     batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
     n_gpus = run.num_gpus or 1
-    checkpointing = run.activation_checkpointing
-    if checkpointing is None:
-        checkpointing = run.trainer == TRL or default_checkpointing(a, n_gpus)
+    checkpointing = checkpointing_of(run, a)
     packed = bool(run.packed)
     adapter = adapter_of(run)
     tokens, known, sigma = 0.0, False, 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runplan.estimate import memory
 from runplan.estimate.learning import Learnt, learn
-from runplan.estimate.observation import adapter_of, match_model
+from runplan.estimate.observation import adapter_of, dtype_of, match_model
 from runplan.estimate.plausible import Odd, learn_times, usual_times
 from runplan.estimate.speed import TRL
 from runplan.estimate.two_parts import Timed, TwoParts
@@ -89,7 +89,7 @@ def learn_overheads(runs: Iterable[PriorRun], models: Mapping[str, Architecture]
         runs: the logs.
         models: architectures by the names logs use.
     """
-    known = [(run, *found, _dtype(run)) for run in runs if (found := match_model(run, models)) is not None]
+    known = [(run, *found, dtype_of(run)) for run in runs if (found := match_model(run, models)) is not None]
     first: dict[str, list[tuple[str, float]]] = {kind: [] for kind in FIRST_STEP_S}
     for run, *_ in known:
         if run.first_step_s:
@@ -106,10 +106,6 @@ def learn_overheads(runs: Iterable[PriorRun], models: Mapping[str, Architecture]
         checkpoint,
         (*odd_starts, *odd_saves, *(one for _, slow in firsts.values() for one in slow)),
     )
-
-
-def _dtype(run: PriorRun) -> str:
-    return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
 
 
 LEAST_S = 0.05

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from runplan.estimate import allocator, intervals, memory, outside, steps
 from runplan.estimate.footprint import Footprint
-from runplan.estimate.observation import adapter_of, default_checkpointing, find_gpu, match_model, same_dataset
+from runplan.estimate.observation import adapter_of, checkpointing_of, dtype_of, find_gpu, match_model, same_dataset
 from runplan.estimate.plausible import LEAST_WEIGHTS, MOST_MEMORY, Odd
 from runplan.estimate.speed import TRL
 from runplan.estimate.tried import Tried
@@ -112,10 +112,8 @@ def tried_of(run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[st
     gpu, matched = find_gpu(run.gpu, gpus), match_model(run, models)
     if gpu is None or gpu.name == "cpu" or matched is None or not matched[1] or not run.batch_size:
         return None
-    said = run.activation_checkpointing
-    usual = run.trainer == TRL or default_checkpointing(matched[0], run.num_gpus or 1)
     accumulated = (run.gradient_accumulation_steps or 1) > 1
-    return Tried(run, matched[0], adapter_of(run), gpu, run.batch_size, accumulated, usual if said is None else said)
+    return Tried(run, matched[0], adapter_of(run), gpu, run.batch_size, accumulated, checkpointing_of(run, matched[0]))
 
 
 def _sample(tried: Tried, rows: Rows) -> Sample | None:
@@ -178,7 +176,7 @@ def _impossible(tried: Tried) -> str:
     """Why nvidia-smi cannot have shown this run on its GPU; empty where nothing speaks against it."""
     run = tried.run
     seen, sharing = run.process_peak_gib or 0.0, 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = memory.weight_bytes(tried.architecture, tried.adapter, _dtype(run)) / sharing / GIB
+    weights = memory.weight_bytes(tried.architecture, tried.adapter, dtype_of(run)) / sharing / GIB
     if seen < LEAST_WEIGHTS * weights:
         return f"nvidia-smi saw {seen:.2f} GiB at most, less than the {weights:.2f} GiB of the weights alone"
     if seen > MOST_MEMORY * tried.gpu.memory_gib + _DRIVERS_GIB:
@@ -229,7 +227,3 @@ def _apart(found: Iterable[Sample]) -> tuple[list[Sample], list[Odd]]:
             else:
                 left.append(one)
     return left, odd
-
-
-def _dtype(run: PriorRun) -> str:
-    return run.dtype if run.dtype in memory.ELEMENT_BYTES else "bf16"
