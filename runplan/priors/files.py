@@ -144,6 +144,8 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
 
 def _errors(logs: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
     """Files of standard error by the name of the same job's standard output, where that is there, too."""
+    if len(logs) < 2:  # the usual folder, of which there may be ten thousand
+        return {}
     names = {entry.name for entry in logs}
     found = {}
     for entry in logs:

@@ -13,36 +13,39 @@ if TYPE_CHECKING:
     from runplan.priors.files import LogFile
 
 Fields = dict[str, Any]
+Sizes = tuple[Any, ...]
 RUNNING_LOG = "running_log.txt"
 """LLaMA-Factory's own, beside what it saves; its `trainer_log.jsonl` says nothing that is not in there."""
 
 # Where our job scripts put what an attempt left that does not count: without settings, and never finished.
-_ASIDE = re.compile(r"/attempts/\d+/logs$")
+_ASIDE = re.compile(r"/attempts/\d+/logs/[^/]*$")
 _SAME = ("steps_total", "batch_size", "gradient_accumulation_steps", "epochs")
 _APART_NS = 900 * 10**9
 """Between what a job writes last to its two logs: after training it evaluates and draws."""
-_CHECKPOINT = re.compile(r"/(?:epoch|step)_\d+$")
+_CHECKPOINT = re.compile(r"/(?:epoch|step)_\d+(?=/[^/]*$)")
 
 
 def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple[LogFile, Fields]]:
     """The training logs among what was found; a DiskLogger file whose run has a log of its own is merged into that."""
-    logs = _without_copies([(log, said) for log, said in found if said and not _ASIDE.search(log.folder)])
+    logs = _without_copies([(log, said) for log, said in found if said and not _ASIDE.search(log.path)])
     disk = [(log, said) for log, said in logs if log.name.endswith(".txt")]
     if not disk:
         return logs
     owners: dict[str, list[tuple[LogFile, Fields]]] = {}
     by_folder: dict[str, list[tuple[LogFile, Fields]]] = {}
+    by_sizes: dict[Sizes, list[tuple[LogFile, Fields]]] = {}
     for log, said in logs:
         if log.name.endswith(".txt"):
             continue
         by_folder.setdefault(log.folder, []).append((log, said))
+        by_sizes.setdefault(_sizes(said), []).append((log, said))
         if name := said.get("disk_log"):
             owners.setdefault(name, []).append((log, said))
     merged: dict[str, Fields] = {}
     gone: set[str] = set()
     for log, said in disk:
         alone = log.name == RUNNING_LOG
-        if (owner := _twin(log, said, logs) if alone else _owner(log, owners, by_folder)) is not None:
+        if (owner := _twin(log, said, by_sizes) if alone else _owner(log, owners, by_folder)) is not None:
             base = merged.get(owner[0].path, owner[1])
             merged[owner[0].path] = _merge(base, said)
             gone.add(log.path)
@@ -51,11 +54,11 @@ def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple
 
 def _without_copies(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fields]]:
     """Logs but those that were copied to the checkpoint of an epoch: a run counts once."""
-    copies = [log for log, _ in logs if _CHECKPOINT.search(log.folder)]
+    copies = [log for log, _ in logs if _CHECKPOINT.search(log.path)]
     if not copies:
         return logs
     paths = {log.path for log, _ in logs}
-    gone = {log.path for log in copies if f"{_CHECKPOINT.sub('', log.folder)}/{log.name}" in paths}
+    gone = {log.path for log in copies if _CHECKPOINT.sub("", log.path) in paths}
     return [(log, said) for log, said in logs if log.path not in gone]
 
 
@@ -77,17 +80,17 @@ def _owner(
     return None
 
 
-def _twin(log: LogFile, said: Fields, logs: list[tuple[LogFile, Fields]]) -> tuple[LogFile, Fields] | None:
+def _sizes(said: Fields) -> Sizes:
+    return tuple(said.get(key) for key in _SAME)
+
+
+def _twin(
+    log: LogFile, said: Fields, by_sizes: dict[Sizes, list[tuple[LogFile, Fields]]]
+) -> tuple[LogFile, Fields] | None:
     """The log that the same job wrote to its standard output, wherever it is: of the same sizes, and as old."""
-    same = [
-        one
-        for one in logs
-        if not one[0].name.endswith(".txt")
-        and abs(one[0].written_ns - log.written_ns) < _APART_NS
-        and said.get("steps_total")
-        and all(one[1].get(key) == said.get(key) for key in _SAME)
-    ]
-    return min(same, key=lambda one: abs(one[0].written_ns - log.written_ns), default=None)
+    alike = by_sizes.get(_sizes(said), []) if said.get("steps_total") else []
+    as_old = [one for one in alike if abs(one[0].written_ns - log.written_ns) < _APART_NS]
+    return min(as_old, key=lambda one: abs(one[0].written_ns - log.written_ns), default=None)
 
 
 def _merge(run: Fields, disk: Fields) -> Fields:

@@ -95,9 +95,10 @@ def _read(
         index = Index(cache_dir, search)
         if not refresh:
             index.load()
-        every = find_logs([search])
-        evaluations = [log for log in every if is_evaluation(log.path)]
-        logs = [log for log in every if not is_evaluation(log.path)]
+        evaluations: list[LogFile] = []
+        logs: list[LogFile] = []
+        for log in find_logs([search]):
+            (evaluations if is_evaluation(log.path) else logs).append(log)
         evaluated.update((log.path, (log, said)) for log, said in index.remembered(evaluations, _read_evaluation))
         found.update((log.path, (log, said)) for log, said in _fields(logs, index))
         index.save()
