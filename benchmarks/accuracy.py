@@ -100,14 +100,14 @@ def _moments(
 ) -> list[tuple[int, str, Sequence[Case], Case]]:
     """(logs, same or other GPU, history, run asked about); every run is asked about with every number of logs."""
     found: list[tuple[int, str, Sequence[Case], Case]] = [(0, "", (), target) for target in members]
-    rng = random.Random(14)
+    same, other = random.Random(14), random.Random(14)
     for target in members:
         rest = [case for case in members if case is not target]
         for n in COUNTS[1:]:
             if n <= len(rest):
-                found += [(n, "same", rng.sample(rest, n), target) for _ in range(orders)]
+                found += [(n, "same", same.sample(rest, n), target) for _ in range(orders)]
             if n <= len(others):
-                found += [(n, "other", rng.sample(others, n), target) for _ in range(orders)]
+                found += [(n, "other", other.sample(others, n), target) for _ in range(orders)]
     return found
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from gpu.grid import Point, workload
 from gpu.shapes import WIDE, shapes
 from milabench import LLAMA_70B, milabench_runs
+from transformers_runs import SHAPES as TRANSFORMERS_SHAPES
+from transformers_runs import transformers_runs
 
 from runplan.catalogue import gpus
 from runplan.estimate import memory
@@ -52,7 +54,7 @@ class Case:
 def cases() -> list[Case]:
     """All measured runs at hand, in the order in which they ran; published ones last."""
     measured = (case for name in MEASURED_SETS for case in measured_cases(DATA / name))
-    return [*measured, *published_cases(), *milabench_cases()]
+    return [*measured, *published_cases(), *milabench_cases(), *transformers_cases()]
 
 
 def milabench_cases() -> list[Case]:
@@ -60,6 +62,21 @@ def milabench_cases() -> list[Case]:
     runs = milabench_runs(DATA / "more_published_runs.csv", _START, GPUS)
     return [
         Case(run.name, f"published {run.workload.gpu.name}", run.workload, run.prior, run.measured, taught=run.taught)
+        for run in runs
+    ]
+
+
+def transformers_cases() -> list[Case]:
+    """Runs of transformers' layers with PEFT's adapters, estimated as TRL's, in tests/data/published_runs.csv."""
+    runs = transformers_runs(DATA / "published_runs.csv", _START, GPUS)
+    return [
+        Case(
+            run.name,
+            f"published {run.workload.gpu.name} transformers",
+            run.workload,
+            run.prior,
+            {"s/step": run.s_per_step},
+        )
         for run in runs
     ]
 
@@ -103,7 +120,13 @@ def _measured_case(row: Mapping[str, str], log: PriorRun) -> Case:
 
 def log_names() -> dict[str, Architecture]:
     """Architectures by the names that logs use."""
-    return {**SHAPES, str(WIDE["folder"]): SHAPES[str(WIDE["name"])], "Llama-2-7B": LLAMA2_7B, "70B": LLAMA_70B}
+    return {
+        **TRANSFORMERS_SHAPES,
+        **SHAPES,
+        str(WIDE["folder"]): SHAPES[str(WIDE["name"])],
+        "Llama-2-7B": LLAMA2_7B,
+        "70B": LLAMA_70B,
+    }
 
 
 LLAMA2_7B = Architecture("llama2", 4096, 32, 32, 32, 128, 11008, 32000, 4096)

@@ -27,7 +27,7 @@ def by_calibrated(
     """estimator=calibrated."""
     learnt = calibrated.calibrate(priors, gpus, models)
     sizing = calibrated.size(w, learnt)
-    posterior = learnt.speed(w.gpu, w.lengths, w.dataset)
+    posterior = learnt.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
     task = calibrated.make_task(w, sizing.batch_size, sizing.gradient_accumulation_steps)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)

@@ -12,7 +12,8 @@ from runplan.estimate import evidence, intervals, memory_logs, overheads, proces
 from runplan.estimate.crowded import crowded, described, least
 from runplan.estimate.evaluated import Evaluations
 from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
-from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
+from runplan.estimate.observation import Observation, observe, same_dataset
+from runplan.estimate.other_trainers import heard_by
 from runplan.estimate.posterior import Posterior, fit
 from runplan.estimate.repeats import newest_alike, repeats_left_out
 from runplan.estimate.sampled import Rows

@@ -180,16 +180,20 @@ def _described(seen: Observation) -> str:
 
 
 def _similarity(task: Task, seen: Observation) -> str:
-    other = seen.task
-    if other.trainer != task.trainer:
-        return f"weak: {seen.run.trainer or other.trainer} runs other kernels than {task.trainer}"
-    same_model = task.architecture == other.architecture
-    if not seen.gpu_known:
-        return "weak: the GPU is not known"
-    if task.gpu.name != other.gpu.name:
-        return f"weak: another GPU than {task.gpu.name}"
-    if not same_model:
-        return "same GPU, another model"
+    other, ran = seen.task, seen.run.trainer or seen.task.trainer
+    weak = {
+        f"{ran} runs other kernels than {task.trainer}": other.trainer != task.trainer,
+        "the GPU is not known": not seen.gpu_known,
+        f"another GPU than {task.gpu.name}": task.gpu.name != other.gpu.name,
+    }
+    if any(weak.values()):
+        return f"weak: {next(why for why, holds in weak.items() if holds)}"
+    differs = {
+        f"but {ran} rather than {task.trainer}": ran != task.trainer,
+        "another model": task.architecture != other.architecture,
+    }
+    if any(differs.values()):
+        return f"same GPU, {next(how for how, holds in differs.items() if holds)}"
     if task.adapter.quantize_base != other.adapter.quantize_base:
         return f"same GPU and model, {'without' if task.adapter.quantize_base else 'with'} QLoRA's weights in 4 bits"
     return "very similar" if _distance(task, seen) < 0.7 else "same GPU and model, another batch or length"
@@ -202,7 +206,7 @@ def _distance(task: Task, seen: Observation) -> float:
     far += 0.5 * (task.packed != other.packed)
     far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
     far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
-    far += 4.0 * (task.trainer != other.trainer)
+    far += 4.0 * (task.trainer != other.trainer) or 1.0 * (seen.run.trainer not in {None, task.trainer})
     far += 4.0 * (task.gpu.name != other.gpu.name or not seen.gpu_known)
     return far + 0.5 * (not seen.tokens_known)
 

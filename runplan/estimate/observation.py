@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from runplan.estimate import memory
+from runplan.estimate.other_trainers import TRANSFORMERS
 from runplan.estimate.speed import TRL, Task, peak_flops, work
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Architecture
@@ -194,7 +195,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         span,
         accumulation,
         known,
-        TRL if run.trainer == TRL else "torchtune",
+        TRL if run.trainer in TRANSFORMERS else "torchtune",
     )
     return task, known, sigma
 
@@ -261,21 +262,6 @@ def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
 
 _PROCESSOR_PEAKS = 1000.0
 """What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
-
-
-OTHER_TRAINER, OTHER_VERSION = 0.35, 0.15
-"""Standard deviations (of the logarithm) that a log of another trainer, or of another version of TRL, adds: other
-frameworks run other kernels for the same model; versions of TRL differ in their loss (from 1.16 on without logits)."""
-
-
-def heard_by(seen: Observation, trainer: str, version: str = "") -> Observation:
-    """The log as a plan for a trainer takes it: with more noise where other kernels ran."""
-    ran = seen.run.trainer or "torchtune"
-    if ran != trainer:
-        return replace(seen, noise=math.hypot(seen.noise, OTHER_TRAINER))
-    if ran == TRL and version and seen.run.trainer_version != version:
-        return replace(seen, noise=math.hypot(seen.noise, OTHER_VERSION))
-    return seen
 
 
 def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
