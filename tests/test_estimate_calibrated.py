@@ -5,7 +5,8 @@ from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODEL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runplan.estimate import calibrated, memory, process
+from runplan.estimate import calibrated
+from runplan.estimate.memory import process, torchtune_step
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
@@ -204,7 +205,7 @@ def test_start_up_from_the_trainer_s_logger_counts_with_the_imports_before_it():
 
 def test_reserved_memory_of_logs_moves_what_the_allocator_loses():
     w = workload(packed=True)
-    stays, freed = memory.allocated_parts_gib(w, 4, 2048)
+    stays, freed = torchtune_step.allocated_parts_gib(w, 4, 2048)
 
     def peak(lost):
         held = stays + freed

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runplan import tiny
 from runplan.catalogue import gpus
 from runplan.estimate import calibrated
-from runplan.estimate.evaluation import Evaluation, cell_time
+from runplan.estimate.evaluation.cell_time import Evaluation, cell_time
 from runplan.facts import Lengths
 from runplan.paths import CONF_DIR
 from runplan.priors.evaluated import PriorCell

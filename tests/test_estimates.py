@@ -22,9 +22,10 @@ from estimate_cases import (
     workload,
 )
 
-from runplan.estimate import adapters, calibrated, memory, nf4, outside
-from runplan.estimate.posterior import fit
-from runplan.estimate.speed import Task
+from runplan.estimate import calibrated
+from runplan.estimate.memory import nf4, outside_torch, torchtune_step, weights
+from runplan.estimate.speed.posterior import fit
+from runplan.estimate.speed.roofline import Task
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Lengths
 from runplan.units import GIB
@@ -47,20 +48,20 @@ ATTENTION = Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=False)
 )
 def test_memory_after_model_init(source, architecture, rank, gib):
     adapter = dataclasses.replace(ADAPTER, rank=rank)
-    computed = (memory.weight_bytes(architecture, adapter) + memory.rope_bytes(architecture)) / GIB
+    computed = (torchtune_step.weight_bytes(architecture, adapter) + torchtune_step.rope_bytes(architecture)) / GIB
     assert computed == pytest.approx(gib, abs=0.0125), source
 
 
 def test_memory_after_a_quantised_model_is_made():
     """Up to v0.4 the state dict, unpacked weight by weight, was asked for its names after loading: that is the peak."""
     source = "torchtune #1398: 8B_qlora_single_device, and adapters on q and v, where all else stayed in bf16 (a bug)"
-    adapter = dataclasses.replace(ADAPTER, attn_modules=adapters.ATTENTION, quantize_base=True)
-    shapes = memory.quantised_shapes(LLAMA_8B, adapter)
-    held = memory.weight_bytes(LLAMA_8B, adapter) + memory.rope_bytes(LLAMA_8B)
+    adapter = dataclasses.replace(ADAPTER, attn_modules=weights.ATTENTION, quantize_base=True)
+    shapes = torchtune_step.quantised_shapes(LLAMA_8B, adapter)
+    held = torchtune_step.weight_bytes(LLAMA_8B, adapter) + torchtune_step.rope_bytes(LLAMA_8B)
     assert (held + nf4.unpacking_bytes(shapes, 2)) / GIB == pytest.approx(6.19, rel=0.005), source
-    shapes = memory.adapted_shapes(LLAMA_8B, ATTENTION)
+    shapes = torchtune_step.adapted_shapes(LLAMA_8B, ATTENTION)
     less = LLAMA_8B.num_hidden_layers * (2 * nf4.elements(shapes) - nf4.stored_bytes(shapes, 2))
-    held = memory.weight_bytes(LLAMA_8B, ATTENTION) + memory.rope_bytes(LLAMA_8B) - less
+    held = torchtune_step.weight_bytes(LLAMA_8B, ATTENTION) + torchtune_step.rope_bytes(LLAMA_8B) - less
     assert (held + nf4.unpacking_bytes(shapes, 2)) / GIB == pytest.approx(14.41, rel=0.01), source
 
 
@@ -75,7 +76,7 @@ def test_allocated_peak(source, gpus, gib):
     w = workload(
         architecture=QWEN_05B, adapter=RANK_16, gpu=MI355X, gpus=gpus, packed=True, activation_checkpointing=True
     )
-    assert memory.allocated_gib(w, 2, 2048) == pytest.approx(gib, rel=0.01), source
+    assert torchtune_step.allocated_gib(w, 2, 2048) == pytest.approx(gib, rel=0.01), source
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_reserved_peak_is_within_the_interval(source, gpus, gib):
     )
     peak = calibrated.peak(w, calibrated.calibrate([], {}, {}), 2, 1)
     # The interval is of the process: reserved memory and the context, once more where GPUs talk to each other.
-    context = outside.usual_gib("mi355x", gpus)
+    context = outside_torch.usual_gib("mi355x", gpus)
     assert gib == pytest.approx(peak.p50 - context, rel=0.05), source
     assert gib <= peak.p95 - context, source
 
@@ -115,9 +116,9 @@ def test_allocated_peak_of_compiled_runs(source, changes, gib):
     checkpointed = {"activation_checkpointing": True, "adapter": ATTENTION, **changes}
     w = workload(compile=True, packed=True, **checkpointed)
     w = dataclasses.replace(w, activation_offloading=w.activation_checkpointing)
-    assert memory.allocated_gib(w, 2, 4096 if w.architecture == LLAMA_3B else 2048) == pytest.approx(gib, rel=0.03), (
-        source
-    )
+    assert torchtune_step.allocated_gib(w, 2, 4096 if w.architecture == LLAMA_3B else 2048) == pytest.approx(
+        gib, rel=0.03
+    ), source
 
 
 def test_process_of_a_published_run():

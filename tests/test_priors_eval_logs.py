@@ -11,7 +11,7 @@ import pytest
 from estimate_cases import A100, GPUS, LLAMA_1B, MODELS
 
 from runplan.estimate import calibrated
-from runplan.estimate.evaluation import Evaluation, cell_time
+from runplan.estimate.evaluation.cell_time import Evaluation, cell_time
 from runplan.facts import Lengths
 from runplan.priors.eval_logs import HEAD_BYTES, cell_fields
 from runplan.priors.evaluated import made_cells, seen_tasks

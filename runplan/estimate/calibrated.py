@@ -8,20 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from runplan.estimate import evidence, intervals, memory_logs, overheads, process, ran, steps
-from runplan.estimate.crowded import crowded, described, least
-from runplan.estimate.evaluated import Evaluations
-from runplan.estimate.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
-from runplan.estimate.observation import Observation, heard_by, observe, same_dataset
-from runplan.estimate.posterior import Posterior, fit
-from runplan.estimate.repeats import newest_alike, repeats_left_out
-from runplan.estimate.sampled import Rows
-from runplan.estimate.sound import all_sound
-from runplan.estimate.speed import TRL
-from runplan.estimate.tasks import make_task, mean_tokens
-from runplan.estimate.time_parts import time_parts
-from runplan.estimate.tried import Tried
-from runplan.estimate.variants import placed
+from runplan.estimate import evidence, intervals, steps
+from runplan.estimate.evaluation.learnt import Evaluations
+from runplan.estimate.logs.figures import all_sound
+from runplan.estimate.logs.repeats import newest_alike, repeats_left_out
+from runplan.estimate.logs.variants import placed
+from runplan.estimate.memory import got_through, learnt, process
+from runplan.estimate.memory.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
+from runplan.estimate.memory.nvidia_smi import Rows
+from runplan.estimate.memory.ran_out import crowded, described, least
+from runplan.estimate.memory.tried import Tried
+from runplan.estimate.speed.observation import Observation, heard_by, observe, same_dataset
+from runplan.estimate.speed.posterior import Posterior, fit
+from runplan.estimate.speed.roofline import TRL
+from runplan.estimate.speed.tasks import make_task, mean_tokens
+from runplan.estimate.wall_time import overheads
+from runplan.estimate.wall_time.parts import time_parts
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.evaluated import PriorCell
@@ -41,7 +43,7 @@ class Calibration:
     """Earlier evaluations."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
-    _memory: dict[object, memory_logs.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
+    _memory: dict[object, learnt.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
 
     def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
         """Start-up, first step and checkpoints, from the logs of GPUs, or from those of processors.
@@ -54,7 +56,7 @@ class Calibration:
             found = self._overheads[key] = overheads.learn_overheads(self._alike(*key), self.models)
         return found
 
-    def memory(self, w: Workload) -> memory_logs.MemoryLearnt:
+    def memory(self, w: Workload) -> learnt.MemoryLearnt:
         """What the logs say about memory beyond the formulas, taken as `overheads` takes them.
 
         Unpacked logs without torch's own figures have the lengths of the workload's dataset, if they name it.
@@ -65,7 +67,7 @@ class Calibration:
         if found is None:
             seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
             crowds = [one for one in self._crowded if (one.run.trainer == TRL) == trl] if gpu else ()
-            found = memory_logs.learn_memory(self._alike(*key), seen, self.models, self.gpus, crowds, rows)
+            found = learnt.learn_memory(self._alike(*key), seen, self.models, self.gpus, crowds, rows)
             self._memory[(*key, rows if self._sampled else None)] = found
         return found
 
@@ -194,7 +196,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     learnt = calibration.overheads(w.gpu, w.trainer)
     memory = calibration.memory(w)
     said = evidence.of(w, task, posterior, (*memory.odd, *learnt.odd), calibration.silent, learnt.startup.n)
-    notes = (*ran.described(w, memory.samples, (batch, accumulation)), *notes)
+    notes = (*got_through.described(w, memory.samples, (batch, accumulation)), *notes)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
     notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *notes)

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from runplan.estimate.chips import prior
-from runplan.estimate.observation import UNKNOWN_GPU, Observation, contradiction, same_dataset
-from runplan.estimate.plausible import Odd
-from runplan.estimate.posterior import Posterior
-from runplan.estimate.speed import Task, step_s
+from runplan.estimate.speed.gpu_constants import prior
+from runplan.estimate.speed.observation import UNKNOWN_GPU, Observation, contradiction, same_dataset
+from runplan.estimate.speed.posterior import Posterior
+from runplan.estimate.speed.roofline import Task, step_s
+from runplan.estimate.wall_time.outliers import Odd
 from runplan.estimate.workload import Workload
 
 MOST_ALIKE = 3
