@@ -1,8 +1,8 @@
 """GPU memory of one LoRA training step in closed form, and host memory of the job.
 
 The formulas follow torchtune 0.6.1's recipes line by line (eager mode) and hold within 0.1 % of a simulation of the
-real model, loss and optimizer on fake tensors (tests/test_estimate_memory_simulation.py). Widths are multiplied with bytes,
-so `2 * d` reads "d numbers of 2 bytes for every token".
+real model, loss and optimizer on fake tensors (tests/test_estimate_memory_simulation.py). Widths are multiplied with
+bytes, so `2 * d` reads "d numbers of 2 bytes for every token".
 """
 
 from __future__ import annotations
