@@ -14,7 +14,7 @@ from gpu.shapes import WIDE, shapes
 from milabench import LLAMA_70B, milabench_runs
 
 from runplan.catalogue import gpus
-from runplan.estimate.memory import torchtune_step
+from runplan.estimate.memory.weights import weight_bytes
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
@@ -295,5 +295,5 @@ def _log_of(w: Workload, measured: Mapping[str, float], name: str) -> PriorRun:
         steps_done=1000,
         s_per_step=measured["s/step"],
         peak_memory_gib=MemoryGib(measured.get("allocated"), None, measured.get("reserved")),
-        init_memory_gib=MemoryGib(torchtune_step.weight_bytes(w.architecture, w.adapter) / 2**30),
+        init_memory_gib=MemoryGib(weight_bytes(w.architecture, w.adapter) / 2**30),
     )

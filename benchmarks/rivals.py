@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from runplan.errors import Problem
 from runplan.estimate import calibrated, intervals, rules
-from runplan.estimate.memory import outside_torch, torchtune_step
-from runplan.estimate.speed.observation import match_model
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.logs.settings import match_model
+from runplan.estimate.memory import outside_torch
+from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -26,7 +28,7 @@ def by_calibrated(
     w: Workload, priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mapping[str, Architecture]
 ) -> Answer:
     """estimator=calibrated."""
-    learnt = calibrated.calibrate(priors, gpus, models)
+    learnt = calibrate(priors, gpus, models)
     sizing = calibrated.size(w, learnt)
     posterior = learnt.speed(w.gpu, w.lengths, w.dataset)
     task = calibrated.make_task(w, sizing.batch_size, sizing.gradient_accumulation_steps)
@@ -95,7 +97,7 @@ def by_accelerate(
 ) -> Answer:
     """`accelerate estimate-memory`: training with Adam takes four times the model (its documentation)."""
     del priors, gpus, models
-    held = 4 * torchtune_step.ELEMENT_BYTES[w.dtype] * w.architecture.params / 2**30
+    held = 4 * ELEMENT_BYTES[w.dtype] * w.architecture.params / 2**30
     return dict.fromkeys(("allocated", "reserved", "process"), (held, None))
 
 

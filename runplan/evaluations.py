@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from runplan.config import Config
-    from runplan.estimate.calibrated import Calibration
+    from runplan.estimate.calibration import Calibration
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_estimate_calibrated import GPUS, LOG, MODELS
 
-from runplan.estimate.logs.repeats import KEPT, merged, newest_alike
+from runplan.estimate.logs.repeats import KEPT, newest_alike
+from runplan.estimate.speed.merged import merged
 from runplan.estimate.speed.observation import observe
 from runplan.estimate.speed.posterior import MOST, fit
 

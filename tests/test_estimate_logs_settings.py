@@ -5,7 +5,8 @@ from estimate_cases import A100, GPUS, H100, MODELS, workload
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
-from runplan.estimate.logs.variants import variants
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.logs.settings import variants
 
 A100_40 = dataclasses.replace(A100, name="a100-40", memory_gib=39.5, memory_bandwidth_gb_per_s=1555.0)
 SLICE = dataclasses.replace(A100, name="a100-mig-20", memory_gib=19.5)
@@ -30,7 +31,7 @@ def test_a_name_means_whole_cards(name, found):
 
 def size(log, gpu=A100):
     w = workload(dataset="/data/words.json", gpu=gpu)
-    return calibrated.size(w, calibrated.calibrate([log], ALL, MODELS))
+    return calibrated.size(w, calibrate([log], ALL, MODELS))
 
 
 def test_a_log_that_leaves_its_memory_open_counts_nearly_as_one_of_the_planned_card():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from simulated_allocator import grid
 
 from runplan.estimate import calibrated, intervals
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import allocator, torchtune_step
 from runplan.facts import Lengths
 
@@ -68,7 +69,7 @@ def test_unevenness_is_0_for_one_length_and_below_1(batch, shorter, longer):
 
 
 def test_rows_of_many_lengths_are_said_to_be_held_in_vain_and_do_not_make_the_batch_smaller():
-    nothing = calibrated.calibrate([], {}, {})
+    nothing = calibrate([], {}, {})
     uneven = workload(activation_checkpointing=True, lengths=Lengths(((60, 900), (1900, 100))), max_seq_len=1900)
     even = dataclasses.replace(uneven, lengths=Lengths(((1900, 1000),)))
     plan, plain = calibrated.size(uneven, nothing), calibrated.size(even, nothing)

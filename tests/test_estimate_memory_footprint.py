@@ -6,15 +6,15 @@ from estimate_cases import LLAMA_8B, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.estimate.memory import allocator, torchtune_step
+from runplan.estimate.memory import allocator, closed_form
 
 SHARDED = workload(architecture=LLAMA_8B, gpus=4, activation_checkpointing=True)
-PARTS = torchtune_step.footprint_for(SHARDED)
+PARTS = closed_form.footprint_for(SHARDED)
 ROWS = st.integers(1, 64), st.integers(16, 4096)
 
 
 def test_one_gpu_gathers_nothing():
-    parts = torchtune_step.footprint_for(dataclasses.replace(SHARDED, gpus=1))
+    parts = closed_form.footprint_for(dataclasses.replace(SHARDED, gpus=1))
     assert (parts.root, parts.block, parts.kept_bytes(8, 512)) == (0.0, 0.0, 0.0)
     assert parts.held_bytes(8, 512, 0.5) == 0.5 * (parts.peak_bytes(8, 512) - parts.fixed)
 

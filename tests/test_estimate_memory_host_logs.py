@@ -5,6 +5,7 @@ from estimate_cases import GPUS, LLAMA_3B, MODELS, workload
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory.host_logs import formula_gib, host_seen, most_host_memory
 
 W = workload()
@@ -55,12 +56,12 @@ def test_merged_weights_say_nothing_about_saving_adapters_alone():
 
 
 def test_evidence_names_the_log_that_asks_for_more_than_reckoned():
-    learnt = calibrated.calibrate([USED, dataclasses.replace(LOG, path="small.out", max_rss_gib=3.0)], GPUS, MODELS)
+    learnt = calibrate([USED, dataclasses.replace(LOG, path="small.out", max_rss_gib=3.0)], GPUS, MODELS)
     assert learnt.host_memory_gib(W)[0] == pytest.approx(46.0)
     (line,) = [line for line in calibrated.size(W, learnt).evidence if "host memory" in line]
     assert line == "logs/slurm-1.out: 40.0 GiB of host memory were used; --mem is at least 46G"
-    little = calibrated.calibrate([dataclasses.replace(LOG, max_rss_gib=3.0)], GPUS, MODELS)
+    little = calibrate([dataclasses.replace(LOG, max_rss_gib=3.0)], GPUS, MODELS)
     assert little.host_memory_gib(W) == (formula_gib(W), "")
-    killed = calibrated.calibrate([KILLED, *(dataclasses.replace(USED, max_rss_gib=9.0, modified_s=9.0, path=f"{i}")
+    killed = calibrate([KILLED, *(dataclasses.replace(USED, max_rss_gib=9.0, modified_s=9.0, path=f"{i}")
                                              for i in range(6))], GPUS, MODELS)  # fmt: skip
     assert "32.0 GiB of host memory were too little" in killed.host_memory_gib(W)[1]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
-from runplan.estimate.memory import host, nf4, torchtune_step
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.memory import closed_form, host, nf4
 from runplan.estimate.memory.ran_out import crowded, least
+from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.speed.observation import observe
 from runplan.estimate.speed.posterior import fit
 from runplan.estimate.speed.roofline import step_s, unpacked_part
@@ -27,12 +29,12 @@ def test_a_number_takes_half_a_byte_and_its_share_of_scales():
 
 
 def test_llama_quantises_every_linear_layer_and_qwen_those_with_adapters():
-    assert len(torchtune_step.quantised_shapes(LLAMA_1B, QUANTISED)) == 7
-    assert len(torchtune_step.quantised_shapes(QWEN_05B, QUANTISED)) == 6
+    assert len(quantised_shapes(LLAMA_1B, QUANTISED)) == 7
+    assert len(quantised_shapes(QWEN_05B, QUANTISED)) == 6
     attention = dataclasses.replace(QUANTISED, attn_modules=("q_proj",), apply_to_mlp=False)
-    assert len(torchtune_step.quantised_shapes(LLAMA_1B, attention)) == 7
-    assert torchtune_step.quantised_shapes(QWEN_05B, attention) == ((896, 896),)
-    assert torchtune_step.quantised_shapes(LLAMA_1B, ADAPTER) == ()
+    assert len(quantised_shapes(LLAMA_1B, attention)) == 7
+    assert quantised_shapes(QWEN_05B, attention) == ((896, 896),)
+    assert quantised_shapes(LLAMA_1B, ADAPTER) == ()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_llama_quantises_every_linear_layer_and_qwen_those_with_adapters():
     ],
 )
 def test_groups_of_scales_must_be_whole_on_every_gpu(architecture, gpus, why):
-    said = nf4.problem(torchtune_step.quantised_shapes(architecture, QUANTISED), gpus)
+    said = nf4.problem(quantised_shapes(architecture, QUANTISED), gpus)
     assert why in said
     assert bool(said) == bool(why)
 
@@ -57,7 +59,7 @@ def test_groups_of_scales_must_be_whole_on_every_gpu(architecture, gpus, why):
 def test_four_bits_save_memory_but_where_compiled_layers_keep_them_unpacked(a, batch, length, checkpointing):
     def gib(adapter, *, compiled):
         w = workload(architecture=a, adapter=adapter, activation_checkpointing=checkpointing, compile=compiled)
-        return torchtune_step.allocated_gib(w, batch, length)
+        return closed_form.allocated_gib(w, batch, length)
 
     assert gib(QUANTISED, compiled=False) < gib(ADAPTER, compiled=False)
     assert (gib(QUANTISED, compiled=True) < gib(ADAPTER, compiled=True)) == checkpointing
@@ -95,7 +97,7 @@ def test_the_other_kind_of_log_teaches_less():
     own, other = (fit([one], A100).log_step_s(task)[1] for one in seen)
     assert own < other
     quantised = dataclasses.replace(asked, adapter=QUANTISED)
-    said = calibrated.size(quantised, calibrated.calibrate([LOG], GPUS, MODELS))
+    said = calibrated.size(quantised, calibrate([LOG], GPUS, MODELS))
     assert any("without QLoRA's weights in 4 bits" in line for line in said.evidence)
     assert any("QLoRA, no log has weights in 4 bits" in line for line in said.evidence)
     assert said.extrapolated
@@ -104,7 +106,7 @@ def test_the_other_kind_of_log_teaches_less():
 def test_a_peak_below_the_whole_weights_is_no_contradiction_in_four_bits():
     for log in KINDS:
         small = dataclasses.replace(log, model="3B", peak_memory_gib=MemoryGib(3.0, None, 3.2))
-        learnt = calibrated.calibrate([small], GPUS, MODELS)
+        learnt = calibrate([small], GPUS, MODELS)
         said = calibrated.size(workload(architecture=LLAMA_3B), learnt).evidence
         assert any("of the weights alone" in line for line in said) != log.quantize_base
 

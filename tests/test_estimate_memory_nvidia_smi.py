@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import outside_torch
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib
@@ -23,7 +24,7 @@ SHORT = dataclasses.replace(LOG, packed=True, peak_memory_gib=None)
 
 
 def known(*logs):
-    return calibrated.calibrate(logs, GPUS, MODELS)
+    return calibrate(logs, GPUS, MODELS)
 
 
 NOTHING = known()

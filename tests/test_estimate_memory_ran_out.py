@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory.ran_out import crowded, least
 from runplan.estimate.workload import Adapter
 
@@ -16,11 +17,11 @@ BROKE = dataclasses.replace(
     LOG, path="broke.out", packed=True, batch_size=8, state="oom", s_per_step=None, startup_s=None, first_step_s=None
 )
 PACKED = workload(packed=True, effective_batch_size=64)
-NOTHING = calibrated.calibrate([], GPUS, MODELS)
+NOTHING = calibrate([], GPUS, MODELS)
 
 
 def known(*logs):
-    return calibrated.calibrate(logs, GPUS, MODELS)
+    return calibrate(logs, GPUS, MODELS)
 
 
 def test_a_batch_that_ran_out_is_not_chosen_again():
@@ -146,7 +147,7 @@ V100 = dataclasses.replace(A100, name="v100-32", memory_gib=31.7)
 def test_what_ran_out_on_a_larger_gpu_runs_out_on_a_smaller_one(gpu):
     w = dataclasses.replace(PACKED, gpu=gpu)
     log = dataclasses.replace(BROKE, batch_size=2)
-    plan = calibrated.size(w, calibrated.calibrate([log], GPUS, MODELS))
+    plan = calibrated.size(w, calibrate([log], GPUS, MODELS))
     assert plan.batch_size == 1
     assert any("batch 2 ran out of memory on a100-80" in line for line in plan.evidence)
     small = dataclasses.replace(log, gpu="a100-40")

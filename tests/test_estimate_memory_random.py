@@ -7,7 +7,7 @@ import pytest
 from simulated_allocator import differences, draws
 from test_estimate_trl import simulate
 
-from runplan.estimate.memory import torchtune_step
+from runplan.estimate.memory import closed_form, torchtune_step
 
 
 @pytest.mark.trainer
@@ -26,7 +26,7 @@ def test_closed_form_agrees_with_trl_on_what_nobody_chose(seed, monkeypatch):
     w = dataclasses.replace(one.workload, adapter=dataclasses.replace(one.workload.adapter, dropout=0.0))
     simulated, _ = simulate(monkeypatch, w, one.batch, one.tokens, one.accumulation)
     computed = (
-        torchtune_step.allocated_gib(w, one.batch, one.tokens, one.accumulation)
+        closed_form.allocated_gib(w, one.batch, one.tokens, one.accumulation)
         - torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
     )
     assert computed == pytest.approx(simulated / 2**30, rel=0.01), str(one)

@@ -11,7 +11,8 @@ import pytest
 from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
 from simulated_allocator import recipe, sharded
 
-from runplan.estimate.memory import activations, nf4, torchtune_step
+from runplan.estimate.memory import activations, closed_form, nf4, torchtune_step
+from runplan.estimate.memory.weights import quantised_shapes
 
 pytestmark = [
     pytest.mark.trainer,
@@ -103,7 +104,7 @@ def test_closed_form_agrees_with_the_simulated_recipe(case):
     # The first step makes the optimizer's state; it may be short.
     simulated = recipe.peak_bytes(recipe.traced(w, batch, (16, tokens), accumulation))
     workspace = torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
-    computed = torchtune_step.allocated_gib(w, batch, tokens, accumulation) - workspace
+    computed = closed_form.allocated_gib(w, batch, tokens, accumulation) - workspace
     assert computed == pytest.approx(simulated / 2**30, rel=5e-3 if "QLoRA" in case or "DoRA" in case else 1e-3), case
 
 
@@ -113,7 +114,7 @@ def test_closed_form_agrees_with_the_simulated_recipe(case):
 def test_sharded_weights_are_gathered_as_the_closed_form_says(batch, tokens, keeps_root):
     w = workload(architecture=layers(LLAMA_8B, 4), activation_checkpointing=True, gpus=4)
     simulated = recipe.peak_bytes(sharded.traced(w, batch, (tokens, tokens, tokens), keeps_root=keeps_root))
-    parts = torchtune_step.footprint_for(w)
+    parts = closed_form.footprint_for(w)
     computed = parts.peak_bytes(batch, tokens) - torchtune_step.workspace_bytes(w.gpu.name)
     computed += keeps_root * parts.kept_bytes(batch, tokens)
     assert computed == pytest.approx(simulated, rel=0.01)
@@ -151,7 +152,7 @@ def test_compiled_blocks_keep_what_the_partitioner_keeps(torch, adapter):
         part.untyped_storage().data_ptr() for it in (*block.parameters(), *block.buffers()) for part in parts(it)
     }
     held = sum(size for place, (size, _) in kept.items() if place not in weights)
-    unpacked = 2 * nf4.elements(torchtune_step.quantised_shapes(small, adapter))
+    unpacked = 2 * nf4.elements(quantised_shapes(small, adapter))
     expected = 64 * activations.compiled_layer_bytes(small, adapter, "bf16", packed=False) + unpacked
     assert held == pytest.approx(expected, rel=0.01)
 

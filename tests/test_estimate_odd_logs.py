@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated, evidence
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.logs.figures import sound
-from runplan.estimate.wall_time.outliers import learn_times, odd_memory
+from runplan.estimate.memory.outliers import odd_memory
+from runplan.estimate.wall_time.outliers import learn_times
 from runplan.estimate.wall_time.two_parts import Timed, learn_parts
 from runplan.priors.record import MemoryGib
 from runplan.testimony import CAVEATS
@@ -24,7 +26,7 @@ def group(n, **changes):
 
 
 def size(logs, w=PLANNED):
-    return calibrated.size(w, calibrated.calibrate(logs, GPUS, MODELS))
+    return calibrated.size(w, calibrate(logs, GPUS, MODELS))
 
 
 def named(plan, path):
@@ -58,7 +60,7 @@ def test_impossible_memory_is_named_and_changes_nothing():
 
 def test_memory_unlike_the_formulas_is_named():
     w = workload(packed=True, batch_size=4)
-    held = calibrated.size(w, calibrated.calibrate([], GPUS, MODELS)).allocated_gib
+    held = calibrated.size(w, calibrate([], GPUS, MODELS)).allocated_gib
     log = dataclasses.replace(LOG, packed=True, batch_size=4, s_per_step=2.0)
     right, wrong = (dataclasses.replace(log, path=f"{f}", peak_memory_gib=MemoryGib(f * held)) for f in (1.0, 1.4))
     plan = size([right, wrong], w)
@@ -137,7 +139,7 @@ def test_hundreds_of_logs_make_short_evidence():
 def test_one_first_step_of_many_minutes_does_not_slow_all_plans_and_three_do():
     def first_step(n):
         logs = [dataclasses.replace(SAME, path=f"{i}.out", first_step_s=600.0) for i in range(n)]
-        plan = calibrated.size(workload(dataset="words.json"), calibrated.calibrate(logs, GPUS, MODELS))
+        plan = calibrated.size(workload(dataset="words.json"), calibrate(logs, GPUS, MODELS))
         return plan.parts_s["first_step"], " ".join(plan.evidence)
 
     alone, said = first_step(1)
@@ -161,7 +163,7 @@ def test_figures_that_measure_nothing_are_as_good_as_none():
 def test_an_odd_log_that_widens_the_interval_is_named_even_where_it_is_not_among_the_most_similar(monkeypatch):
     monkeypatch.setattr(evidence, "MOST_ALIKE", 0)
     usual, slow = (dataclasses.replace(SAME, path=f"{seconds}.out", s_per_step=seconds) for seconds in (0.25, 1.2))
-    plan = calibrated.size(workload(dataset="words.json"), calibrated.calibrate([usual, slow], GPUS, MODELS))
+    plan = calibrated.size(workload(dataset="words.json"), calibrate([usual, slow], GPUS, MODELS))
     said = [line for line in plan.evidence if ".out" in line]
     assert len(said) == 1
     assert said[0].startswith("1.2.out")

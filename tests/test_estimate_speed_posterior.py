@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS
 
+from runplan.estimate.logs.settings import canonical, match_model
 from runplan.estimate.speed.gpu_constants import NOTHING, Constants, prior
-from runplan.estimate.speed.observation import Observation, canonical, match_model, observe
+from runplan.estimate.speed.observation import Observation, observe
 from runplan.estimate.speed.posterior import OUTLIER, fit
-from runplan.estimate.speed.roofline import Task, step_s
+from runplan.estimate.speed.roofline import step_s
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.workload import Gpu
 from runplan.priors.record import PriorRun
 

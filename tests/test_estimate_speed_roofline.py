@@ -6,9 +6,10 @@ from estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.estimate.memory.torchtune_step import adapter_params, weight_bytes
+from runplan.estimate.memory.weights import adapter_params, weight_bytes
 from runplan.estimate.speed.gpu_constants import prior
-from runplan.estimate.speed.roofline import Task, gathering_s, gpu_s, peak_flops, step_s, work
+from runplan.estimate.speed.roofline import gathering_s, gpu_s, peak_flops, step_s, work
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.workload import Gpu
 
 TASK = Task(

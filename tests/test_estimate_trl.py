@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_allocator import recipe
 
-from runplan.estimate.memory import torchtune_step
+from runplan.estimate.memory import closed_form, torchtune_step
+from runplan.estimate.memory.weights import adapter_params
 from runplan.estimate.speed import gpu_constants, roofline, trl_kernels
 from runplan.estimate.speed.tasks import make_task
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
@@ -56,9 +57,7 @@ def test_closed_form_agrees_with_the_simulated_step(case, monkeypatch):
     changes, batch, tokens, accumulation = CASES[case]
     w = trl(**changes)
     simulated, _ = simulate(monkeypatch, w, batch, tokens, accumulation)
-    computed = (
-        torchtune_step.allocated_gib(w, batch, tokens, accumulation) - torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
-    )
+    computed = closed_form.allocated_gib(w, batch, tokens, accumulation) - torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
     assert computed == pytest.approx(simulated / 2**30, rel=0.01), case
 
 
@@ -206,15 +205,15 @@ def test_transformers_and_peft_on_a_gpu_take_what_was_measured(architecture, bat
     Source: fitcheck-llm 0.3.1, data/measurements/t4-phase3-2026-09-16.json and t4-sweep-2026-09-15.json.
     """
     adapter = dataclasses.replace(EVERYTHING, rank=32, apply_to_mlp=False)
-    form = torchtune_step.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
+    form = closed_form.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
     in_loss = form.fixed + batch * tokens * (form.peaks[0].per_token + LOGITS * architecture.vocab_size)
     assert in_loss / 2**30 == pytest.approx(measured_gib, rel=0.01)
 
 
 def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
-    one, two = (torchtune_step.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
-    assert two - one == pytest.approx(4 * torchtune_step.adapter_params(LLAMA_1B, ADAPTER) / 2**30)
-    sharded = torchtune_step.allocated_parts_gib(workload(gpus=2), 1, 2048)[0]
+    one, two = (closed_form.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
+    assert two - one == pytest.approx(4 * adapter_params(LLAMA_1B, ADAPTER) / 2**30)
+    sharded = closed_form.allocated_parts_gib(workload(gpus=2), 1, 2048)[0]
     assert sharded < one
 
 
@@ -222,11 +221,11 @@ def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
 def test_memory_grows_with_batch_and_length_and_recomputing_saves(batch, tokens, dropout, saves):
     adapter = dataclasses.replace(ADAPTER, dropout=dropout)
     w = trl(adapter=adapter, activation_checkpointing=saves)
-    here = torchtune_step.allocated_gib(w, batch, tokens)
-    assert torchtune_step.allocated_gib(w, batch + 1, tokens) > here
-    assert torchtune_step.allocated_gib(w, batch, tokens + 1) > here
-    assert torchtune_step.allocated_gib(trl(adapter=adapter, activation_checkpointing=True), batch, tokens) <= here
-    assert torchtune_step.allocated_gib(trl(activation_checkpointing=saves), batch, tokens) <= here
+    here = closed_form.allocated_gib(w, batch, tokens)
+    assert closed_form.allocated_gib(w, batch + 1, tokens) > here
+    assert closed_form.allocated_gib(w, batch, tokens + 1) > here
+    assert closed_form.allocated_gib(trl(adapter=adapter, activation_checkpointing=True), batch, tokens) <= here
+    assert closed_form.allocated_gib(trl(activation_checkpointing=saves), batch, tokens) <= here
 
 
 @given(rows=st.integers(1, 500), batch=st.integers(1, 9), gpus=st.integers(1, 4), accumulation=st.integers(1, 5))

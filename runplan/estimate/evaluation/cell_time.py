@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from runplan.estimate import intervals
-from runplan.estimate.calibrated import Calibration
+from runplan.estimate.calibration import Calibration
 from runplan.estimate.evaluation.answers import Asker
 from runplan.estimate.evaluation.generation import Asked, generation_s
 from runplan.estimate.evaluation.learnt import Setting, Speed

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from runplan.estimate.evaluation.answers import Answers, Asker, learn_answers, same_size
 from runplan.estimate.evaluation.generation import Asked, Parts, generation_s
+from runplan.estimate.logs.settings import canonical, find_gpu
 from runplan.estimate.speed.gpu_constants import Constants, prior
-from runplan.estimate.speed.observation import canonical, find_gpu
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts, learn_parts
 from runplan.estimate.workload import Gpu
 from runplan.facts import Architecture

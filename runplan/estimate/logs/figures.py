@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from runplan.priors.record import MemoryGib, PriorRun
 
@@ -67,3 +68,12 @@ def _measures(value: float, most: float) -> bool:
 def _block(block: MemoryGib) -> MemoryGib:
     kinds = (block.allocated, block.active, block.reserved)
     return MemoryGib(*(value if value is not None and _measures(value, math.inf) else None for value in kinds))
+
+
+class Odd(NamedTuple):
+    """A figure that does not count, and why."""
+
+    path: str
+    what: str
+    """memory, start-up, first step, checkpoint."""
+    why: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runplan.estimate.memory.torchtune_step import weight_bytes
-from runplan.estimate.workload import Adapter
+from runplan.estimate.memory.weights import weight_bytes
+from runplan.estimate.workload import TRL, Adapter
 from runplan.facts import Architecture
 from runplan.units import GIB
 
@@ -26,6 +26,6 @@ def host_memory_gib(
     process of TRL loads the whole model.
     """
     weights = weight_bytes(architecture, replace(adapter, quantize_base=False), dtype) / GIB
-    weights *= gpus if trainer == "trl" else 1
+    weights *= gpus if trainer == TRL else 1
     copies = 1.2 if save_adapter_only else 2.2
     return copies * weights + 6.0 + 4.0 * gpus

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from runplan.estimate.logs.variants import is_no_larger
+from runplan.estimate.logs.settings import adapter_of, match_model
 from runplan.estimate.memory.host import host_memory_gib
-from runplan.estimate.speed.observation import adapter_of, match_model
+from runplan.estimate.memory.tried import is_no_larger
 from runplan.estimate.workload import Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun

@@ -7,22 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runplan.estimate.factors import Learnt, learn, learn_weighed
-from runplan.estimate.memory import allocator, nvidia_smi, outside_torch, torchtune_step
+from runplan.estimate.logs.figures import Odd
+from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of, find_gpu, match_model, same_dataset
+from runplan.estimate.memory import allocator, closed_form, nvidia_smi, outside_torch, torchtune_step
 from runplan.estimate.memory.footprint import KEPT, Footprint
 from runplan.estimate.memory.nvidia_smi import Rows, Sample
+from runplan.estimate.memory.outliers import odd_memory
 from runplan.estimate.memory.tried import Tried
-from runplan.estimate.speed.observation import (
-    Observation,
-    adapter_of,
-    checkpointing_of,
-    dtype_of,
-    find_gpu,
-    match_model,
-    same_dataset,
-)
-from runplan.estimate.speed.roofline import TRL
-from runplan.estimate.wall_time.outliers import Odd, odd_memory
-from runplan.estimate.workload import Gpu
+from runplan.estimate.memory.weights import weight_bytes
+from runplan.estimate.speed.observation import Observation
+from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -134,7 +128,7 @@ def _held(known: Iterable[Known], gpus: Mapping[str, Gpu]) -> tuple[dict[bool, l
 def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
     """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
     sharing = 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = torchtune_step.weight_bytes(a, adapter_of(run), dtype) / sharing / GIB if by_name else 0.0
+    weights = weight_bytes(a, adapter_of(run), dtype) / sharing / GIB if by_name else 0.0
     gpu = find_gpu(run.gpu, gpus)
     return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
 
@@ -177,7 +171,7 @@ _FREED_GIB = 0.3
 def _footprint(run: PriorRun, a: Architecture, dtype: str) -> Footprint:
     """Memory of a logged run's steps by the formulas of its trainer; compiled runs as if eager."""
     modes = (checkpointing_of(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    form = torchtune_step.footprint_of(run.trainer)
+    form = closed_form.footprint_of(run.trainer)
     return form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
 
 
@@ -225,7 +219,7 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
         mode = (task.checkpointing, True, task.accumulation > 1, False)
-        form = torchtune_step.footprint_of(task.trainer)
+        form = closed_form.footprint_of(task.trainer)
         parts = form(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
         found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found

@@ -12,20 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from runplan.estimate import intervals, steps
+from runplan.estimate.logs.figures import Odd
+from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of, find_gpu, match_model, same_dataset
 from runplan.estimate.memory import allocator, outside_torch, torchtune_step
 from runplan.estimate.memory.footprint import Footprint
+from runplan.estimate.memory.outliers import LEAST_WEIGHTS, MOST_MEMORY
 from runplan.estimate.memory.tried import Tried
-from runplan.estimate.speed.observation import (
-    adapter_of,
-    checkpointing_of,
-    dtype_of,
-    find_gpu,
-    match_model,
-    same_dataset,
-)
-from runplan.estimate.speed.roofline import TRL
-from runplan.estimate.wall_time.outliers import LEAST_WEIGHTS, MOST_MEMORY, Odd
-from runplan.estimate.workload import Gpu
+from runplan.estimate.memory.weights import weight_bytes
+from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -184,7 +178,7 @@ def _impossible(tried: Tried) -> str:
     """Why nvidia-smi cannot have shown this run on its GPU; empty where nothing speaks against it."""
     run = tried.run
     seen, sharing = run.process_peak_gib or 0.0, 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = torchtune_step.weight_bytes(tried.architecture, tried.adapter, dtype_of(run)) / sharing / GIB
+    weights = weight_bytes(tried.architecture, tried.adapter, dtype_of(run)) / sharing / GIB
     if seen < LEAST_WEIGHTS * weights:
         return f"nvidia-smi saw {seen:.2f} GiB at most, less than the {weights:.2f} GiB of the weights alone"
     if seen > MOST_MEMORY * tried.gpu.memory_gib + _DRIVERS_GIB:

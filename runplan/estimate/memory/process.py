@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from runplan.estimate import intervals, steps
-from runplan.estimate.memory import allocator, got_through, outside_torch, torchtune_step
+from runplan.estimate.memory import allocator, closed_form, got_through, outside_torch, torchtune_step
 from runplan.estimate.memory.footprint import KEPT
 from runplan.estimate.memory.learnt import MemoryLearnt
 from runplan.estimate.memory.ran_out import bounded
 from runplan.estimate.memory.tried import Tried
-from runplan.estimate.workload import Interval, Workload
+from runplan.estimate.workload import TRL, Interval, Workload
 from runplan.units import GIB
 
 COMPILED_SIGMA = 0.05
@@ -33,7 +33,7 @@ def needed(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], out: Tried
     uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
     lost = learnt.needed.of(allocator.needed_part(w.activation_checkpointing, uneven))
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    kept = KEPT * torchtune_step.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
+    kept = KEPT * closed_form.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
     kept /= allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))[1]
     computed = _with_lost(w, learnt, shape, Interval(lost.p50 + kept, lost.p95 + kept))
     return bounded(got_through.got_through(w, learnt.samples, shape, computed), shape[0], out)
@@ -68,7 +68,7 @@ def held_in_vain(held: Interval, least: Interval) -> tuple[str, ...]:
 def allocated_parts_gib(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int, int]) -> tuple[float, float]:
     """What stays from step to step, and what (batch, tokens, accumulation) allocates and frees, as logs correct it."""
     corrected = math.exp(learnt.allocated.log_factor)
-    stays, freed = torchtune_step.allocated_parts_gib(w, *shape)
+    stays, freed = closed_form.allocated_parts_gib(w, *shape)
     return stays * corrected, freed * corrected
 
 
@@ -77,9 +77,9 @@ def _held_part(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> flo
     batch, tokens = shape[0], steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     _, freed = allocated_parts_gib(w, learnt, (batch, tokens, shape[1]))
     logits = None
-    footprint = torchtune_step.footprint_for(w, shape[1])
+    footprint = closed_form.footprint_for(w, shape[1])
     loss = footprint.loss_bytes(batch, tokens) / GIB if footprint.root else freed
-    if w.trainer != "trl":
+    if w.trainer != TRL:
         logits = (
             torchtune_step.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0]
             * batch
@@ -98,7 +98,7 @@ def _with_lost(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], lost: 
     stays, freed = allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))
     usual, buffers = outside_torch.usual_gib(w.gpu.name, w.gpus), outside_torch.buffers_gib(w.gpu.name, w.gpus)
     beside = learnt.outside.of(usual)
-    kept = torchtune_step.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
+    kept = closed_form.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
     median = stays * (1 + allocator.ROUNDED_UP) + freed * (1 + lost.p50) + beside.p50
     spread = math.hypot(learnt.allocated.sigma, SHARDED_SIGMA if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0

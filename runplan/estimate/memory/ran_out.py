@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from runplan.estimate.logs.variants import least_gpu
+from runplan.estimate.logs.settings import adapter_of, checkpointing_of, least_gpu, match_model
 from runplan.estimate.memory.tried import Tried
-from runplan.estimate.speed.observation import adapter_of, checkpointing_of, match_model
 from runplan.estimate.workload import Gpu, Interval, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun

@@ -1,4 +1,4 @@
-"""GPU memory of one LoRA training step in closed form, and host memory of the job.
+"""GPU memory of one LoRA training step of torchtune in closed form.
 
 The formulas follow torchtune 0.6.1's recipes line by line (eager mode) and hold within 0.1 % of a simulation of the
 real model, loss and optimizer on fake tensors (tests/test_estimate_memory_simulation.py). Widths are multiplied with
@@ -7,17 +7,19 @@ bytes, so `2 * d` reads "d numbers of 2 bytes for every token".
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 from runplan.estimate.memory import activations, nf4
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, quantised_shapes
-from runplan.estimate.workload import Adapter, Workload
+from runplan.estimate.memory.weights import (
+    ELEMENT_BYTES,
+    adapted_shapes,
+    adapter_params,
+    quantised_shapes,
+    weight_bytes,
+)
+from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
-from runplan.units import GIB
-
-__all__ = ["ELEMENT_BYTES", "adapted_shapes", "adapter_params", "quantised_shapes"]
 
 WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
@@ -41,13 +43,6 @@ def rope_bytes(architecture: Architecture) -> int:
     width = 2 * a.head_dim if a.family.startswith("qwen") else a.head_dim
     tables = 1 if a.family.startswith(_SHARED_ROPE) else a.num_hidden_layers
     return _FP32 * a.max_position_embeddings * width * tables
-
-
-def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf16") -> float:
-    """Bytes of base weights and adapters on the GPU, RoPE tables not included."""
-    e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(architecture, adapter)
-    saved = architecture.num_hidden_layers * (e * nf4.elements(shapes) - nf4.stored_bytes(shapes, e))
-    return e * (architecture.params + adapter_params(architecture, adapter)) - saved
 
 
 def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
@@ -173,15 +168,6 @@ def _in_chunk(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple
     return (0.0 if dtype == "fp32" else float(_FP32 * a.vocab_size)), 2.0 * _FP32 * a.vocab_size
 
 
-def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
-    """The closed form of a trainer, all with the arguments of `footprint`; torchtune's where there is none."""
-    if trainer != "trl":
-        return footprint
-    from runplan.estimate.memory import trl_step  # noqa: PLC0415 - which builds on this module
-
-    return trl_step.footprint
-
-
 def gathered_bytes(a: Architecture, adapter: Adapter, dtype: str, gpus: int) -> tuple[float, float]:
     """Bytes that FSDP gathers of embedding and output (its root), and of one block; 0 on one GPU."""
     if gpus == 1:
@@ -196,36 +182,3 @@ def gathered_bytes(a: Architecture, adapter: Adapter, dtype: str, gpus: int) -> 
 def workspace_bytes(gpu: str) -> float:
     """Bytes of cuBLAS's workspace on a GPU type."""
     return WORKSPACE_MIB.get(gpu.split("-", 1)[0], WORKSPACE_DEFAULT_MIB) * 2**20
-
-
-def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int = 1) -> float:
-    """Peak of torch's allocated memory on one GPU, in GiB, from the second optimizer step on.
-
-    Args:
-        workload: what is trained; its own batch and accumulation are not looked at.
-        batch: sequences the GPU processes at once.
-        tokens: length they are padded to.
-        accumulation: forward passes an optimizer step (above 1 gradients are alive in the forward pass).
-
-    Source: torchtune 0.6.1 read and simulated; of compiled models the blocks (`compiled_layer_bytes`).
-    """
-    return sum(allocated_parts_gib(workload, batch, tokens, accumulation))
-
-
-def footprint_for(w: Workload, accumulation: int = 1) -> Footprint:
-    """What one GPU holds of a workload."""
-    mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
-    form = footprint_of(w.trainer)
-    return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
-
-
-def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
-    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
-    parts = footprint_for(w, accumulation)
-    freed = parts.peak_bytes(batch, tokens) - parts.fixed
-    if w.activation_offloading and w.activation_checkpointing:
-        # torchtune keeps the last five tensors that go to the host (`OffloadActivations`, `max_fwd_stash_size`); in the
-        # loss those are the final norm's four and one block's input, the other blocks' wait in host memory.
-        waiting = w.architecture.num_hidden_layers - 1
-        freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
-    return parts.fixed / GIB, freed / GIB

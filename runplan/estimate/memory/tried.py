@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runplan.estimate.logs.variants import is_no_larger, is_no_smaller
-from runplan.estimate.memory import torchtune_step
+from runplan.estimate.logs.settings import same_dataset
+from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.speed.observation import same_dataset
+from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
+
+SAME_MEMORY = 0.98
+"""GPUs of one size differ by less than the rest of this in what drivers leave of it (A100 79.15, H100 79.10 GiB)."""
 
 
 class Tried(NamedTuple):
@@ -41,10 +44,10 @@ class Tried(NamedTuple):
     def footprint(self) -> Footprint | None:
         """Memory of its steps by the formulas of its trainer; None of a number format that no formula knows."""
         run, dtype = self.run, self.run.dtype or "bf16"
-        if dtype not in torchtune_step.ELEMENT_BYTES:
+        if dtype not in ELEMENT_BYTES:
             return None
         mode = (self.checkpointing, bool(run.packed), self.accumulated, bool(run.compile))
-        form = torchtune_step.footprint_of(run.trainer)
+        form = closed_form.footprint_of(run.trainer)
         return form(self.architecture, self.adapter, dtype, mode, 8, run.num_gpus or 1, self.gpu.name)
 
     def needs_no_more(self, w: Workload, accumulation: int) -> bool:
@@ -118,3 +121,20 @@ def _no_shorter(run: PriorRun, w: Workload) -> bool:
     rows = (run.steps_done or 0) * (run.batch_size or 1) * (run.gradient_accumulation_steps or 1) * (run.num_gpus or 1)
     whole = 0 < w.lengths.rows <= rows
     return whole and same_dataset(run, w.dataset) and run.max_seq_len >= min(w.max_seq_len, w.lengths.longest)
+
+
+def is_no_smaller(gpu: Gpu, other: Gpu) -> bool:
+    """Whether what does not fit a GPU does not fit the other either: it has no more memory, and needs no more."""
+    masked, other_masked = (one.name.startswith(torchtune_step.NO_FLEX_ATTENTION) for one in (gpu, other))
+    return gpu.memory_gib >= SAME_MEMORY * other.memory_gib and masked <= other_masked
+
+
+def is_no_larger(a: Architecture, other: Architecture) -> bool:
+    """Whether a model is the other, or of its family and smaller in all that its memory grows with."""
+    return a == other or (
+        a.family == other.family and all(mine <= theirs for mine, theirs in zip(_sizes(a), _sizes(other), strict=True))
+    )
+
+
+def _sizes(a: Architecture) -> tuple[float, ...]:
+    return a.params, a.num_hidden_layers, a.hidden_size, a.intermediate_size, a.query_size, a.vocab_size

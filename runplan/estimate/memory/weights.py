@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from runplan.estimate.memory import nf4
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -40,3 +41,10 @@ def quantised_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tupl
     if architecture.family.startswith("qwen"):
         return adapted_shapes(architecture, adapter)
     return adapted_shapes(architecture, replace(adapter, attn_modules=ATTENTION, apply_to_mlp=True))
+
+
+def weight_bytes(architecture: Architecture, adapter: Adapter, dtype: str = "bf16") -> float:
+    """Bytes of base weights and adapters on the GPU, RoPE tables not included."""
+    e, shapes = ELEMENT_BYTES[dtype], quantised_shapes(architecture, adapter)
+    saved = architecture.num_hidden_layers * (e * nf4.elements(shapes) - nf4.stored_bytes(shapes, e))
+    return e * (architecture.params + adapter_params(architecture, adapter)) - saved

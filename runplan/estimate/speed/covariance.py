@@ -6,7 +6,8 @@ import math
 from typing import NamedTuple
 
 from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
-from runplan.estimate.speed.roofline import Task, unpacked_part
+from runplan.estimate.speed.roofline import unpacked_part
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055

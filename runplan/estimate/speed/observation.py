@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import PurePath
 
-from runplan.estimate.memory import torchtune_step
-from runplan.estimate.speed.roofline import TRL, Task, peak_flops, work
-from runplan.estimate.workload import Adapter, Gpu
+from runplan.estimate.logs.settings import (
+    adapter_of,
+    checkpointing_of,
+    find_gpu,
+    match_model,
+    variants,
+)
+from runplan.estimate.memory import closed_form
+from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.speed.roofline import peak_flops, work
+from runplan.estimate.speed.tasks import Task
+from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 
-CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
-"""Stands for a processor among the GPUs; its constants are rough, logs of CPU runs correct them."""
-DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
+VARIANT = 0.15
+"""How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
+2039 GB/s, H100 by their form."""
+
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
 NOISE_PROCESSOR = 0.15
@@ -29,8 +38,6 @@ _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat
 TOKENS_OF_PEAK_SIGMA = 0.2
 WAITED_SIGMA = 0.1
 """Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
-_LAST_RESORT = 0.15
-"""Parameters of a model matched by size alone may differ by this much."""
 
 
 @dataclass(frozen=True)
@@ -62,74 +69,6 @@ class Observation:
         return math.hypot(NOISE, NOISE_PROCESSOR if (self.run.gpu or "").startswith("cpu") else 0.0)
 
 
-@lru_cache(maxsize=4096)
-def canonical(name: str) -> str:
-    """A model's name without what differs between a builder, a folder and a repository: `llama321b`.
-
-    >>> canonical("torchtune.models.llama3_2.lora_llama3_2_1b") == canonical("meta-llama/Llama-3.2-1B-Instruct")
-    True
-    """
-    last = re.split(r"[/:]", name.strip().rstrip("/"))[-1]
-    last = last.rsplit("torchtune.models.", 1)[-1] if "torchtune.models." in last else last
-    last = last.rsplit(".", 1)[-1] if re.search(r"\.q?lora_|^[a-z0-9_]+\.[a-z0-9_]+$", last) else last
-    words = re.sub(r"^(q?lora_|meta-)", "", last.lower())
-    words = re.sub(r"[-_ ](instruct|base|chat|hf)\b|[-_]?(instruct|base)$", "", words)
-    return re.sub(r"[^a-z0-9]", "", words)
-
-
-def match_model(run: PriorRun, models: Mapping[str, Architecture]) -> tuple[Architecture, bool] | None:
-    """The architecture of a log's model and whether its name said so (else its size did); None when neither does."""
-    if run.model:
-        if run.model in models:
-            return models[run.model], True
-        wanted = canonical(run.model)
-        for name, found in models.items():
-            if canonical(name) == wanted:
-                return found, True
-    if run.params_b is None or run.params_b <= 0:
-        return None
-    billions = run.params_b
-    nearest = min(models.values(), key=lambda a: abs(math.log(a.params / 1e9 / billions)), default=None)
-    if nearest is None or abs(math.log(nearest.params / 1e9 / billions)) >= _LAST_RESORT:
-        return None
-    return nearest, False
-
-
-def find_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
-    """The GPU type a log names, None when it names none that is known."""
-    if not name:
-        return None
-    if name in gpus:
-        return gpus[name]
-    return CPU if name.lower().startswith("cpu") else None
-
-
-def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
-    """Activation checkpointing in torchtune 0.6.1's own LoRA configs: from 3B on one GPU, from 70B on several."""
-    return architecture.params > (2.5e9 if gpus == 1 else 40e9)
-
-
-def checkpointing_of(run: PriorRun, architecture: Architecture) -> bool:
-    """Whether a log's run kept no activations; where it does not say, as its trainer has it."""
-    if run.activation_checkpointing is not None:
-        return run.activation_checkpointing
-    return run.trainer == TRL or default_checkpointing(architecture, run.num_gpus or 1)
-
-
-def dtype_of(run: PriorRun) -> str:
-    """The number format of a log's weights; bf16 where it names none that is modelled."""
-    return run.dtype if run.dtype in torchtune_step.ELEMENT_BYTES else "bf16"
-
-
-def same_dataset(run: PriorRun, dataset: str) -> bool:
-    """Whether a log names the planned dataset, wherever its file lay."""
-    return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
-
-
-def _stem(dataset: str) -> str:
-    return PurePath(dataset).stem.lower()
-
-
 def observe(
     run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu], assumed: Gpu
 ) -> Observation | str:
@@ -150,7 +89,7 @@ def observe(
     if matched is None:
         return f"model {run.model or 'unknown'} is not known"
     dtype = run.dtype or "bf16"
-    if dtype not in torchtune_step.ELEMENT_BYTES:
+    if dtype not in ELEMENT_BYTES:
         return f"number format {dtype} is not modelled"
     gpu = find_gpu(run.gpu, gpus)
     task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
@@ -214,20 +153,6 @@ def _trained_tokens(run: PriorRun, seconds: float) -> float:
     )
 
 
-def adapter_of(run: PriorRun) -> Adapter:
-    """The adapters of a log; what it does not say as torchtune 0.6.1 has it."""
-    targets, start = run.lora_targets, _adapter_start(run)
-    if targets is None:
-        return start
-    attention = tuple(name for name in targets if name in {"q_proj", "k_proj", "v_proj", "output_proj"})
-    mlp = any(name in {"mlp", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"} for name in targets)
-    return replace(start, attn_modules=attention, apply_to_mlp=mlp)
-
-
-def _adapter_start(run: PriorRun) -> Adapter:
-    return replace(DEFAULT_ADAPTER, rank=run.lora_rank or DEFAULT_ADAPTER.rank, quantize_base=bool(run.quantize_base))
-
-
 def _tokens_of_peak(
     run: PriorRun, a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, gpu: str
 ) -> float:
@@ -240,7 +165,7 @@ def _tokens_of_peak(
     if not peak:
         return 0.0
     mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
-    parts = torchtune_step.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
+    parts = closed_form.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
     rest = peak * 2**30 - parts.fixed
     per_token = max(per for _, per in parts.moments)
     longest = rest / per_token / (run.batch_size or 1)
@@ -298,3 +223,17 @@ def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
     if share < 2e-4 / allowed and task.gpu.name != "cpu":
         return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
     return ""
+
+
+def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observation:
+    """A log whose GPU type is open, on the type that is planned for if its name allows that.
+
+    A log without any name is put there, too, and stays one of unknown GPU.
+    """
+    cards = variants(seen.run.gpu, gpus)
+    gpu = next((card for card in cards if card.name == target.name), cards[0]) if cards else target
+    task = dataclasses.replace(seen.task, gpu=gpu)
+    doubt = math.hypot(seen.tokens_sigma, VARIANT if cards else UNKNOWN_GPU)
+    outlier = contradiction(task, seen.seconds, doubt) if seen.tokens_known else ""
+    noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2) if cards else seen.noise
+    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)

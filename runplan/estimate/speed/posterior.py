@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from runplan.estimate.intervals import Z95
-from runplan.estimate.logs.repeats import merged
 from runplan.estimate.speed.cholesky import backward, cholesky, forward
 from runplan.estimate.speed.covariance import Shape, linear_covariance, shape_covariance, shape_of, spreads, weighted
 from runplan.estimate.speed.gpu_constants import NOTHING, Constants, prior
+from runplan.estimate.speed.merged import merged
 from runplan.estimate.speed.noise import robust_noise, scale
 from runplan.estimate.speed.observation import Observation
-from runplan.estimate.speed.roofline import Task, step_s
+from runplan.estimate.speed.roofline import step_s
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.workload import Gpu
 
 MOST = 32

@@ -7,41 +7,23 @@ beside that, so the slower of both counts. Short batches are bound by launches (
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate.memory import nf4, torchtune_step
+from runplan.estimate.memory import nf4
+from runplan.estimate.memory.weights import (
+    ELEMENT_BYTES,
+    adapted_shapes,
+    adapter_params,
+    quantised_shapes,
+    weight_bytes,
+)
 from runplan.estimate.speed import trl_kernels
 from runplan.estimate.speed.gpu_constants import Constants, cache_bytes, is_amd, link_bytes_per_s, prior
-from runplan.estimate.workload import Adapter, Gpu
+from runplan.estimate.speed.tasks import Task
+from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
-
-TRL = "trl"
-
-
-@dataclass(frozen=True)
-class Task:
-    """One optimizer step of a run, as far as it decides speed."""
-
-    architecture: Architecture
-    adapter: Adapter
-    gpu: Gpu
-    gpus: int
-    dtype: str
-    checkpointing: bool
-    compile: bool
-    packed: bool
-    batch: int
-    tokens: float
-    """Mean padded length of a sequence; on several GPUs that of the GPU with the longest, since all wait for it."""
-    span: float
-    """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
-    accumulation: int = 1
-    lengths_known: bool = True
-    """False when `tokens` was guessed."""
-    trainer: str = "torchtune"
-    """Whose kernels run: torchtune's, or TRL's."""
 
 
 class Work(NamedTuple):
@@ -162,7 +144,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
         beside, elementwise = COMPILED_ADAPTERS * beside, COMPILED_TRAFFIC * elementwise
         unpacking *= COMPILED_UNPACKING
     # A tensor that the cache still holds is read from there.
-    held = tokens * task.architecture.hidden_size * torchtune_step.ELEMENT_BYTES[task.dtype]
+    held = tokens * task.architecture.hidden_size * ELEMENT_BYTES[task.dtype]
     passing = 1 / (1 + (CACHED * cache_bytes(task.gpu) / held) ** 2)
     moved = weights + unpacking + passing * (beside + elementwise)
     return products + moved / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
@@ -170,7 +152,7 @@ def gpu_s(task: Task, done: Work, constants: Constants) -> float:
 
 def gathering_s(task: Task, *, forward_only: bool = False) -> float:
     """Seconds in which FSDP gathers all weights of the model once forward and once backward."""
-    weights = torchtune_step.weight_bytes(task.architecture, task.adapter, task.dtype) * (1 - 1 / task.gpus)
+    weights = weight_bytes(task.architecture, task.adapter, task.dtype) * (1 - 1 / task.gpus)
     return weights * (1 if forward_only else 2) / link_bytes_per_s(task.gpu)
 
 
@@ -235,7 +217,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     checkpointing, _packed, forward_only = mode
     blocks = a.num_hidden_layers * a.layer_params
     head = a.embedding_params
-    adapters = torchtune_step.adapter_params(a, adapter)
+    adapters = adapter_params(a, adapter)
     again = 1 if checkpointing and not forward_only else 0
     backward = 0 if forward_only else 1
     # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
@@ -245,7 +227,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
         2 * blocks * (1 + backward) + 2 * head * heads + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
     )
     attention = 4 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
-    element = torchtune_step.ELEMENT_BYTES[dtype]
+    element = ELEMENT_BYTES[dtype]
     layer = (*trl_kernels.layer_traffic(a, adapter, dtype), 0.0) if trl else _layer_traffic(a, adapter, element)
     logits = trl_kernels.head_traffic(a, dtype) if trl else _head_traffic(a, element)
     moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
@@ -253,7 +235,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     weights = float(element) * (blocks * (1 + backward + again) + head * heads)
     unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
     units = trl_kernels.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
-    n = len(torchtune_step.quantised_shapes(a, adapter))
+    n = len(quantised_shapes(a, adapter))
     units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
     beside = a.num_hidden_layers * layer[2] * (1 + again + backward)
@@ -262,7 +244,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
 
 def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
     """Bytes that eager kernels move to unpack every weight of QLoRA once; they are unpacked anew in every pass."""
-    shapes = torchtune_step.quantised_shapes(architecture, adapter)
+    shapes = quantised_shapes(architecture, adapter)
     return float(architecture.num_hidden_layers * nf4.elements(shapes) * nf4.traffic(element))
 
 
@@ -275,7 +257,7 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
     stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
-    adapters = sum(e * inner + 6 * e * outer for inner, outer in torchtune_step.adapted_shapes(a, adapter))
+    adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted_shapes(a, adapter))
     return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters, float(adapters)
 
 

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from runplan.estimate import steps
-from runplan.estimate.speed.roofline import TRL, Task
-from runplan.estimate.workload import Workload
+from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
+from runplan.facts import Architecture
+
+
+@dataclass(frozen=True)
+class Task:
+    """One optimizer step of a run, as far as it decides speed."""
+
+    architecture: Architecture
+    adapter: Adapter
+    gpu: Gpu
+    gpus: int
+    dtype: str
+    checkpointing: bool
+    compile: bool
+    packed: bool
+    batch: int
+    tokens: float
+    """Mean padded length of a sequence; on several GPUs that of the GPU with the longest, since all wait for it."""
+    span: float
+    """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
+    accumulation: int = 1
+    lengths_known: bool = True
+    """False when `tokens` was guessed."""
+    trainer: str = "torchtune"
+    """Whose kernels run: torchtune's, or TRL's."""
 
 
 def make_task(w: Workload, batch: int, accumulation: int) -> Task:

@@ -6,7 +6,7 @@ that one more layer makes, forward and backward. The seconds are measured on a p
 
 from __future__ import annotations
 
-from runplan.estimate.memory.torchtune_step import ELEMENT_BYTES, adapted_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from runplan.estimate.logs.figures import Odd
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts, learn_parts
-from runplan.priors.record import PriorRun
 
 APART = 4.0
 """Standard deviations from what is expected, or from what the other logs say, beyond which a time is left out."""
@@ -16,38 +15,6 @@ LEAST_FACTOR = 3.0
 """Nor is a time left out that differs by less than this: file systems have bad days."""
 FASTEST_GB_PER_S = 40.0
 """No file system or page cache reads or writes a model faster into one process."""
-LEAST_WEIGHTS, LEAST_RESERVED, MOST_MEMORY = 0.97, 0.99, 1.02
-"""Of what must be there at least or at most; digits are rounded."""
-
-
-class Odd(NamedTuple):
-    """A figure that does not count, and why."""
-
-    path: str
-    what: str
-    """memory, start-up, first step, checkpoint."""
-    why: str
-
-
-def odd_memory(run: PriorRun, weights_gib: float, memory_gib: float | None) -> str:
-    """Why a log's peak of GPU memory cannot be right; empty where nothing speaks against it.
-
-    Args:
-        run: the log.
-        weights_gib: base weights that every GPU holds.
-        memory_gib: of its GPU type, where that is known.
-    """
-    block = run.peak_memory_gib
-    held = (block.allocated or block.active) if block else None
-    if block is None or not held:
-        return ""
-    if held < LEAST_WEIGHTS * weights_gib:
-        return f"{held:.2f} GiB at the peak, less than the {weights_gib:.2f} GiB of the weights alone"
-    if block.reserved and block.reserved < LEAST_RESERVED * held:
-        return f"{block.reserved:.2f} GiB reserved, less than the {held:.2f} GiB in use"
-    if memory_gib and held > MOST_MEMORY * memory_gib:
-        return f"{held:.2f} GiB at the peak, more than the {memory_gib:.2f} GiB of a {run.gpu}"
-    return ""
 
 
 def learn_times(

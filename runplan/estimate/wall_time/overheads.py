@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runplan.estimate.factors import Learnt, learn
+from runplan.estimate.logs.figures import Odd
+from runplan.estimate.logs.settings import adapter_of, dtype_of, match_model
 from runplan.estimate.memory import torchtune_step
-from runplan.estimate.speed.observation import adapter_of, dtype_of, match_model
-from runplan.estimate.speed.roofline import TRL
-from runplan.estimate.wall_time.outliers import Odd, learn_times, usual_times
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
+from runplan.estimate.wall_time.outliers import learn_times, usual_times
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts
-from runplan.estimate.workload import Adapter
+from runplan.estimate.workload import TRL, Adapter
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 
@@ -55,7 +56,7 @@ def startup_parts_s(
     architecture: Architecture, dtype: str, gpu: str, rows: int = 0, trainer: str | None = None
 ) -> tuple[float, float]:
     """Usual seconds of start-up: imports, with rows that are tokenised before training; reading the base model."""
-    size = architecture.params * torchtune_step.ELEMENT_BYTES[dtype] / GB
+    size = architecture.params * ELEMENT_BYTES[dtype] / GB
     imports = IMPORT_PROCESSOR_S if gpu.startswith("cpu") else IMPORT_S
     if trainer == TRL:
         return imports + IMPORT_TRL_S + rows * PREPARE_ROW_S, size / READ_GB_PER_S
@@ -66,8 +67,8 @@ def checkpoint_parts_s(
     architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool
 ) -> tuple[float, float]:
     """Usual seconds of one save at the end of an epoch: a small work of its own, and writing."""
-    bytes_each = torchtune_step.ELEMENT_BYTES[dtype]
-    size = torchtune_step.adapter_params(architecture, adapter) * bytes_each / GB
+    bytes_each = ELEMENT_BYTES[dtype]
+    size = adapter_params(architecture, adapter) * bytes_each / GB
     if not adapter_only:
         size += architecture.params * bytes_each / GB
     return SAVE_S, size / WRITE_GB_PER_S

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runplan.estimate import intervals, steps
-from runplan.estimate.speed.roofline import TRL, Task, micro_batch_s, step_s
+from runplan.estimate.speed.roofline import micro_batch_s, step_s
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.wall_time import overheads
-from runplan.estimate.workload import Interval, Workload
+from runplan.estimate.workload import TRL, Interval, Workload
 
 if TYPE_CHECKING:
-    from runplan.estimate.calibrated import Calibration
+    from runplan.estimate.calibration import Calibration
     from runplan.estimate.speed.gpu_constants import Constants
     from runplan.estimate.speed.posterior import Posterior
 
