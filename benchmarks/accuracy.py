@@ -30,7 +30,7 @@ from unittest import mock
 from cases import GPUS, Case, cases, log_names
 from rivals import ESTIMATORS, Answer
 
-from runplan.estimate import chips
+from runplan.estimate.speed import gpu_constants
 
 COUNTS = (0, 1, 3, 10)
 ORDERS = 6
@@ -213,11 +213,11 @@ def each(fleets: dict[str, list[Case]]) -> None:
 def without_own_share(case: Case) -> float | None:
     """Seconds a step as estimated without what its GPU type itself taught the prior; None where it taught nothing."""
     kind = case.workload.gpu.name.split("-", 1)[0]
-    shares = dict(chips.MATRIX_SHARE)
+    shares = dict(gpu_constants.MATRIX_SHARE)
     if kind not in shares or "s/step" not in case.measured:
         return None
     del shares[kind]
-    with mock.patch.object(chips, "MATRIX_SHARE", shares):
+    with mock.patch.object(gpu_constants, "MATRIX_SHARE", shares):
         return ESTIMATORS["calibrated"](case.workload, [], GPUS, log_names())["s/step"][0]
 
 

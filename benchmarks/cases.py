@@ -16,7 +16,7 @@ from transformers_runs import SHAPES as TRANSFORMERS_SHAPES
 from transformers_runs import transformers_runs
 
 from runplan.catalogue import gpus
-from runplan.estimate import memory
+from runplan.estimate.memory.weights import weight_bytes
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
@@ -318,5 +318,5 @@ def _log_of(w: Workload, measured: Mapping[str, float], name: str) -> PriorRun:
         steps_done=1000,
         s_per_step=measured["s/step"],
         peak_memory_gib=MemoryGib(measured.get("allocated"), None, measured.get("reserved")),
-        init_memory_gib=MemoryGib(memory.weight_bytes(w.architecture, w.adapter) / 2**30),
+        init_memory_gib=MemoryGib(weight_bytes(w.architecture, w.adapter) / 2**30),
     )

@@ -10,8 +10,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from runplan.errors import Problem
-from runplan.estimate import calibrated, intervals, memory, outside, rules
-from runplan.estimate.observation import match_model
+from runplan.estimate import calibrated, intervals, rules
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.logs.settings import match_model
+from runplan.estimate.memory import outside_torch
+from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -25,13 +28,13 @@ def by_calibrated(
     w: Workload, priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mapping[str, Architecture]
 ) -> Answer:
     """estimator=calibrated."""
-    learnt = calibrated.calibrate(priors, gpus, models)
+    learnt = calibrate(priors, gpus, models)
     sizing = calibrated.size(w, learnt)
     posterior = learnt.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
     task = calibrated.make_task(w, sizing.batch_size, sizing.gradient_accumulation_steps)
     log_step, spread = posterior.log_step_s(task)
     step = math.exp(log_step)
-    context = outside.usual_gib(w.gpu.name, w.gpus)
+    context = outside_torch.usual_gib(w.gpu.name, w.gpus)
     peak = sizing.peak_memory_gib
     return {
         "allocated": (sizing.allocated_gib, None),
@@ -94,7 +97,7 @@ def by_accelerate(
 ) -> Answer:
     """`accelerate estimate-memory`: training with Adam takes four times the model (its documentation)."""
     del priors, gpus, models
-    held = 4 * memory.ELEMENT_BYTES[w.dtype] * w.architecture.params / 2**30
+    held = 4 * ELEMENT_BYTES[w.dtype] * w.architecture.params / 2**30
     return dict.fromkeys(("allocated", "reserved", "process"), (held, None))
 
 

@@ -1,8 +1,8 @@
 """Published runs of Hugging Face's kin as cases: they train transformers' layers with PEFT's adapters, as TRL does.
 
 None of them is TRL 1.16, whose loss holds other memory, so that they test its speed alone; no constant was chosen with
-them in sight but the trend that `speed.FILLED` names. Qwen's script adapts one product for queries, keys and values; an
-adapter on queries alone stands for it.
+them in sight but the trend that `roofline.FILLED` names. Qwen's script adapts one product for queries, keys and values;
+an adapter on queries alone stands for it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import EvaluateEpochs
 from runplan.errors import Problem
-from runplan.estimate.evaluation import CellTime, Evaluation, cell_time
+from runplan.estimate.evaluation.cell_time import CellTime, Evaluation, cell_time
 from runplan.facts import Lengths, Status
 from runplan.plan import Cell
 from runplan.requests import evaluation_request
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from runplan.config import Config
-    from runplan.estimate.calibrated import Calibration
+    from runplan.estimate.calibration import Calibration
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runplan.errors import Problem
-from runplan.estimate import nf4
-from runplan.estimate.memory import quantised_shapes, weight_bytes
+from runplan.estimate.memory import nf4
+from runplan.estimate.memory.weights import quantised_shapes, weight_bytes
 from runplan.recipe import CAPABILITIES
 from runplan.units import GIB, parse_memory_gib, short_time, slurm_time
 

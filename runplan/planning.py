@@ -17,6 +17,7 @@ from runplan.config import Config, EstimatorName
 from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
+from runplan.estimate.calibration import Calibration, calibrate
 from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import plan_cells, takes_data, unknown_samples
@@ -76,7 +77,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
         PlanError: at least one run is impossible; carries the problems of all runs.
     """
     world = replace(world, facts=_with_trainers_view(composed, world.facts))
-    calibration = calibrated.calibrate(world.priors, world.gpus, _known_models(composed, world))
+    calibration = calibrate(world.priors, world.gpus, _known_models(composed, world))
     calibration = replace(calibration, cells=tuple(world.cells))
     planner = _Planner(group, directory, world, calibration)
     names = run_names(composed)
@@ -154,7 +155,7 @@ def _with_command(check: Check, command: str) -> Check:
 class _Planner:
     """Plans one run after another with what they share: facts, calibration and the partition's limits."""
 
-    def __init__(self, group: str, directory: str, world: World, calibration: calibrated.Calibration) -> None:
+    def __init__(self, group: str, directory: str, world: World, calibration: Calibration) -> None:
         self.group = group
         self.directory = directory
         self.world = world

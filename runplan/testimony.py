@@ -10,7 +10,7 @@ from runplan.blocks import Item
 EVIDENCE_SHOWN = 20
 EVALUATIONS_SHOWN = 5
 CAVEATS = ("left out, ", " ran out of memory ", "extrapolates: ", "the interval reaches further")
-"""Words of evidence (estimate/evidence.py, estimate/crowded.py) that a reader must not miss."""
+"""Words of evidence (estimate/evidence.py, estimate/memory/ran_out.py) that a reader must not miss."""
 NAMED = 3
 """So many runs are named one by one."""
 

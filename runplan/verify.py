@@ -8,7 +8,7 @@ from dataclasses import replace
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
 from runplan.environment import key_of
 from runplan.errors import Problem
-from runplan.estimate.memory import adapter_params
+from runplan.estimate.memory.weights import adapter_params
 from runplan.estimate.workload import Adapter
 from runplan.facts import DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
 from runplan.paths import TASKS_DIR

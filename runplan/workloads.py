@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runplan.config import Config, Dtype
-from runplan.estimate.steps import TRL, choose_packed, validation_interval
-from runplan.estimate.workload import Adapter, Gpu, Sizing, Workload
+from runplan.estimate.steps import choose_packed, validation_interval
+from runplan.estimate.workload import TRL, Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 
 if TYPE_CHECKING:

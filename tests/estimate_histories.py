@@ -6,7 +6,7 @@ import math
 from estimate_cases import GPUS, LLAMA_8B, MODELS
 from hypothesis import strategies as st
 
-from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.priors.record import MemoryGib, PriorRun
 
 TARGETS = ("q_proj", "v_proj", "output_proj", "mlp")
@@ -75,7 +75,7 @@ WILD_LOGS = st.builds(
 
 
 def learn(logs):
-    return calibrated.calibrate(logs, GPUS, ALL_MODELS)
+    return calibrate(logs, GPUS, ALL_MODELS)
 
 
 def like(w, plan, seconds, **changes):

@@ -166,7 +166,7 @@ def test_memory_of_published_runs_is_met_without_any_log(script):
 @pytest.mark.parametrize("logits", [1.0, 2.6])
 def test_logs_without_torch_s_memory_undo_a_wrong_constant(script, monkeypatch, logits):
     # Its own value was chosen with these runs in sight, so that on them nothing is left to learn.
-    accuracy, allocator = script("accuracy"), importlib.import_module("runplan.estimate.allocator")
+    accuracy, allocator = script("accuracy"), importlib.import_module("runplan.estimate.memory.allocator")
     monkeypatch.setattr(allocator, "UNEVEN_LOGITS", logits)
     monkeypatch.setattr(accuracy, "ESTIMATORS", {"calibrated": script("rivals").by_calibrated})
     runs = [case for case in script("cases").milabench_cases() if "process" in case.measured]

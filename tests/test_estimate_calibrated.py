@@ -5,12 +5,14 @@ from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODEL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runplan.estimate import calibrated, memory, process
+from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.memory import closed_form, process
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
 
-NOTHING = calibrated.calibrate([], GPUS, MODELS)
+NOTHING = calibrate([], GPUS, MODELS)
 LOG = PriorRun(
     "logs/slurm-1.out",
     trainer="torchtune",
@@ -128,7 +130,7 @@ def test_without_rows_there_are_no_steps_but_an_answer():
 
 
 def test_one_log_is_followed_and_narrows_all_parts():
-    learnt = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    learnt = calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
     planned = workload(dataset="/data/words.json")
     before, after = calibrated.size(planned, NOTHING), calibrated.size(planned, learnt)
     assert after.it_per_s == pytest.approx(2.5, rel=0.08)
@@ -142,8 +144,8 @@ def test_one_log_is_followed_and_narrows_all_parts():
 def test_a_log_of_perhaps_other_lengths_is_followed_half_way():
     planned = workload(dataset="/data/words.json")
     before = calibrated.size(planned, NOTHING).it_per_s
-    same = calibrated.calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
-    after = calibrated.size(planned, calibrated.calibrate([LOG], GPUS, MODELS)).it_per_s
+    same = calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
+    after = calibrated.size(planned, calibrate([LOG], GPUS, MODELS)).it_per_s
     assert calibrated.size(planned, same).it_per_s < after < before
 
 
@@ -152,7 +154,7 @@ def test_a_log_of_another_dataset_counts_little_and_one_of_the_same_counts_whate
     before = calibrated.size(planned, NOTHING).it_per_s
 
     def after(**changes):
-        learnt = calibrated.calibrate([dataclasses.replace(LOG, **changes)], GPUS, MODELS)
+        learnt = calibrate([dataclasses.replace(LOG, **changes)], GPUS, MODELS)
         return calibrated.size(planned, learnt).it_per_s
 
     same, unnamed, other = after(dataset="words.json"), after(), after(dataset="essays.json")
@@ -170,7 +172,7 @@ def test_tokens_that_count_in_the_loss_tell_the_length_of_another_dataset_s_rows
 
     def tokens(**changes):
         log = dataclasses.replace(LOG, dataset="essays.json", s_per_step=0.8, **changes)
-        used = calibrated.calibrate([log], GPUS, MODELS).speed(A100, planned.lengths, planned.dataset).used[0]
+        used = calibrate([log], GPUS, MODELS).speed(A100, planned.lengths, planned.dataset).used[0]
         return used.task.tokens, used.tokens_sigma
 
     # 0.8 s a step of 16 rows: 900 tokens of a row count, more than 1,440 it can hardly have, and never more than 2,048.
@@ -185,32 +187,32 @@ def test_tokens_that_count_in_the_loss_tell_the_length_of_another_dataset_s_rows
 
 def test_own_jobs_teach_start_up_first_step_and_saving():
     a, b = (dataclasses.replace(LOG, path=f"{i}.out", startup_s=90.0 + i, checkpoint_s=(20.0,)) for i in range(2))
-    learnt = calibrated.size(workload(), calibrated.calibrate([a, b], GPUS, MODELS)).parts_s
+    learnt = calibrated.size(workload(), calibrate([a, b], GPUS, MODELS)).parts_s
     assert learnt["startup"] == pytest.approx(90.0, rel=0.1)
     assert learnt["first_step"] == pytest.approx(4.0 - 0.4, rel=0.15)
     assert learnt["checkpoints"] == pytest.approx(20.0, rel=0.1)
     # Adapters alone are saved in no time; that says little of writing the whole model.
     quick = dataclasses.replace(LOG, checkpoint_s=(0.3,), save_adapter_weights_only=True)
-    saves = calibrated.size(workload(), calibrated.calibrate([quick], GPUS, MODELS)).parts_s["checkpoints"]
+    saves = calibrated.size(workload(), calibrate([quick], GPUS, MODELS)).parts_s["checkpoints"]
     assert saves > 10.0
 
 
 def test_start_up_from_the_trainer_s_logger_counts_with_the_imports_before_it():
     usual = calibrated.size(workload(), NOTHING).parts_s["startup"]
     loaded = dataclasses.replace(LOG, startup_s=None, loading_s=usual - 8.0)
-    learnt = calibrated.size(workload(), calibrated.calibrate([loaded], GPUS, MODELS)).parts_s["startup"]
+    learnt = calibrated.size(workload(), calibrate([loaded], GPUS, MODELS)).parts_s["startup"]
     assert learnt == pytest.approx(usual, rel=0.02)
 
 
 def test_reserved_memory_of_logs_moves_what_the_allocator_loses():
     w = workload(packed=True)
-    stays, freed = memory.allocated_parts_gib(w, 4, 2048)
+    stays, freed = closed_form.allocated_parts_gib(w, 4, 2048)
 
     def peak(lost):
         held = stays + freed
         block = MemoryGib(allocated=held, reserved=held + lost * freed)
         logs = [dataclasses.replace(LOG, path=f"{i}", packed=True, peak_memory_gib=block) for i in range(3)]
-        return calibrated.peak(w, calibrated.calibrate(logs, GPUS, MODELS), 4, 1)
+        return calibrated.peak(w, calibrate(logs, GPUS, MODELS), 4, 1)
 
     low, usual, high = peak(0.03), calibrated.peak(w, NOTHING, 4, 1), peak(0.4)
     assert low.p50 < usual.p50 < high.p50
@@ -219,12 +221,12 @@ def test_reserved_memory_of_logs_moves_what_the_allocator_loses():
 
 def test_processors_and_gpus_keep_their_overheads_apart():
     slow = dataclasses.replace(LOG, gpu="cpu", num_gpus=0, startup_s=500.0)
-    learnt = calibrated.calibrate([slow], GPUS, MODELS)
+    learnt = calibrate([slow], GPUS, MODELS)
     assert calibrated.size(workload(), learnt).parts_s == calibrated.size(workload(), NOTHING).parts_s
 
 
 def test_leaving_the_range_of_the_logs_is_said():
-    learnt = calibrated.calibrate([LOG], GPUS, MODELS)
+    learnt = calibrate([LOG], GPUS, MODELS)
     bigger = calibrated.size(workload(architecture=LLAMA_3B, activation_checkpointing=True), learnt)
     assert bigger.extrapolated
     assert any("3.21 B parameters, logs have 1.24 B" in line for line in bigger.evidence)
@@ -238,7 +240,7 @@ def test_leaving_the_range_of_the_logs_is_said():
 
 def test_outliers_are_named():
     wrong = dataclasses.replace(LOG, path="wrong.out", packed=True, s_per_step=0.01)
-    plan = calibrated.size(workload(), calibrated.calibrate([LOG, wrong], GPUS, MODELS))
+    plan = calibrated.size(workload(), calibrate([LOG, wrong], GPUS, MODELS))
     assert any(line.startswith("wrong.out: left out") for line in plan.evidence)
     assert plan.n_priors == 1
 
@@ -248,7 +250,7 @@ def test_measured_memory_corrects_the_allocator_and_narrows():
     computed = calibrated.size(workload(packed=True, batch_size=4), NOTHING)
     peak = MemoryGib(allocated=computed.allocated_gib, reserved=1.08 * computed.allocated_gib)
     logs = [dataclasses.replace(packed, path=str(i), peak_memory_gib=peak) for i in range(5)]
-    learnt = calibrated.size(workload(packed=True, batch_size=4), calibrated.calibrate(logs, GPUS, MODELS))
+    learnt = calibrated.size(workload(packed=True, batch_size=4), calibrate(logs, GPUS, MODELS))
     assert learnt.allocated_gib == pytest.approx(computed.allocated_gib, rel=1e-3)
     assert learnt.peak_memory_gib.p50 - 0.5 == pytest.approx(1.077 * computed.allocated_gib, rel=0.01)
     assert _ratio(learnt.peak_memory_gib) < _ratio(computed.peak_memory_gib)
@@ -278,14 +280,14 @@ def test_more_gpus_are_faster_and_hold_less_each(packed, least, most):
 def test_what_a_processor_needed_says_nothing_about_a_gpu():
     on_cpu = dataclasses.replace(LOG, path="logs/cpu.out", gpu="cpu", num_gpus=0, s_per_step=40.0)
     w = workload()
-    alone, beside = calibrated.size(w, NOTHING), calibrated.size(w, calibrated.calibrate([on_cpu], GPUS, MODELS))
+    alone, beside = calibrated.size(w, NOTHING), calibrated.size(w, calibrate([on_cpu], GPUS, MODELS))
     assert (beside.n_priors, beside.it_per_s) == (0, alone.it_per_s)
     assert not any("cpu.out" in line for line in beside.evidence)
 
 
 def test_a_log_that_tells_of_its_start_alone_is_not_called_useless():
     quick = dataclasses.replace(LOG, s_per_step=None, it_per_s=None, tokens_per_s=None)
-    said = " ".join(calibrated.size(workload(), calibrated.calibrate([quick], GPUS, MODELS)).evidence)
+    said = " ".join(calibrated.size(workload(), calibrate([quick], GPUS, MODELS)).evidence)
     assert "no earlier log counts for speed, but the start-up is learnt from 1 log:" in said
     assert "no earlier log counts:" in " ".join(calibrated.size(workload(), NOTHING).evidence)
 
@@ -307,20 +309,20 @@ def test_a_log_of_other_rows_whose_length_nothing_tells_says_nothing_about_launc
     short = workload(dataset="/data/words.json", lengths=Lengths(((16, 8000),)))
     before = calibrated.size(short, NOTHING)
     slow = dataclasses.replace(LOG, dataset="/data/essays.json", batch_size=8, s_per_step=0.5)
-    after = calibrated.size(short, calibrated.calibrate([slow], GPUS, MODELS))
+    after = calibrated.size(short, calibrate([slow], GPUS, MODELS))
     assert after.it_per_s == pytest.approx(before.it_per_s, rel=0.2)
     assert after.extrapolated
     assert "extrapolates: no log tells how long rows like these take" in after.evidence
     (line,) = [line for line in after.evidence if "essays" in line or "slurm-1" in line]
     assert "16 tokens assumed, length not stated (another dataset)" in line
     assert "reaches further" not in line
-    words = calibrated.calibrate([dataclasses.replace(slow, dataset="words.json")], GPUS, MODELS)
+    words = calibrate([dataclasses.replace(slow, dataset="words.json")], GPUS, MODELS)
     assert calibrated.size(short, words).it_per_s < 0.5 * before.it_per_s
 
 
 def test_logs_that_repeat_newer_ones_are_counted_out_loud():
     logs = [dataclasses.replace(LOG, path=f"{i}.out") for i in range(9)]
-    said = calibrated.size(workload(), calibrated.calibrate(logs, GPUS, MODELS)).evidence
+    said = calibrated.size(workload(), calibrate(logs, GPUS, MODELS)).evidence
     assert "4 logs repeat newer ones of the same setting: of each setting the newest 5 count" in said
-    few = calibrated.size(workload(), calibrated.calibrate(logs[:5], GPUS, MODELS)).evidence
+    few = calibrated.size(workload(), calibrate(logs[:5], GPUS, MODELS)).evidence
     assert not any("repeat" in line for line in few)

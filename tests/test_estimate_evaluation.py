@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from runplan import tiny
 from runplan.catalogue import gpus
-from runplan.estimate import calibrated
-from runplan.estimate.evaluation import Evaluation, cell_time
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.evaluation.cell_time import Evaluation, cell_time
 from runplan.facts import Lengths
 from runplan.paths import CONF_DIR
 from runplan.priors.evaluated import PriorCell
 from runplan.priors.read import read_priors
 
 RECORDED = Path(__file__).parent / "data" / "evaluations" / "cells.json"
-NOTHING = calibrated.calibrate([], GPUS, MODELS)
+NOTHING = calibrate([], GPUS, MODELS)
 TUNED_1B = Evaluation(LLAMA_1B, A100, Lengths(((50, 640),)), 256, 32, "quiz", "quiz/inspect.py", tuned=True)
 LOG = PriorCell(
     "/x", "quiz", "quiz/inspect.py", {}, 640, 50.0, 640, 90.0, 60.0, 256, 32, ("1B",), tuned=True, gpu="a100-80",
@@ -164,7 +164,7 @@ def foretold(cell, known):
     """What would have been said of a recorded cell."""
     asked = Evaluation(MADE[cell.models[-1]], KNOWN_GPUS["cpu"], Lengths(((31, cell.samples),)), cell.max_tokens,
                        cell.batch_size, cell.function, cell.script, cell.tuned, cell.args)  # fmt: skip
-    return cell_time(asked, replace(calibrated.calibrate([], KNOWN_GPUS, MADE), cells=tuple(known))).time_s
+    return cell_time(asked, replace(calibrate([], KNOWN_GPUS, MADE), cells=tuple(known))).time_s
 
 
 def replayed(cells, number):

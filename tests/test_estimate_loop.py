@@ -12,6 +12,7 @@ from estimate_cases import workload
 
 from runplan.catalogue import gpus
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
@@ -49,7 +50,7 @@ def planned(log, **changes):
 
 
 def sized(log, logs, **changes):
-    return calibrated.size(planned(log, **changes), calibrated.calibrate(logs, GPUS, NAMES))
+    return calibrated.size(planned(log, **changes), calibrate(logs, GPUS, NAMES))
 
 
 def off(estimate, measured):
@@ -99,9 +100,7 @@ def test_another_dataset_and_length_learn_from_the_tokens_that_were_trained(logs
     silent = [dataclasses.replace(log, trained_tokens_per_s=None) for log in logs]
     w = planned(logs[0], **essays)
     width = [
-        calibrated.calibrate(some, GPUS, NAMES)
-        .speed(w.gpu, w.lengths, w.dataset)
-        .log_step_s(calibrated.make_task(w, 64, 1))[1]
+        calibrate(some, GPUS, NAMES).speed(w.gpu, w.lengths, w.dataset).log_step_s(calibrated.make_task(w, 64, 1))[1]
         for some in (logs, silent)
     ]
     assert width[0] < width[1]
@@ -115,7 +114,7 @@ def test_every_recorded_run_on_a_processor_is_foretold_by_the_others(monkeypatch
     for case in runs:
         others = [other.prior for other in runs if other is not case]
         for known, found in zip(((), others), errors, strict=True):
-            plan = calibrated.size(case.workload, calibrated.calibrate(known, GPUS, cases.log_names()))
+            plan = calibrated.size(case.workload, calibrate(known, GPUS, cases.log_names()))
             found.append(off(plan.time_s.p50, case.measured["wall"]))
         covered += case.measured["wall"] <= plan.time_s.p95
     for name in ("cases", "gpu", "gpu.grid", "gpu.shapes"):

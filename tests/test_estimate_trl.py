@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_allocator import recipe
 
-from runplan.estimate import chips, memory, speed, speed_trl
+from runplan.estimate.memory import closed_form, torchtune_step
+from runplan.estimate.memory.weights import adapter_params
+from runplan.estimate.speed import gpu_constants, roofline, trl_kernels
+from runplan.estimate.speed.tasks import make_task
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
-from runplan.estimate.tasks import make_task
 from runplan.facts import Lengths
 
 ATTENTION = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "v_proj"), apply_to_mlp=False)
@@ -55,7 +57,7 @@ def test_closed_form_agrees_with_the_simulated_step(case, monkeypatch):
     changes, batch, tokens, accumulation = CASES[case]
     w = trl(**changes)
     simulated, _ = simulate(monkeypatch, w, batch, tokens, accumulation)
-    computed = memory.allocated_gib(w, batch, tokens, accumulation) - memory.WORKSPACE_DEFAULT_MIB / 1024
+    computed = closed_form.allocated_gib(w, batch, tokens, accumulation) - torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
     assert computed == pytest.approx(simulated / 2**30, rel=0.01), case
 
 
@@ -69,9 +71,9 @@ def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype, m
 
     less, more = moved(2), moved(3)
     counted, traffic = ([b - a for a, b in zip(less[at::2], more[at::2], strict=True)] for at in (0, 1))
-    expected = speed_trl.layer_traffic(LLAMA_1B, adapter, dtype)
+    expected = trl_kernels.layer_traffic(LLAMA_1B, adapter, dtype)
     assert [each / 1024 for each in traffic] == pytest.approx(expected, rel=0.02)
-    forward, backward = speed_trl.layer_launches(adapter, dtype)
+    forward, backward = trl_kernels.layer_launches(adapter, dtype)
     assert counted[1] / counted[0] == pytest.approx(1.4 * backward / forward, rel=0.01)
 
 
@@ -203,15 +205,15 @@ def test_transformers_and_peft_on_a_gpu_take_what_was_measured(architecture, bat
     Source: fitcheck-llm 0.3.1, data/measurements/t4-phase3-2026-09-16.json and t4-sweep-2026-09-15.json.
     """
     adapter = dataclasses.replace(EVERYTHING, rank=32, apply_to_mlp=False)
-    form = memory.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
+    form = closed_form.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
     in_loss = form.fixed + batch * tokens * (form.peaks[0].per_token + LOGITS * architecture.vocab_size)
     assert in_loss / 2**30 == pytest.approx(measured_gib, rel=0.01)
 
 
 def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
-    one, two = (memory.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
-    assert two - one == pytest.approx(4 * memory.adapter_params(LLAMA_1B, ADAPTER) / 2**30)
-    sharded = memory.allocated_parts_gib(workload(gpus=2), 1, 2048)[0]
+    one, two = (closed_form.allocated_parts_gib(trl(gpus=gpus), 1, 2048)[0] for gpus in (1, 2))
+    assert two - one == pytest.approx(4 * adapter_params(LLAMA_1B, ADAPTER) / 2**30)
+    sharded = closed_form.allocated_parts_gib(workload(gpus=2), 1, 2048)[0]
     assert sharded < one
 
 
@@ -219,11 +221,11 @@ def test_every_gpu_holds_the_whole_model_and_a_bucket_for_gradients():
 def test_memory_grows_with_batch_and_length_and_recomputing_saves(batch, tokens, dropout, saves):
     adapter = dataclasses.replace(ADAPTER, dropout=dropout)
     w = trl(adapter=adapter, activation_checkpointing=saves)
-    here = memory.allocated_gib(w, batch, tokens)
-    assert memory.allocated_gib(w, batch + 1, tokens) > here
-    assert memory.allocated_gib(w, batch, tokens + 1) > here
-    assert memory.allocated_gib(trl(adapter=adapter, activation_checkpointing=True), batch, tokens) <= here
-    assert memory.allocated_gib(trl(activation_checkpointing=saves), batch, tokens) <= here
+    here = closed_form.allocated_gib(w, batch, tokens)
+    assert closed_form.allocated_gib(w, batch + 1, tokens) > here
+    assert closed_form.allocated_gib(w, batch, tokens + 1) > here
+    assert closed_form.allocated_gib(trl(adapter=adapter, activation_checkpointing=True), batch, tokens) <= here
+    assert closed_form.allocated_gib(trl(activation_checkpointing=saves), batch, tokens) <= here
 
 
 @given(rows=st.integers(1, 500), batch=st.integers(1, 9), gpus=st.integers(1, 4), accumulation=st.integers(1, 5))
@@ -252,6 +254,6 @@ def test_a_mask_makes_every_token_look_at_all_others():
 def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
     tune, other = make_task(workload(), 1, 1), make_task(trl(), 1, 1)
     short = [dataclasses.replace(task, tokens=16.0, span=8.0) for task in (tune, other)]
-    prior = chips.prior(tune.gpu)
-    assert speed.step_s(short[1], prior) > 1.1 * speed.step_s(short[0], prior)
-    assert speed_trl.head_traffic(LLAMA_1B, "bf16")[0] < speed._head_traffic(LLAMA_1B, 2)[0] / 5
+    prior = gpu_constants.prior(tune.gpu)
+    assert roofline.step_s(short[1], prior) > 1.1 * roofline.step_s(short[0], prior)
+    assert trl_kernels.head_traffic(LLAMA_1B, "bf16")[0] < roofline._head_traffic(LLAMA_1B, 2)[0] / 5

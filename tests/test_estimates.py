@@ -22,9 +22,12 @@ from estimate_cases import (
     workload,
 )
 
-from runplan.estimate import adapters, calibrated, memory, nf4, outside
-from runplan.estimate.posterior import fit
-from runplan.estimate.speed import Task
+from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.memory import closed_form, nf4, outside_torch, torchtune_step, weights
+from runplan.estimate.memory.weights import adapted_shapes, quantised_shapes, weight_bytes
+from runplan.estimate.speed.posterior import fit
+from runplan.estimate.speed.tasks import Task
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Lengths
 from runplan.units import GIB
@@ -47,20 +50,20 @@ ATTENTION = Adapter(8, ("q_proj", "v_proj"), apply_to_mlp=False)
 )
 def test_memory_after_model_init(source, architecture, rank, gib):
     adapter = dataclasses.replace(ADAPTER, rank=rank)
-    computed = (memory.weight_bytes(architecture, adapter) + memory.rope_bytes(architecture)) / GIB
+    computed = (weight_bytes(architecture, adapter) + torchtune_step.rope_bytes(architecture)) / GIB
     assert computed == pytest.approx(gib, abs=0.0125), source
 
 
 def test_memory_after_a_quantised_model_is_made():
     """Up to v0.4 the state dict, unpacked weight by weight, was asked for its names after loading: that is the peak."""
     source = "torchtune #1398: 8B_qlora_single_device, and adapters on q and v, where all else stayed in bf16 (a bug)"
-    adapter = dataclasses.replace(ADAPTER, attn_modules=adapters.ATTENTION, quantize_base=True)
-    shapes = memory.quantised_shapes(LLAMA_8B, adapter)
-    held = memory.weight_bytes(LLAMA_8B, adapter) + memory.rope_bytes(LLAMA_8B)
+    adapter = dataclasses.replace(ADAPTER, attn_modules=weights.ATTENTION, quantize_base=True)
+    shapes = quantised_shapes(LLAMA_8B, adapter)
+    held = weight_bytes(LLAMA_8B, adapter) + torchtune_step.rope_bytes(LLAMA_8B)
     assert (held + nf4.unpacking_bytes(shapes, 2)) / GIB == pytest.approx(6.19, rel=0.005), source
-    shapes = memory.adapted_shapes(LLAMA_8B, ATTENTION)
+    shapes = adapted_shapes(LLAMA_8B, ATTENTION)
     less = LLAMA_8B.num_hidden_layers * (2 * nf4.elements(shapes) - nf4.stored_bytes(shapes, 2))
-    held = memory.weight_bytes(LLAMA_8B, ATTENTION) + memory.rope_bytes(LLAMA_8B) - less
+    held = weight_bytes(LLAMA_8B, ATTENTION) + torchtune_step.rope_bytes(LLAMA_8B) - less
     assert (held + nf4.unpacking_bytes(shapes, 2)) / GIB == pytest.approx(14.41, rel=0.01), source
 
 
@@ -75,7 +78,7 @@ def test_allocated_peak(source, gpus, gib):
     w = workload(
         architecture=QWEN_05B, adapter=RANK_16, gpu=MI355X, gpus=gpus, packed=True, activation_checkpointing=True
     )
-    assert memory.allocated_gib(w, 2, 2048) == pytest.approx(gib, rel=0.01), source
+    assert closed_form.allocated_gib(w, 2, 2048) == pytest.approx(gib, rel=0.01), source
 
 
 @pytest.mark.parametrize(
@@ -95,9 +98,9 @@ def test_reserved_peak_is_within_the_interval(source, gpus, gib):
         activation_checkpointing=True,
         lengths=Lengths(((200, 8000),)),
     )
-    peak = calibrated.peak(w, calibrated.calibrate([], {}, {}), 2, 1)
+    peak = calibrated.peak(w, calibrate([], {}, {}), 2, 1)
     # The interval is of the process: reserved memory and the context, once more where GPUs talk to each other.
-    context = outside.usual_gib("mi355x", gpus)
+    context = outside_torch.usual_gib("mi355x", gpus)
     assert gib == pytest.approx(peak.p50 - context, rel=0.05), source
     assert gib <= peak.p95 - context, source
 
@@ -115,16 +118,16 @@ def test_allocated_peak_of_compiled_runs(source, changes, gib):
     checkpointed = {"activation_checkpointing": True, "adapter": ATTENTION, **changes}
     w = workload(compile=True, packed=True, **checkpointed)
     w = dataclasses.replace(w, activation_offloading=w.activation_checkpointing)
-    assert memory.allocated_gib(w, 2, 4096 if w.architecture == LLAMA_3B else 2048) == pytest.approx(gib, rel=0.03), (
-        source
-    )
+    assert closed_form.allocated_gib(w, 2, 4096 if w.architecture == LLAMA_3B else 2048) == pytest.approx(
+        gib, rel=0.03
+    ), source
 
 
 def test_process_of_a_published_run():
     # Qwen2.5-1.5B (base builder), rank 16, 1 x 1024 on H100: 8.69 GiB by nvidia-smi, too little unless checkpointed.
     w = workload(architecture=QWEN_15B, adapter=RANK_16, gpu=H100, packed=True, activation_checkpointing=True)
     w = dataclasses.replace(w, max_seq_len=1024, lengths=Lengths(((1024, 100),)))
-    nothing = calibrated.calibrate([], {}, {})
+    nothing = calibrate([], {}, {})
     peak = calibrated.peak(w, nothing, 1, 1)
     assert peak.p50 == pytest.approx(8.69, rel=0.06)
     assert peak.p95 >= 8.69
@@ -223,5 +226,5 @@ def test_fits_that_users_report():
     w = workload(
         architecture=LLAMA_8B, max_seq_len=8192, lengths=Lengths(((8192, 1000),)), activation_checkpointing=True
     )
-    assert calibrated.largest_batch(w, calibrated.calibrate([], {}, {})) >= 2
-    assert calibrated.largest_batch(dataclasses.replace(w, gpu=H100), calibrated.calibrate([], {}, {})) >= 2
+    assert calibrated.largest_batch(w, calibrate([], {}, {})) >= 2
+    assert calibrated.largest_batch(dataclasses.replace(w, gpu=H100), calibrate([], {}, {})) >= 2

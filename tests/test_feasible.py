@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from runplan import feasible
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.workload import Adapter, Gpu, Interval, Sizing, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.workloads import Sized
@@ -37,7 +38,7 @@ def sized(workload=WORKLOAD, warmup=6, minimum=50, **changes):
     return Sized(config, workload, replace(SIZING, **changes))
 
 
-NEEDS = partial(calibrated.needed_p95, calibrated.calibrate([], {}, {}))
+NEEDS = partial(calibrated.needed_p95, calibrate([], {}, {}))
 
 
 def check_memory(one, gpus=None, needs=NEEDS):

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from estimate_cases import A100, GPUS, LLAMA_1B, MODELS
 
-from runplan.estimate import calibrated
-from runplan.estimate.evaluation import Evaluation, cell_time
+from runplan.estimate.calibration import calibrate
+from runplan.estimate.evaluation.cell_time import Evaluation, cell_time
 from runplan.facts import Lengths
 from runplan.priors.eval_logs import HEAD_BYTES, cell_fields
 from runplan.priors.evaluated import made_cells, seen_tasks
@@ -218,7 +218,7 @@ def with_junk(value, rng):
 def test_nonsense_in_a_log_or_beside_it_is_no_error(tmp_path):
     folder, rng = own_cell(tmp_path / "r"), random.Random(0)
     notes = (folder / "jobs.jsonl").read_text()
-    nothing, asked = calibrated.calibrate([], GPUS, MODELS), Lengths(((50, 640),))
+    nothing, asked = calibrate([], GPUS, MODELS), Lengths(((50, 640),))
     planned = Evaluation(LLAMA_1B, A100, asked, 256, 32, "quiz", "quiz/inspect.py", tuned=True)
     for _ in range(300):
         write(folder, with_junk(document(), rng), "logs/1.json")

@@ -23,7 +23,8 @@ if __name__ == "__main__":
 from allocator import recipe
 from allocator.draws import Draw, draw
 
-from runplan.estimate import memory, nf4
+from runplan.estimate.memory import closed_form, nf4, torchtune_step
+from runplan.estimate.memory.weights import ELEMENT_BYTES, quantised_shapes, weight_bytes
 
 TOLD = 0.003
 
@@ -34,11 +35,11 @@ def difference(one: Draw) -> float:
     steps = (min(16, one.tokens), one.tokens)  # the first makes the optimizer's state
     peak: float = recipe.peak_bytes(recipe.traced(w, one.batch, steps, one.accumulation))
     if w.adapter.quantize_base:
-        shapes = memory.quantised_shapes(w.architecture, w.adapter)
-        stored = memory.weight_bytes(w.architecture, w.adapter, w.dtype) + memory.rope_bytes(w.architecture)
-        peak = max(peak, stored + nf4.making_bytes(shapes, memory.ELEMENT_BYTES[w.dtype]))
-    workspace = memory.WORKSPACE_DEFAULT_MIB / 1024
-    return (memory.allocated_gib(w, one.batch, one.tokens, one.accumulation) - workspace) * 2**30 / peak - 1
+        shapes = quantised_shapes(w.architecture, w.adapter)
+        stored = weight_bytes(w.architecture, w.adapter, w.dtype) + torchtune_step.rope_bytes(w.architecture)
+        peak = max(peak, stored + nf4.making_bytes(shapes, ELEMENT_BYTES[w.dtype]))
+    workspace = torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
+    return (closed_form.allocated_gib(w, one.batch, one.tokens, one.accumulation) - workspace) * 2**30 / peak - 1
 
 
 def main() -> None:

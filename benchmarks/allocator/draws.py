@@ -10,8 +10,8 @@ import random
 from dataclasses import replace
 from typing import NamedTuple
 
-from runplan.estimate import nf4
-from runplan.estimate.adapters import ATTENTION, quantised_shapes
+from runplan.estimate.memory import nf4
+from runplan.estimate.memory.weights import ATTENTION, quantised_shapes
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 

@@ -29,7 +29,7 @@ if __name__ == "__main__":
 from allocator import programs, recipe
 from gpu.shapes import shapes
 
-from runplan.estimate import memory
+from runplan.estimate.memory import torchtune_step
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Lengths
 from runplan.units import GIB
@@ -139,7 +139,7 @@ def _row(w: Workload, what: programs.Program, tokens: Sequence[int], kind: tuple
     peaks = programs.replay(what, tokens)[-1]
     needed = programs.least_capacity(what, tokens, peaks)
     mode = (w.activation_checkpointing, w.packed, False, False)
-    fixed = memory.footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, 1, w.gpu.name).fixed
+    fixed = torchtune_step.footprint(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, 1, w.gpu.name).fixed
     adapter = w.adapter
     gib = (round(size / GIB, 4) for size in (fixed, *peaks, needed))
     return Row(

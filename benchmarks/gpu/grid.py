@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 
@@ -138,7 +139,7 @@ def made_whole(point: Point, shape: Architecture, gpu: Gpu) -> Point:
     """The point with the batch that its `edge` stands for on this GPU, and with as many steps as take a while."""
     if point.edge:
         return replace(point, batch=_edge_batch(point, shape, gpu))
-    step_s = 1 / calibrated.size(workload(point, shape, gpu), calibrated.calibrate([], {}, {})).it_per_s
+    step_s = 1 / calibrated.size(workload(point, shape, gpu), calibrate([], {}, {})).it_per_s
     return replace(point, steps=max(point.steps, min(MOST_STEPS, round(LONG_ENOUGH_S / step_s))))
 
 
@@ -172,7 +173,7 @@ def workload(point: Point, shape: Architecture, gpu: Gpu) -> Workload:
 def _edge_batch(point: Point, shape: Architecture, gpu: Gpu) -> int:
     # The longest row decides, and how long that is in a file depends on how many rows it has.
     work = replace(workload(replace(point, rows=EVEN), shape, gpu), batch_size=1)
-    nothing = calibrated.calibrate([], {}, {})
+    nothing = calibrate([], {}, {})
     if point.edge == "safe":
         return max(1, calibrated.largest_batch(work, nothing))
     limit = float(point.edge.rstrip("%")) / 100 * gpu.memory_gib

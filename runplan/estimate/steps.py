@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from runplan.estimate.workload import TRL
 from runplan.facts import Lengths
 
-TRL = "trl"
 _MAPPED = 1000
 """Rows that `datasets` hands on at a time."""
 _SAMPLE = 4096

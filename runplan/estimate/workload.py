@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from runplan.facts import Architecture, Lengths
 
+TRL = "trl"
+"""The trainer whose steps, memory and kernels are other than torchtune's."""
+
 
 class Interval(NamedTuple):
     """A quantity by its median and by the value that 95 of 100 runs stay below."""

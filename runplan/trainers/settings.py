@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
-from runplan.estimate import nf4
-from runplan.estimate.memory import quantised_shapes
+from runplan.estimate.memory import nf4
+from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 from runplan.ranges import ATTENTION

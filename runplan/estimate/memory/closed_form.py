@@ -1,0 +1,49 @@
+"""What a training step allocates on one GPU, by the closed form of its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runplan.estimate.memory import torchtune_step, trl_step
+from runplan.estimate.memory.footprint import Footprint
+from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.workload import TRL, Workload
+from runplan.units import GIB
+
+
+def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
+    """The closed form of a trainer, all with the arguments of torchtune's, which stands for trainers without one."""
+    return trl_step.footprint if trainer == TRL else torchtune_step.footprint
+
+
+def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int = 1) -> float:
+    """Peak of torch's allocated memory on one GPU, in GiB, from the second optimizer step on.
+
+    Args:
+        workload: what is trained; its own batch and accumulation are not looked at.
+        batch: sequences the GPU processes at once.
+        tokens: length they are padded to.
+        accumulation: forward passes an optimizer step (above 1 gradients are alive in the forward pass).
+
+    Source: torchtune 0.6.1 read and simulated; of compiled models the blocks (`compiled_layer_bytes`).
+    """
+    return sum(allocated_parts_gib(workload, batch, tokens, accumulation))
+
+
+def footprint_for(w: Workload, accumulation: int = 1) -> Footprint:
+    """What one GPU holds of a workload."""
+    mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
+    form = footprint_of(w.trainer)
+    return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+
+
+def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
+    """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
+    parts = footprint_for(w, accumulation)
+    freed = parts.peak_bytes(batch, tokens) - parts.fixed
+    if w.activation_offloading and w.activation_checkpointing:
+        # torchtune keeps the last five tensors that go to the host (`OffloadActivations`, `max_fwd_stash_size`); in the
+        # loss those are the final norm's four and one block's input, the other blocks' wait in host memory.
+        waiting = w.architecture.num_hidden_layers - 1
+        freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
+    return parts.fixed / GIB, freed / GIB

@@ -1,0 +1,97 @@
+"""Covariances of step times between runs: through the constants of their GPUs, and through the shape of the runs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
+from runplan.estimate.speed.roofline import unpacked_part
+from runplan.estimate.speed.tasks import Task
+from runplan.estimate.workload import Gpu
+
+SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
+"""What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
+LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.35, 0.30
+"""How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
+(standard deviations of their logarithm): measured without a GPU; 1.3 and 4.8 layers a layer in published runs; PCIe of
+other generations, and GPUs behind one switch."""
+UNPACKING = 0.7
+"""How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of
+rows leave 0.6 and 2.1 times what is reckoned."""
+_MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0)
+"""How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits and
+trainer."""
+_PROCESSOR = 9.0
+"""Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
+
+
+def spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
+    """Prior covariance of every constant between two GPU types: (shared, own)."""
+    same = 1.0 if a.name == b.name else 0.0
+    wide = _PROCESSOR if a.name == "cpu" and b.name == "cpu" else 1.0
+    alike = 0.0 if (a.name == "cpu") != (b.name == "cpu") else 1.0
+    return tuple(
+        (wide * alike * shared * shared, wide * same * own * own)
+        for shared, own in zip(SPREAD_SHARED, SPREAD_OWN, strict=True)
+    )
+
+
+def weighted(row: Constants, gpu: Gpu, other: Gpu) -> Constants:
+    """A slope times the prior covariance of the constants of two GPU types."""
+    return Constants(*(a * (shared + own) for a, (shared, own) in zip(row, spreads(gpu, other), strict=True)))
+
+
+def linear_covariance(row: Constants, gpu: Gpu, other: Constants, other_gpu: Gpu) -> float:
+    """Covariance of two runs' step times through the constants of their GPUs."""
+    return sum(a * b for a, b in zip(weighted(row, gpu, other_gpu), other, strict=True))
+
+
+class Shape(NamedTuple):
+    """What makes runs alike."""
+
+    gpu: str
+    tokens: float
+    params: float
+    mode: tuple[bool, bool, bool, int, str, bool, str]
+    checkpointed: float
+    """Error of its step's time from launches that checkpointing adds."""
+    sharded: float
+    """The same from several GPUs."""
+    unpacked: float = 0.0
+    """The same from unpacking weights in 4 bits."""
+
+
+def shape_of(task: Task, slope: Constants) -> Shape:
+    """What makes a task like others; distances in units of a correlation length."""
+    return Shape(
+        task.gpu.name,
+        math.log(max(1.0, task.batch * task.tokens)) / 1.2,
+        math.log(task.architecture.params) / 1.2,
+        (
+            *(task.checkpointing, task.packed, task.compile, task.gpus),
+            *(task.dtype, task.adapter.quantize_base, task.trainer),
+        ),
+        LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
+        math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if task.gpus > 1 else 0.0,
+        UNPACKING * -slope.bandwidth * unpacked_part(task) if task.adapter.quantize_base else 0.0,
+    )
+
+
+def _gathering(slope: Constants) -> float:
+    """The part of a step that none of a GPU's constants decides: waiting for the weights that others hold."""
+    return max(0.0, 1 + slope.flops + slope.bandwidth - slope.layer_s - slope.host_s)
+
+
+def shape_covariance(a: Shape, b: Shape) -> float:
+    """Covariance of the physics' own error between two runs: the more alike in shape, the higher."""
+    same_gpu = a.gpu == b.gpu
+    if not same_gpu and "cpu" in {a.gpu, b.gpu}:
+        return 0.0
+    tokens, size = a.tokens - b.tokens, a.params - b.params
+    distance = tokens * tokens + size * size
+    if a.mode != b.mode:
+        differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
+        distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
+    parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked
+    return parts + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))

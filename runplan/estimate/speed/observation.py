@@ -1,0 +1,225 @@
+"""What one earlier log says about speed: its run as a `Task`, its time, and how far to trust it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runplan.estimate.logs.other_trainers import TRANSFORMERS
+from runplan.estimate.logs.settings import (
+    adapter_of,
+    checkpointing_of,
+    find_gpu,
+    match_model,
+    variants,
+)
+from runplan.estimate.memory import closed_form
+from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.speed.roofline import peak_flops, work
+from runplan.estimate.speed.tasks import Task
+from runplan.estimate.workload import TRL, Adapter, Gpu
+from runplan.facts import Architecture
+from runplan.priors.record import PriorRun
+
+VARIANT = 0.15
+"""How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
+2039 GB/s, H100 by their form."""
+
+NOISE = 0.035
+"""Relative noise of one log's steady speed (same run again on the same cluster)."""
+NOISE_PROCESSOR = 0.15
+"""What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
+UNKNOWN_GPU = 0.50
+"""What it adds that a log does not say on which GPU it ran."""
+_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
+"""Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
+TOKENS_OF_PEAK_SIGMA = 0.2
+WAITED_SIGMA = 0.1
+"""Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One log as a measurement of speed."""
+
+    run: PriorRun
+    task: Task
+    seconds: float
+    """Of one optimizer step."""
+    noise: float
+    """Standard deviation of the logarithm, beside what a guessed length adds."""
+    gpu_known: bool
+    tokens_known: bool
+    """False when the log does not tell how long its batches are."""
+    tokens_sigma: float = 0.0
+    """Relative error of the length of its batches."""
+    tokens_at_least: float = 0.0
+    """Tokens of a sequence that count in the loss, as the trainer's logger says; with the prompt and padding there are
+    more."""
+    outlier: str = ""
+    """Why the log cannot be true; empty when nothing speaks against it."""
+    repeats: int = 1
+    """Logs that it stands for, of one and the same task."""
+
+    @property
+    def run_noise(self) -> float:
+        """The part of `noise` that differs from run to run of the same task."""
+        return math.hypot(NOISE, NOISE_PROCESSOR if (self.run.gpu or "").startswith("cpu") else 0.0)
+
+
+def observe(
+    run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu], assumed: Gpu
+) -> Observation | str:
+    """A log as a measurement, or the reason why it measures nothing about speed.
+
+    Args:
+        run: the log.
+        models: architectures by name.
+        gpus: GPU types by name.
+        assumed: GPU of a log that does not say (its noise then covers other types).
+    """
+    seconds = run.s_per_step or (1 / run.it_per_s if run.it_per_s else None)
+    if not seconds or not math.isfinite(seconds) or seconds <= 0 or not run.batch_size or run.batch_size < 1:
+        return "no speed or no batch size"
+    if run.recipe and _NOT_LORA.search(run.recipe):
+        return f"recipe {run.recipe} does not train adapters"
+    matched = match_model(run, models)
+    if matched is None:
+        return f"model {run.model or 'unknown'} is not known"
+    dtype = run.dtype or "bf16"
+    if dtype not in ELEMENT_BYTES:
+        return f"number format {dtype} is not modelled"
+    gpu = find_gpu(run.gpu, gpus)
+    task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
+    unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
+    outlier = contradiction(task, seconds, tokens_sigma) if gpu is not None and known else ""
+    least = _trained_tokens(run, seconds)
+    return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, least, outlier)
+
+
+def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
+    batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
+    n_gpus = run.num_gpus or 1
+    checkpointing = checkpointing_of(run, a)
+    packed = bool(run.packed)
+    adapter = adapter_of(run)
+    tokens, known, sigma = 0.0, False, 0.0
+    if packed and run.max_seq_len:
+        tokens, known = float(run.max_seq_len), True
+    elif run.tokens_per_s:
+        tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
+        if n_gpus > 1 and run.trainer != TRL:
+            tokens, sigma = tokens * waited_for(batch, n_gpus), WAITED_SIGMA
+    else:
+        tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
+        known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
+    if run.max_seq_len:
+        tokens = min(tokens, float(run.max_seq_len))
+    # A pack holds many short rows that do not attend to each other.
+    span = tokens / 4 if packed else tokens / 2
+    task = Task(
+        a,
+        adapter,
+        gpu,
+        n_gpus,
+        dtype,
+        checkpointing,
+        bool(run.compile),
+        packed,
+        batch,
+        tokens,
+        span,
+        accumulation,
+        known,
+        TRL if run.trainer in TRANSFORMERS else "torchtune",
+    )
+    return task, known, sigma
+
+
+def waited_for(batch: int, gpus: int) -> float:
+    """Tokens of the longest of several GPUs' batches over those of a mean batch, of rows of unknown lengths.
+
+    The longest of n rows has about 1 + 0.5 ln n times their mean length (alpaca_cleaned: 412 tokens in batches of 8).
+    """
+    return (1 + 0.5 * math.log(batch * gpus)) / (1 + 0.5 * math.log(batch))
+
+
+def _trained_tokens(run: PriorRun, seconds: float) -> float:
+    """Tokens of a sequence that count in the loss; 0 when the log does not tell."""
+    return (
+        (run.trained_tokens_per_s or 0.0) * seconds / ((run.gradient_accumulation_steps or 1) * (run.batch_size or 1))
+    )
+
+
+def _tokens_of_peak(
+    run: PriorRun, a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, gpu: str
+) -> float:
+    """Padded tokens a sequence that the log's peak of allocated memory tells, 0 when it tells nothing.
+
+    The peak is that of the longest batch; a batch is some four fifths of it on average.
+    """
+    block = run.peak_memory_gib
+    peak = (block.allocated or block.active) if block else None
+    if not peak:
+        return 0.0
+    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
+    parts = closed_form.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
+    rest = peak * 2**30 - parts.fixed
+    per_token = max(per for _, per in parts.moments)
+    longest = rest / per_token / (run.batch_size or 1)
+    return 0.8 * longest if longest >= 8 else 0.0
+
+
+def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
+    terms = [NOISE]
+    terms.append(NOISE_PROCESSOR if run.gpu and run.gpu.startswith("cpu") else 0.0)
+    terms.append(0.0 if by_name else 0.10)
+    terms.append(0.0 if gpu_known else UNKNOWN_GPU)
+    terms.append(0.0 if run.gradient_accumulation_steps else 0.10)
+    terms.append(0.0 if run.activation_checkpointing is not None else 0.06)
+    terms.append(0.0 if run.lora_targets is not None else 0.03)
+    terms.append(0.0 if (run.steps_done or 0) >= 20 else 0.08)
+    return math.sqrt(sum(term * term for term in terms))
+
+
+_PROCESSOR_PEAKS = 1000.0
+"""What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
+
+
+def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
+    """Why a log cannot be true: more arithmetic than the GPU's peak allows; empty where it can.
+
+    Args:
+        task: what was done.
+        seconds: of one optimizer step.
+        doubt: relative error of the task's tokens; three times that is allowed for.
+    """
+    if task.tokens < 1:
+        return f"{task.tokens:.2g} tokens a sequence by its own figures"
+    mode = (task.checkpointing, task.packed, False)
+    tokens = task.batch * task.tokens * task.accumulation
+    flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span, task.trainer).flop
+    share = flop / seconds / peak_flops(task.gpu, task.dtype)
+    allowed = math.exp(3 * doubt)
+    if share > allowed * (_PROCESSOR_PEAKS if task.gpu.name == "cpu" else 1.0):
+        return f"{share:.0%} of the peak of {task.gpu.name}, more than it can do"
+    if share < 2e-4 / allowed and task.gpu.name != "cpu":
+        return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
+    return ""
+
+
+def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observation:
+    """A log whose GPU type is open, on the type that is planned for if its name allows that.
+
+    A log without any name is put there, too, and stays one of unknown GPU.
+    """
+    cards = variants(seen.run.gpu, gpus)
+    gpu = next((card for card in cards if card.name == target.name), cards[0]) if cards else target
+    task = dataclasses.replace(seen.task, gpu=gpu)
+    doubt = math.hypot(seen.tokens_sigma, VARIANT if cards else UNKNOWN_GPU)
+    outlier = contradiction(task, seen.seconds, doubt) if seen.tokens_known else ""
+    noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2) if cards else seen.noise
+    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)

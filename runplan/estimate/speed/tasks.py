@@ -1,0 +1,81 @@
+"""The optimizer step of a workload, as far as it decides speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runplan.estimate import steps
+from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
+from runplan.facts import Architecture
+
+
+@dataclass(frozen=True)
+class Task:
+    """One optimizer step of a run, as far as it decides speed."""
+
+    architecture: Architecture
+    adapter: Adapter
+    gpu: Gpu
+    gpus: int
+    dtype: str
+    checkpointing: bool
+    compile: bool
+    packed: bool
+    batch: int
+    tokens: float
+    """Mean padded length of a sequence; on several GPUs that of the GPU with the longest, since all wait for it."""
+    span: float
+    """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
+    accumulation: int = 1
+    lengths_known: bool = True
+    """False when `tokens` was guessed."""
+    trainer: str = "torchtune"
+    """Whose kernels run: torchtune's, or TRL's."""
+
+
+def make_task(w: Workload, batch: int, accumulation: int) -> Task:
+    """One optimizer step of a workload."""
+    if w.trainer == TRL and w.lengths.rows:
+        tokens, span = _trl_tokens(w, batch)
+    elif w.packed or not w.lengths.rows:
+        tokens = float(w.max_seq_len)
+        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
+    else:
+        # FSDP's layers wait for those of the other GPUs, so for the longest row of all batches.
+        tokens = steps.padded_length(w.lengths, batch * w.gpus)
+        span = tokens / 2
+    return Task(
+        w.architecture,
+        w.adapter,
+        w.gpu,
+        w.gpus,
+        w.dtype,
+        w.activation_checkpointing,
+        w.compile,
+        w.packed,
+        batch,
+        tokens,
+        span,
+        accumulation,
+        trainer=w.trainer,
+    )
+
+
+def mean_tokens(w: Workload, task: Task) -> float:
+    """Mean padded length of a sequence, of all GPUs: where they wait for the longest, less than the task's."""
+    if w.gpus == 1 or w.packed or w.trainer == TRL or not w.lengths.rows:
+        return task.tokens
+    return steps.padded_length(w.lengths, task.batch)
+
+
+def _trl_tokens(w: Workload, batch: int) -> tuple[float, float]:
+    """Tokens of a sequence, and how many of them a token is multiplied with: with a mask all, else half of them.
+
+    Rows of one batch that differ in length have a mask, and packs, which are one sequence without padding.
+    """
+    if w.packed:
+        packs = steps.sequences(w.lengths, w.max_seq_len, packed=True, trainer=TRL)
+        tokens = w.lengths.cut(w.max_seq_len).tokens / packs
+        return tokens, batch * tokens
+    tokens = steps.padded_length(w.lengths, batch)
+    return tokens, tokens if batch > 1 else tokens / 2

@@ -1,0 +1,130 @@
+"""Time beside the steps: start-up, first step, checkpoints. Learnt from logs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from runplan.estimate.factors import Learnt, learn
+from runplan.estimate.logs.figures import Odd
+from runplan.estimate.logs.settings import adapter_of, dtype_of, match_model
+from runplan.estimate.memory import torchtune_step
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
+from runplan.estimate.wall_time.outliers import learn_times, usual_times
+from runplan.estimate.wall_time.two_parts import Timed, TwoParts
+from runplan.estimate.workload import TRL, Adapter
+from runplan.facts import Architecture
+from runplan.priors.record import PriorRun
+
+GB = 1e9
+IMPORT_S = 12.0
+"""Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
+IMPORT_PROCESSOR_S = 8.0
+"""The same where no GPU is started; chosen with recorded CPU runs in sight (4 to 5 s alone, 8 to 11 s as jobs)."""
+LOGGER_S = 8.0
+"""Of that, what passes before torchtune's logger starts: the imports."""
+LOGGER_PROCESSOR_S = 6.0
+READ_GB_PER_S = 0.6
+"""Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
+SAVE_S = 1.0  # the work of a save beside writing
+WRITE_GB_PER_S = 0.08
+"""Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
+TOKENIZE_ROW_S = 0.0004
+IMPORT_TRL_S = 4.0
+"""What transformers, datasets, PEFT and TRL take to import more than torchtune, on a processor."""
+PREPARE_ROW_S = 0.0007
+"""A row's way through TRL before training: written as a conversation, tokenised, its labels built, cut."""
+FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
+"""Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
+processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
+
+
+@dataclass(frozen=True)
+class Overheads:
+    """Everything about a run that is not its steps."""
+
+    startup: TwoParts
+    first_step: Mapping[str, Learnt]
+    """By what is compiled in it (`first_step_kind`)."""
+    checkpoint: TwoParts
+    odd: tuple[Odd, ...] = ()
+    """What logs say of it that does not count, and why."""
+
+
+def startup_parts_s(
+    architecture: Architecture, dtype: str, gpu: str, rows: int = 0, trainer: str | None = None
+) -> tuple[float, float]:
+    """Usual seconds of start-up: imports, with rows that are tokenised before training; reading the base model."""
+    size = architecture.params * ELEMENT_BYTES[dtype] / GB
+    imports = IMPORT_PROCESSOR_S if gpu.startswith("cpu") else IMPORT_S
+    if trainer == TRL:
+        return imports + IMPORT_TRL_S + rows * PREPARE_ROW_S, size / READ_GB_PER_S
+    return imports + rows * TOKENIZE_ROW_S, size / READ_GB_PER_S
+
+
+def checkpoint_parts_s(
+    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool
+) -> tuple[float, float]:
+    """Usual seconds of one save at the end of an epoch: a small work of its own, and writing."""
+    bytes_each = ELEMENT_BYTES[dtype]
+    size = adapter_params(architecture, adapter) * bytes_each / GB
+    if not adapter_only:
+        size += architecture.params * bytes_each / GB
+    return SAVE_S, size / WRITE_GB_PER_S
+
+
+def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
+    """Which first step it is: what is compiled in it."""
+    if compiled:
+        return "compile"
+    if gpu.startswith("cpu"):
+        return "processor"
+    return "packed" if packed and not gpu.startswith(torchtune_step.NO_FLEX_ATTENTION) else "eager"
+
+
+def learn_overheads(runs: Iterable[PriorRun], models: Mapping[str, Architecture]) -> Overheads:
+    """What logs say about start-up, first step and checkpoints.
+
+    Args:
+        runs: the logs.
+        models: architectures by the names logs use.
+    """
+    known = [(run, *found, dtype_of(run)) for run in runs if (found := match_model(run, models)) is not None]
+    first: dict[str, list[tuple[str, float]]] = {kind: [] for kind in FIRST_STEP_S}
+    for run, *_ in known:
+        if run.first_step_s:
+            kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
+            first[kind].append((run.path, max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0))))
+    firsts = {kind: usual_times("first step", some, FIRST_STEP_S[kind], 0.6) for kind, some in first.items()}
+    starts = [(run.path, one) for run, a, _, dtype in known for one in _startup(run, a, dtype)]
+    startup, odd_starts = learn_times("start-up", starts, READ_GB_PER_S)
+    saves = [(run.path, one) for run, a, _, dtype in known for one in _saves(run, a, dtype)]
+    checkpoint, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
+    return Overheads(
+        startup,
+        {kind: learn(some, 0.6, 0.3) for kind, (some, _) in firsts.items()},
+        checkpoint,
+        (*odd_starts, *odd_saves, *(one for _, slow in firsts.values() for one in slow)),
+    )
+
+
+LEAST_S = 0.05
+"""Shorter times are as good as none, and their logarithms would outweigh all others."""
+
+
+def _startup(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
+    """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
+    constant, scaled = startup_parts_s(a, dtype, run.gpu or "", trainer=run.trainer)
+    if run.startup_s:
+        return (Timed(run.startup_s, constant, scaled),)
+    before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
+    return (Timed(run.loading_s, constant - before, scaled),) if run.loading_s else ()
+
+
+def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
+    """The median of a log's saves."""
+    if not run.checkpoint_s:
+        return ()
+    usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
+    return (Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual),)
