@@ -15,7 +15,7 @@ from runplan.estimate.logs.settings import same_dataset
 from runplan.estimate.memory import learnt
 from runplan.estimate.memory.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.memory.nvidia_smi import Rows
-from runplan.estimate.memory.ran_out import crowded, least
+from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.tried import Tried
 from runplan.estimate.speed.lengths import confirmed, guessed
 from runplan.estimate.speed.observation import Observation, heard_by, observe, placed
@@ -65,8 +65,8 @@ class Calibration:
         found = self._memory.get((*key, rows if self._sampled else None))
         if found is None:
             seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
-            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == trl] if gpu else ()
-            found = learnt.learn_memory(self._alike(*key), seen, self.models, self.gpus, crowds, rows)
+            ran_out_here = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
+            found = learnt.learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out_here, rows)
             self._memory[(*key, rows if self._sampled else None)] = found
         return found
 
@@ -99,7 +99,7 @@ class Calibration:
 
     def ran_out(self, w: Workload, accumulation: int) -> Tried | None:
         """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
-        return least(w, accumulation, self._crowded) if self._crowded else None
+        return least(w, accumulation, self._ran_out) if self._ran_out else None
 
     def host_memory_gib(self, w: Workload) -> tuple[float, str]:
         """Host memory a training job needs (`--mem`), in GiB; and which log says that it is more than reckoned."""
@@ -117,8 +117,8 @@ class Calibration:
         return host_seen(self.priors, self.models)
 
     @cached_property
-    def _crowded(self) -> tuple[Tried, ...]:
-        return crowded(self.priors, self.models, self.gpus)
+    def _ran_out(self) -> tuple[Tried, ...]:
+        return batches_that_ran_out(self.priors, self.models, self.gpus)
 
     @cached_property
     def _guesses(self) -> bool:

@@ -13,15 +13,18 @@ from runplan.estimate.logs.settings import (
     checkpointing_of,
     find_gpu,
     match_model,
+    peak_in_use_gib,
+    s_per_step,
     variants,
 )
 from runplan.estimate.memory import closed_form
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.roofline import peak_flops, work
 from runplan.estimate.speed.tasks import Task
-from runplan.estimate.workload import TRL, Adapter, Gpu
+from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
+from runplan.units import GIB
 
 VARIANT = 0.15
 """How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
@@ -80,7 +83,7 @@ def observe(
         gpus: GPU types by name.
         assumed: GPU of a log that does not say (its noise then covers other types).
     """
-    seconds = run.s_per_step or (1 / run.it_per_s if run.it_per_s else None)
+    seconds = s_per_step(run)
     if not seconds or not math.isfinite(seconds) or seconds <= 0 or not run.batch_size or run.batch_size < 1:
         return "no speed or no batch size"
     if run.recipe and _NOT_LORA.search(run.recipe):
@@ -113,7 +116,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         if n_gpus > 1 and run.trainer != TRL:
             tokens, sigma = tokens * waited_for(batch, n_gpus), WAITED_SIGMA
     else:
-        tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
+        tokens = _tokens_of_peak(run, a, gpu.name)
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
     if run.max_seq_len:
         tokens = min(tokens, float(run.max_seq_len))
@@ -153,20 +156,16 @@ def _trained_tokens(run: PriorRun, seconds: float) -> float:
     )
 
 
-def _tokens_of_peak(
-    run: PriorRun, a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, gpu: str
-) -> float:
+def _tokens_of_peak(run: PriorRun, a: Architecture, gpu: str) -> float:
     """Padded tokens a sequence that the log's peak of allocated memory tells, 0 when it tells nothing.
 
     The peak is that of the longest batch; a batch is some four fifths of it on average.
     """
-    block = run.peak_memory_gib
-    peak = (block.allocated or block.active) if block else None
+    peak = peak_in_use_gib(run)
     if not peak:
         return 0.0
-    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
-    parts = closed_form.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
-    rest = peak * 2**30 - parts.fixed
+    parts = closed_form.footprint_of_log(run, a, gpu, compiled=bool(run.compile))
+    rest = peak * GIB - parts.fixed
     per_token = max(per for _, per in parts.moments)
     longest = rest / per_token / (run.batch_size or 1)
     return 0.8 * longest if longest >= 8 else 0.0
