@@ -9,7 +9,7 @@ from functools import cached_property
 
 from runplan.estimate import steps
 from runplan.estimate.evaluation.learnt import Evaluations
-from runplan.estimate.logs.figures import all_sound
+from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.logs.repeats import newest_alike
 from runplan.estimate.logs.settings import same_dataset
 from runplan.estimate.memory import learnt
@@ -167,4 +167,4 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         models: architectures by the names logs use.
     """
     kept = newest_alike(priors)
-    return Calibration(all_sound(kept), dict(gpus), dict(models), len(priors) - len(kept))
+    return Calibration(tuple(map(cleaned, kept)), dict(gpus), dict(models), len(priors) - len(kept))
