@@ -88,7 +88,7 @@ def _cell_time(e: Evaluation, calibration: Calibration) -> CellTime:
     speed = learnt.speed(setting, constants)
     generation = speed.parts.of(parts.waiting, parts.model)
     spread = min(SPEED_SIGMA, intervals.sigma(generation)) if speed.n else SPEED_SIGMA
-    if speed.n or answers:
+    if (speed.n or answers) and generation.p50:
         doubt *= min(1.0, parts.answers * math.exp(speed.parts.factors[1]) / generation.p50)
     generation = intervals.from_median(generation.p50, math.hypot(spread, doubt))
     started = learnt.startup(e.gpu, usual_startup, calibration.overheads(e.gpu).startup)
