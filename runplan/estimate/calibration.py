@@ -12,8 +12,8 @@ from runplan.estimate.evaluation.learnt import Evaluations
 from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.logs.repeats import newest_alike
 from runplan.estimate.logs.settings import same_dataset
-from runplan.estimate.memory import learnt
 from runplan.estimate.memory.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
+from runplan.estimate.memory.learnt import MemoryLearnt, learn_memory
 from runplan.estimate.memory.nvidia_smi import Rows
 from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.tried import Tried
@@ -42,7 +42,7 @@ class Calibration:
     """Earlier evaluations."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
-    _memory: dict[object, learnt.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
+    _memory: dict[object, MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
 
     def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
         """Start-up, first step and checkpoints, from the logs of GPUs, or from those of processors.
@@ -55,19 +55,20 @@ class Calibration:
             found = self._overheads[key] = overheads.learn_overheads(self._alike(*key), self.models)
         return found
 
-    def memory(self, w: Workload) -> learnt.MemoryLearnt:
+    def memory(self, w: Workload) -> MemoryLearnt:
         """What the logs say about memory beyond the formulas, taken as `overheads` takes them.
 
         Unpacked logs without torch's own figures have the lengths of the workload's dataset, if they name it.
         """
         gpu, trl = key = (_is_gpu(w.gpu), w.trainer == TRL)
         rows = Rows(w.lengths, w.dataset)
-        found = self._memory.get((*key, rows if self._sampled else None))
+        remembered = (*key, rows if self._rows_tell else None)
+        found = self._memory.get(remembered)
         if found is None:
             seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
-            ran_out_here = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
-            found = learnt.learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out_here, rows)
-            self._memory[(*key, rows if self._sampled else None)] = found
+            ran_out = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
+            found = learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out, rows)
+            self._memory[remembered] = found
         return found
 
     def _alike(self, gpu: bool, trl: bool) -> list[PriorRun]:
@@ -76,9 +77,9 @@ class Calibration:
         return [run for run in alike if (run.gpu or "").startswith("cpu") != gpu]
 
     @cached_property
-    def _sampled(self) -> bool:
-        """Whether nvidia-smi is all that any unpacked log says about memory."""
-        return any(run.process_peak_gib and not run.packed for run in self.priors)
+    def _rows_tell(self) -> bool:
+        """Whether any unpacked log says something of memory that the lengths of its rows explain."""
+        return any((run.process_peak_gib or run.peak_memory_gib) and not run.packed for run in self.priors)
 
     def speed(
         self, gpu: Gpu, lengths: Lengths, dataset: str = "", trainer: str = "torchtune", version: str = ""
