@@ -50,6 +50,13 @@ def test_cells_take_longer_with_samples_answers_and_models(samples, max_tokens, 
     assert here.p50 < of(model=LLAMA_3B).p50
 
 
+@pytest.mark.parametrize("cells", [(), (LOG,)])
+def test_no_samples_take_a_start_and_nothing_else(cells):
+    nothing = cell_time(replace(TUNED_1B, lengths=Lengths(())), learnt(*cells)).time_s
+    one = cell_time(replace(TUNED_1B, lengths=Lengths(((50, 1),))), learnt(*cells)).time_s
+    assert 0 < nothing.p50 < one.p50
+
+
 def test_more_together_is_faster():
     times = [cell_time(replace(TUNED_1B, batch_size=batch), NOTHING).time_s.p50 for batch in (1, 4, 16, 64)]
     assert times == sorted(times, reverse=True)

@@ -11,7 +11,7 @@ from test_estimate_calibrated import LOG
 from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import closed_form, host, nf4
-from runplan.estimate.memory.ran_out import crowded, least
+from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.speed.observation import observe
 from runplan.estimate.speed.posterior import fit
@@ -117,5 +117,5 @@ def test_a_peak_below_the_whole_weights_is_no_contradiction_in_four_bits():
 )
 def test_what_ran_out_in_four_bits_runs_out_whole_but_not_the_reverse(log, adapter, known):
     broke = dataclasses.replace(log, packed=True, batch_size=8, state="oom", s_per_step=None)
-    crowds = crowded([broke], MODELS, GPUS)
-    assert (least(workload(packed=True, adapter=adapter), 1, crowds) is not None) == known
+    ran_out_too = batches_that_ran_out([broke], MODELS, GPUS)
+    assert (least(workload(packed=True, adapter=adapter), 1, ran_out_too) is not None) == known

@@ -202,6 +202,13 @@ def test_torch_s_peak_above_that_of_the_longest_row_is_named(factor, is_named):
         assert named(UNPACKED, dataclasses.replace(log, **less)) == []
 
 
+def test_what_is_named_does_not_depend_on_what_else_is_planned():
+    gib = 1.3 * calibrated.allocated_gib(UNPACKED, NOTHING, 4, 2000, 1)
+    learnt = known(log_of(UNPACKED, None, peak_memory_gib=MemoryGib(gib, gib, 1.05 * gib)))
+    others = dataclasses.replace(UNPACKED, dataset="others.json")
+    assert [len(learnt.memory(w).odd) for w in (others, UNPACKED, others)] == [0, 1, 0]
+
+
 def test_a_full_gpu_says_only_that_no_less_was_held():
     few = dataclasses.replace(UNPACKED, batch_size=4)
     for seen, moves in ((0.96 * few.gpu.memory_gib, True), (peak(few).p50 * 0.99, False)):

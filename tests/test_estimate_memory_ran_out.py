@@ -10,7 +10,7 @@ from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
-from runplan.estimate.memory.ran_out import crowded, least
+from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.workload import Adapter
 
 BROKE = dataclasses.replace(
@@ -34,7 +34,7 @@ def test_a_batch_that_ran_out_is_not_chosen_again():
 
 def test_earlier_attempts_in_a_log_count_too():
     log = dataclasses.replace(LOG, packed=True, batch_size=4, gradient_accumulation_steps=4, oom_batch_sizes=(16, 8))
-    assert {one.batch for one in crowded([log], MODELS, GPUS)} == {8, 16}
+    assert {one.batch for one in batches_that_ran_out([log], MODELS, GPUS)} == {8, 16}
     assert calibrated.size(PACKED, known(log)).batch_size == 4
 
 
@@ -48,12 +48,12 @@ def test_no_chosen_batch_ever_reaches_one_that_ran_out(batch, rank):
 
 def test_a_last_rung_that_recomputes_activations_made_room():
     log = dataclasses.replace(LOG, packed=True, batch_size=2, gradient_accumulation_steps=8, oom_batch_sizes=(4, 2))
-    recomputed = crowded([dataclasses.replace(log, activation_checkpointing=True)], MODELS, GPUS)
+    recomputed = batches_that_ran_out([dataclasses.replace(log, activation_checkpointing=True)], MODELS, GPUS)
     assert {(one.batch, one.checkpointing) for one in recomputed} == {(4, False), (2, False)}
-    always = crowded([dataclasses.replace(log, batch_size=1, activation_checkpointing=True)], MODELS, GPUS)
+    always = batches_that_ran_out([dataclasses.replace(log, batch_size=1, activation_checkpointing=True)], MODELS, GPUS)
     assert {(one.batch, one.checkpointing) for one in always} == {(4, True), (2, True)}
     # It got through with 2 at last, whatever made room; nothing that is still planned is known to run out with 2.
-    assert {one.batch for one in crowded([log], MODELS, GPUS)} == {4}
+    assert {one.batch for one in batches_that_ran_out([log], MODELS, GPUS)} == {4}
 
 
 def test_a_batch_set_by_the_user_is_said_to_run_out_again():
@@ -80,23 +80,23 @@ def test_a_batch_set_by_the_user_is_said_to_run_out_again():
     ],
 )
 def test_what_may_need_less_is_not_held_to_it(changes):
-    one = crowded([BROKE], MODELS, GPUS)
+    one = batches_that_ran_out([BROKE], MODELS, GPUS)
     assert least(PACKED, 2, one) is not None
     assert least(dataclasses.replace(PACKED, **changes), 2, one) is None
 
 
 def test_what_needs_more_is():
-    one = crowded([BROKE], MODELS, GPUS)
+    one = batches_that_ran_out([BROKE], MODELS, GPUS)
     for changes in ({"max_seq_len": 4096}, {"adapter": dataclasses.replace(PACKED.adapter, rank=64)}):
         assert least(dataclasses.replace(PACKED, **changes), 1, one) is not None
-    kept = crowded([dataclasses.replace(BROKE, gradient_accumulation_steps=4)], MODELS, GPUS)
+    kept = batches_that_ran_out([dataclasses.replace(BROKE, gradient_accumulation_steps=4)], MODELS, GPUS)
     assert least(PACKED, 2, kept) is not None
     assert least(PACKED, 1, kept) is None
 
 
 def test_rows_of_another_dataset_may_be_shorter():
     log = dataclasses.replace(BROKE, packed=False, dataset="/data/words.json")
-    one = crowded([log], MODELS, GPUS)
+    one = batches_that_ran_out([log], MODELS, GPUS)
     assert least(workload(dataset="words.json"), 1, one) is not None
     assert least(workload(dataset="essays.json"), 1, one) is None
     assert least(workload(dataset="words.json", max_seq_len=64), 1, one) is None
@@ -105,7 +105,7 @@ def test_rows_of_another_dataset_may_be_shorter():
 
 def test_of_unknown_models_and_gpus_nothing_is_known():
     strange = dataclasses.replace(BROKE, model="gpt2", params_b=None), dataclasses.replace(BROKE, gpu=None)
-    assert crowded([*strange, LOG, dataclasses.replace(BROKE, batch_size=None)], MODELS, GPUS) == ()
+    assert batches_that_ran_out([*strange, LOG, dataclasses.replace(BROKE, batch_size=None)], MODELS, GPUS) == ()
 
 
 def test_running_out_of_memory_says_that_the_allocator_loses_more():
@@ -151,13 +151,13 @@ def test_what_ran_out_on_a_larger_gpu_runs_out_on_a_smaller_one(gpu):
     assert plan.batch_size == 1
     assert any("batch 2 ran out of memory on a100-80" in line for line in plan.evidence)
     small = dataclasses.replace(log, gpu="a100-40")
-    assert least(PACKED, 4, crowded([small], MODELS, {**GPUS, "a100-40": A100_40})) is None
+    assert least(PACKED, 4, batches_that_ran_out([small], MODELS, {**GPUS, "a100-40": A100_40})) is None
 
 
 def test_what_ran_out_with_a_smaller_model_of_the_family_runs_out_with_a_larger_one():
     def least_of(planned, logged):
         w = dataclasses.replace(PACKED, architecture=planned)
-        return least(w, 4, crowded([BROKE], {LOG.model: logged}, GPUS))
+        return least(w, 4, batches_that_ran_out([BROKE], {LOG.model: logged}, GPUS))
 
     assert least_of(LLAMA_3B, MODELS["1B"]) is not None
     assert least_of(MODELS["1B"], LLAMA_3B) is None
@@ -167,15 +167,15 @@ def test_what_ran_out_with_a_smaller_model_of_the_family_runs_out_with_a_larger_
 
 def test_a_log_that_leaves_its_gpu_s_memory_open_bounds_the_smallest_it_may_have_run_on():
     known_gpus = {**GPUS, "a100-40": A100_40}
-    (one,) = crowded([dataclasses.replace(BROKE, gpu="a100")], MODELS, known_gpus)
+    (one,) = batches_that_ran_out([dataclasses.replace(BROKE, gpu="a100")], MODELS, known_gpus)
     assert one.gpu == A100_40
     assert least(PACKED, 4, [one]) is None
     assert least(dataclasses.replace(PACKED, gpu=A100_40), 4, [one]) is one
-    assert crowded([dataclasses.replace(BROKE, gpu="mystery")], MODELS, known_gpus) == ()
+    assert batches_that_ran_out([dataclasses.replace(BROKE, gpu="mystery")], MODELS, known_gpus) == ()
 
 
 def test_a_dense_mask_of_an_old_gpu_says_nothing_about_one_without():
-    old = crowded([dataclasses.replace(BROKE, gpu="v100-32")], MODELS, {**GPUS, "v100-32": V100})
+    old = batches_that_ran_out([dataclasses.replace(BROKE, gpu="v100-32")], MODELS, {**GPUS, "v100-32": V100})
     newer = dataclasses.replace(PACKED, gpu=dataclasses.replace(A100, name="l4-24", memory_gib=22.0))
     assert least(newer, 4, old) is None
     assert least(dataclasses.replace(PACKED, gpu=V100), 4, old) is not None

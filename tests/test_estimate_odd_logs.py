@@ -10,7 +10,7 @@ from test_estimate_calibrated import LOG
 
 from runplan.estimate import calibrated, evidence
 from runplan.estimate.calibration import calibrate
-from runplan.estimate.logs.figures import sound
+from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.memory.outliers import odd_memory
 from runplan.estimate.wall_time.outliers import learn_times
 from runplan.estimate.wall_time.two_parts import Timed, learn_parts
@@ -153,11 +153,11 @@ def test_one_first_step_of_many_minutes_does_not_slow_all_plans_and_three_do():
 def test_figures_that_measure_nothing_are_as_good_as_none():
     wild = {"startup_s": float("nan"), "checkpoint_s": (0.0, 5.0, float("inf")), "s_per_step": 2e5, "batch_size": 0,
             "peak_memory_gib": MemoryGib(-1.0, 3.0, float("inf")), "oom_batch_sizes": (0, 4)}  # fmt: skip
-    clean = sound(dataclasses.replace(SAME, **wild))
+    clean = cleaned(dataclasses.replace(SAME, **wild))
     assert (clean.startup_s, clean.checkpoint_s, clean.s_per_step, clean.batch_size) == (None, (5.0,), None, None)
     assert clean.peak_memory_gib == MemoryGib(None, 3.0, None)
     assert clean.oom_batch_sizes == (4,)
-    assert sound(SAME) is SAME
+    assert cleaned(SAME) is SAME
 
 
 def test_an_odd_log_that_widens_the_interval_is_named_even_where_it_is_not_among_the_most_similar(monkeypatch):

@@ -205,7 +205,7 @@ def test_transformers_and_peft_on_a_gpu_take_what_was_measured(architecture, bat
     Source: fitcheck-llm 0.3.1, data/measurements/t4-phase3-2026-09-16.json and t4-sweep-2026-09-15.json.
     """
     adapter = dataclasses.replace(EVERYTHING, rank=32, apply_to_mlp=False)
-    form = closed_form.footprint_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
+    form = closed_form.form_of("trl")(architecture, adapter, "bf16", (True, False, False, False), 0, 1, "t4-16")
     in_loss = form.fixed + batch * tokens * (form.peaks[0].per_token + LOGITS * architecture.vocab_size)
     assert in_loss / 2**30 == pytest.approx(measured_gib, rel=0.01)
 

@@ -15,6 +15,10 @@ def timed(size, constant=12.0, rate=0.6, factors=(1.0, 1.0)):
     return Timed(factors[0] * usual[0] + factors[1] * usual[1], *usual)
 
 
+def test_nothing_takes_no_time():
+    assert TwoParts().of(0.0, 0.0) == (0.0, 0.0)
+
+
 def test_nothing_learnt_is_the_usual_time_and_wide():
     nothing = learn_parts([])
     assert (nothing.n, nothing.of(10.0, 5.0).p50) == (0, pytest.approx(15.0))

@@ -22,24 +22,22 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     """
     w = workload
     largest = largest_batch(w, calibration)
-    batch, accumulation, notes = choose_batch(w, largest)
+    batch, accumulation, inexact = choose_batch(w, largest)
     rows = steps.sequences(w.lengths, w.max_seq_len, w.packed, w.trainer)
     counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch, w.trainer)
-    posterior = calibration.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
     task = make_task(w, batch, accumulation)
-    log_step, spread = posterior.log_step_s(task)
-    step = math.exp(log_step)
-    times = time_parts(
-        w, calibration, counted, task, Interval(step, step * math.exp(intervals.Z95 * spread)), posterior
-    )
+    posterior = calibration.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
+    log_step_s, sigma = posterior.log_step_s(task)
+    step_s = intervals.from_median(math.exp(log_step_s), sigma)
+    overheads, memory = calibration.overheads(w.gpu, w.trainer), calibration.memory(w)
+    parts = time_parts(w, overheads, counted, task, step_s, posterior.constants(w.gpu))
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    learnt = calibration.overheads(w.gpu, w.trainer)
-    memory = calibration.memory(w)
-    said = evidence.of(w, task, posterior, (*memory.odd, *learnt.odd), calibration.silent, learnt.startup.n)
-    notes = (*got_through.described(w, memory.samples, (batch, accumulation)), *notes)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
-    notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *notes)
+    odd, n_started = (*memory.odd, *overheads.odd), overheads.startup.n
+    said = evidence.of(w, task, posterior, odd, calibration.silent, n_started)
+    bounds = got_through.described(w, memory.samples, (batch, accumulation))
+    notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *bounds, *inexact)
     return Sizing(
         batch_size=batch,
         gradient_accumulation_steps=accumulation,
@@ -49,14 +47,14 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         allocated_gib=allocated_gib(w, calibration, batch, longest, accumulation),
         peak_memory_gib=held,
         needed_memory_gib=least,
-        it_per_s=1 / step,
-        tokens_per_s=batch * accumulation * w.gpus * mean_tokens(w, task) / step,
-        time_s=intervals.total(list(times.values())),
+        it_per_s=1 / step_s.p50,
+        tokens_per_s=batch * accumulation * w.gpus * mean_tokens(w, task) / step_s.p50,
+        time_s=intervals.total(list(parts.values())),
         source="priors" if posterior.used else "physics",
         n_priors=posterior.n_logs,
         extrapolated=said.extrapolated,
         evidence=(*said.lines, *notes),
-        parts_s={name: part.p50 for name, part in times.items()},
+        parts_s={name: part.p50 for name, part in parts.items()},
     )
 
 
@@ -131,6 +129,7 @@ def choose_batch(w: Workload, largest: int) -> tuple[int, int, tuple[str, ...]]:
 
 
 def _inexact(w: Workload, batch: int, accumulation: int) -> tuple[str, ...]:
+    """What to say where the effective batch is not reached exactly."""
     reached = batch * accumulation * w.gpus
     if reached == w.effective_batch_size:
         return ()

@@ -9,14 +9,14 @@ from functools import cached_property
 
 from runplan.estimate import steps
 from runplan.estimate.evaluation.learnt import Evaluations
-from runplan.estimate.logs.figures import all_sound
+from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.logs.other_trainers import heard_by
 from runplan.estimate.logs.repeats import newest_alike
 from runplan.estimate.logs.settings import same_dataset
-from runplan.estimate.memory import learnt
 from runplan.estimate.memory.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
+from runplan.estimate.memory.learnt import MemoryLearnt, learn_memory
 from runplan.estimate.memory.nvidia_smi import Rows
-from runplan.estimate.memory.ran_out import crowded, least
+from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.tried import Tried
 from runplan.estimate.speed.lengths import confirmed, guessed
 from runplan.estimate.speed.observation import Observation, observe, placed
@@ -43,7 +43,7 @@ class Calibration:
     """Earlier evaluations."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
     _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
-    _memory: dict[object, learnt.MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
+    _memory: dict[object, MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
 
     def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
         """Start-up, first step and checkpoints, from the logs of GPUs, or from those of processors.
@@ -56,19 +56,20 @@ class Calibration:
             found = self._overheads[key] = overheads.learn_overheads(self._alike(*key), self.models)
         return found
 
-    def memory(self, w: Workload) -> learnt.MemoryLearnt:
+    def memory(self, w: Workload) -> MemoryLearnt:
         """What the logs say about memory beyond the formulas, taken as `overheads` takes them.
 
         Unpacked logs without torch's own figures have the lengths of the workload's dataset, if they name it.
         """
         gpu, trl = key = (_is_gpu(w.gpu), w.trainer == TRL)
         rows = Rows(w.lengths, w.dataset)
-        found = self._memory.get((*key, rows if self._sampled else None))
+        remembered = (*key, rows if self._rows_tell else None)
+        found = self._memory.get(remembered)
         if found is None:
             seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
-            crowds = [one for one in self._crowded if (one.run.trainer == TRL) == trl] if gpu else ()
-            found = learnt.learn_memory(self._alike(*key), seen, self.models, self.gpus, crowds, rows)
-            self._memory[(*key, rows if self._sampled else None)] = found
+            ran_out = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
+            found = learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out, rows)
+            self._memory[remembered] = found
         return found
 
     def _alike(self, gpu: bool, trl: bool) -> list[PriorRun]:
@@ -77,9 +78,9 @@ class Calibration:
         return [run for run in alike if (run.gpu or "").startswith("cpu") != gpu]
 
     @cached_property
-    def _sampled(self) -> bool:
-        """Whether nvidia-smi is all that any unpacked log says about memory."""
-        return any(run.process_peak_gib and not run.packed for run in self.priors)
+    def _rows_tell(self) -> bool:
+        """Whether any unpacked log says something of memory that the lengths of its rows explain."""
+        return any((run.process_peak_gib or run.peak_memory_gib) and not run.packed for run in self.priors)
 
     def speed(
         self, gpu: Gpu, lengths: Lengths, dataset: str = "", trainer: str = "torchtune", version: str = ""
@@ -100,7 +101,7 @@ class Calibration:
 
     def ran_out(self, w: Workload, accumulation: int) -> Tried | None:
         """The smallest batch that a log says to have run out of memory where the workload needs as much or more."""
-        return least(w, accumulation, self._crowded) if self._crowded else None
+        return least(w, accumulation, self._ran_out) if self._ran_out else None
 
     def host_memory_gib(self, w: Workload) -> tuple[float, str]:
         """Host memory a training job needs (`--mem`), in GiB; and which log says that it is more than reckoned."""
@@ -118,8 +119,8 @@ class Calibration:
         return host_seen(self.priors, self.models)
 
     @cached_property
-    def _crowded(self) -> tuple[Tried, ...]:
-        return crowded(self.priors, self.models, self.gpus)
+    def _ran_out(self) -> tuple[Tried, ...]:
+        return batches_that_ran_out(self.priors, self.models, self.gpus)
 
     @cached_property
     def _guesses(self) -> bool:
@@ -168,4 +169,4 @@ def calibrate(priors: Sequence[PriorRun], gpus: Mapping[str, Gpu], models: Mappi
         models: architectures by the names logs use.
     """
     kept = newest_alike(priors)
-    return Calibration(all_sound(kept), dict(gpus), dict(models), len(priors) - len(kept))
+    return Calibration(tuple(map(cleaned, kept)), dict(gpus), dict(models), len(priors) - len(kept))

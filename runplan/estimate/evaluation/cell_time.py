@@ -12,13 +12,14 @@ from runplan.estimate.calibration import Calibration
 from runplan.estimate.evaluation.answers import Asker
 from runplan.estimate.evaluation.generation import Asked, generation_s
 from runplan.estimate.evaluation.learnt import Setting, Speed
+from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.gpu_constants import Constants, prior
+from runplan.estimate.wall_time.overheads import GB, READ_GB_PER_S
 from runplan.estimate.workload import Gpu, Interval
 from runplan.facts import Architecture, Lengths
 
 IMPORT_S = 20.0
 """Inspect AI and transformers on a cluster's file system (7-13 s on a quiet CPU)."""
-READ_BYTES_PER_S = 0.6e9
 ANSWER_PART = 0.5
 """Median of the longest answer of a batch over the longest allowed, where no log of the task tells."""
 SPEED_SIGMA, ANSWER_SIGMA = 0.4, 0.3
@@ -87,7 +88,7 @@ def _cell_time(e: Evaluation, calibration: Calibration) -> CellTime:
     speed = learnt.speed(setting, constants)
     generation = speed.parts.of(parts.waiting, parts.model)
     spread = min(SPEED_SIGMA, intervals.sigma(generation)) if speed.n else SPEED_SIGMA
-    if speed.n or answers:
+    if (speed.n or answers) and generation.p50:
         doubt *= min(1.0, parts.answers * math.exp(speed.parts.factors[1]) / generation.p50)
     generation = intervals.from_median(generation.p50, math.hypot(spread, doubt))
     started = learnt.startup(e.gpu, usual_startup, calibration.overheads(e.gpu).startup)
@@ -97,21 +98,19 @@ def _cell_time(e: Evaluation, calibration: Calibration) -> CellTime:
 
 
 def usual_startup(architecture: Architecture) -> tuple[float, float]:
-    """Usual seconds of imports and of reading a model."""
-    return IMPORT_S, 2.0 * architecture.params / READ_BYTES_PER_S
+    """Usual seconds of imports, and of reading a model in bf16 from where training reads it."""
+    return IMPORT_S, ELEMENT_BYTES["bf16"] * architecture.params / (READ_GB_PER_S * GB)
 
 
 def _described(speed: Speed, answers: int, *, tuned: bool | None) -> str:
     """What a time was learnt from, in words; empty for nothing."""
     if not speed.n:
-        return f"{_logs(answers)} of the same task, which tell{'s' * (answers == 1)} its answers' length" * bool(
-            answers
-        )
-    alike = f"{speed.same} of " * (speed.same < speed.n) + "this task, model and GPU"
+        tell = "tells" if answers == 1 else "tell"
+        return f"{_logs(answers)} of the same task, which {tell} its answers' length" if answers else ""
+    alike = "this task, model and GPU" if speed.same == speed.n else f"{speed.same} of this task, model and GPU"
     alike += {True: ", fine-tuned", False: ", not fine-tuned", None: ""}[tuned]
-    return f"{_logs(speed.n)} of earlier evaluations ({alike})" + "; the length of its answers is a guess" * (
-        not answers
-    )
+    guess = "" if answers else "; the length of its answers is a guess"
+    return f"{_logs(speed.n)} of earlier evaluations ({alike}){guess}"
 
 
 def _logs(number: int) -> str:

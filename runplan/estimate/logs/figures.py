@@ -1,10 +1,9 @@
-"""Figures of logs that measure nothing: not finite, not positive, longer than any step or job. As good as none."""
+"""Figures of logs that do not count: those that measure nothing (not finite, not positive, too long), and odd ones."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from runplan.priors.record import MemoryGib, PriorRun
@@ -35,7 +34,7 @@ _COUNTS = (
 _BLOCKS = ("peak_memory_gib", "init_memory_gib")
 
 
-def sound(run: PriorRun) -> PriorRun:
+def cleaned(run: PriorRun) -> PriorRun:
     """The same log without figures that measure nothing; the very same one where all do."""
     changed: dict[str, object] = {}
     limits = dict.fromkeys(_TIMES, LONGEST_S) | dict.fromkeys((*_AMOUNTS, *_COUNTS), math.inf)
@@ -45,8 +44,8 @@ def sound(run: PriorRun) -> PriorRun:
             changed[name] = None
     for name in _BLOCKS:
         block: MemoryGib | None = getattr(run, name)
-        if block is not None and (cleaned := _block(block)) != block:
-            changed[name] = cleaned
+        if block is not None and (finite := _block(block)) != block:
+            changed[name] = finite
     saves = tuple(value for value in run.checkpoint_s if _measures(value, LONGEST_S))
     batches = tuple(batch for batch in run.oom_batch_sizes if batch > 0)
     if len(saves) < len(run.checkpoint_s):
@@ -54,11 +53,6 @@ def sound(run: PriorRun) -> PriorRun:
     if len(batches) < len(run.oom_batch_sizes):
         changed["oom_batch_sizes"] = batches
     return dataclasses.replace(run, **changed) if changed else run  # type: ignore[arg-type] # names of its fields
-
-
-def all_sound(runs: Iterable[PriorRun]) -> tuple[PriorRun, ...]:
-    """`sound` for each."""
-    return tuple(map(sound, runs))
 
 
 def _measures(value: float, most: float) -> bool:

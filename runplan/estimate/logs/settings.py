@@ -80,6 +80,17 @@ def dtype_of(run: PriorRun) -> str:
     return run.dtype if run.dtype in ELEMENT_BYTES else "bf16"
 
 
+def peak_in_use_gib(run: PriorRun) -> float | None:
+    """GiB in use at the peak of training as torch told the log: allocated, else active; None where it says neither."""
+    block = run.peak_memory_gib
+    return (block.allocated or block.active) if block else None
+
+
+def s_per_step(run: PriorRun) -> float | None:
+    """Seconds of a log's optimizer step; None where it tells no speed."""
+    return run.s_per_step or (1 / run.it_per_s if run.it_per_s else None)
+
+
 def same_dataset(run: PriorRun, dataset: str) -> bool:
     """Whether a log names the planned dataset, wherever its file lay."""
     return bool(dataset) and bool(run.dataset) and _stem(dataset) == _stem(run.dataset or "")
@@ -91,16 +102,13 @@ def _stem(dataset: str) -> str:
 
 def adapter_of(run: PriorRun) -> Adapter:
     """The adapters of a log; what it does not say as torchtune 0.6.1 has it."""
-    targets, start = run.lora_targets, _adapter_start(run)
+    rank, targets = run.lora_rank or DEFAULT_ADAPTER.rank, run.lora_targets
+    start = replace(DEFAULT_ADAPTER, rank=rank, quantize_base=bool(run.quantize_base))
     if targets is None:
         return start
     attention = tuple(name for name in targets if name in {"q_proj", "k_proj", "v_proj", "output_proj"})
     mlp = any(name in {"mlp", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"} for name in targets)
     return replace(start, attn_modules=attention, apply_to_mlp=mlp)
-
-
-def _adapter_start(run: PriorRun) -> Adapter:
-    return replace(DEFAULT_ADAPTER, rank=run.lora_rank or DEFAULT_ADAPTER.rank, quantize_base=bool(run.quantize_base))
 
 
 def variants(name: str | None, gpus: Mapping[str, Gpu]) -> tuple[Gpu, ...]:

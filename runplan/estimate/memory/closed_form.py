@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of
 from runplan.estimate.memory import torchtune_step, trl_step
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import TRL, Workload
+from runplan.facts import Architecture
+from runplan.priors.record import PriorRun
 from runplan.units import GIB
 
+LOSS_CHUNKS = 8
+"""Pieces in which a log's loss took the logits: torchtune's default (`CEWithChunkedOutputLoss`), no log says it."""
 
-def footprint_of(trainer: str | None) -> Callable[..., Footprint]:
+
+def form_of(trainer: str | None) -> Callable[..., Footprint]:
     """The closed form of a trainer, all with the arguments of torchtune's, which stands for trainers without one."""
     return trl_step.footprint if trainer == TRL else torchtune_step.footprint
 
@@ -33,8 +39,16 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
 def footprint_for(w: Workload, accumulation: int = 1) -> Footprint:
     """What one GPU holds of a workload."""
     mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
-    form = footprint_of(w.trainer)
+    form = form_of(w.trainer)
     return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
+
+
+def footprint_of_log(run: PriorRun, model: Architecture, gpu: str, *, compiled: bool) -> Footprint:
+    """What one GPU of a type held of a logged run; what the log leaves open is as its trainer has it."""
+    accumulated = (run.gradient_accumulation_steps or 1) > 1
+    mode = (checkpointing_of(run, model), bool(run.packed), accumulated, compiled)
+    form = form_of(run.trainer)
+    return form(model, adapter_of(run), dtype_of(run), mode, LOSS_CHUNKS, run.num_gpus or 1, gpu)
 
 
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from runplan.estimate import intervals
+from runplan.estimate.logs.settings import s_per_step
 from runplan.estimate.memory import allocator
 from runplan.estimate.memory.nvidia_smi import Sample
 from runplan.estimate.workload import Interval, Workload
@@ -74,8 +75,8 @@ def _settled(one: Sample) -> bool:
     """Whether the log says all that counts, and samples had the time to see the whole peak."""
     run = one.tried.run
     certain = run.activation_checkpointing is not None and run.lora_rank and run.lora_targets is not None
-    step_s = run.s_per_step or (1 / run.it_per_s if run.it_per_s else 0.0)
-    long = (run.steps_done or 0) >= LEAST_STEPS and (run.steps_done or 0) * step_s >= LEAST_S
+    steps = run.steps_done or 0
+    long = steps >= LEAST_STEPS and steps * (s_per_step(run) or 0.0) >= LEAST_S
     return bool(certain) and long and one.seen >= one.base + one.outside / 2
 
 

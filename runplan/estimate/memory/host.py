@@ -9,6 +9,11 @@ from runplan.estimate.workload import TRL, Adapter
 from runplan.facts import Architecture
 from runplan.units import GIB
 
+COPIES_MERGED, COPIES_ADAPTERS = 2.2, 1.2
+"""Copies of the weights on the host where merged ones are saved, and where adapters alone are; a fifth to spare."""
+PYTHON_GIB, CUDA_GIB = 6.0, 4.0
+"""Python with torch, once a job; the CUDA libraries that a process loads, once a GPU (with room: a guess)."""
+
 
 def host_memory_gib(
     architecture: Architecture,
@@ -27,5 +32,5 @@ def host_memory_gib(
     """
     weights = weight_bytes(architecture, replace(adapter, quantize_base=False), dtype) / GIB
     weights *= gpus if trainer == TRL else 1
-    copies = 1.2 if save_adapter_only else 2.2
-    return copies * weights + 6.0 + 4.0 * gpus
+    copies = COPIES_ADAPTERS if save_adapter_only else COPIES_MERGED
+    return copies * weights + PYTHON_GIB + CUDA_GIB * gpus

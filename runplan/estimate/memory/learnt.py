@@ -8,21 +8,40 @@ from dataclasses import dataclass
 
 from runplan.estimate.factors import Learnt, learn, learn_weighed
 from runplan.estimate.logs.figures import Odd
-from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of, find_gpu, match_model, same_dataset
+from runplan.estimate.logs.settings import (
+    checkpointing_of,
+    dtype_of,
+    find_gpu,
+    match_model,
+    peak_in_use_gib,
+    same_dataset,
+)
 from runplan.estimate.memory import allocator, closed_form, nvidia_smi, outside_torch, torchtune_step
 from runplan.estimate.memory.footprint import KEPT, Footprint
 from runplan.estimate.memory.nvidia_smi import Rows, Sample
-from runplan.estimate.memory.outliers import odd_memory
-from runplan.estimate.memory.tried import Tried
-from runplan.estimate.memory.weights import weight_bytes
+from runplan.estimate.memory.outliers import odd_memory, weights_gib
+from runplan.estimate.memory.tried import Tried, tried_of
 from runplan.estimate.speed.observation import Observation
 from runplan.estimate.workload import TRL, Gpu
-from runplan.facts import Architecture, Lengths
+from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
 
 OUTSIDE_SPREAD, OUTSIDE_NOISE = 0.36, 0.15
 """Standard deviations of the logarithm of what lies outside the allocator: drivers and libraries; run to run."""
+ALLOCATED_SPREAD, ALLOCATED_NOISE = 0.012, 0.02
+"""The same of allocated memory over what the closed forms give: what versions of torch change; run to run."""
+LEAST_FILLED = 0.5
+"""A run that lacked memory with less of the GPU's in use by the formulas ran beside something else."""
+LEAST_FREED_GIB = 0.3
+"""Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
+MOST_RESERVED = 2.5
+"""Reserved memory that is so many times what is in use says nothing about the step: something else held it."""
+LEAST_OF_LOSS = 1.1
+"""Of less than so many times what FSDP gathers before the first block, the peak is not surely that of the loss."""
+MOST_UNLIKE = 1.1
+"""What is allocated differs from the formulas by less than this factor, where a log tells its settings."""
+_OTHER = "other settings than it tells"
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,9 @@ def learn_memory(
     runs: Iterable[PriorRun],
     observations: Iterable[Observation],
     models: Mapping[str, Architecture],
-    gpus: Mapping[str, Gpu] | None = None,
-    crowds: Iterable[Tried] = (),
-    rows: Rows | None = None,
+    gpus: Mapping[str, Gpu],
+    ran_out: Iterable[Tried],
+    rows: Rows,
 ) -> MemoryLearnt:
     """What logs say about memory.
 
@@ -58,35 +77,39 @@ def learn_memory(
         observations: those of them that measure speed.
         models: architectures by the names logs use.
         gpus: GPU types by name.
-        crowds: batches that ran out of memory.
+        ran_out: batches that ran out of memory.
         rows: of what is planned; unpacked logs of the same dataset tell something through them.
     """
-    runs, rows = list(runs), rows or Rows(Lengths(()), "")
-    known = [(run, *found, dtype_of(run)) for run in runs if (found := match_model(run, models)) is not None]
-    held, odd = _held(known, gpus or {})
-    needed = _needed(crowds, odd)
-    seen, odd_samples = nvidia_smi.samples(runs, models, gpus or {}, rows)
+    runs = list(runs)
+    held, odd_held = _held(runs, models, gpus)
+    needed, odd_needed = _needed(ran_out)
+    samples, odd_samples = nvidia_smi.samples(runs, models, gpus, rows)
     ratios = _allocated_ratios(observations)
+    unlike = [_unlike(path, ratio) for path, ratio in ratios if not _is_alike(ratio)]
+    odd = _named_once([*odd_held, *odd_needed], unlike, odd_samples)
     named = {one.path for one in odd}
-    odd += [
-        _unlike(path, ratio)
-        for path, ratio in ratios
-        if not 2 - MOST_UNLIKE < ratio < MOST_UNLIKE and path not in named
-    ]
-    named = {one.path for one in odd}
-    odd += [one for one in odd_samples if one.path not in named]
-    named = {one.path for one in odd}
-    odd += [one for one in _above_longest(runs, models, gpus or {}, rows) if one.path not in named]
-    seen = [one for one in seen if one.tried.run.path not in named]
+    samples = [one for one in samples if one.tried.run.path not in named]
+    by_packed = {
+        packed: _learn_held(some, [one for one in samples if bool(one.tried.run.packed) == packed])
+        for packed, some in held.items()
+    }
     return MemoryLearnt(
-        {packed: _learn_held(some, [one for one in seen if bool(one.tried.run.packed) == packed])
-         for packed, some in held.items()},
-        needed,
-        learn([ratio for _, ratio in ratios if 2 - MOST_UNLIKE < ratio < MOST_UNLIKE], 0.012, 0.02),
-        learn(_outside_ratios(seen), OUTSIDE_SPREAD, OUTSIDE_NOISE),
-        tuple(seen),
-        tuple(odd),
-    )  # fmt: skip
+        held=by_packed,
+        needed=needed,
+        allocated=learn(filter(_is_alike, (ratio for _, ratio in ratios)), ALLOCATED_SPREAD, ALLOCATED_NOISE),
+        outside=learn(_outside_ratios(samples), OUTSIDE_SPREAD, OUTSIDE_NOISE),
+        samples=tuple(samples),
+        odd=tuple(_named_once(odd, _above_longest(runs, models, gpus, rows))),
+    )
+
+
+def _named_once(*reasons: Iterable[Odd]) -> list[Odd]:
+    """All of them, without those of logs that an earlier kind of reason names already."""
+    found: list[Odd] = []
+    for some in reasons:
+        named = {one.path for one in found}
+        found += [one for one in some if one.path not in named]
+    return found
 
 
 def _learn_held(ratios: Iterable[float], seen: Iterable[Sample]) -> Learnt:
@@ -109,41 +132,34 @@ def _outside_ratios(seen: Iterable[Sample]) -> list[float]:
     return [(one.seen - one.reserved) / one.outside for one in alike if one.reserved and one.seen > one.reserved]
 
 
-Known = tuple[PriorRun, Architecture, bool, str]
-"""A log, its model, whether its name said so, and its number format."""
-
-
-def _held(known: Iterable[Known], gpus: Mapping[str, Gpu]) -> tuple[dict[bool, list[float]], list[Odd]]:
+def _held(
+    runs: Iterable[PriorRun], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]
+) -> tuple[dict[bool, list[float]], list[Odd]]:
     """What the allocator held in vain over what is usual, by packed; and memory that cannot be."""
     ratios: dict[bool, list[float]] = {True: [], False: []}
     odd: list[Odd] = []
-    for run, a, by_name, dtype in known:
-        if why := _odd_memory(run, a, dtype, gpus, by_name=by_name):
+    for run in runs:
+        matched = match_model(run, models)
+        if matched is None:
+            continue
+        model, by_name = matched
+        gpu = find_gpu(run.gpu, gpus)
+        weights = weights_gib(run, model) if by_name else 0.0
+        if why := odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None):
             odd.append(Odd(run.path, "memory", why))
-        elif held := _held_part(run, a, dtype):
-            ratios[bool(run.packed)].append(held / _usual_part(run, a, dtype))
+        elif held := _held_part(run, model):
+            ratios[bool(run.packed)].append(held / _usual_part(run, model))
     return ratios, odd
 
 
-def _odd_memory(run: PriorRun, a: Architecture, dtype: str, gpus: Mapping[str, Gpu], *, by_name: bool) -> str:
-    """Why a log's peak cannot be right; of a model known by its size alone, the weights say nothing."""
-    sharing = 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = weight_bytes(a, adapter_of(run), dtype) / sharing / GIB if by_name else 0.0
-    gpu = find_gpu(run.gpu, gpus)
-    return odd_memory(run, weights, gpu.memory_gib if gpu and gpu.name != "cpu" else None)
-
-
-LEAST_FILLED = 0.5
-"""A run that lacked memory with less of the GPU's in use by the formulas ran beside something else."""
-
-
-def _needed(crowds: Iterable[Tried], odd: list[Odd]) -> Learnt:
-    """What packed runs that lacked memory say about what the allocator needs: at least so much.
+def _needed(ran_out: Iterable[Tried]) -> tuple[Learnt, list[Odd]]:
+    """What packed runs that lacked memory say about what the allocator needs: at least so much; and odd ones.
 
     Such a bound counts where it lies above what the other logs say (a censored value, taken at its bound).
     """
     ratios: list[float] = []
-    for one in crowds:
+    odd: list[Odd] = []
+    for one in ran_out:
         parts = one.parts_gib()
         if parts is None:
             continue
@@ -157,56 +173,44 @@ def _needed(crowds: Iterable[Tried], odd: list[Odd]) -> Learnt:
         ratio = lacked / freed / allocator.needed_part(one.checkpointing, uneven=0.0)
         if ratio > math.exp(_learn_needed(ratios).log_factor):
             ratios.append(ratio)
-    return _learn_needed(ratios)
+    return _learn_needed(ratios), odd
 
 
 def _learn_needed(ratios: Iterable[float]) -> Learnt:
     return learn(ratios, allocator.NEEDED_SPREAD, allocator.NEEDED_NOISE)
 
 
-_FREED_GIB = 0.3
-"""Of less, reserved memory says nothing: it comes in blocks of 2 to 20 MiB."""
-
-
-def _footprint(run: PriorRun, a: Architecture, dtype: str) -> Footprint:
+def _footprint(run: PriorRun, model: Architecture) -> Footprint:
     """Memory of a logged run's steps by the formulas of its trainer; compiled runs as if eager."""
-    modes = (checkpointing_of(run, a), bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, False)
-    form = closed_form.footprint_of(run.trainer)
-    return form(a, adapter_of(run), dtype, modes, 8, run.num_gpus or 1, run.gpu or "")
+    return closed_form.footprint_of_log(run, model, run.gpu or "", compiled=False)
 
 
-def _logits_part(run: PriorRun, a: Architecture, dtype: str) -> float | None:
+def _logits_part(run: PriorRun, model: Architecture) -> float | None:
     """Logits as a part of what a step allocates and frees; None where the loss keeps none."""
     if run.trainer == TRL:
         return None
-    return torchtune_step.head_bytes(a, dtype, 8, compiled=False)[0] / max(
-        per for _, per in _footprint(run, a, dtype).moments
-    )
+    per_token = torchtune_step.head_bytes(model, dtype_of(run), closed_form.LOSS_CHUNKS, compiled=False)[0]
+    return per_token / max(per for _, per in _footprint(run, model).moments)
 
 
-def _held_part(run: PriorRun, a: Architecture, dtype: str) -> float:
+def _held_part(run: PriorRun, model: Architecture) -> float:
     """The part of the memory that came and went which the allocator held in vain; 0 when the log does not tell."""
-    block = run.peak_memory_gib
-    held = (block.allocated or block.active) if block else None
-    if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < 2.5:
+    block, held = run.peak_memory_gib, peak_in_use_gib(run)
+    if block is None or not block.reserved or not held or not 1.0 <= block.reserved / held < MOST_RESERVED:
         return 0.0
-    parts = _footprint(run, a, dtype)
+    parts = _footprint(run, model)
     stays = parts.fixed / GIB
-    if held - stays < max(_FREED_GIB, LEAST_OF_LOSS * 2 * (parts.root + parts.block) / GIB):
+    if held - stays < max(LEAST_FREED_GIB, LEAST_OF_LOSS * 2 * (parts.root + parts.block) / GIB):
         return 0.0
     return max(0.01, (block.reserved - held - allocator.ROUNDED_UP * stays) / (held - stays))
 
 
-LEAST_OF_LOSS = 1.1
-"""Of less than so many times what FSDP gathers before the first block, the peak is not surely that of the loss."""
-
-
-def _usual_part(run: PriorRun, a: Architecture, dtype: str) -> float:
+def _usual_part(run: PriorRun, model: Architecture) -> float:
     """The part that is usual (`Footprint.held_bytes`), where the peak is that of the loss; of the first GPU."""
-    parts, block = _footprint(run, a, dtype), run.peak_memory_gib
+    parts = _footprint(run, model)
     uneven = 0.0 if run.packed else 1.0
-    part = allocator.held_part(checkpointing_of(run, a), 1, uneven, _logits_part(run, a, dtype))
-    freed = ((block.allocated or block.active or 0.0) if block else 0.0) - parts.fixed / GIB
+    part = allocator.held_part(checkpointing_of(run, model), 1, uneven, _logits_part(run, model))
+    freed = (peak_in_use_gib(run) or 0.0) - parts.fixed / GIB
     return part + ((1 + KEPT) * parts.root + parts.block) / GIB / freed if parts.root else part
 
 
@@ -218,16 +222,14 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
-        mode = (task.checkpointing, True, task.accumulation > 1, False)
-        form = closed_form.footprint_of(task.trainer)
-        parts = form(task.architecture, task.adapter, task.dtype, mode, 8, task.gpus, task.gpu.name)
+        parts = closed_form.footprint_of_log(run, task.architecture, task.gpu.name, compiled=False)
         found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found
 
 
-MOST_UNLIKE = 1.1
-"""What is allocated differs from the formulas by less than this factor, where a log tells its settings."""
-_OTHER = "other settings than it tells"
+def _is_alike(ratio: float) -> bool:
+    """Whether what was allocated is about what the formulas give."""
+    return 2 - MOST_UNLIKE < ratio < MOST_UNLIKE
 
 
 def _above_longest(
@@ -238,7 +240,7 @@ def _above_longest(
     for run in runs if rows.lengths.rows else ():
         allocated = run.peak_memory_gib.allocated if run.peak_memory_gib else None
         certain = run.activation_checkpointing is not None and run.lora_rank and not run.packed and not run.compile
-        tried = nvidia_smi.tried_of(run, models, gpus) if allocated and certain else None
+        tried = tried_of(run, models, gpus) if allocated and certain else None
         footprint = tried.footprint() if tried and same_dataset(run, rows.dataset) else None
         if footprint is None or not allocated:
             continue

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 from runplan.estimate import intervals, steps
 from runplan.estimate.logs.figures import Odd
-from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of, find_gpu, match_model, same_dataset
-from runplan.estimate.memory import allocator, outside_torch, torchtune_step
+from runplan.estimate.logs.settings import same_dataset
+from runplan.estimate.memory import allocator, closed_form, outside_torch, torchtune_step
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.memory.outliers import LEAST_WEIGHTS, MOST_MEMORY
-from runplan.estimate.memory.tried import Tried
-from runplan.estimate.memory.weights import weight_bytes
+from runplan.estimate.memory.outliers import LEAST_WEIGHTS, MOST_MEMORY, weights_gib
+from runplan.estimate.memory.tried import Tried, tried_of
 from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -109,15 +108,6 @@ def samples(
     return left, [*odd, *apart]
 
 
-def tried_of(run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> Tried | None:
-    """The run's last batch; None of a GPU or model that is not known for sure."""
-    gpu, matched = find_gpu(run.gpu, gpus), match_model(run, models)
-    if gpu is None or gpu.name == "cpu" or matched is None or not matched[1] or not run.batch_size:
-        return None
-    accumulated = (run.gradient_accumulation_steps or 1) > 1
-    return Tried(run, matched[0], adapter_of(run), gpu, run.batch_size, accumulated, checkpointing_of(run, matched[0]))
-
-
 def _sample(tried: Tried, rows: Rows) -> Sample | None:
     """The sample with what formulas say; None where the log does not tell how long its sequences were."""
     run, block = tried.run, tried.run.peak_memory_gib
@@ -150,7 +140,9 @@ def _usually_held(tried: Tried, footprint: Footprint, tokens: int, uneven: float
     run, gpus = tried.run, tried.run.num_gpus or 1
     logits = None
     if run.trainer != TRL:
-        per_token = torchtune_step.head_bytes(tried.architecture, run.dtype or "bf16", 8, bool(run.compile))[0]
+        per_token = torchtune_step.head_bytes(
+            tried.architecture, run.dtype or "bf16", closed_form.LOSS_CHUNKS, bool(run.compile)
+        )[0]
         freed = footprint.peak_bytes(tried.batch, tokens) - footprint.fixed
         loss = footprint.loss_bytes(tried.batch, tokens) if footprint.root else freed
         logits = per_token * tried.batch * tokens / loss
@@ -177,8 +169,7 @@ def _longest(run: PriorRun, rows: Rows) -> tuple[int, float] | None:
 def _impossible(tried: Tried) -> str:
     """Why nvidia-smi cannot have shown this run on its GPU; empty where nothing speaks against it."""
     run = tried.run
-    seen, sharing = run.process_peak_gib or 0.0, 1 if run.trainer == TRL else run.num_gpus or 1
-    weights = weight_bytes(tried.architecture, tried.adapter, dtype_of(run)) / sharing / GIB
+    seen, weights = run.process_peak_gib or 0.0, weights_gib(run, tried.architecture)
     if seen < LEAST_WEIGHTS * weights:
         return f"nvidia-smi saw {seen:.2f} GiB at most, less than the {weights:.2f} GiB of the weights alone"
     if seen > MOST_MEMORY * tried.gpu.memory_gib + _DRIVERS_GIB:

@@ -14,7 +14,7 @@ ABOVE = 1.05
 """A run that lacked memory was refused one more block: p95 of its need is at least so many times the GPU's memory."""
 
 
-def crowded(
+def batches_that_ran_out(
     priors: Iterable[PriorRun], models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]
 ) -> tuple[Tried, ...]:
     """Every batch that a log says to have run out: those of earlier attempts, and its own where it ended so."""

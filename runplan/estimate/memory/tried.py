@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from runplan.estimate.logs.settings import same_dataset
+from runplan.estimate.logs.settings import adapter_of, checkpointing_of, find_gpu, match_model, same_dataset
 from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.weights import ELEMENT_BYTES
@@ -47,8 +48,10 @@ class Tried(NamedTuple):
         if dtype not in ELEMENT_BYTES:
             return None
         mode = (self.checkpointing, bool(run.packed), self.accumulated, bool(run.compile))
-        form = closed_form.footprint_of(run.trainer)
-        return form(self.architecture, self.adapter, dtype, mode, 8, run.num_gpus or 1, self.gpu.name)
+        form = closed_form.form_of(run.trainer)
+        return form(
+            self.architecture, self.adapter, dtype, mode, closed_form.LOSS_CHUNKS, run.num_gpus or 1, self.gpu.name
+        )
 
     def needs_no_more(self, w: Workload, accumulation: int) -> bool:
         """Whether its settings, the batch apart, need no more memory than a workload's."""
@@ -138,3 +141,12 @@ def is_no_larger(a: Architecture, other: Architecture) -> bool:
 
 def _sizes(a: Architecture) -> tuple[float, ...]:
     return a.params, a.num_hidden_layers, a.hidden_size, a.intermediate_size, a.query_size, a.vocab_size
+
+
+def tried_of(run: PriorRun, models: Mapping[str, Architecture], gpus: Mapping[str, Gpu]) -> Tried | None:
+    """The run's last batch; None of a GPU or model that is not known for sure."""
+    gpu, matched = find_gpu(run.gpu, gpus), match_model(run, models)
+    if gpu is None or gpu.name == "cpu" or matched is None or not matched[1] or not run.batch_size:
+        return None
+    accumulated = (run.gradient_accumulation_steps or 1) > 1
+    return Tried(run, matched[0], adapter_of(run), gpu, run.batch_size, accumulated, checkpointing_of(run, matched[0]))

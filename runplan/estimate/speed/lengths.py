@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import replace
 
 from runplan.estimate.logs.settings import same_dataset
 from runplan.estimate.speed.gpu_constants import prior
@@ -32,7 +32,7 @@ def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     if dataset and seen.run.dataset:
         same = same_dataset(seen.run, dataset)
         sigma, open_ = (SAME_DATASET_SIGMA, 0.0) if same else (OTHER_DATASET_SIGMA, 1.0)
-    seen = dataclasses.replace(seen, noise=math.hypot(seen.noise, open_ * _reach(seen, tokens) if open_ else 0.0))
+    seen = replace(seen, noise=math.hypot(seen.noise, open_ * _reach(seen, tokens) if open_ else 0.0))
     return _with_length(seen, tokens, sigma)
 
 
@@ -42,7 +42,7 @@ def _reach(seen: Observation, tokens: float) -> float:
     Short rows take no time that depends on their length, long ones do: slopes at the short ones would hide that.
     """
     longest = max(tokens, float(seen.run.max_seq_len or LONGEST_USUAL))
-    short, long = (dataclasses.replace(seen.task, tokens=n, span=n / 2) for n in (tokens, longest))
+    short, long = (replace(seen.task, tokens=n, span=n / 2) for n in (tokens, longest))
     constants = prior(seen.task.gpu)
     return math.log(step_s(long, constants) / step_s(short, constants)) / 2
 
@@ -64,6 +64,6 @@ def _of_trained(seen: Observation) -> tuple[float, float]:
 
 
 def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
-    task = dataclasses.replace(seen.task, tokens=tokens, span=tokens / 2)
+    task = replace(seen.task, tokens=tokens, span=tokens / 2)
     outlier = contradiction(task, seen.seconds, sigma if seen.gpu_known else math.hypot(sigma, UNKNOWN_GPU))
-    return dataclasses.replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
+    return replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)

@@ -19,9 +19,9 @@ def merged(observations: Iterable[Observation]) -> tuple[list[Observation], list
 
     All of a group count: what differs by chance from run to run shrinks with their number.
     """
-    groups: dict[tuple[Task, bool], list[Observation]] = {}
+    groups: dict[tuple[Task, bool, bool], list[Observation]] = {}
     for seen in observations:
-        groups.setdefault((seen.task, seen.gpu_known), []).append(seen)
+        groups.setdefault((seen.task, seen.gpu_known, seen.tokens_known), []).append(seen)
     kept: list[Observation] = []
     apart: list[tuple[Observation, str]] = []
     for members in groups.values():

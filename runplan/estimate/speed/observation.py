@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -14,19 +13,18 @@ from runplan.estimate.logs.settings import (
     checkpointing_of,
     find_gpu,
     match_model,
+    peak_in_use_gib,
+    s_per_step,
     variants,
 )
 from runplan.estimate.memory import closed_form
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.roofline import peak_flops, work
 from runplan.estimate.speed.tasks import Task
-from runplan.estimate.workload import TRL, Adapter, Gpu
+from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
-
-VARIANT = 0.15
-"""How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
-2039 GB/s, H100 by their form."""
+from runplan.units import GIB
 
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
@@ -34,11 +32,25 @@ NOISE_PROCESSOR = 0.15
 """What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
 UNKNOWN_GPU = 0.50
 """What it adds that a log does not say on which GPU it ran."""
+UNKNOWN_NAME, UNKNOWN_ACCUMULATION, UNKNOWN_CHECKPOINTING, UNKNOWN_TARGETS, SHORT = 0.10, 0.10, 0.06, 0.03, 0.08
+"""What it adds that a model is known by its size alone, that a log does not say its accumulation, its checkpointing, or
+what its adapters sit on, and that it has fewer than `SETTLED_STEPS` (guesses)."""
+SETTLED_STEPS = 20
+"""Steps after which a trainer's average of the speed has forgotten the first one."""
+VARIANT = 0.15
+"""How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
+2039 GB/s, H100 by their form."""
 _NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
 """Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
 WAITED_SIGMA = 0.1
 """Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
+MEAN_OVER_LONGEST, LEAST_TOKENS = 0.8, 8
+"""Tokens of a usual batch over those of the longest, whose peak a log tells; a peak that tells fewer tells nothing."""
+_PROCESSOR_PEAKS = 1000.0
+"""What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
+LEAST_SHARE = 2e-4
+"""Part of a GPU's peak FLOP/s below which no launch overhead explains a step's time."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ def observe(
         gpus: GPU types by name.
         assumed: GPU of a log that does not say (its noise then covers other types).
     """
-    seconds = run.s_per_step or (1 / run.it_per_s if run.it_per_s else None)
+    seconds = s_per_step(run)
     if not seconds or not math.isfinite(seconds) or seconds <= 0 or not run.batch_size or run.batch_size < 1:
         return "no speed or no batch size"
     if run.recipe and _NOT_LORA.search(run.recipe):
@@ -94,18 +106,24 @@ def observe(
         return f"number format {dtype} is not modelled"
     gpu = find_gpu(run.gpu, gpus)
     task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
-    unsure = _noise(run, by_name=matched[1], gpu_known=gpu is not None)
-    outlier = contradiction(task, seconds, tokens_sigma) if gpu is not None and known else ""
-    least = _trained_tokens(run, seconds)
-    return Observation(run, task, seconds, unsure, gpu is not None, known, tokens_sigma, least, outlier)
+    return Observation(
+        run,
+        task,
+        seconds,
+        noise=_noise(run, by_name=matched[1], gpu_known=gpu is not None),
+        gpu_known=gpu is not None,
+        tokens_known=known,
+        tokens_sigma=tokens_sigma,
+        tokens_at_least=_trained_tokens(run, seconds),
+        outlier=contradiction(task, seconds, tokens_sigma) if gpu is not None and known else "",
+    )
 
 
 def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
+    """One optimizer step of a log, whether it tells how long its batches are, and the relative error of that."""
     batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
     n_gpus = run.num_gpus or 1
-    checkpointing = checkpointing_of(run, a)
     packed = bool(run.packed)
-    adapter = adapter_of(run)
     tokens, known, sigma = 0.0, False, 0.0
     if packed and run.max_seq_len:
         tokens, known = float(run.max_seq_len), True
@@ -114,7 +132,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         if n_gpus > 1 and run.trainer != TRL:
             tokens, sigma = tokens * waited_for(batch, n_gpus), WAITED_SIGMA
     else:
-        tokens = _tokens_of_peak(run, a, adapter, dtype, checkpointing, gpu.name)
+        tokens = _tokens_of_peak(run, a, gpu.name)
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
     if run.max_seq_len:
         tokens = min(tokens, float(run.max_seq_len))
@@ -122,18 +140,17 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     span = tokens / 4 if packed else tokens / 2
     task = Task(
         a,
-        adapter,
+        adapter_of(run),
         gpu,
         n_gpus,
         dtype,
-        checkpointing,
+        checkpointing_of(run, a),
         bool(run.compile),
         packed,
         batch,
         tokens,
         span,
         accumulation,
-        known,
         TRL if run.trainer in TRANSFORMERS else "torchtune",
     )
     return task, known, sigma
@@ -154,39 +171,34 @@ def _trained_tokens(run: PriorRun, seconds: float) -> float:
     )
 
 
-def _tokens_of_peak(
-    run: PriorRun, a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool, gpu: str
-) -> float:
+def _tokens_of_peak(run: PriorRun, a: Architecture, gpu: str) -> float:
     """Padded tokens a sequence that the log's peak of allocated memory tells, 0 when it tells nothing.
 
     The peak is that of the longest batch; a batch is some four fifths of it on average.
     """
-    block = run.peak_memory_gib
-    peak = (block.allocated or block.active) if block else None
+    peak = peak_in_use_gib(run)
     if not peak:
         return 0.0
-    mode = (checkpointing, bool(run.packed), (run.gradient_accumulation_steps or 1) > 1, bool(run.compile))
-    parts = closed_form.footprint_of(run.trainer)(a, adapter, dtype, mode, 8, run.num_gpus or 1, gpu)
-    rest = peak * 2**30 - parts.fixed
+    parts = closed_form.footprint_of_log(run, a, gpu, compiled=bool(run.compile))
+    rest = peak * GIB - parts.fixed
     per_token = max(per for _, per in parts.moments)
     longest = rest / per_token / (run.batch_size or 1)
-    return 0.8 * longest if longest >= 8 else 0.0
+    return MEAN_OVER_LONGEST * longest if longest >= LEAST_TOKENS else 0.0
 
 
 def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
-    terms = [NOISE]
-    terms.append(NOISE_PROCESSOR if run.gpu and run.gpu.startswith("cpu") else 0.0)
-    terms.append(0.0 if by_name else 0.10)
-    terms.append(0.0 if gpu_known else UNKNOWN_GPU)
-    terms.append(0.0 if run.gradient_accumulation_steps else 0.10)
-    terms.append(0.0 if run.activation_checkpointing is not None else 0.06)
-    terms.append(0.0 if run.lora_targets is not None else 0.03)
-    terms.append(0.0 if (run.steps_done or 0) >= 20 else 0.08)
+    """Standard deviation of the logarithm: that of any log, and what each thing adds that this one leaves open."""
+    terms = (
+        NOISE,
+        NOISE_PROCESSOR if (run.gpu or "").startswith("cpu") else 0.0,
+        0.0 if by_name else UNKNOWN_NAME,
+        0.0 if gpu_known else UNKNOWN_GPU,
+        0.0 if run.gradient_accumulation_steps else UNKNOWN_ACCUMULATION,
+        0.0 if run.activation_checkpointing is not None else UNKNOWN_CHECKPOINTING,
+        0.0 if run.lora_targets is not None else UNKNOWN_TARGETS,
+        0.0 if (run.steps_done or 0) >= SETTLED_STEPS else SHORT,
+    )
     return math.sqrt(sum(term * term for term in terms))
-
-
-_PROCESSOR_PEAKS = 1000.0
-"""What the best processors do of `CPU`'s peak: some hundred TFLOP/s with matrix units on a hundred cores."""
 
 
 def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
@@ -206,7 +218,7 @@ def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
     allowed = math.exp(3 * doubt)
     if share > allowed * (_PROCESSOR_PEAKS if task.gpu.name == "cpu" else 1.0):
         return f"{share:.0%} of the peak of {task.gpu.name}, more than it can do"
-    if share < 2e-4 / allowed and task.gpu.name != "cpu":
+    if share < LEAST_SHARE / allowed and task.gpu.name != "cpu":
         return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
     return ""
 
@@ -218,8 +230,8 @@ def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observati
     """
     cards = variants(seen.run.gpu, gpus)
     gpu = next((card for card in cards if card.name == target.name), cards[0]) if cards else target
-    task = dataclasses.replace(seen.task, gpu=gpu)
+    task = replace(seen.task, gpu=gpu)
     doubt = math.hypot(seen.tokens_sigma, VARIANT if cards else UNKNOWN_GPU)
     outlier = contradiction(task, seen.seconds, doubt) if seen.tokens_known else ""
     noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2) if cards else seen.noise
-    return dataclasses.replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)
+    return replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)

@@ -27,8 +27,6 @@ class Task:
     span: float
     """Mean tokens that a token could attend to: the sequence, or the row within a pack."""
     accumulation: int = 1
-    lengths_known: bool = True
-    """False when `tokens` was guessed."""
     trainer: str = "torchtune"
     """Whose kernels run: torchtune's, or TRL's."""
 

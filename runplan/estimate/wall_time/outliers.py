@@ -1,4 +1,4 @@
-"""Logs that cannot be right about memory or about times beside the steps: found, and named instead of averaged in."""
+"""Times beside the steps that cannot be right, or stand apart: found in logs, and named instead of averaged in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from runplan.estimate import intervals
 from runplan.estimate.logs.figures import Odd
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts, learn_parts
 
@@ -17,16 +18,13 @@ FASTEST_GB_PER_S = 40.0
 """No file system or page cache reads or writes a model faster into one process."""
 
 
-def learn_times(
-    what: str, times: Sequence[tuple[str, Timed]], usual_gb_per_s: float, noise: float = 0.15
-) -> tuple[TwoParts, list[Odd]]:
+def learn_times(what: str, times: Sequence[tuple[str, Timed]], usual_gb_per_s: float) -> tuple[TwoParts, list[Odd]]:
     """What times of logs teach, without those that cannot be or that stand apart from all others.
 
     Args:
         what: name of the time, for the reason.
         times: path of the log, and its time with what its parts usually take.
         usual_gb_per_s: speed behind the usual time of the part that grows with size.
-        noise: as in `learn_parts`.
     """
     odd = [
         Odd(path, what, f"{one.seconds:.3g} s, faster than {FASTEST_GB_PER_S:.0f} GB/s")
@@ -35,38 +33,38 @@ def learn_times(
     ]
     gone = {one.path for one in odd}
     left = [(path, one) for path, one in times if path not in gone]
-    apart = _apart(what, left, noise)
+    apart = _apart(what, left)
     gone = {one.path for one in apart}
-    return learn_parts([one for path, one in left if path not in gone], noise), [*odd, *apart]
+    return learn_parts([one for path, one in left if path not in gone]), [*odd, *apart]
 
 
-def usual_times(
-    what: str, times: Sequence[tuple[str, float]], usual_s: float, spread: float
+def first_step_ratios(
+    times: Sequence[tuple[str, float]], usual_s: float, spread: float
 ) -> tuple[list[float], list[Odd]]:
-    """Times over what is usual; and those that are far too long, where too few logs are there to tell it by a median.
+    """First steps over what is usual; and those far too long, where too few logs are there to tell it by a median.
 
     Args:
-        what: name of the time, for the reason.
         times: path of the log, and seconds.
         usual_s: seconds that are usual.
         spread: standard deviation of the logarithm from one cluster to the next.
     """
     slow = [one for one in times if len(times) < 3 and one[1] > usual_s * math.exp(APART * spread)]
-    odd = [Odd(path, what, f"{seconds:.3g} s, {seconds / usual_s:.2g} times what is usual") for path, seconds in slow]
+    odd = [
+        Odd(path, "first step", f"{seconds:.3g} s, {seconds / usual_s:.2g} times what is usual")
+        for path, seconds in slow
+    ]
     return [one[1] / usual_s for one in times if one not in slow], odd
 
 
-def _apart(what: str, times: Sequence[tuple[str, Timed]], noise: float) -> list[Odd]:
+def _apart(what: str, times: Sequence[tuple[str, Timed]]) -> list[Odd]:
     """Those far from what most say; where fewer than three say anything, from all that is usual."""
     if len(times) < 3:
         expected, others = TwoParts(), "is usual"
-        spread = [
-            math.log(of.p95 / of.p50) / 1.645 for _, one in times for of in [expected.of(one.constant, one.scaled)]
-        ]
+        spread = [intervals.sigma(expected.of(one.constant, one.scaled)) for _, one in times]
     else:
-        expected, others = learn_parts([one for _, one in times], noise), "the other logs imply"
+        expected, others = learn_parts([one for _, one in times]), "the other logs imply"
         rest = [math.log(one.seconds / expected.of(one.constant, one.scaled).p50) for _, one in times]
-        spread = [max(noise, 1.48 * statistics.median(map(abs, rest)))] * len(times)
+        spread = [max(expected.noise, 1.48 * statistics.median(map(abs, rest)))] * len(times)
     found = []
     for (path, one), sigma in zip(times, spread, strict=True):
         factor = one.seconds / expected.of(one.constant, one.scaled).p50

@@ -11,7 +11,7 @@ from runplan.estimate.logs.figures import Odd
 from runplan.estimate.logs.settings import adapter_of, dtype_of, match_model
 from runplan.estimate.memory import torchtune_step
 from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
-from runplan.estimate.wall_time.outliers import learn_times, usual_times
+from runplan.estimate.wall_time.outliers import first_step_ratios, learn_times
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts
 from runplan.estimate.workload import TRL, Adapter
 from runplan.facts import Architecture
@@ -25,12 +25,15 @@ IMPORT_PROCESSOR_S = 8.0
 LOGGER_S = 8.0
 """Of that, what passes before torchtune's logger starts: the imports."""
 LOGGER_PROCESSOR_S = 6.0
+"""The same where no GPU is started."""
 READ_GB_PER_S = 0.6
 """Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
-SAVE_S = 1.0  # the work of a save beside writing
+SAVE_S = 1.0
+"""Work of a save beside writing (a guess)."""
 WRITE_GB_PER_S = 0.08
 """Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
 TOKENIZE_ROW_S = 0.0004
+"""Tokenising a row before training, as packing does."""
 IMPORT_TRL_S = 4.0
 """What transformers, datasets, PEFT and TRL take to import more than torchtune, on a processor."""
 PREPARE_ROW_S = 0.0007
@@ -38,6 +41,10 @@ PREPARE_ROW_S = 0.0007
 FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
 """Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
 processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
+FIRST_STEP_SPREAD, FIRST_STEP_NOISE = 0.6, 0.3
+"""Standard deviations of its logarithm: from one cluster to the next, and from one run to the next."""
+LEAST_S = 0.05
+"""Shorter times are as good as none, and their logarithms would outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -90,41 +97,38 @@ def learn_overheads(runs: Iterable[PriorRun], models: Mapping[str, Architecture]
         runs: the logs.
         models: architectures by the names logs use.
     """
-    known = [(run, *found, dtype_of(run)) for run in runs if (found := match_model(run, models)) is not None]
+    known = [(run, found[0]) for run in runs if (found := match_model(run, models)) is not None]
     first: dict[str, list[tuple[str, float]]] = {kind: [] for kind in FIRST_STEP_S}
-    for run, *_ in known:
+    for run, _ in known:
         if run.first_step_s:
             kind = first_step_kind(bool(run.packed), bool(run.compile), run.gpu or "")
             first[kind].append((run.path, max(LEAST_S, run.first_step_s - (run.s_per_step or 0.0))))
-    firsts = {kind: usual_times("first step", some, FIRST_STEP_S[kind], 0.6) for kind, some in first.items()}
-    starts = [(run.path, one) for run, a, _, dtype in known for one in _startup(run, a, dtype)]
+    firsts = {kind: first_step_ratios(some, FIRST_STEP_S[kind], FIRST_STEP_SPREAD) for kind, some in first.items()}
+    starts = [(run.path, one) for run, model in known if (one := _startup(run, model)) is not None]
     startup, odd_starts = learn_times("start-up", starts, READ_GB_PER_S)
-    saves = [(run.path, one) for run, a, _, dtype in known for one in _saves(run, a, dtype)]
+    saves = [(run.path, one) for run, model in known if (one := _save(run, model)) is not None]
     checkpoint, odd_saves = learn_times("checkpoint", saves, WRITE_GB_PER_S)
     return Overheads(
         startup,
-        {kind: learn(some, 0.6, 0.3) for kind, (some, _) in firsts.items()},
+        {kind: learn(some, FIRST_STEP_SPREAD, FIRST_STEP_NOISE) for kind, (some, _) in firsts.items()},
         checkpoint,
         (*odd_starts, *odd_saves, *(one for _, slow in firsts.values() for one in slow)),
     )
 
 
-LEAST_S = 0.05
-"""Shorter times are as good as none, and their logarithms would outweigh all others."""
-
-
-def _startup(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
+def _startup(run: PriorRun, model: Architecture) -> Timed | None:
     """Start-up as a log has it: from the start of the job, else from that of the trainer's logger."""
-    constant, scaled = startup_parts_s(a, dtype, run.gpu or "", trainer=run.trainer)
+    gpu = run.gpu or ""
+    constant, scaled = startup_parts_s(model, dtype_of(run), gpu, trainer=run.trainer)
     if run.startup_s:
-        return (Timed(run.startup_s, constant, scaled),)
-    before = LOGGER_PROCESSOR_S if (run.gpu or "").startswith("cpu") else LOGGER_S
-    return (Timed(run.loading_s, constant - before, scaled),) if run.loading_s else ()
+        return Timed(run.startup_s, constant, scaled)
+    before = LOGGER_PROCESSOR_S if gpu.startswith("cpu") else LOGGER_S
+    return Timed(run.loading_s, constant - before, scaled) if run.loading_s else None
 
 
-def _saves(run: PriorRun, a: Architecture, dtype: str) -> tuple[Timed, ...]:
+def _save(run: PriorRun, model: Architecture) -> Timed | None:
     """The median of a log's saves."""
     if not run.checkpoint_s:
-        return ()
-    usual = checkpoint_parts_s(a, adapter_of(run), dtype, bool(run.save_adapter_weights_only))
-    return (Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual),)
+        return None
+    usual = checkpoint_parts_s(model, adapter_of(run), dtype_of(run), bool(run.save_adapter_weights_only))
+    return Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual)

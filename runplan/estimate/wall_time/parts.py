@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from runplan.estimate import intervals, steps
+from runplan.estimate.speed.gpu_constants import Constants
 from runplan.estimate.speed.roofline import micro_batch_s, step_s
 from runplan.estimate.speed.tasks import Task
 from runplan.estimate.wall_time import overheads
 from runplan.estimate.workload import TRL, Interval, Workload
 
-if TYPE_CHECKING:
-    from runplan.estimate.calibration import Calibration
-    from runplan.estimate.speed.gpu_constants import Constants
-    from runplan.estimate.speed.posterior import Posterior
-
 
 def time_parts(
-    w: Workload, calibration: Calibration, counted: steps.Steps, task: Task, step: Interval, posterior: Posterior
+    w: Workload, learnt: overheads.Overheads, counted: steps.Steps, task: Task, step: Interval, constants: Constants
 ) -> dict[str, Interval]:
     """Seconds of each part of a training job, each with its own error.
 
     Args:
         w: the run.
-        calibration: what logs taught about start-up, first step and checkpoints.
+        learnt: what logs taught about start-up, first step and checkpoints.
         counted: its steps.
         task: one of them.
         step: seconds of that.
-        posterior: what logs taught about steps.
+        constants: of its GPU, as logs taught them.
     """
-    learnt = calibration.overheads(w.gpu, w.trainer)
-    constants = posterior.constants(w.gpu)
     ratio = step.p50 / step_s(task, constants)
     left_over = counted.batches_per_epoch - counted.per_epoch * task.accumulation
     batches_s = left_over * micro_batch_s(task, constants) * ratio

@@ -71,9 +71,10 @@ def learn_parts(
 
 
 def _mixed(factors: tuple[float, float], constant: float, scaled: float) -> tuple[float, float]:
-    """(sum, share of the constant part)."""
+    """(sum, share of the constant part, which is all of nothing)."""
     first, second = constant * math.exp(factors[0]), scaled * math.exp(factors[1])
-    return first + second, first / (first + second)
+    total = first + second
+    return total, first / total if total else 1.0
 
 
 def _solved(
