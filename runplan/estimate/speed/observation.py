@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runplan.estimate.logs.other_trainers import TRANSFORMERS
 from runplan.estimate.logs.settings import (
