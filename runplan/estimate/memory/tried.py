@@ -33,14 +33,10 @@ class Tried(NamedTuple):
     def parts_gib(self) -> tuple[float, float] | None:
         """What stays and what comes and goes at the peak by the formulas, GiB; None where the log leaves it open."""
         run = self.run
-        if not run.packed or not run.max_seq_len or run.compile:
+        parts = self.footprint() if run.packed and not run.compile else None
+        if parts is None or not run.max_seq_len:
             return None
-        return self.parts_of(run.max_seq_len)
-
-    def parts_of(self, tokens: int) -> tuple[float, float] | None:
-        """The same for sequences of so many tokens; None of a number format that no formula knows."""
-        parts = self.footprint()
-        return (parts.fixed / GIB, (parts.peak_bytes(self.batch, tokens) - parts.fixed) / GIB) if parts else None
+        return parts.fixed / GIB, (parts.peak_bytes(self.batch, run.max_seq_len) - parts.fixed) / GIB
 
     def footprint(self) -> Footprint | None:
         """Memory of its steps by the formulas of its trainer; None of a number format that no formula knows."""

@@ -58,14 +58,12 @@ def _agree(members: Sequence[Observation]) -> bool:
 
 
 def _median(members: Sequence[Observation]) -> Observation:
-    """The newest, with the median of all their times and less of the noise that is each run's own."""
-    if len(members) == 1:
-        return members[0]
+    """The newest of two or more, with the median of all their times and less of the noise that is each run's own."""
     logs = [math.log(seen.seconds) for seen in members]
     first, n = members[0], len(members)
     usual = first.run_noise**2
     shown = sum((one - statistics.fmean(logs)) ** 2 for one in logs) / (n - 1)
-    # The median of n values of Gaussian noise scatters as the mean of n / 1.57 does; that of two is their mean.
+    # The median of n values of Gaussian noise scatters as the mean of n / 1.57 (pi / 2); that of two is their mean.
     left = max(usual, shown) * min(1.0, (1.57 if n > 2 else 1.0) / n)
     noise = math.sqrt(first.noise**2 - usual + left)
     return dataclasses.replace(first, seconds=math.exp(statistics.median(logs)), noise=noise, repeats=n)
