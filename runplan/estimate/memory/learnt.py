@@ -222,7 +222,9 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
         if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
             continue
-        parts = closed_form.footprint_of_log(run, task.architecture, task.gpu.name, compiled=False)
+        mode = (task.checkpointing, True, task.accumulation > 1, False)
+        form, chunks = closed_form.form_of(task.trainer), closed_form.LOSS_CHUNKS
+        parts = form(task.architecture, task.adapter, task.dtype, mode, chunks, task.gpus, task.gpu.name)
         found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
     return found
 
