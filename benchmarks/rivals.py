@@ -15,6 +15,7 @@ from runplan.estimate.calibration import calibrate
 from runplan.estimate.logs.settings import match_model
 from runplan.estimate.memory import outside_torch
 from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.speed.step import planned_step
 from runplan.estimate.workload import Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -31,9 +32,9 @@ def by_calibrated(
     learnt = calibrate(priors, gpus, models)
     sizing = calibrated.size(w, learnt)
     posterior = learnt.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
-    task = calibrated.make_task(w, sizing.batch_size, sizing.gradient_accumulation_steps)
-    log_step, spread = posterior.log_step_s(task)
-    step = math.exp(log_step)
+    step = planned_step(w, sizing.batch_size, sizing.gradient_accumulation_steps)
+    log_step_s, sigma = posterior.log_step_s(step)
+    step_s = intervals.from_median(math.exp(log_step_s), sigma)
     context = outside_torch.usual_gib(w.gpu.name, w.gpus)
     peak = sizing.peak_memory_gib
     return {
@@ -41,7 +42,7 @@ def by_calibrated(
         "reserved": (peak.p50 - context, peak.p95 - context),
         "process": (peak.p50, peak.p95),
         "batch": (sizing.largest_batch_size, None),
-        "s/step": (step, step * math.exp(intervals.Z95 * spread)),
+        "s/step": step_s,
         "wall": (sizing.time_s.p50, sizing.time_s.p95),
     }
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import closed_form, process
+from runplan.estimate.speed.step import planned_step
 from runplan.estimate.workload import Adapter, Interval
 from runplan.facts import Lengths
 from runplan.priors.record import MemoryGib, PriorRun
@@ -160,8 +161,8 @@ def test_a_log_of_another_dataset_counts_little_and_one_of_the_same_counts_whate
     same, unnamed, other = after(dataset="words.json"), after(), after(dataset="essays.json")
     assert same == pytest.approx(2.5, rel=0.08)
     assert same < unnamed < other < before
-    task = calibrated.make_task(planned, 16, 1)
-    peak = MemoryGib(allocated=calibrated.allocated_gib(planned, NOTHING, 16, round(task.tokens / 0.8), 1))
+    step = planned_step(planned, 16, 1)
+    peak = MemoryGib(allocated=calibrated.allocated_gib(planned, NOTHING, 16, round(step.tokens / 0.8), 1))
     assert after(dataset="words.json", peak_memory_gib=peak) == pytest.approx(same, rel=0.01)
     # The same name, but a peak that such rows cannot have: the file was another one then.
     assert after(dataset="words.json", peak_memory_gib=MemoryGib(allocated=60.0)) > 1.1 * same
@@ -173,7 +174,7 @@ def test_tokens_that_count_in_the_loss_tell_the_length_of_another_dataset_s_rows
     def tokens(**changes):
         log = dataclasses.replace(LOG, dataset="essays.json", s_per_step=0.8, **changes)
         used = calibrate([log], GPUS, MODELS).speed(A100, planned.lengths, planned.dataset).used[0]
-        return used.task.tokens, used.tokens_sigma
+        return used.step.tokens, used.tokens_sigma
 
     # 0.8 s a step of 16 rows: 900 tokens of a row count, more than 1,440 it can hardly have, and never more than 2,048.
     told, sigma = tokens(trained_tokens_per_s=900 * 16 / 0.8)
@@ -233,9 +234,9 @@ def test_leaving_the_range_of_the_logs_is_said():
     elsewhere = calibrated.size(workload(gpu=H100), learnt)
     assert any("no log ran on h100-80" in line for line in elsewhere.evidence)
     narrow, wide = learnt.speed(A100, ROWS), learnt.speed(H100, ROWS)
-    task = calibrated.make_task(workload(), 16, 1)
-    moved = dataclasses.replace(task, gpu=H100)
-    assert narrow.log_step_s(task)[1] < wide.log_step_s(moved)[1]
+    step = planned_step(workload(), 16, 1)
+    moved = dataclasses.replace(step, gpu=H100)
+    assert narrow.log_step_s(step)[1] < wide.log_step_s(moved)[1]
 
 
 def test_outliers_are_named():

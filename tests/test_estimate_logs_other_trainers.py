@@ -38,23 +38,23 @@ def test_a_log_of_other_code_says_less(ran, version, planned, more):
 
 @pytest.mark.parametrize("trainer", sorted(TRANSFORMERS))
 def test_logs_of_transformers_layers_are_steps_of_trl_s_kernels(trainer):
-    assert seen(trainer).task.trainer == "trl"
-    assert seen("unsloth").task.trainer == seen("torchtune").task.trainer == "torchtune"
+    assert seen(trainer).step.trainer == "trl"
+    assert seen("unsloth").step.trainer == seen("torchtune").step.trainer == "torchtune"
 
 
 def test_a_log_of_its_kin_moves_a_plan_of_trl_more_than_one_of_torchtune():
-    task = seen("trl").task
-    expected = fit([], A100).log_step_s(task)[0]
+    step = seen("trl").step
+    expected = fit([], A100).log_step_s(step)[0]
 
     def moved(trainer):
         log = seen(trainer, "1.16.0")
-        slow = dataclasses.replace(log, seconds=1.5 * math.exp(fit([], A100).log_step_s(log.task)[0]))
-        return fit([heard_by(slow, "trl", "1.16.0")], A100).log_step_s(task)[0] - expected
+        slow = dataclasses.replace(log, seconds=1.5 * math.exp(fit([], A100).log_step_s(log.step)[0]))
+        return fit([heard_by(slow, "trl", "1.16.0")], A100).log_step_s(step)[0] - expected
 
     assert moved("trl") > moved("axolotl") > moved("torchtune") > 0
 
 
 def test_the_evidence_names_the_other_trainer():
-    assert _similarity(seen("trl").task, seen("hf")) == "same GPU, but hf rather than trl"
-    assert _similarity(seen("trl").task, seen("torchtune")) == "weak: torchtune runs other kernels than trl"
-    assert _similarity(seen("trl").task, seen("trl", "1.16.0")) == "very similar"
+    assert _similarity(seen("trl").step, seen("hf")) == "same GPU, but hf rather than trl"
+    assert _similarity(seen("trl").step, seen("torchtune")) == "weak: torchtune runs other kernels than trl"
+    assert _similarity(seen("trl").step, seen("trl", "1.16.0")) == "very similar"

@@ -13,6 +13,7 @@ from estimate_cases import workload
 from runplan.catalogue import gpus
 from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
+from runplan.estimate.speed.step import planned_step
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
@@ -100,7 +101,7 @@ def test_another_dataset_and_length_learn_from_the_tokens_that_were_trained(logs
     silent = [dataclasses.replace(log, trained_tokens_per_s=None) for log in logs]
     w = planned(logs[0], **essays)
     width = [
-        calibrate(some, GPUS, NAMES).speed(w.gpu, w.lengths, w.dataset).log_step_s(calibrated.make_task(w, 64, 1))[1]
+        calibrate(some, GPUS, NAMES).speed(w.gpu, w.lengths, w.dataset).log_step_s(planned_step(w, 64, 1))[1]
         for some in (logs, silent)
     ]
     assert width[0] < width[1]

@@ -16,6 +16,7 @@ from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.speed.observation import observe
 from runplan.estimate.speed.posterior import fit
 from runplan.estimate.speed.roofline import step_s, unpacked_part
+from runplan.estimate.speed.step import planned_step
 from runplan.priors.record import MemoryGib
 
 QUANTISED = dataclasses.replace(ADAPTER, quantize_base=True)
@@ -69,8 +70,8 @@ def test_four_bits_save_memory_but_where_compiled_layers_keep_them_unpacked(a, b
 def test_unpacking_costs_time_in_every_pass(a, batch, length, checkpointing, compiled):
     def seconds(adapter):
         w = workload(architecture=a, adapter=adapter, activation_checkpointing=checkpointing, compile=compiled)
-        task = dataclasses.replace(calibrated.make_task(w, batch, 1), tokens=float(length), span=length / 2)
-        return step_s(task, fit([], A100).constants(A100)), unpacked_part(task)
+        step = dataclasses.replace(planned_step(w, batch, 1), tokens=float(length), span=length / 2)
+        return step_s(step, fit([], A100).constants(A100)), unpacked_part(step)
 
     (plain, none), (quantised, part) = seconds(ADAPTER), seconds(QUANTISED)
     assert none == 0 < part < 1
@@ -86,15 +87,15 @@ def test_the_host_holds_whole_weights():
 
 def test_a_log_of_qlora_is_taken_as_one():
     seen = observe(QLORA_LOG, MODELS, GPUS, A100)
-    assert seen.task.adapter.quantize_base
-    assert not observe(LOG, MODELS, GPUS, A100).task.adapter.quantize_base
+    assert seen.step.adapter.quantize_base
+    assert not observe(LOG, MODELS, GPUS, A100).step.adapter.quantize_base
 
 
 def test_the_other_kind_of_log_teaches_less():
     asked = workload(packed=True)
-    task = calibrated.make_task(asked, 16, 1)
+    step = planned_step(asked, 16, 1)
     seen = [observe(dataclasses.replace(log, packed=True, s_per_step=3.0), MODELS, GPUS, A100) for log in KINDS]
-    own, other = (fit([one], A100).log_step_s(task)[1] for one in seen)
+    own, other = (fit([one], A100).log_step_s(step)[1] for one in seen)
     assert own < other
     quantised = dataclasses.replace(asked, adapter=QUANTISED)
     said = calibrated.size(quantised, calibrate([LOG], GPUS, MODELS))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from runplan.estimate.memory.weights import adapter_params, weight_bytes
 from runplan.estimate.speed.gpu_constants import prior
 from runplan.estimate.speed.roofline import gathering_s, gpu_s, peak_flops, step_s, work
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Gpu
 
-TASK = Task(
+STEP = Step(
     LLAMA_1B,
     ADAPTER,
     A100,
@@ -27,27 +27,27 @@ TASK = Task(
 )
 
 
-def seconds(task):
-    return step_s(task, prior(task.gpu))
+def seconds(step):
+    return step_s(step, prior(step.gpu))
 
 
 @given(st.integers(1, 64), st.integers(8, 8192), st.integers(1, 16), st.booleans())
 def test_steps_take_longer_with_every_kind_of_work(batch, tokens, accumulation, checkpointing):
-    task = dataclasses.replace(
-        TASK, batch=batch, tokens=float(tokens), span=tokens / 2, accumulation=accumulation, checkpointing=checkpointing
+    step = dataclasses.replace(
+        STEP, batch=batch, tokens=float(tokens), span=tokens / 2, accumulation=accumulation, checkpointing=checkpointing
     )
-    here = seconds(task)
-    assert here < seconds(dataclasses.replace(task, batch=2 * batch))
-    assert here < seconds(dataclasses.replace(task, tokens=tokens * 2.0))
-    assert here < seconds(dataclasses.replace(task, accumulation=accumulation + 1))
-    assert here < seconds(dataclasses.replace(task, architecture=LLAMA_3B))
+    here = seconds(step)
+    assert here < seconds(dataclasses.replace(step, batch=2 * batch))
+    assert here < seconds(dataclasses.replace(step, tokens=tokens * 2.0))
+    assert here < seconds(dataclasses.replace(step, accumulation=accumulation + 1))
+    assert here < seconds(dataclasses.replace(step, architecture=LLAMA_3B))
     if not checkpointing:
-        assert here < seconds(dataclasses.replace(task, checkpointing=True))
+        assert here < seconds(dataclasses.replace(step, checkpointing=True))
 
 
 def test_short_batches_follow_layers_and_long_ones_arithmetic():
-    short = dataclasses.replace(TASK, batch=1, tokens=32.0, span=16.0)
-    long = dataclasses.replace(TASK, batch=16)
+    short = dataclasses.replace(STEP, batch=1, tokens=32.0, span=16.0)
+    long = dataclasses.replace(STEP, batch=16)
     models = {"architecture": LLAMA_3B}
     assert seconds(dataclasses.replace(short, **models)) / seconds(short) == pytest.approx(28 / 16, rel=0.15)
     assert 2.0 < seconds(dataclasses.replace(long, **models)) / seconds(long) < 3.213 / 1.236
@@ -56,9 +56,9 @@ def test_short_batches_follow_layers_and_long_ones_arithmetic():
 @pytest.mark.parametrize("gpu", [A100, H100])
 @pytest.mark.parametrize("model", [LLAMA_1B, LLAMA_3B, LLAMA_8B])
 def test_no_estimate_beats_the_peak_of_the_gpu(gpu, model):
-    task = dataclasses.replace(TASK, gpu=gpu, architecture=model, batch=8)
-    flop = work(model, ADAPTER, "bf16", (False, True, False), task.batch * task.tokens, task.span).flop
-    share = flop / seconds(task) / peak_flops(gpu, "bf16")
+    step = dataclasses.replace(STEP, gpu=gpu, architecture=model, batch=8)
+    flop = work(model, ADAPTER, "bf16", (False, True, False), step.batch * step.tokens, step.span).flop
+    share = flop / seconds(step) / peak_flops(gpu, "bf16")
     assert 0.15 < share < 0.7
 
 
@@ -73,7 +73,7 @@ def test_gpu_time_follows_the_constants():
     constants = prior(A100)
     done = work(LLAMA_1B, ADAPTER, "bf16", (False, True, False), 8192.0, 512.0)
     slower = constants._replace(flops=constants.flops - math.log(2), bandwidth=constants.bandwidth - math.log(2))
-    assert gpu_s(TASK, done, slower) == pytest.approx(2 * gpu_s(TASK, done, constants))
+    assert gpu_s(STEP, done, slower) == pytest.approx(2 * gpu_s(STEP, done, constants))
 
 
 def test_checkpointing_costs_launches_of_its_own():
@@ -93,28 +93,28 @@ def test_kernels_add_up_to_published_full_fine_tuning(checkpointing, compiled, t
     tokens, none = 8192.0, dataclasses.replace(ADAPTER, attn_modules=(), apply_to_mlp=False)
     done = work(LLAMA_3B, none, "bf16", (checkpointing, True, False), tokens, 1024.0)
     full = done._replace(flop=done.flop + 2 * LLAMA_3B.matmul_params * tokens, bytes=done.bytes + 4 * LLAMA_3B.params)
-    task = dataclasses.replace(TASK, architecture=LLAMA_3B, batch=2, tokens=4096.0, compile=compiled)
+    step = dataclasses.replace(STEP, architecture=LLAMA_3B, batch=2, tokens=4096.0, compile=compiled)
     update_s = 14 * LLAMA_3B.params / (A100.memory_bandwidth_gb_per_s * 1e9 * math.exp(prior(A100).bandwidth))
-    assert gpu_s(task, full, prior(A100)) + update_s == pytest.approx(tokens / tokens_per_s, rel=0.06)
+    assert gpu_s(step, full, prior(A100)) + update_s == pytest.approx(tokens / tokens_per_s, rel=0.06)
 
 
 SHORT = dataclasses.replace(
-    TASK, architecture=LLAMA_8B, checkpointing=True, packed=False, batch=1, tokens=128.0, span=64.0
+    STEP, architecture=LLAMA_8B, checkpointing=True, packed=False, batch=1, tokens=128.0, span=64.0
 )
-LONG = dataclasses.replace(TASK, architecture=LLAMA_8B, checkpointing=True, batch=8, tokens=4096.0)
+LONG = dataclasses.replace(STEP, architecture=LLAMA_8B, checkpointing=True, batch=8, tokens=4096.0)
 L40S = Gpu("l40s-48", 44.39, 864.0, 362.0, 91.6)
 
 
-@pytest.mark.parametrize("task", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("step", [SHORT, LONG], ids=["short", "long"])
 @given(st.integers(2, 16))
-def test_a_step_of_more_gpus_is_never_shorter_for_the_same_batch_each(task, gpus):
-    assert seconds(task) < seconds(dataclasses.replace(task, gpus=gpus))
+def test_a_step_of_more_gpus_is_never_shorter_for_the_same_batch_each(step, gpus):
+    assert seconds(step) < seconds(dataclasses.replace(step, gpus=gpus))
 
 
 def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
-    def slowdown(task, gpu):
-        task = dataclasses.replace(task, gpu=gpu)
-        return seconds(dataclasses.replace(task, gpus=4)) / seconds(task)
+    def slowdown(step, gpu):
+        step = dataclasses.replace(step, gpu=gpu)
+        return seconds(dataclasses.replace(step, gpus=4)) / seconds(step)
 
     assert slowdown(SHORT, H100) == pytest.approx(1.5, abs=0.2)  # milabench, single rows of 8B: 1.5
     assert slowdown(SHORT, L40S) == pytest.approx(7.5, rel=0.2)  # the same: 7.5
@@ -123,7 +123,7 @@ def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
 
 
 def test_a_long_step_of_several_gpus_takes_what_one_gpu_takes():
-    long = dataclasses.replace(TASK, batch=16, tokens=2048.0, span=1024.0)
+    long = dataclasses.replace(STEP, batch=16, tokens=2048.0, span=1024.0)
     alone, together = (step_s(dataclasses.replace(long, gpus=gpus), prior(long.gpu)) for gpus in (1, 8))
     assert alone <= together < 1.01 * alone
 
@@ -139,9 +139,9 @@ def test_small_tensors_stay_in_the_cache():
     # An L40S is faster in batches of 4 rows of 345 tokens than of 24 of 530 (milabench: by 15 % a token), though its
     # products are slower there.
     def per_token(tokens, gpu):
-        task = dataclasses.replace(SHORT, gpu=gpu, batch=1, tokens=float(tokens), span=200.0)
+        step = dataclasses.replace(SHORT, gpu=gpu, batch=1, tokens=float(tokens), span=200.0)
         done = work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), tokens, 200.0)
-        return gpu_s(task, done, prior(gpu)) / tokens
+        return gpu_s(step, done, prior(gpu)) / tokens
 
     other = dataclasses.replace(L40S, name="a40-48")
     growth = per_token(12_700, L40S) / per_token(1400, L40S)
@@ -152,10 +152,10 @@ def test_small_tensors_stay_in_the_cache():
 @given(st.integers(1, 200_000), st.integers(1, 200_000))
 def test_more_tokens_never_take_the_gpu_less_time(some, more):
     some, more = sorted((some, more))
-    tasks = [dataclasses.replace(SHORT, gpu=L40S, tokens=float(tokens), span=1.0) for tokens in (some, more)]
+    two = [dataclasses.replace(SHORT, gpu=L40S, tokens=float(tokens), span=1.0) for tokens in (some, more)]
     times = [
-        gpu_s(task, work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), task.tokens, 1.0), prior(L40S))
-        for task in tasks
+        gpu_s(step, work(LLAMA_8B, ADAPTER, "bf16", (True, False, False), step.tokens, 1.0), prior(L40S))
+        for step in two
     ]
     assert times[0] <= times[1] * (1 + 1e-9)
 

@@ -18,7 +18,7 @@ from simulated_allocator import recipe
 from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.weights import adapter_params
 from runplan.estimate.speed import gpu_constants, roofline, trl_kernels
-from runplan.estimate.speed.tasks import make_task
+from runplan.estimate.speed.step import planned_step
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
 from runplan.facts import Lengths
 
@@ -244,16 +244,16 @@ def test_best_fit_packs_no_worse_than_in_the_order_of_the_file():
 
 
 def test_a_mask_makes_every_token_look_at_all_others():
-    assert make_task(trl(), 1, 1).span == make_task(trl(), 1, 1).tokens / 2
-    several, packed = make_task(trl(), 4, 1), make_task(trl(packed=True), 4, 1)
+    assert planned_step(trl(), 1, 1).span == planned_step(trl(), 1, 1).tokens / 2
+    several, packed = planned_step(trl(), 4, 1), planned_step(trl(packed=True), 4, 1)
     assert several.span == several.tokens
     assert packed.span == 4 * packed.tokens
     assert packed.tokens <= 2048
 
 
 def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
-    tune, other = make_task(workload(), 1, 1), make_task(trl(), 1, 1)
-    short = [dataclasses.replace(task, tokens=16.0, span=8.0) for task in (tune, other)]
+    tune, other = planned_step(workload(), 1, 1), planned_step(trl(), 1, 1)
+    short = [dataclasses.replace(step, tokens=16.0, span=8.0) for step in (tune, other)]
     prior = gpu_constants.prior(tune.gpu)
     assert roofline.step_s(short[1], prior) > 1.1 * roofline.step_s(short[0], prior)
     assert trl_kernels.head_traffic(LLAMA_1B, "bf16")[0] < roofline._head_traffic(LLAMA_1B, 2)[0] / 5

@@ -27,7 +27,7 @@ from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import closed_form, nf4, outside_torch, torchtune_step, weights
 from runplan.estimate.memory.weights import adapted_shapes, quantised_shapes, weight_bytes
 from runplan.estimate.speed.posterior import fit
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Lengths
 from runplan.units import GIB
@@ -134,8 +134,8 @@ def test_process_of_a_published_run():
     assert calibrated.peak(dataclasses.replace(w, activation_checkpointing=False), nothing, 1, 1).p50 > 1.2 * 8.69
 
 
-def task(architecture, adapter, gpu, batch, tokens, **mode):
-    start = Task(
+def step(architecture, adapter, gpu, batch, tokens, **mode):
+    start = Step(
         architecture,
         adapter,
         gpu,
@@ -156,43 +156,43 @@ def task(architecture, adapter, gpu, batch, tokens, **mode):
     [
         (
             "torchtune README v0.6.1, optimization flags, LoRA row (its offloading is not modelled)",
-            task(LLAMA_3B, RANK_16, A100, 2, 4096.0, compile=True),
+            step(LLAMA_3B, RANK_16, A100, 2, 4096.0, compile=True),
             8210,
             0.15,
         ),
         (
             "torchtune README v0.6.1 (and v0.3.1: q and v alone), 8B LoRA on RTX 4090; it chose that card's share",
-            task(LLAMA_8B, ATTENTION, RTX4090, 2, 2048.0, compile=True),
+            step(LLAMA_8B, ATTENTION, RTX4090, 2, 2048.0, compile=True),
             3083,
             0.15,
         ),
         (
             "the same on 'RTX A6000', which must be an Ada: the older card would reach 92 % of its peak",
-            task(LLAMA_8B, ATTENTION, RTX6000ADA, 2, 2048.0, compile=True, checkpointing=False),
+            step(LLAMA_8B, ATTENTION, RTX6000ADA, 2, 2048.0, compile=True, checkpointing=False),
             4699,
             0.10,
         ),
         (
             "third-party README, Qwen2.5-0.5B on MI355X (ROCm): launches, of the fastest host at hand",
-            task(QWEN_05B, RANK_16, MI355X, 2, 2048.0),
+            step(QWEN_05B, RANK_16, MI355X, 2, 2048.0),
             44585,
             0.40,
         ),
         (
             "the same on 8 GPUs; it chose what FSDP costs in launches",
-            task(QWEN_05B, RANK_16, MI355X, 2, 2048.0, gpus=8),
+            step(QWEN_05B, RANK_16, MI355X, 2, 2048.0, gpus=8),
             15002,
             0.35,
         ),
         (
             "third-party README, Qwen2.5-1.5B on H100, 'about 5 it/s' (a wide word, of a slow host)",
-            task(QWEN_15B, RANK_16, H100, 1, 1024.0),
+            step(QWEN_15B, RANK_16, H100, 1, 1024.0),
             5 * 1024,
             0.45,
         ),
         (
             "torchtune README v0.2.1, Llama-2-7B LoRA on RTX 4090",
-            task(LLAMA2_7B, ATTENTION, RTX4090, 4, 2048.0),
+            step(LLAMA2_7B, ATTENTION, RTX4090, 4, 2048.0),
             2582,
             0.20,
         ),
@@ -210,7 +210,7 @@ def test_speed_without_any_log(source, what, tokens_per_s, tolerance):
     [
         (
             "recorded log 07 (2.2 it/s at batch 32; its peak of 18.78 GiB tells 6,900 tokens a batch; GPU not stated)",
-            task(LLAMA_1B, RANK_16, A100, 32, 215.0, checkpointing=False, packed=False),
+            step(LLAMA_1B, RANK_16, A100, 32, 215.0, checkpointing=False, packed=False),
             2.2 * 6900,
         ),
     ],

@@ -9,7 +9,7 @@ from runplan.estimate.calibration import Calibration
 from runplan.estimate.logs.repeats import repeats_left_out
 from runplan.estimate.memory import got_through, process
 from runplan.estimate.memory.ran_out import described
-from runplan.estimate.speed.tasks import make_task, mean_tokens
+from runplan.estimate.speed.step import mean_tokens, planned_step
 from runplan.estimate.wall_time.parts import time_parts
 from runplan.estimate.workload import Interval, Sizing, Workload
 
@@ -25,17 +25,17 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     batch, accumulation, inexact = choose_batch(w, largest)
     rows = steps.sequences(w.lengths, w.max_seq_len, w.packed, w.trainer)
     counted = steps.optimizer_steps(rows, batch, w.gpus, accumulation, w.max_steps_per_epoch, w.trainer)
-    task = make_task(w, batch, accumulation)
+    step = planned_step(w, batch, accumulation)
     posterior = calibration.speed(w.gpu, w.lengths, w.dataset, w.trainer, w.trainer_version)
-    log_step_s, sigma = posterior.log_step_s(task)
+    log_step_s, sigma = posterior.log_step_s(step)
     step_s = intervals.from_median(math.exp(log_step_s), sigma)
     overheads, memory = calibration.overheads(w.gpu, w.trainer), calibration.memory(w)
-    parts = time_parts(w, overheads, counted, task, step_s, posterior.constants(w.gpu))
+    parts = time_parts(w, overheads, counted, step, step_s, posterior.constants(w.gpu))
     longest = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
     least = needed(w, calibration, batch, accumulation)
     held = peak(w, calibration, batch, accumulation, least)
     odd, n_started = (*memory.odd, *overheads.odd), overheads.startup.n
-    said = evidence.of(w, task, posterior, odd, calibration.silent, n_started)
+    said = evidence.of(w, step, posterior, odd, calibration.silent, n_started)
     bounds = got_through.described(w, memory.samples, (batch, accumulation))
     notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *bounds, *inexact)
     return Sizing(
@@ -48,7 +48,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
         peak_memory_gib=held,
         needed_memory_gib=least,
         it_per_s=1 / step_s.p50,
-        tokens_per_s=batch * accumulation * w.gpus * mean_tokens(w, task) / step_s.p50,
+        tokens_per_s=batch * accumulation * w.gpus * mean_tokens(w, step) / step_s.p50,
         time_s=intervals.total(list(parts.values())),
         source="priors" if posterior.used else "physics",
         n_priors=posterior.n_logs,

@@ -66,7 +66,7 @@ class Calibration:
         remembered = (*key, rows if self._rows_tell else None)
         found = self._memory.get(remembered)
         if found is None:
-            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.task.gpu)) == (trl, gpu)]
+            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.step.gpu)) == (trl, gpu)]
             ran_out = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
             found = learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out, rows)
             self._memory[remembered] = found
@@ -93,7 +93,7 @@ class Calibration:
         key = (gpu, (lengths, dataset) if self._guesses else None, trainer, version)
         found = self._fits.get(key)
         if found is None:
-            alike = [item for item in self._seen if not item.gpu_known or _is_gpu(item.task.gpu) == _is_gpu(gpu)]
+            alike = [item for item in self._seen if not item.gpu_known or _is_gpu(item.step.gpu) == _is_gpu(gpu)]
             alike = [heard_by(item, trainer, version) for item in alike]
             seen = [self._with_lengths(item, gpu, lengths, dataset) for item in alike]
             found = self._fits[key] = fit([item for item in seen if item is not None], gpu)
@@ -151,7 +151,7 @@ class Calibration:
         if not lengths.rows:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
-        tokens = steps.padded_length(cut, seen.task.batch * (1 if seen.task.trainer == TRL else seen.task.gpus))
+        tokens = steps.padded_length(cut, seen.step.batch * (1 if seen.step.trainer == TRL else seen.step.gpus))
         return confirmed(seen, tokens) if seen.tokens_known else guessed(seen, tokens, dataset)
 
 

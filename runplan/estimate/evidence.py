@@ -14,7 +14,7 @@ from runplan.estimate.speed.lengths import (
 )
 from runplan.estimate.speed.observation import Observation
 from runplan.estimate.speed.posterior import Posterior
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Workload
 
 MOST_ALIKE = 3
@@ -36,7 +36,7 @@ class Evidence(NamedTuple):
 
 def of(
     w: Workload,
-    task: Task,
+    step: Step,
     posterior: Posterior,
     odd: Sequence[Odd] = (),
     silent: Mapping[str, int] = MappingProxyType({}),
@@ -46,18 +46,18 @@ def of(
 
     Args:
         w: what is planned.
-        task: its optimizer step.
+        step: its optimizer step.
         posterior: what logs say about speed.
         odd: what logs say about memory and times beside the steps that cannot be.
         silent: why other logs say nothing about speed, and how many.
         started: how many logs say how long a start takes.
     """
     apart = dict(zip(map(id, posterior.used), posterior.surprises, strict=True))
-    ranked = sorted(posterior.used, key=lambda seen: (_distance(task, seen), seen.run.path))
+    ranked = sorted(posterior.used, key=lambda seen: (_distance(step, seen), seen.run.path))
     far = [seen for seen in ranked[MOST_ALIKE:] if _is_far(apart[id(seen)])][:MOST_FAR]
     shown = [*ranked[:MOST_ALIKE], *far]
     lines = [
-        f"{seen.run.path}: {_described(seen)}; {_similarity(task, seen)}{_apart(apart[id(seen)], posterior)}"
+        f"{seen.run.path}: {_described(seen)}; {_similarity(step, seen)}{_apart(apart[id(seen)], posterior)}"
         for seen in shown
     ]
     told = set(map(id, shown))
@@ -76,7 +76,7 @@ def of(
         what = f" for speed, but the start-up is learnt from {_logs(started)}" if started else ""
         lines.append(f"no earlier log counts{what}: physics and public specifications alone, wide intervals")
         return Evidence(tuple(lines), extrapolated=True)
-    beyond = _beyond(w, task, posterior.used)
+    beyond = _beyond(w, step, posterior.used)
     if beyond:
         lines.append(f"extrapolates: {'; '.join(beyond)}")
     return Evidence(tuple(lines), bool(beyond))
@@ -98,7 +98,7 @@ def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
     """One line about all logs that count beside the most similar ones."""
     if not rest:
         return []
-    here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.task.gpu.name == w.gpu.name)
+    here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.step.gpu.name == w.gpu.name)
     total = sum(seen.repeats for seen in rest)
     return [f"and {_logs(total)} as similar or less, {here} of them on {w.gpu.name}"]
 
@@ -108,55 +108,55 @@ def _logs(number: int) -> str:
 
 
 def _described(seen: Observation) -> str:
-    task = seen.task
-    length = f"{task.tokens:.0f} tokens"
+    step = seen.step
+    length = f"{step.tokens:.0f} tokens"
     if not seen.tokens_known:
         named = seen.tokens_sigma == SAME_DATASET_SIGMA
         other = seen.tokens_sigma == OTHER_DATASET_SIGMA
         unlike = " (another dataset)" if other else ""
         length += ", those of the same dataset" if named else f" assumed, length not stated{unlike}"
-    steps = f", accumulation {task.accumulation}" if task.accumulation > 1 else ""
+    steps = f", accumulation {step.accumulation}" if step.accumulation > 1 else ""
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
-    steps += ", QLoRA" if task.adapter.quantize_base else ""
+    steps += ", QLoRA" if step.adapter.quantize_base else ""
     more = f" (median of {seen.repeats} logs of this setting)" if seen.repeats > 1 else ""
-    return f"{seen.run.model}, {where}, batch {task.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
+    return f"{seen.run.model}, {where}, batch {step.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
 
 
-def _similarity(task: Task, seen: Observation) -> str:
-    other, ran = seen.task, seen.run.trainer or seen.task.trainer
+def _similarity(step: Step, seen: Observation) -> str:
+    other, ran = seen.step, seen.run.trainer or seen.step.trainer
     weak = {
-        f"{ran} runs other kernels than {task.trainer}": other.trainer != task.trainer,
+        f"{ran} runs other kernels than {step.trainer}": other.trainer != step.trainer,
         "the GPU is not known": not seen.gpu_known,
-        f"another GPU than {task.gpu.name}": task.gpu.name != other.gpu.name,
+        f"another GPU than {step.gpu.name}": step.gpu.name != other.gpu.name,
     }
     if any(weak.values()):
         return f"weak: {next(why for why, holds in weak.items() if holds)}"
     differs = {
-        f"but {ran} rather than {task.trainer}": ran != task.trainer,
-        "another model": task.architecture != other.architecture,
+        f"but {ran} rather than {step.trainer}": ran != step.trainer,
+        "another model": step.architecture != other.architecture,
     }
     if any(differs.values()):
         return f"same GPU, {next(how for how, holds in differs.items() if holds)}"
-    if task.adapter.quantize_base != other.adapter.quantize_base:
-        return f"same GPU and model, {'without' if task.adapter.quantize_base else 'with'} QLoRA's weights in 4 bits"
-    return "very similar" if _distance(task, seen) < 0.7 else "same GPU and model, another batch or length"
+    if step.adapter.quantize_base != other.adapter.quantize_base:
+        return f"same GPU and model, {'without' if step.adapter.quantize_base else 'with'} QLoRA's weights in 4 bits"
+    return "very similar" if _distance(step, seen) < 0.7 else "same GPU and model, another batch or length"
 
 
-def _distance(task: Task, seen: Observation) -> float:
-    other = seen.task
-    far = abs(math.log(max(1.0, task.batch * task.tokens) / max(1.0, other.batch * other.tokens)))
-    far += abs(math.log(task.architecture.params / other.architecture.params))
-    far += 0.5 * (task.packed != other.packed)
-    far += 0.5 * (task.checkpointing != other.checkpointing) + (task.compile != other.compile)
-    far += 1.0 * (task.adapter.quantize_base != other.adapter.quantize_base)
-    far += 4.0 * (task.trainer != other.trainer) or 1.0 * (seen.run.trainer not in {None, task.trainer})
-    far += 4.0 * (task.gpu.name != other.gpu.name or not seen.gpu_known)
+def _distance(step: Step, seen: Observation) -> float:
+    other = seen.step
+    far = abs(math.log(max(1.0, step.batch * step.tokens) / max(1.0, other.batch * other.tokens)))
+    far += abs(math.log(step.architecture.params / other.architecture.params))
+    far += 0.5 * (step.packed != other.packed)
+    far += 0.5 * (step.checkpointing != other.checkpointing) + (step.compile != other.compile)
+    far += 1.0 * (step.adapter.quantize_base != other.adapter.quantize_base)
+    far += 4.0 * (step.trainer != other.trainer) or 1.0 * (seen.run.trainer not in {None, step.trainer})
+    far += 4.0 * (step.gpu.name != other.gpu.name or not seen.gpu_known)
     return far + 0.5 * (not seen.tokens_known)
 
 
-def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
+def _beyond(w: Workload, step: Step, used: Sequence[Observation]) -> list[str]:
     """In what the run leaves the range of the logs on its own GPU type."""
-    same = [seen.task for seen in used if seen.gpu_known and seen.task.gpu.name == w.gpu.name]
+    same = [seen.step for seen in used if seen.gpu_known and seen.step.gpu.name == w.gpu.name]
     if not same:
         return [f"no log ran on {w.gpu.name}"]
     said = []
@@ -167,14 +167,14 @@ def _beyond(w: Workload, task: Task, used: Sequence[Observation]) -> list[str]:
     if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:
         said.append(f"{params:.2f} B parameters, logs have {_range(sizes, '.2f')} B")
     told = [seen for seen in used if seen.tokens_known or seen.tokens_sigma < OTHER_DATASET_SIGMA]
-    lengths = [seen.task.tokens for seen in told if seen.gpu_known and seen.task.gpu.name == w.gpu.name]
+    lengths = [seen.step.tokens for seen in told if seen.gpu_known and seen.step.gpu.name == w.gpu.name]
     if not lengths:
         said.append("no log tells how long rows like these take")
-    elif not min(lengths) / 2 <= task.tokens <= max(lengths) * 2:
-        said.append(f"{task.tokens:.0f} tokens a sequence, logs have {_range(lengths, '.0f')}")
+    elif not min(lengths) / 2 <= step.tokens <= max(lengths) * 2:
+        said.append(f"{step.tokens:.0f} tokens a sequence, logs have {_range(lengths, '.0f')}")
     batches = [float(other.batch) for other in same]
-    if not min(batches) / 2 <= task.batch <= max(batches) * 2:
-        said.append(f"batch {task.batch}, logs have {_range(batches, '.0f')}")
+    if not min(batches) / 2 <= step.batch <= max(batches) * 2:
+        said.append(f"batch {step.batch}, logs have {_range(batches, '.0f')}")
     return said
 
 

@@ -218,14 +218,14 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
     """Path, and measured over computed memory, of the logs that leave nothing to guess: packed rows, eager."""
     found = []
     for seen in observations:
-        run, task = seen.run, seen.task
+        run, step = seen.run, seen.step
         peak = run.peak_memory_gib.allocated if run.peak_memory_gib else None
-        if not (peak and task.packed and run.max_seq_len and not task.compile) or run.activation_checkpointing is None:
+        if not (peak and step.packed and run.max_seq_len and not step.compile) or run.activation_checkpointing is None:
             continue
-        mode = (task.checkpointing, True, task.accumulation > 1, False)
-        form, chunks = closed_form.form_of(task.trainer), closed_form.LOSS_CHUNKS
-        parts = form(task.architecture, task.adapter, task.dtype, mode, chunks, task.gpus, task.gpu.name)
-        found.append((run.path, peak * GIB / parts.peak_bytes(task.batch, run.max_seq_len)))
+        mode = (step.checkpointing, True, step.accumulation > 1, False)
+        form, chunks = closed_form.form_of(step.trainer), closed_form.LOSS_CHUNKS
+        parts = form(step.architecture, step.adapter, step.dtype, mode, chunks, step.gpus, step.gpu.name)
+        found.append((run.path, peak * GIB / parts.peak_bytes(step.batch, run.max_seq_len)))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
 from runplan.estimate.speed.roofline import unpacked_part
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
@@ -62,19 +62,19 @@ class Shape(NamedTuple):
     """The same from unpacking weights in 4 bits."""
 
 
-def shape_of(task: Task, slope: Constants) -> Shape:
-    """What makes a task like others; distances in units of a correlation length."""
+def shape_of(step: Step, slope: Constants) -> Shape:
+    """What makes a step like others; distances in units of a correlation length."""
     return Shape(
-        task.gpu.name,
-        math.log(max(1.0, task.batch * task.tokens)) / 1.2,
-        math.log(task.architecture.params) / 1.2,
+        step.gpu.name,
+        math.log(max(1.0, step.batch * step.tokens)) / 1.2,
+        math.log(step.architecture.params) / 1.2,
         (
-            *(task.checkpointing, task.packed, task.compile, task.gpus),
-            *(task.dtype, task.adapter.quantize_base, task.trainer),
+            *(step.checkpointing, step.packed, step.compile, step.gpus),
+            *(step.dtype, step.adapter.quantize_base, step.trainer),
         ),
-        LAUNCHES_CHECKPOINTED * slope.layer_s if task.checkpointing else 0.0,
-        math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if task.gpus > 1 else 0.0,
-        UNPACKING * -slope.bandwidth * unpacked_part(task) if task.adapter.quantize_base else 0.0,
+        LAUNCHES_CHECKPOINTED * slope.layer_s if step.checkpointing else 0.0,
+        math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if step.gpus > 1 else 0.0,
+        UNPACKING * -slope.bandwidth * unpacked_part(step) if step.adapter.quantize_base else 0.0,
     )
 
 

@@ -42,14 +42,14 @@ def _reach(seen: Observation, tokens: float) -> float:
     Short rows take no time that depends on their length, long ones do: slopes at the short ones would hide that.
     """
     longest = max(tokens, float(seen.run.max_seq_len or LONGEST_USUAL))
-    short, long = (replace(seen.task, tokens=n, span=n / 2) for n in (tokens, longest))
-    constants = prior(seen.task.gpu)
+    short, long = (replace(seen.step, tokens=n, span=n / 2) for n in (tokens, longest))
+    constants = prior(seen.step.gpu)
     return math.log(step_s(long, constants) / step_s(short, constants)) / 2
 
 
 def confirmed(seen: Observation, tokens: float) -> Observation:
     """The same log with its dataset's own length in place of what its peak of memory tells, where the two agree."""
-    if abs(math.log(max(1.0, tokens) / max(1.0, seen.task.tokens))) > AGREES:
+    if abs(math.log(max(1.0, tokens) / max(1.0, seen.step.tokens))) > AGREES:
         return seen
     return _with_length(seen, tokens, SAME_DATASET_SIGMA)
 
@@ -64,6 +64,6 @@ def _of_trained(seen: Observation) -> tuple[float, float]:
 
 
 def _with_length(seen: Observation, tokens: float, sigma: float) -> Observation:
-    task = replace(seen.task, tokens=tokens, span=tokens / 2)
-    outlier = contradiction(task, seen.seconds, sigma if seen.gpu_known else math.hypot(sigma, UNKNOWN_GPU))
-    return replace(seen, task=task, tokens_sigma=sigma, outlier=outlier)
+    step = replace(seen.step, tokens=tokens, span=tokens / 2)
+    outlier = contradiction(step, seen.seconds, sigma if seen.gpu_known else math.hypot(sigma, UNKNOWN_GPU))
+    return replace(seen, step=step, tokens_sigma=sigma, outlier=outlier)

@@ -8,20 +8,20 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from runplan.estimate.speed.observation import Observation
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 
 APART = 4.0
 """Standard deviations by which one of several alike runs must differ from their median to be left out, and named."""
 
 
 def merged(observations: Iterable[Observation]) -> tuple[list[Observation], list[tuple[Observation, str]]]:
-    """One observation a distinct task, the median of those that repeat it; and what stands apart from its likes.
+    """One observation a distinct step, the median of those that repeat it; and what stands apart from its likes.
 
     All of a group count: what differs by chance from run to run shrinks with their number.
     """
-    groups: dict[tuple[Task, bool, bool], list[Observation]] = {}
+    groups: dict[tuple[Step, bool, bool], list[Observation]] = {}
     for seen in observations:
-        groups.setdefault((seen.task, seen.gpu_known, seen.tokens_known), []).append(seen)
+        groups.setdefault((seen.step, seen.gpu_known, seen.tokens_known), []).append(seen)
     kept: list[Observation] = []
     apart: list[tuple[Observation, str]] = []
     for members in groups.values():

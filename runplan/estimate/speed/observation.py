@@ -1,4 +1,4 @@
-"""What one earlier log says about speed: its run as a `Task`, its time, and how far to trust it."""
+"""What one earlier log says about speed: its run as a `Step`, its time, and how far to trust it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runplan.estimate.logs.settings import (
 from runplan.estimate.memory import closed_form
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.roofline import peak_flops, work
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -58,7 +58,7 @@ class Observation:
     """One log as a measurement of speed."""
 
     run: PriorRun
-    task: Task
+    step: Step
     seconds: float
     """Of one optimizer step."""
     noise: float
@@ -74,11 +74,11 @@ class Observation:
     outlier: str = ""
     """Why the log cannot be true; empty when nothing speaks against it."""
     repeats: int = 1
-    """Logs that it stands for, of one and the same task."""
+    """Logs that it stands for, of one and the same step."""
 
     @property
     def run_noise(self) -> float:
-        """The part of `noise` that differs from run to run of the same task."""
+        """The part of `noise` that differs from run to run of the same step."""
         return math.hypot(NOISE, NOISE_PROCESSOR if (self.run.gpu or "").startswith("cpu") else 0.0)
 
 
@@ -105,21 +105,21 @@ def observe(
     if dtype not in ELEMENT_BYTES:
         return f"number format {dtype} is not modelled"
     gpu = find_gpu(run.gpu, gpus)
-    task, known, tokens_sigma = _task(run, matched[0], gpu or assumed, dtype, seconds)
+    step, known, tokens_sigma = _step(run, matched[0], gpu or assumed, dtype, seconds)
     return Observation(
         run,
-        task,
+        step,
         seconds,
         noise=_noise(run, by_name=matched[1], gpu_known=gpu is not None),
         gpu_known=gpu is not None,
         tokens_known=known,
         tokens_sigma=tokens_sigma,
         tokens_at_least=_trained_tokens(run, seconds),
-        outlier=contradiction(task, seconds, tokens_sigma) if gpu is not None and known else "",
+        outlier=contradiction(step, seconds, tokens_sigma) if gpu is not None and known else "",
     )
 
 
-def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Task, bool, float]:
+def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) -> tuple[Step, bool, float]:
     """One optimizer step of a log, whether it tells how long its batches are, and the relative error of that."""
     batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
     n_gpus = run.num_gpus or 1
@@ -138,7 +138,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         tokens = min(tokens, float(run.max_seq_len))
     # A pack holds many short rows that do not attend to each other.
     span = tokens / 4 if packed else tokens / 2
-    task = Task(
+    step = Step(
         a,
         adapter_of(run),
         gpu,
@@ -153,7 +153,7 @@ def _task(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         accumulation,
         TRL if run.trainer in TRANSFORMERS else "torchtune",
     )
-    return task, known, sigma
+    return step, known, sigma
 
 
 def waited_for(batch: int, gpus: int) -> float:
@@ -201,25 +201,25 @@ def _noise(run: PriorRun, *, by_name: bool, gpu_known: bool) -> float:
     return math.sqrt(sum(term * term for term in terms))
 
 
-def contradiction(task: Task, seconds: float, doubt: float = 0.0) -> str:
+def contradiction(step: Step, seconds: float, doubt: float = 0.0) -> str:
     """Why a log cannot be true: more arithmetic than the GPU's peak allows; empty where it can.
 
     Args:
-        task: what was done.
+        step: what was done.
         seconds: of one optimizer step.
-        doubt: relative error of the task's tokens; three times that is allowed for.
+        doubt: relative error of the step's tokens; three times that is allowed for.
     """
-    if task.tokens < 1:
-        return f"{task.tokens:.2g} tokens a sequence by its own figures"
-    mode = (task.checkpointing, task.packed, False)
-    tokens = task.batch * task.tokens * task.accumulation
-    flop = work(task.architecture, task.adapter, task.dtype, mode, tokens, task.span, task.trainer).flop
-    share = flop / seconds / peak_flops(task.gpu, task.dtype)
+    if step.tokens < 1:
+        return f"{step.tokens:.2g} tokens a sequence by its own figures"
+    mode = (step.checkpointing, step.packed, False)
+    tokens = step.batch * step.tokens * step.accumulation
+    flop = work(step.architecture, step.adapter, step.dtype, mode, tokens, step.span, step.trainer).flop
+    share = flop / seconds / peak_flops(step.gpu, step.dtype)
     allowed = math.exp(3 * doubt)
-    if share > allowed * (_PROCESSOR_PEAKS if task.gpu.name == "cpu" else 1.0):
-        return f"{share:.0%} of the peak of {task.gpu.name}, more than it can do"
-    if share < LEAST_SHARE / allowed and task.gpu.name != "cpu":
-        return f"{share:.2%} of the peak of {task.gpu.name}, slower than any launch overhead explains"
+    if share > allowed * (_PROCESSOR_PEAKS if step.gpu.name == "cpu" else 1.0):
+        return f"{share:.0%} of the peak of {step.gpu.name}, more than it can do"
+    if share < LEAST_SHARE / allowed and step.gpu.name != "cpu":
+        return f"{share:.2%} of the peak of {step.gpu.name}, slower than any launch overhead explains"
     return ""
 
 
@@ -230,8 +230,8 @@ def placed(seen: Observation, target: Gpu, gpus: Mapping[str, Gpu]) -> Observati
     """
     cards = variants(seen.run.gpu, gpus)
     gpu = next((card for card in cards if card.name == target.name), cards[0]) if cards else target
-    task = replace(seen.task, gpu=gpu)
+    step = replace(seen.step, gpu=gpu)
     doubt = math.hypot(seen.tokens_sigma, VARIANT if cards else UNKNOWN_GPU)
-    outlier = contradiction(task, seen.seconds, doubt) if seen.tokens_known else ""
+    outlier = contradiction(step, seen.seconds, doubt) if seen.tokens_known else ""
     noise = math.sqrt(seen.noise**2 - UNKNOWN_GPU**2 + VARIANT**2) if cards else seen.noise
-    return replace(seen, task=task, noise=noise, gpu_known=bool(cards), outlier=outlier)
+    return replace(seen, step=step, noise=noise, gpu_known=bool(cards), outlier=outlier)

@@ -21,7 +21,7 @@ from runplan.estimate.speed.merged import merged
 from runplan.estimate.speed.noise import robust_noise, scale
 from runplan.estimate.speed.observation import Observation
 from runplan.estimate.speed.roofline import step_s
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Gpu
 
 MOST = 32
@@ -70,7 +70,7 @@ class Posterior:
     """What each log adds to the squared residuals in units of their covariance: about 1 where the assumptions hold."""
     loose: float = 1.0
     """Times that physics is taken to be less certain than usual. Variances above are in units of its square."""
-    _cache: dict[Task, tuple[float, float]] = field(default_factory=dict)
+    _cache: dict[Step, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def n_logs(self) -> int:
@@ -89,41 +89,41 @@ class Posterior:
         """How far the logs move the constants of a GPU type from what its specification says."""
         moved = [0.0] * len(NOTHING)
         for row, weight, seen in zip(self.rows, self.solved, self.used, strict=True):
-            for k, (shared, own) in enumerate(spreads(gpu, seen.task.gpu)):
+            for k, (shared, own) in enumerate(spreads(gpu, seen.step.gpu)):
                 moved[k] += (shared + own) * row[k] * weight
         return Constants(*moved)
 
-    def log_step_s(self, task: Task) -> tuple[float, float]:
+    def log_step_s(self, step: Step) -> tuple[float, float]:
         """Mean and standard deviation of the logarithm of an optimizer step's seconds."""
-        found = self._cache.get(task)
+        found = self._cache.get(step)
         if found is None:
-            found = self._cache[task] = self._predict(task)
+            found = self._cache[step] = self._predict(step)
         return found
 
-    def _predict(self, task: Task) -> tuple[float, float]:
-        constants = self.constants(task.gpu)
-        mean = math.log(step_s(task, constants))
-        slope = _slope(task, constants)
+    def _predict(self, step: Step) -> tuple[float, float]:
+        constants = self.constants(step.gpu)
+        mean = math.log(step_s(step, constants))
+        slope = _slope(step, constants)
         cross = []
-        here = shape_of(task, slope)
-        along = {name: weighted(slope, task.gpu, gpu) for name, gpu in self.gpus.items()}
+        here = shape_of(step, slope)
+        along = {name: weighted(slope, step.gpu, gpu) for name, gpu in self.gpus.items()}
         for row, shape, weight in zip(self.rows, self.shapes, self.solved, strict=True):
             a, b, c, d, e = along[shape.gpu]
             by_shape = shape_covariance(here, shape)
             cross.append(a * row[0] + b * row[1] + c * row[2] + d * row[3] + e * row[4] + by_shape)
             mean += by_shape * weight
-        variance = linear_covariance(slope, task.gpu, slope, task.gpu) + shape_covariance(here, here)
-        run = TAIL * (RUN_PROCESSOR if task.gpu.name == "cpu" else RUN)
+        variance = linear_covariance(slope, step.gpu, slope, step.gpu) + shape_covariance(here, here)
+        run = TAIL * (RUN_PROCESSOR if step.gpu.name == "cpu" else RUN)
         half = forward(self.factor, cross)
         variance = max(0.0, variance - sum(x * x for x in half))
         plain = math.hypot(self.loose * math.sqrt(variance), run)
         # However odd logs are: a run hardly takes longer than what is expected and the slowest of them together say.
-        return mean, min(scale(*self.misfit(task.gpu)) * plain, plain + max([0.0, *self.errors]) / Z95)
+        return mean, min(scale(*self.misfit(step.gpu)) * plain, plain + max([0.0, *self.errors]) / Z95)
 
     def misfit(self, gpu: Gpu) -> tuple[float, int]:
         """Squared residuals in units of their covariance, and of how many logs: of GPUs, or of processors."""
         pairs = zip(self.misfits, self.used, strict=True)
-        alike = [misfit for misfit, seen in pairs if (seen.task.gpu.name == "cpu") == (gpu.name == "cpu")]
+        alike = [misfit for misfit, seen in pairs if (seen.step.gpu.name == "cpu") == (gpu.name == "cpu")]
         return sum(alike), len(alike)
 
     @cached_property
@@ -153,7 +153,7 @@ def fit(observations: Sequence[Observation], target: Gpu) -> Posterior:
     """
     bad = [(seen, seen.outlier) for seen in observations if seen.outlier]
     good = [seen for seen in observations if not seen.outlier]
-    good.sort(key=lambda seen: (seen.task.gpu.name != target.name or not seen.gpu_known, seen.tokens_sigma))
+    good.sort(key=lambda seen: (seen.step.gpu.name != target.name or not seen.gpu_known, seen.tokens_sigma))
     if len(good) > MOST:
         good, apart = merged(good)
         bad += apart
@@ -190,7 +190,7 @@ def _solved(observations: list[Observation], loose: float) -> Posterior:
     """The posterior at the constants that it implies itself: linearised again until they stand still."""
     if not observations:
         return Posterior(observations, [])
-    gpus = {seen.task.gpu.name: seen.task.gpu for seen in observations}
+    gpus = {seen.step.gpu.name: seen.step.gpu for seen in observations}
     start = dict.fromkeys(gpus, NOTHING)
     least = [each / loose**2 for each in _least_noise(observations)]
     noise = least
@@ -215,7 +215,7 @@ def _least_noise(observations: Sequence[Observation]) -> list[float]:
     How far a doubtful length makes the step's time doubtful is taken before any log: constants under which lengths
     would not matter must not make a log of unknown length a certain one.
     """
-    elastic = [_token_elasticity(_slope(seen.task, prior(seen.task.gpu))) for seen in observations]
+    elastic = [_token_elasticity(_slope(seen.step, prior(seen.step.gpu))) for seen in observations]
     return [seen.noise**2 + (seen.tokens_sigma * each) ** 2 for seen, each in zip(observations, elastic, strict=True)]
 
 
@@ -229,13 +229,13 @@ def _linearised(
     """The posterior when step times are taken as linear around shifted constants."""
     rows, rest = [], []
     for seen in observations:
-        shift = shifts[seen.task.gpu.name]
-        at = Constants(*(a + b for a, b in zip(prior(seen.task.gpu), shift, strict=True)))
-        row = _slope(seen.task, at)
+        shift = shifts[seen.step.gpu.name]
+        at = Constants(*(a + b for a, b in zip(prior(seen.step.gpu), shift, strict=True)))
+        row = _slope(seen.step, at)
         rows.append(row)
-        expected = math.log(step_s(seen.task, at))
+        expected = math.log(step_s(seen.step, at))
         rest.append(math.log(seen.seconds) - expected + sum(a * b for a, b in zip(row, shift, strict=True)))
-    shapes = [shape_of(seen.task, row) for seen, row in zip(observations, rows, strict=True)]
+    shapes = [shape_of(seen.step, row) for seen, row in zip(observations, rows, strict=True)]
     factor = cholesky(_covariance(observations, rows, shapes, noise))
     solved = backward(factor, forward(factor, rest))
     # In units of the noise that was assumed, not of what it looks like.
@@ -256,7 +256,7 @@ def _covariance(
     for i, seen in enumerate(observations):
         for j in range(i + 1):
             other = observations[j]
-            value = linear_covariance(rows[i], seen.task.gpu, rows[j], other.task.gpu)
+            value = linear_covariance(rows[i], seen.step.gpu, rows[j], other.step.gpu)
             matrix[i][j] = matrix[j][i] = value + shape_covariance(shapes[i], shapes[j])
         matrix[i][i] += noise[i]
     return matrix
@@ -267,13 +267,13 @@ def _token_elasticity(row: Constants) -> float:
     return min(1.0, -row.flops - row.bandwidth)
 
 
-def _slope(task: Task, at: Constants) -> Constants:
+def _slope(step: Step, at: Constants) -> Constants:
     """Derivatives of the logarithm of the step's time by the constants."""
-    here = math.log(step_s(task, at))
+    here = math.log(step_s(step, at))
     slopes = []
     for k, value in enumerate(at):
         moved = at._replace(**{at._fields[k]: value + _STEP})
-        slopes.append((math.log(step_s(task, moved)) - here) / _STEP)
+        slopes.append((math.log(step_s(step, moved)) - here) / _STEP)
     return Constants(*slopes)
 
 
@@ -289,7 +289,7 @@ def _worst(posterior: Posterior) -> tuple[Observation, str] | None:
         precision = sum(x * x for x in forward(posterior.factor, unit))
         error = posterior.solved[i] / precision
         deviation = error / math.sqrt(1 / precision - posterior.noise[i] + posterior.least[i])
-        misfit, alike = posterior.misfit(seen.task.gpu)
+        misfit, alike = posterior.misfit(seen.step.gpu)
         deviation /= posterior.loose
         deviation /= scale(misfit - deviation * deviation, alike - 1)  # in units of how much the others scatter
         if abs(deviation) > most:

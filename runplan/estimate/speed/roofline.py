@@ -21,7 +21,7 @@ from runplan.estimate.memory.weights import (
 )
 from runplan.estimate.speed import trl_kernels
 from runplan.estimate.speed.gpu_constants import Constants, cache_bytes, is_amd, link_bytes_per_s, prior
-from runplan.estimate.speed.tasks import Task
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
 
@@ -73,87 +73,87 @@ UNPACKS = (0.053, 0.064)
 (80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
 
 
-def step_s(task: Task, constants: Constants) -> float:
+def step_s(step: Step, constants: Constants) -> float:
     """Seconds of one optimizer step, without validation and checkpoints."""
     n_tensors = (
-        2 * task.architecture.num_hidden_layers * (len(task.adapter.attn_modules) + 3 * task.adapter.apply_to_mlp)
+        2 * step.architecture.num_hidden_layers * (len(step.adapter.attn_modules) + 3 * step.adapter.apply_to_mlp)
     )
-    batches = task.accumulation * micro_batch_s(task, constants)
+    batches = step.accumulation * micro_batch_s(step, constants)
     # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 180 launches a layer.
     update = n_tensors * math.exp(constants.layer_s) / 90
-    return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if task.trainer == TRL else 1.0)
+    return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if step.trainer == TRL else 1.0)
 
 
-def micro_batch_s(task: Task, constants: Constants, *, forward_only: bool = False) -> float:
+def micro_batch_s(step: Step, constants: Constants, *, forward_only: bool = False) -> float:
     """Seconds of one forward and backward pass (or of the forward pass alone, as in validation)."""
     done = work(
-        task.architecture,
-        task.adapter,
-        task.dtype,
-        (task.checkpointing, task.packed, forward_only),
-        task.batch * task.tokens,
-        task.span,
-        task.trainer,
+        step.architecture,
+        step.adapter,
+        step.dtype,
+        (step.checkpointing, step.packed, forward_only),
+        step.batch * step.tokens,
+        step.span,
+        step.trainer,
     )
-    on_gpu = gpu_s(task, done, constants)
-    launching = done.launches * math.exp(constants.layer_s) * (0.4 if task.compile else 1.0)
+    on_gpu = gpu_s(step, done, constants)
+    launching = done.launches * math.exp(constants.layer_s) * (0.4 if step.compile else 1.0)
     # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
-    loading = _loading_s(task) * math.exp(constants.layer_s - prior(task.gpu).layer_s)
+    loading = _loading_s(step) * math.exp(constants.layer_s - prior(step.gpu).layer_s)
     launching += loading
-    if task.gpu.name != "cpu" and not forward_only:
-        on_gpu += loading / task.accumulation
-    if task.gpus > 1:
-        if task.trainer == TRL:
+    if step.gpu.name != "cpu" and not forward_only:
+        on_gpu += loading / step.accumulation
+    if step.gpus > 1:
+        if step.trainer == TRL:
             on_gpu, launching = on_gpu / trl_kernels.KEPT_BY_DDP, launching * trl_kernels.LAUNCHES_OF_DDP
         else:
-            gathering, hooks = gathering_s(task, forward_only=forward_only), _hooks_s(task, constants, forward_only)
-            if is_amd(task.gpu):
+            gathering, hooks = gathering_s(step, forward_only=forward_only), _hooks_s(step, constants, forward_only)
+            if is_amd(step.gpu):
                 launching += _larger(gathering, hooks, MEETING)
             else:  # collectives run beside the products
                 on_gpu, launching = math.hypot(on_gpu, gathering), launching + hooks
     # A processor does its own launching.
-    if task.gpu.name == "cpu":
+    if step.gpu.name == "cpu":
         return on_gpu + launching
-    one = MEETING_AMD if is_amd(task.gpu) else MEETING
-    return _larger(on_gpu, launching, min(one, MEETING_SHARDED) if task.gpus > 1 else one)
+    one = MEETING_AMD if is_amd(step.gpu) else MEETING
+    return _larger(on_gpu, launching, min(one, MEETING_SHARDED) if step.gpus > 1 else one)
 
 
-def _hooks_s(task: Task, constants: Constants, forward_only: bool) -> float:
+def _hooks_s(step: Step, constants: Constants, forward_only: bool) -> float:
     """Seconds that FSDP takes in Python for all layers."""
-    each = HOOKS_AMD if is_amd(task.gpu) else HOOKS
-    return each * task.architecture.num_hidden_layers * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
+    each = HOOKS_AMD if is_amd(step.gpu) else HOOKS
+    return each * step.architecture.num_hidden_layers * math.exp(constants.layer_s) * (0.5 if forward_only else 1.0)
 
 
-def _loading_s(task: Task) -> float:
+def _loading_s(step: Step) -> float:
     """Seconds the trainer needs to make a batch; packs were tokenised before training."""
-    if task.trainer == TRL:
-        return task.batch * (trl_kernels.LOAD_ROW_S + trl_kernels.LOAD_TOKEN_S * task.tokens)
-    return 0.0 if task.packed else task.batch * (LOAD_ROW_S + LOAD_TOKEN_S * task.tokens)
+    if step.trainer == TRL:
+        return step.batch * (trl_kernels.LOAD_ROW_S + trl_kernels.LOAD_TOKEN_S * step.tokens)
+    return 0.0 if step.packed else step.batch * (LOAD_ROW_S + LOAD_TOKEN_S * step.tokens)
 
 
-def gpu_s(task: Task, done: Work, constants: Constants) -> float:
+def gpu_s(step: Step, done: Work, constants: Constants) -> float:
     """Seconds the GPU itself is busy with `done`."""
-    peak = peak_flops(task.gpu, task.dtype)
-    tokens = task.batch * task.tokens
+    peak = peak_flops(step.gpu, step.dtype)
+    tokens = step.batch * step.tokens
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
     filled = tokens / (tokens + FILLED * math.exp(constants.filling) * peak / 312e12)
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     weights, beside, unpacking = done.weight_bytes, done.adapter_bytes, done.unpacked_bytes
     elementwise = done.bytes - weights - beside - unpacking
-    if task.compile:
+    if step.compile:
         beside, elementwise = COMPILED_ADAPTERS * beside, COMPILED_TRAFFIC * elementwise
         unpacking *= COMPILED_UNPACKING
     # A tensor that the cache still holds is read from there.
-    held = tokens * task.architecture.hidden_size * ELEMENT_BYTES[task.dtype]
-    passing = 1 / (1 + (CACHED * cache_bytes(task.gpu) / held) ** 2)
+    held = tokens * step.architecture.hidden_size * ELEMENT_BYTES[step.dtype]
+    passing = 1 / (1 + (CACHED * cache_bytes(step.gpu) / held) ** 2)
     moved = weights + unpacking + passing * (beside + elementwise)
-    return products + moved / (task.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
+    return products + moved / (step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
 
 
-def gathering_s(task: Task, *, forward_only: bool = False) -> float:
+def gathering_s(step: Step, *, forward_only: bool = False) -> float:
     """Seconds in which FSDP gathers all weights of the model once forward and once backward."""
-    weights = weight_bytes(task.architecture, task.adapter, task.dtype) * (1 - 1 / task.gpus)
-    return weights * (1 if forward_only else 2) / link_bytes_per_s(task.gpu)
+    weights = weight_bytes(step.architecture, step.adapter, step.dtype) * (1 - 1 / step.gpus)
+    return weights * (1 if forward_only else 2) / link_bytes_per_s(step.gpu)
 
 
 def peak_flops(gpu: Gpu, dtype: str) -> float:
@@ -190,13 +190,13 @@ def work(
     )
 
 
-def unpacked_part(task: Task) -> float:
-    """The part of a task's memory traffic that unpacks weights in 4 bits; 0 without them."""
-    mode = (task.checkpointing, task.packed, False)
-    tokens = task.batch * task.tokens
-    plain = replace(task.adapter, quantize_base=False)
+def unpacked_part(step: Step) -> float:
+    """The part of a step's memory traffic that unpacks weights in 4 bits; 0 without them."""
+    mode = (step.checkpointing, step.packed, False)
+    tokens = step.batch * step.tokens
+    plain = replace(step.adapter, quantize_base=False)
     whole, rest = (
-        work(task.architecture, adapter, task.dtype, mode, tokens, task.span).bytes for adapter in (task.adapter, plain)
+        work(step.architecture, adapter, step.dtype, mode, tokens, step.span).bytes for adapter in (step.adapter, plain)
     )
     return 1 - rest / whole
 

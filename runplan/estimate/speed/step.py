@@ -10,7 +10,7 @@ from runplan.facts import Architecture
 
 
 @dataclass(frozen=True)
-class Task:
+class Step:
     """One optimizer step of a run, as far as it decides speed."""
 
     architecture: Architecture
@@ -31,7 +31,7 @@ class Task:
     """Whose kernels run: torchtune's, or TRL's."""
 
 
-def make_task(w: Workload, batch: int, accumulation: int) -> Task:
+def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
     """One optimizer step of a workload."""
     if w.trainer == TRL and w.lengths.rows:
         tokens, span = _trl_tokens(w, batch)
@@ -42,7 +42,7 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
         # FSDP's layers wait for those of the other GPUs, so for the longest row of all batches.
         tokens = steps.padded_length(w.lengths, batch * w.gpus)
         span = tokens / 2
-    return Task(
+    return Step(
         w.architecture,
         w.adapter,
         w.gpu,
@@ -59,11 +59,11 @@ def make_task(w: Workload, batch: int, accumulation: int) -> Task:
     )
 
 
-def mean_tokens(w: Workload, task: Task) -> float:
-    """Mean padded length of a sequence, of all GPUs: where they wait for the longest, less than the task's."""
+def mean_tokens(w: Workload, step: Step) -> float:
+    """Mean padded length of a sequence, of all GPUs: where they wait for the longest, less than the step's."""
     if w.gpus == 1 or w.packed or w.trainer == TRL or not w.lengths.rows:
-        return task.tokens
-    return steps.padded_length(w.lengths, task.batch)
+        return step.tokens
+    return steps.padded_length(w.lengths, step.batch)
 
 
 def _trl_tokens(w: Workload, batch: int) -> tuple[float, float]:
