@@ -11,6 +11,7 @@ from runplan.priors.devices import other_device
 from runplan.priors.letters import settled, tidy
 from runplan.priors.progress import HF_PAUSES, pauses, plain_progress
 from runplan.priors.steady import WARM_STEPS
+from runplan.priors.trainings import last_training
 
 Fields = dict[str, Any]
 
@@ -28,10 +29,10 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
         data: the text of the log.
         name: which trainer it is.
     """
-    start = trainers.last_start(data)
+    since, start = last_training(data)
     told = settled(data)
-    fields: Fields = {"trainer": name, "begun": start or None, **_asked(told, name)}
-    counted = trainers.hugging_face_fields(told, start)
+    fields: Fields = {"trainer": name, "begun": start or None, **_asked_of_last(told, name, since)}
+    counted = trainers.hugging_face_fields(told, start, since)
     started = fields.get("num_gpus") or 0
     fields |= {key: value for key, value in counted.items() if key not in trainers.BESIDES}
     if started > (fields.get("num_gpus") or started) and started % fields["num_gpus"] == 0:
@@ -63,6 +64,16 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     seconds = fields.get("s_per_step") or _mean_s_per_step(fields, counted, last, wanted)
     fields["s_per_step"], fields["it_per_s"] = seconds, 1 / seconds if seconds else None
     return fields
+
+
+def _asked_of_last(told: bytes, name: str, since: int) -> Fields:
+    """What the last training was asked to do: what it says itself counts more than what the first one said."""
+    first = _asked(told, name)
+    own = _asked(told[since:], name) if since else {}
+    own = {key: value for key, value in own.items() if value is not None}
+    if own.get("model", first.get("model")) != first.get("model"):
+        first = {key: value for key, value in first.items() if key not in {"params_b", "quantize_base"}}
+    return {**first, **own}
 
 
 def _asked(told: bytes, name: str) -> Fields:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from runplan.priors.progress import Progress
 from runplan.priors.steady import Draw, steady_s_per_step
+from runplan.priors.trainings import BANNERS
 
 _NOTEBOOK = re.compile(
     rb"\[ *(\d{1,9})/(\d{1,9}) ((?:\d+:)?\d+:\d\d)( < [^\],\r\n]{1,20}(?:, [^\],\r\n]{1,20} it/s)?)?, Epoch "
@@ -16,7 +17,6 @@ _NOTEBOOK = re.compile(
 _NOTEBOOK_SIGN = b", Epoch "
 _LOSSES = re.compile(rb"\{['\"]loss['\"]: [^{}\r\n]{1,4000}?['\"]epoch['\"]: ?['\"]?(\d{1,6}\.\d{1,16})")
 _STAMP = re.compile(rb"(?:(\d{4}-\d\d-\d\d)|(\d\d)/(\d\d)/(\d{4}))[T ](\d\d:\d\d:\d\d)")
-_BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
 _EXAMPLES = re.compile(rb"Num examples = (\d[\d,]*)")
 _MOST_LINES = 600
 _EXACT = 0.4
@@ -118,7 +118,7 @@ def logged_progress(data: bytes, counted: Mapping[str, Any], marks: Sequence[int
 
 
 def _banner(data: bytes) -> int:
-    return max(data.find(sign) for sign in _BANNERS)
+    return max(data.find(sign) for sign in BANNERS)
 
 
 def _half_unit(number: bytes) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from runplan.priors.trainings import BANNERS, COMPLETED
+
 _NUMBER = rb"['\"]?(-?[\d.]+(?:e[+-]?\d+)?)['\"]?"
 _TRAINABLE = re.compile(rb"trainable params: ([1-9][\d,]*) \|\| all params: (\d[\d,]*)")
 _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
@@ -34,16 +36,11 @@ _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
 _METRICS_EPOCH = re.compile(rb"\bepoch += +(\d+(?:\.\d+)?)(?=[^\d.])")
-_COMPLETED = (b"Training completed. Do not forget to share", b"raining Completed!!!", b"Training completed! Saving")
-"""HF Trainer's words and Axolotl's, old and new."""
 BESIDES = frozenset({"batch_of_all", "last_epoch", "mean_it_per_s"})
 """What is said here and is no field of a record."""
 _LEAST_RATE = 0.02
 """Steps a second that three decimals tell to 2.5 %."""
 _UNSLOTH_SIZE = re.compile(rb"Trainable parameters = ([\d,]+)(?: of |/)(\d[\d,]*)")
-_BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
-_WORKED = (b"'loss': ", b'"loss":', b"rror: ", b"it/s", b"s/it")
-"""What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
 _RECIPES_BAR = re.compile(rb"Training Epoch: \d+/(\d+), step \d+/\d+ completed")
 _RECIPES_MODEL = re.compile(rb"--> ([\w./-]+) has (\d+(?:\.\d+)?) Million params")
 _RECIPES_KEY = re.compile(rb"Key: (\w+), Value: ([\d.]+(?:e[+-]?\d+)?)")
@@ -65,7 +62,7 @@ def hugging_face_name(data: bytes) -> str | None:
     """`axolotl`, `unsloth`, `trl`, `paddlenlp` or `hf` where the text has their lines, else None."""
     if data.find(b"axolotl") >= 0:
         return "axolotl"
-    if data.find(_BANNERS[1]) >= 0:
+    if data.find(BANNERS[1]) >= 0:
         return "unsloth"
     loss = any(data.find(sign) >= 0 for sign in _DICTS)
     banner = data.find(b"***** Running training *****") >= 0
@@ -79,26 +76,13 @@ def hugging_face_name(data: bytes) -> str | None:
     return "trl" if any(data.find(word) >= 0 for word in _TRL) else "hf"
 
 
-def last_start(data: bytes) -> int:
-    """Where the last attempt's banner stands: a job that starts again appends to its log; 0 for the only one."""
-    for banner in _BANNERS:
-        last = at = data.rfind(banner)
-        while at >= 0:
-            before = data.rfind(banner, 0, at)
-            if before >= 0 and any(data.find(sign, before, at) >= 0 for sign in _WORKED):
-                return at
-            last, at = at, before
-        if last >= 0:
-            return 0
-    return 0
-
-
-def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
+def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str, Any]:
     """Fields of a record that HF Trainer's banner, dict lines and the extras of Axolotl and Unsloth say.
 
     Args:
         data: the text of the log.
         start: where the last attempt in it begins.
+        since: where that is prepared.
     """
     fields: dict[str, Any] = {}
     for name, pattern in _HF_SIZES:
@@ -107,10 +91,11 @@ def hugging_face_fields(data: bytes, start: int = 0) -> dict[str, Any]:
     if fields.get("num_gpus") and (match := _PARALLEL.search(data, start)):
         fields["num_gpus"] = max(fields["num_gpus"], int(match[1]))
     _count_devices(fields)
-    if (match := _TRAINABLE.search(data) or _UNSLOTH_SIZE.search(data, start)) is not None:
+    sizes = _TRAINABLE.search(data, since) or _UNSLOTH_SIZE.search(data, start) or _TRAINABLE.search(data)
+    if (match := sizes) is not None:
         trainable, total = (int(text.replace(b",", b"") or 0) for text in match.groups())
         fields["params_b"] = round((total - trainable or total) / 1e9, 6)
-    if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data)):
+    if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data, since) or _FOUR_BITS.search(data)):
         fields["quantize_base"] = match[1].lower() == b"true"
     fields |= _ended(data, start)
     # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
@@ -127,7 +112,7 @@ def _ended(data: bytes, start: int) -> dict[str, Any]:
         fields["wall_s"] = runtime
         fields["completed"] = True
         fields["last_epoch"] = _last(b"epoch", data, max(data.rfind(b"train_runtime"), start))
-    elif any(data.find(sign, start) >= 0 for sign in _COMPLETED):
+    elif any(data.find(sign, start) >= 0 for sign in COMPLETED):
         fields["completed"] = True
     rate = _last(b"train_steps_per_second", data, start)
     if runtime is None and data.find(_METRICS, start) >= 0 and (match := _METRICS_TIME.search(data, start)):
