@@ -18,6 +18,8 @@ Fields = dict[str, Any]
 _HEAD = 1 << 16
 _ROUNDED = 0.0006
 """What steps a second are wrong by, that are told to three decimals."""
+_MEAN_STEPS, _MEAN_S = 20, 600
+"""From which on the mean over a whole run is about its speed."""
 _ENOUGH = 0.94
 """Of what was planned, for a run that was not stopped early: some versions leave out each epoch's incomplete step."""
 
@@ -125,6 +127,11 @@ def _mean_s_per_step(fields: Fields, counted: Fields, last: bytes, wanted: float
     if planned and ended and ended < _ENOUGH * planned:
         return None
     done: int = fields.get("steps_done") or 0
-    if fields.get("completed") and wall_s and done >= WARM_STEPS and done == fields.get("steps_total"):
-        return float(wall_s / done)
-    return 1 / rate if rate and not (wanted and wanted < WARM_STEPS) else None
+    if fields.get("completed") and wall_s and done == fields.get("steps_total"):
+        return float(wall_s / done) if _long(done, wall_s) else None
+    return 1 / rate if rate and (_long(wanted, wall_s) or not wanted) else None
+
+
+def _long(steps: float, wall_s: float) -> bool:
+    """Whether first steps, which may take a minute, are little of the whole."""
+    return steps >= _MEAN_STEPS or (steps >= WARM_STEPS and wall_s >= _MEAN_S)

@@ -19,6 +19,8 @@ _LONG_S, _LONG_STEPS = 300, 50
 """A run of which first steps no longer matter."""
 WARM_STEPS = 5
 """Steps at the start of a run that are slower than the others: compilation, autotuning, a cold data loader."""
+_SLOW_S = 120
+"""Seconds by which compilation, autotuning and a cold data loader are over, once a step is done."""
 _FORGOTTEN_STEPS = 12
 """Steps after which tqdm's average (0.3 of the last step) has forgotten 99 % of a pause."""
 
@@ -51,6 +53,8 @@ def _by_epoch(draws: Iterable[Draw]) -> dict[int, list[Draw]]:
 
 def _warm(draws: Sequence[Draw], *, first_epoch: bool) -> list[Draw]:
     skip = min(WARM_STEPS, max(1, draws[-1].total // 5)) if first_epoch else 1
+    if draws[-1].done < skip + _GROUP_STEPS:  # of few slow steps the second is as slow as the others
+        return [draw for draw in draws if draw.done >= skip or (draw.done and draw.elapsed_s >= _SLOW_S)]
     return [draw for draw in draws if draw.done >= skip]
 
 
