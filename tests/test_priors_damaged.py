@@ -23,6 +23,7 @@ SETTINGS = ("batch_size", "gradient_accumulation_steps", "epochs", "lora_rank", 
 SETTINGS += ("dtype", "compile", "activation_checkpointing", "trainer_version", "gpu", "steps_total", "params_b")
 # Texts that say two things one after the other: attempts, bars of another kind, the memory of two models or ranks.
 TWO_ATTEMPTS = {"27_unsloth_banner_two_attempts", "43_hf_trainer_callback_cuda_oom_caught"}
+TWO_ATTEMPTS |= {"171_hf_three_runs_of_one_script"}
 TWO_BARS = {"38_axolotl_progress_and_loss", "106_cluster_error_file_with_wandb_summary"}
 TWO_BARS |= {"79_torchtune_v02_ten_epochs_of_three_steps"}  # of ten, eight were left out
 TWO_BARS |= {"149_unsloth_two_ranks"}  # losses after a bar that was not drawn on

@@ -18,6 +18,8 @@ from runplan.priors.trl import adapted
 _AFTER = re.compile(rb"['\"]?[ \t]?[:=](?:[ \t]?['\"]?|\r?\n%b *['\"])([\w./@+-]+)" % LINE_PREFIX)
 _AFTER_OPTION = re.compile(rb"(?:[ =]+|['\"], ['\"]|\s*\\\r?\n\s*)['\"]?([\w./@+-]+|\\)")
 _OPTION = b"--"
+_HYPHENS = re.compile(rb"--[a-z]+(?:-[a-z0-9]+)+(?=[\s='\",])")
+"""Options may be written so; HF's parser reads both."""
 _ADVICE = (b"setting `", b"set `", b"use `", b"pass `")
 """Before what a warning only proposes."""
 _CACHED = re.compile(rb"/models--[\w.-]+?--([\w.-]+)/")
@@ -32,9 +34,12 @@ _OWN_LINE = re.compile(
 )
 """As TRL's and FastChat's arguments are printed as objects; of a tokenizer, `model_max_length` stands within a line."""
 _TARGETS = re.compile(
-    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?[\[{(]"
+    rb"\b(?:lora_)?[Tt]arget[_ ]modules['\"]?[ \t]?[:=][ \t]?(?:[\[{(]"
     rb"((?:\s{0,99}['\"]\w{1,40}['\"],?){1,20})\s{0,99}[\]})]"
+    rb"|\r?\n((?:" + LINE_PREFIX + rb"[ \t]*- ['\"]?\w{1,40}['\"]?[ \t]*\r?\n){1,20}))"
 )
+_NAMES = re.compile(rb"\w+")
+_ITEMS = re.compile(rb"- ['\"]?(\w+)['\"]?[ \t]*\r?\n")
 _RANK = re.compile(rb"LoraConfig\([^()\r\n]{0,1000}?\br=(\d{1,5})\b")
 _PATHS = re.compile(
     rb"^" + LINE_PREFIX + rb"[ \t]*['\"]?datasets['\"]?:\s{0,99}(?:\[\s{0,99}\{)?(?:\r?\n" + LINE_PREFIX + rb")?"
@@ -114,6 +119,8 @@ def argument_fields(head: bytes, trainer: str) -> dict[str, Any]:
     {'lora_rank': 8, 'model': 'Llama-3.2-1B', 'dtype': 'bf16', 'params_b': 1.236}
     """
     fields = remarked_fields(head)
+    if head.find(_OPTION) >= 0:
+        head = _HYPHENS.sub(lambda match: _OPTION + match[0][2:].replace(b"-", b"_"), head)
     for field, read, keys in _ARGUMENTS:
         value = next((value for key in keys if (value := _said(head, key, read)) is not None), None)
         if value is not None and not (read is _sized and field in fields):
@@ -150,7 +157,8 @@ def _add_lines(head: bytes, fields: dict[str, Any]) -> None:
     if "max_seq_len" not in fields and (match := _OWN_LINE.search(head)):
         fields["max_seq_len"] = int(match[1])
     if head.find(b"arget") >= 0 and (match := _TARGETS.search(head)):
-        fields["lora_targets"] = adapted(re.findall(r"\w+", match[1].decode()))
+        named = _NAMES.findall(match[1]) if match[1] else _ITEMS.findall(match[2])
+        fields["lora_targets"] = adapted([name.decode() for name in named])
     if "lora_rank" not in fields and (match := _RANK.search(head)):
         fields["lora_rank"] = int(match[1])
     if "dataset" not in fields and head.find(b"datasets") >= 0 and (match := _PATHS.search(head)):

@@ -14,6 +14,8 @@ _BRANDS = (b"NVIDIA", b"Tesla", b"-SXM", b"-PCI", b"Instinct", b"GeForce", b"Qua
 _REQUESTED = re.compile(rb"gres[:/=]gpu:([A-Za-z][\w-]*)[:=](\d{1,3})\b")
 """What prologs print of the job's request: `TresPerNode=gres/gpu:a100:1`."""
 _NPU = (b"ToKernelNpu.cpp", b"/torch_npu/", b"NPU function error", b"device: npu:")
+_NONE = b"but no accelerator is found"
+"""torch's warning of the first batch."""
 _USED = re.compile(rb"\bUsing device: (cpu|mps|xpu|npu|hpu)\b")
 _TABLE_MEMORY = re.compile(rb"/ *(\d{4,6})MiB")
 
@@ -46,5 +48,7 @@ def other_device(text: bytes) -> str | None:
         return "mps"
     if text.find(b"||NEURON_C") >= 0:
         return "neuron"
+    if text.find(_NONE) >= 0:
+        return "cpu"
     match = _USED.search(text)
     return match[1].decode() if match else None

@@ -42,7 +42,7 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
     fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
-    if (device := other_device(told[:_HEAD])) is not None:
+    if (device := other_device(told[since : since + _HEAD])) is not None:
         fields["gpu"] = fields["device"] = device
         fields |= {"num_gpus": 0} if device == "cpu" else {}
     last = data[start:] if start else data
@@ -51,7 +51,8 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     wanted = counted.get("steps_total") or (rate or 0) * wall_s
     doubt = 0.0 if counted.get("steps_total") else _ROUNDED * wall_s
     marks = pauses(last, HF_PAUSES)
-    if progress := plain_progress(last, marks, wanted, doubt):
+    drawn = losses.counted_progress(last, marks) if name == "swift" else None
+    if progress := drawn or plain_progress(last, marks, wanted, doubt):
         known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
         add_progress(fields, progress)
         # The one bar is that of all epochs.

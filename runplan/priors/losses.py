@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from runplan.priors.progress import Progress
+from runplan.priors.progress import Progress, summary
 from runplan.priors.steady import Draw, steady_s_per_step
 from runplan.priors.trainings import BANNERS
 
@@ -18,6 +18,11 @@ _NOTEBOOK_SIGN = b", Epoch "
 _LOSSES = re.compile(rb"\{['\"]loss['\"]: [^{}\r\n]{1,4000}?['\"]epoch['\"]: ?['\"]?(\d{1,6}\.\d{1,16})")
 _STAMP = re.compile(rb"(?:(\d{4}-\d\d-\d\d)|(\d\d)/(\d\d)/(\d{4}))[T ](\d\d:\d\d:\d\d)")
 _EXAMPLES = re.compile(rb"Num examples = (\d[\d,]*)")
+_COUNTED = re.compile(
+    rb"global_step/max_steps['\"]: ['\"](\d{1,9})/(\d{1,9})['\"][^{}\r\n]{0,300}?['\"]elapsed_time['\"]: ['\"]"
+    rb"((?:\d{1,6}[dhms] ?){1,4})['\"]"
+)
+_UNITS = {b"d": 86400, b"h": 3600, b"m": 60, b"s": 1}
 _MOST_LINES = 600
 _EXACT = 0.4
 """Steps of doubt with which no other step is as near."""
@@ -82,6 +87,26 @@ def notebook_fields(data: bytes) -> dict[str, Any]:
         # The time that is left is shown until all is done.
         "completed": done == total and not left,
     }
+
+
+def counted_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+    """What losses say that tell the step and the time since the first one, as ms-swift's do; None without them.
+
+    >>> line = b"{'loss': 1.3, 'global_step/max_steps': '30/94', 'percentage': '31%', 'elapsed_time': '1m 9s'}"
+    >>> counted_progress(line, ())[2:6]
+    (69.0, 1, 30, 94)
+    """
+    draws = [
+        Draw(match.start(), 1, int(match[1]), int(match[2]), _seconds_of(match[3]), None)
+        for match in _COUNTED.finditer(data)
+    ]
+    ended = data.rfind(b"train_runtime")  # after the last checkpoint was saved
+    return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0]) if draws else None
+
+
+def _seconds_of(text: bytes) -> int:
+    """Of `1h 2m 3s`."""
+    return sum(int(part[:-1]) * _UNITS[part[-1:]] for part in text.split())
 
 
 def logged_progress(data: bytes, counted: Mapping[str, Any], marks: Sequence[int]) -> Progress | None:

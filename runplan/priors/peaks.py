@@ -32,7 +32,7 @@ _AXOLOTL = re.compile(
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB"
 )
 # Axolotl's keys changed with its versions; Gaudi's trainer divides by 2**30 as well.
-_LOSS_LINE = re.compile(rb"\{'loss':[^{}]{0,2000}")
+_LOSS_LINE = re.compile(rb"\{'(?:loss|train_runtime)':[^{}]{0,2000}")
 _IN_LINE = re.compile(
     rb"'(?:memory/(?:max|device)_(?:mem_)?(active|allocated|reserved) ?\(gib\)|(max_memory_allocated) \(gb\))': '?"
     rb"(\d+(?:\.\d+)?)",

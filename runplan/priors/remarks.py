@@ -23,6 +23,11 @@ _FOUR_BITS = "bnb-4bit"
 _QUANTISED = b"Quantizing model to 4 bit"
 """LLaMA-Factory's."""
 _UNPADDED = b" does not have a padding token"
+_LISTED = (
+    b"cutoff_len:",
+    re.compile(rb"^" + LINE_PREFIX + rb"[ \t]*dataset: *([\w./-]{1,200})[ \t]*(?:#|\r?$)", re.MULTILINE),
+)
+"""LLaMA-Factory's configuration, known by another of its keys, where it names one data set."""
 _NAME = re.compile(rb"[\w.-]+\Z")
 _TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
 _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+) - will assume")
@@ -30,10 +35,13 @@ _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+
 _CONFIGURED = re.compile(
     rb"loading (?:configuration|weights) file ([\w./@+-]{1,300})/(?:config\.json|(?:pytorch_)?model[.-])"
 )
+_REQUESTED = re.compile(rb"https://huggingface\.co/[\w.-]{1,80}/([\w.-]{1,100})/resolve/[\w.-]{1,80}/config\.json\b")
+"""As logging of level INFO shows what is asked of Hugging Face's hub."""
 _FIGURE = re.compile(rb"Figure saved at: (?:[\w./-]{1,200}/)?saves/([\w.-]{1,100})/")
 """Where LLaMA-Factory's examples and its board put results: `saves/MODEL/METHOD/NAME`."""
 _LOADED = re.compile(
-    rb"\b(?:Loading |Downloading Model from \S{1,80} to directory: )(?:[\w.-]*/)+([\w.-]+?)(?: ?\.\.\.)?[ \t]*\r?$",
+    rb"\b(?:Loading (?:(?:base )?model:? )?|Downloading Model from \S{1,80} to directory: )(?:[\w.-]*/)+"
+    rb"([\w.-]+?)(?: ?\.\.\.)?[ \t]*\r?$",
     re.MULTILINE,
 )
 """As scripts say it, and ModelScope; taken only where the name says its size."""
@@ -103,6 +111,8 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
     for name, pattern, read in _SAID:
         if match := pattern.search(head):
             fields[name] = read(match[1])
+    if head.find(_LISTED[0]) >= 0 and (match := _LISTED[1].search(head)):
+        fields["dataset"] = match[1].decode()
     if (model := _model(head)) is not None:
         fields["model"] = model
     return fields
@@ -120,7 +130,7 @@ def _model(head: bytes) -> str | None:
         match = _MODEL.match(head, at + len(words)) if at >= 0 else None
         if match and params_b(name := match[1].decode()) is not None:
             return name
-    for pattern in (_LOADED, _CONFIGURED, _FIGURE):
+    for pattern in (_LOADED, _CONFIGURED, _FIGURE, _REQUESTED):
         for match in pattern.finditer(head):
             if (name := model_from_path(match[1].decode())) is not None:
                 return name

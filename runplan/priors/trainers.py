@@ -20,6 +20,9 @@ _HF_SIZES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 )
 _PARALLEL = re.compile(rb"Data Parallel GPUs = (\d{1,4})\b")
 """Unsloth's, beside those that the model is spread over."""
+_PRODUCT = re.compile(rb"Total batch size \((\d{1,6}) x (\d{1,6}) x (\d{1,5})\) = ")
+_PRODUCT_OF = ("batch_size", "gradient_accumulation_steps", "num_gpus")
+"""Unsloth's, too."""
 _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNORECASE)
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
@@ -31,7 +34,12 @@ _SURELY = (b"Training/evaluation parameters", b"SFTConfig(output_dir=", b"return
 _TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/")
 _AFTERWARDS = (b"***** Running Prediction *****", b"***** Running Evaluation *****")
 """What HF Trainer also does; alone, it trains nothing."""
-_PADDLE = (b"progress_or_epoch", b"paddlenlp")
+_PATCHING = re.compile(rb"Unsloth 20\d\d\.\d{1,2}\.[\w.]+: Fast ")
+_KIN = (
+    ("swift", (b"[INFO:swift]", b"global_step/max_steps")),
+    ("paddlenlp", (b"progress_or_epoch", b"paddlenlp")),
+    ("trl", _TRL),
+)
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
@@ -59,21 +67,26 @@ def _last(key: bytes, data: bytes, start: int = 0) -> float | None:
 
 
 def hugging_face_name(data: bytes) -> str | None:
-    """`axolotl`, `unsloth`, `trl`, `paddlenlp` or `hf` where the text has their lines, else None."""
+    """`axolotl`, `unsloth`, `swift`, `paddlenlp`, `trl` or `hf` where the text has their lines, else None."""
     if data.find(b"axolotl") >= 0:
         return "axolotl"
     if data.find(BANNERS[1]) >= 0:
         return "unsloth"
-    loss = any(data.find(sign) >= 0 for sign in _DICTS)
-    banner = data.find(b"***** Running training *****") >= 0
-    asked = any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0
-    asked = asked or any(data.find(sign) >= 0 for sign in _SURELY)
-    spoke = data.find(b"|trainer.py:") >= 0 and all(data.find(sign) < 0 for sign in _AFTERWARDS)
-    if not loss and not banner and not asked and data.find(_METRICS) < 0 and not spoke:
+    if not _trains(data):
         return None
-    if any(data.find(word) >= 0 for word in _PADDLE):
-        return "paddlenlp"
-    return "trl" if any(data.find(word) >= 0 for word in _TRL) else "hf"
+    if data.find(b"Unsloth 20") >= 0 and _PATCHING.search(data):
+        return "unsloth"
+    return next((name for name, words in _KIN if any(data.find(word) >= 0 for word in words)), "hf")
+
+
+def _trains(data: bytes) -> bool:
+    """Whether HF Trainer trained here, or was to."""
+    signs = (*_DICTS, BANNERS[0], *_SURELY, _METRICS)
+    if any(data.find(sign) >= 0 for sign in signs):
+        return True
+    if any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0:
+        return True
+    return data.find(b"|trainer.py:") >= 0 and all(data.find(sign) < 0 for sign in _AFTERWARDS)
 
 
 def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str, Any]:
@@ -90,6 +103,9 @@ def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str
             fields[name] = int(match[1].replace(b",", b""))
     if fields.get("num_gpus") and (match := _PARALLEL.search(data, start)):
         fields["num_gpus"] = max(fields["num_gpus"], int(match[1]))
+    if match := _PRODUCT.search(data, start):
+        for name, number in zip(_PRODUCT_OF, match.groups(), strict=True):
+            fields.setdefault(name, int(number))
     _count_devices(fields)
     sizes = _TRAINABLE.search(data, since) or _UNSLOTH_SIZE.search(data, start) or _TRAINABLE.search(data)
     if (match := sizes) is not None:
