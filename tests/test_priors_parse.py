@@ -16,7 +16,7 @@ from runplan.priors.parse import parse_text
 from runplan.priors.peaks import peak_memory
 from runplan.priors.record import MemoryGib
 from runplan.priors.settings import command_line, torchtune_fields
-from runplan.priors.siblings import metrics_fields, script_fields
+from runplan.priors.siblings import script_fields
 from runplan.priors.trainers import hugging_face_fields
 
 LOGS = Path(__file__).parent / "data" / "logs"
@@ -436,11 +436,6 @@ def test_gpu_of_a_table_with_a_cut_name():
 )
 def test_requests_of_job_scripts(line, fields):
     assert script_fields(f"#!/bin/bash\n#SBATCH {line}\n".encode()) == fields
-
-
-def test_gpu_samples_give_name_and_highest_use():
-    text = b"timestamp, index, name, memory.used [MiB]\n1, 0, Tesla T4, 1024 MiB\n2, 0, Tesla T4, 2048 MiB\n3, 0, Te"
-    assert metrics_fields(text) == {"gpu": "t4-16", "process_peak_gib": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ _MARK = re.compile(rb"[{}\[\],'\"]")
 # A key of the first depth; `rank0:` may be a mark before each line.
 _NEXT_SECTION = re.compile(rb"\n(?=[A-Za-z_][\w.]*+:)(?!rank\d)")
 
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_DEEPEST = 6
+"""References to references that are followed."""
+
 Flat = dict[str, Any]
 """Dotted key → scalar or list of scalars."""
 
@@ -30,6 +34,41 @@ def flat_yaml(text: bytes) -> Flat:
         for key, value in _section(part):
             values[key] = list(value) if value.__class__ is tuple else value
     return values
+
+
+def resolved(values: Flat) -> Flat:
+    """Values with `${key}` replaced by what that key holds; those that name something else are left out.
+
+    Of a path with an unknown beginning the rest is kept.
+
+    >>> resolved({"size": 8, "batch_size": "${size}", "seed": "${oc.env:SEED}", "path": "${oc.env:HOME}/words.json"})
+    {'size': 8, 'batch_size': 8, 'path': 'words.json'}
+    """
+    if not any(_open(value) for value in values.values()):
+        return values
+    found = {key: _resolved(values, value, _DEEPEST) if _open(value) else value for key, value in values.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _open(value: Any) -> bool:
+    return any(isinstance(one, str) and "${" in one for one in (value if isinstance(value, list) else [value]))
+
+
+def _resolved(values: Flat, value: Any, depth: int) -> Any:
+    if not isinstance(value, str) or depth == 0:
+        return None
+    whole = _REFERENCE.fullmatch(value)
+    if whole is not None:
+        named = values.get(whole[1])
+        return _resolved(values, named, depth - 1) if _open(named) else named
+    parts = {match[0]: _resolved(values, match[0], depth - 1) for match in _REFERENCE.finditer(value)}
+    for reference, part in parts.items():
+        if isinstance(part, str | int) and not isinstance(part, bool):
+            value = value.replace(reference, str(part))
+    if "${" not in value:
+        return value
+    rest = value.rpartition("}")[2]
+    return rest.lstrip("/") or None if rest.startswith("/") else None
 
 
 @lru_cache(maxsize=4096)

@@ -9,10 +9,10 @@ from typing import Any
 
 from runplan.priors import settings
 from runplan.priors.files import CONFIGS
-from runplan.priors.flat import flat_yaml
+from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
-from runplan.units import parse_memory_gib
+from runplan.units import MIB_PER_GIB, parse_memory_gib
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
@@ -31,6 +31,12 @@ _STATE_NUMBERS = {
         ("batch_size", b"train_batch_size"),
     )
 }
+_HEADER = re.compile(r"[A-Za-z#]")
+_WANTED = (
+    ("name", re.compile(r"(?:gpu[._ ]?)?name")),
+    ("used", re.compile(r"(?:gpu[._ ]?)?mem(?:ory)?[._ ]used(?:[._ ]mi?b| \[mib\])?")),
+)
+_SAMPLE = re.compile(r"(\d{1,8}(?:\.\d{1,6})?)(?: MiB)?\Z")
 _MODELS = re.compile(r"gpu[48]0|[avhb]\d{2,3}|l40s?|l4|t4|rtx|gh200|a6000|mi\d{3}", re.IGNORECASE)
 
 
@@ -98,25 +104,36 @@ def gpu_of_words(text: str) -> str | None:
 
 
 def metrics_fields(text: bytes) -> dict[str, Any]:
-    """GPU name and highest memory in use, in GiB, of an `nvidia-smi --format=csv` recording."""
-    lines = text.decode("utf-8", "replace").splitlines()
-    if not lines:
-        return {}
-    header = [column.strip().split(" ")[0] for column in lines[0].split(",")]
-    fields: dict[str, Any] = {}
-    highest = 0.0
-    for line in lines[1:]:
+    r"""GPU name and highest memory in use, in GiB, of the last recording of `nvidia-smi --format=csv` in a file.
+
+    Each attempt begins with its header. Scripts name columns themselves; memory counts that is told in MiB.
+
+    >>> metrics_fields(b"timestamp, name, memory.used [MiB]\n1, Tesla T4, 2048 MiB\n")
+    {'gpu': 't4-16', 'process_peak_gib': 2.0}
+    """
+    columns: dict[str, int] = {}
+    width, name, highest = 0, "", 0.0
+    for line in text.decode("utf-8", "replace").splitlines():
         row = [cell.strip() for cell in line.split(",")]
-        if len(row) != len(header):
-            continue
-        cells = dict(zip(header, row, strict=True))
-        if name := cells.get("name"):
-            fields.setdefault("gpu", gpu_key(name))
-        used = re.match(r"(\d+(?:\.\d+)?)", cells.get("memory.used", ""))
-        highest = max(highest, float(used[1]) if used else 0.0)
+        if (header := _columns(row)) is not None:
+            columns, width, name, highest = header, len(row), "", 0.0
+        elif columns and len(row) == width:
+            name = name or (row[columns["name"]] if "name" in columns else "")
+            used = _SAMPLE.match(row[columns["used"]]) if "used" in columns else None
+            highest = max(highest, float(used[1]) if used else 0.0)
+    fields: dict[str, Any] = {"gpu": gpu_key(name)} if name else {}
     if highest:
-        fields["process_peak_gib"] = highest / 1024
+        fields["process_peak_gib"] = highest / MIB_PER_GIB
     return fields
+
+
+def _columns(row: list[str]) -> dict[str, int] | None:
+    """Which columns a header says hold the GPU's name and the memory in use; None of a row that is no header."""
+    if not _HEADER.match(row[0]) or any(cell[:1].isdigit() for cell in row):
+        return None
+    names = [cell.lower() for cell in row]
+    columns = {kind: i for kind, one in _WANTED for i, cell in enumerate(names) if one.fullmatch(cell)}
+    return columns if columns or "timestamp" in names else None
 
 
 def trainer_state_fields(text: bytes) -> dict[str, Any]:
@@ -132,7 +149,7 @@ def trainer_state_fields(text: bytes) -> dict[str, Any]:
 
 
 def _yaml(understand: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[bytes], dict[str, Any]]:
-    return lambda text: understand(flat_yaml(text))
+    return lambda text: understand(resolved(flat_yaml(text)))
 
 
 _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
