@@ -33,6 +33,7 @@ _OTHER_OOM_SIGNS = (b" out of memory. Tried to allocate", b"OUT_OF_DEVICE_MEMORY
 LAST_BYTES = 512 * 1024
 """Of a log's end in which its ending is looked for."""
 
+# `State: …` is how seff says it, which some sites print behind each job.
 # In the order in which they explain each other: ranks that hang after an OOM are cancelled or run into the time limit,
 # and a killed job's traceback follows from the kill.
 _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
@@ -45,6 +46,7 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"Some of your processes may have been killed by the cgroup out-of-memory handler",
             b": Out Of Memory",
             b"OUT_OF_MEMORY",
+            b"State: OUT_OF_MEMORY (exit code",
             b"Exceeded job memory limit",
             b"DefaultCPUAllocator: can't allocate memory",
             b"DefaultCPUAllocator: not enough memory",
@@ -52,13 +54,20 @@ _SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
             b"MemoryError",
         ),
     ),
-    ("timeout", (b"DUE TO TIME LIMIT",)),
-    ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE")),
-    ("node_fail", (b"DUE TO NODE FAILURE", b"due to node failure", b"error: Node failure on")),
+    ("timeout", (b"DUE TO TIME LIMIT", b"State: TIMEOUT (exit code")),
+    ("preempted", (b"DUE TO PREEMPTION", b"DUE TO JOB REQUEUE", b"State: PREEMPTED (exit code")),
+    (
+        "node_fail",
+        (
+            *(b"DUE TO NODE FAILURE", b"due to node failure", b"error: Node failure on"),
+            b"State: NODE_FAIL (exit code",
+        ),
+    ),
     (
         "cancelled",
         (
             b" CANCELLED AT ",
+            b"State: CANCELLED (exit code",
             b"KeyboardInterrupt",
             b"got signal: 15",
             b"death signal, shutting down workers",
@@ -99,7 +108,7 @@ _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
-    rb"^" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
+    rb"^[ \t]*" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
 _TOLD = re.compile(rb"^" + LINE_PREFIX + rb"([A-Z]\w{1,40}(?:Error|Exception): [^\r\n]+)", re.MULTILINE)
 _LAST_WORDS = 3000
