@@ -20,7 +20,17 @@ from runplan.priors.siblings import metrics_fields, script_fields, trainer_state
 DATA = Path(__file__).parent / "data"
 TEXTS = {path.stem: path.read_bytes() for path in sorted(DATA.glob("log*/*.out"))}
 SETTINGS = ("batch_size", "gradient_accumulation_steps", "epochs", "lora_rank", "lora_alpha", "max_seq_len", "packed")
-SETTINGS += ("dtype", "compile", "activation_checkpointing", "trainer_version", "gpu", "steps_total", "params_b")
+SETTINGS += (
+    "lora_targets",
+    "quantize_base",
+    "dtype",
+    "compile",
+    "activation_checkpointing",
+    "trainer_version",
+    "gpu",
+    "steps_total",
+    "params_b",
+)
 # Texts that say two things one after the other: attempts, bars of another kind, the memory of two models or ranks.
 TWO_ATTEMPTS = {"27_unsloth_banner_two_attempts", "43_hf_trainer_callback_cuda_oom_caught"}
 TWO_ATTEMPTS |= {"171_hf_three_runs_of_one_script"}

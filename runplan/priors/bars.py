@@ -58,3 +58,17 @@ def add_progress(fields: dict[str, Any], progress: Progress) -> None:
     fields["steps_per_epoch"] = progress.steps_per_epoch
     if (epochs := fields.get("epochs")) and progress.steps_per_epoch:
         fields["steps_total"] = max(epochs, progress.epochs_seen) * progress.steps_per_epoch
+
+
+def add_cut_progress(fields: dict[str, Any], progress: Progress) -> None:
+    """Put into the fields of a record what torchtune's bars say that show no loss.
+
+    PPO's is that of all epochs, GRPO's begins again with each of them; a step of both is several of the optimizer.
+    """
+    recipe = (fields.get("recipe") or "").lower()
+    if "grpo" in recipe:
+        fields["last_at"] = progress.last_at
+        return
+    add_progress(fields, progress)
+    if "ppo" in recipe:
+        fields |= {"steps_total": progress.steps_per_epoch, "s_per_step": None}

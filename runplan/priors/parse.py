@@ -159,7 +159,7 @@ def _add_bars(data: bytes, fields: Fields) -> None:
         fields["steps_done"] = int(last[1]) + (1 if step[1] == b"0" else 0)
         fields["told_at"] = last.start()
     elif cut := bars.cut_progress(data):
-        add_progress(fields, cut)
+        bars.add_cut_progress(fields, cut)
 
 
 def _head(data: bytes, first: int) -> bytes:

@@ -24,6 +24,8 @@ _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed
 _CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
+_LIST = re.compile(rb"[\"'](\[.*\])[\"']\Z")
+"""Quoted for the shell."""
 
 DISK_LOG = re.compile(rb"Writing logs to ([^\r\n]+?(log_\d+\.txt))")
 AFTERWARDS = frozenset(
@@ -100,7 +102,11 @@ def printed_config(data: bytes) -> tuple[str | None, Flat]:
         return None, flat_yaml(data[: started.start() if started else shown + (1 << 14)]) if shown >= 0 else {}
     name = match[1].decode()
     body = match.end()
-    return _RECIPES.get(name, name), flat_yaml(data[body : _block_end(data, body)])
+    end = _block_end(data, body)
+    flat = flat_yaml(data[body:end])
+    if end >= len(data) and flat and isinstance(flat[last := next(reversed(flat))], list):
+        del flat[last]  # its other items may be still to come
+    return _RECIPES.get(name, name), flat
 
 
 def _block_end(data: bytes, start: int) -> int:
@@ -119,7 +125,7 @@ def command_line(data: bytes) -> tuple[Flat, dict[str, Any]]:
         return {}, {}
     text = _CONTINUED.sub(b" ", data[match.end() : match.end() + 4096])
     line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
-    overrides = {key.decode(): plain(yaml_value(value)) for key, value in _OVERRIDE.findall(line)}
+    overrides = {key.decode(): plain(yaml_value(_LIST.sub(rb"\1", value))) for key, value in _OVERRIDE.findall(line)}
     options, recipe = _options(line.decode("utf-8", "replace").split())
     fields: dict[str, Any] = {
         "recipe": recipe,
