@@ -52,7 +52,7 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     doubt = 0.0 if counted.get("steps_total") else _ROUNDED * wall_s
     marks = pauses(last, HF_PAUSES)
     drawn = losses.counted_progress(last, marks) if name == "swift" else None
-    if progress := drawn or plain_progress(last, marks, wanted, doubt):
+    if progress := drawn or plain_progress(last, marks, wanted, doubt, wall_s):
         known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
         add_progress(fields, progress)
         # The one bar is that of all epochs.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from runplan.priors.courses import last_course
 from runplan.priors.progress import Progress, summary
 from runplan.priors.steady import Draw, steady_s_per_step
 from runplan.priors.trainings import BANNERS
@@ -38,7 +39,9 @@ _RESUMED = (
     b"Resuming training from",
     b"esume training from checkpoint",
 )
-_RESUMED_AT = re.compile(rb"Continuing training from global step (\d{1,9})")
+_RESUMED_AT = re.compile(
+    rb"(?:Continuing training from|Resuming training from checkpoint with epoch \d{1,6} and) global step (\d{1,9})"
+)
 
 
 class Start(NamedTuple):
@@ -100,8 +103,11 @@ def counted_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
         Draw(match.start(), 1, int(match[1]), int(match[2]), _seconds_of(match[3]), None)
         for match in _COUNTED.finditer(data)
     ]
+    if not draws:
+        return None
+    draws = last_course(draws)
     ended = data.rfind(b"train_runtime")  # after the last checkpoint was saved
-    return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0]) if draws else None
+    return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0])
 
 
 def _seconds_of(text: bytes) -> int:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from runplan.priors.courses import last_course
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.spoken import Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
@@ -197,7 +198,9 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
     return _probed(data, start, end, _MANY_PROBES)
 
 
-def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0) -> Progress | None:
+def plain_progress(
+    data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0, wall_s: float = 0.0
+) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
     Of several such bars (evaluation has its own) the one with the steps in all that are known is training, or the one
@@ -209,6 +212,7 @@ def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: f
         marks: where it speaks of pauses, sorted.
         total: steps in all, 0 where they are not known.
         doubt: by how many steps that may be wrong.
+        wall_s: seconds that the training is said to have taken, 0 where it is not said.
     """
     if data.find(b"%|") < 0:
         return None
@@ -227,8 +231,9 @@ def plain_progress(data: bytes, marks: Sequence[int], total: float = 0, doubt: f
     known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
     if not known:
         return None
-    draws = max(known, key=lambda some: max(draw.elapsed_s for draw in some))
-    others = [draw.at for some in by_total.values() if some is not draws for draw in some]
+    draws = last_course(max(known, key=lambda some: max(draw.elapsed_s for draw in some)), wall_s)
+    own = {draw.at for draw in draws}
+    others = [draw.at for some in by_total.values() for draw in some if draw.at not in own]
     return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
 
 
