@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from runplan.priors.courses import last_course
+from runplan.priors.courses import courses
 from runplan.priors.progress import Progress, summary
 from runplan.priors.steady import Draw, steady_s_per_step
 from runplan.priors.trainings import BANNERS
@@ -105,7 +105,7 @@ def counted_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
     ]
     if not draws:
         return None
-    draws = last_course(draws)
+    draws = courses(draws)[-1]
     ended = data.rfind(b"train_runtime")  # after the last checkpoint was saved
     return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0])
 

@@ -204,8 +204,8 @@ def plain_progress(
     """What bars without a description say (HF Trainer's training bar); None without one.
 
     Of several such bars (evaluation has its own) the one with the steps in all that are known is training, or the one
-    that went on from a checkpoint with so many steps left; where they are not known, the one that ran longest. While
-    another one runs, training does not.
+    that went on from a checkpoint with so many steps left; where they are not known, the one that ran longest, unless
+    it was full within a second, as bars of data sets are. While another one runs, training does not.
 
     Args:
         data: the text of one attempt.
@@ -227,8 +227,11 @@ def plain_progress(
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
-    known = [some for steps, some in by_total.items() if not total or abs(steps - total) <= doubt + 0.5]
-    known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
+    if total:
+        known = [some for steps, some in by_total.items() if abs(steps - total) <= doubt + 0.5]
+        known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
+    else:
+        known = [some for some in by_total.values() if not _at_once(some)]
     if not known:
         return None
     draws = last_course(max(known, key=lambda some: max(draw.elapsed_s for draw in some)), wall_s)
@@ -244,6 +247,10 @@ def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
     """
     first = min((draw.done for draw in draws if draw.done), default=0)
     return first < draws[0].total and -doubt < draws[0].total - left - 0.5 < first
+
+
+def _at_once(draws: Sequence[Draw]) -> bool:
+    return all(draw.elapsed_s == 0 for draw in draws) and any(draw.done == draw.total for draw in draws)
 
 
 def _described(data: bytes, at: int) -> bool:

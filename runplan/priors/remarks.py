@@ -82,6 +82,7 @@ _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
     ("gradient_accumulation_steps", re.compile(rb"\bGrad(?:ient)? accumulation(?: steps)?: *(\d{1,6})\b"), int),
     ("quantize_base", re.compile(rb"\b(?:QLoRA|Load in) 4-?bit: (True|False)\b"), b"True".__eq__),
     ("dtype", re.compile(rb"torch_dtype_str='(bfloat16|float16|float32)'"), _FORMATS.get),
+    ("dtype", re.compile(rb"--(?:torch_)?dtype[= ](bfloat16|float16|float32)\b"), _FORMATS.get),
     ("lora_targets", re.compile(rb"Found linear modules: ([\w,]{1,400})"), _modules),
     ("max_seq_len", re.compile(rb"to the SFTTrainer, this will default to (\d{1,7})"), int),
     (
