@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from runplan.priors import losses, peaks, saving, settings, trainers, trl
@@ -9,7 +10,7 @@ from runplan.priors.arguments import argument_fields
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import other_device
 from runplan.priors.letters import settled, tidy
-from runplan.priors.progress import HF_PAUSES, pauses, plain_progress
+from runplan.priors.progress import HF_PAUSES, bar_seconds, pauses, plain_progress
 from runplan.priors.steady import WARM_STEPS
 from runplan.priors.trainings import last_training
 
@@ -20,6 +21,8 @@ _ROUNDED = 0.0006
 """What steps a second are wrong by, that are told to three decimals."""
 _MEAN_STEPS, _MEAN_S = 20, 600
 """From which on the mean over a whole run is about its speed."""
+_FULL = 0.5
+"""Of the time that a training took; a bar that was full in less is another one's."""
 _ENOUGH = 0.94
 """Of what was planned, for a run that was not stopped early: some versions leave out each epoch's incomplete step."""
 
@@ -129,8 +132,15 @@ def _mean_s_per_step(fields: Fields, counted: Fields, last: bytes, wanted: float
         return None
     done: int = fields.get("steps_done") or 0
     if fields.get("completed") and wall_s and done == fields.get("steps_total"):
-        return float(wall_s / done) if _long(done, wall_s) else None
+        return _full_s(last, done, wall_s) / done if _long(done, wall_s) else None
     return 1 / rate if rate and (_long(wanted, wall_s) or not wanted) else None
+
+
+def _full_s(last: bytes, steps: int, wall_s: float) -> float:
+    """Seconds until the bar was full: what is saved afterwards is in those that the training took."""
+    match = re.search(rb"\b%d/%d \[((?:\d+:)?\d+:\d\d)<" % (steps, steps), last)
+    full_s = float(bar_seconds(match[1])) if match else 0.0
+    return full_s if _FULL * wall_s <= full_s < wall_s else wall_s
 
 
 def _long(steps: float, wall_s: float) -> bool:

@@ -23,6 +23,8 @@ _TIMES = rb"(\d++)/(\d++) \[((?:\d++:)?\d++:\d\d)<[^,\]\r\n]{0,16}+, *+(\d++\.?+
 # Both begin with fixed bytes, which `re` looks for ten times faster than for digits.
 _TUNE = re.compile(rb"\|Loss:[^|\r\n]{0,64}+\|[^|\r\n]{0,400}+\| *+" + _TIMES)
 _PLAIN = re.compile(rb"%\|[^|\r\n]{0,1200}+\| *+" + _TIMES)
+_BARLESS = re.compile(rb"% " + _TIMES)
+"""As where a notebook's cell runs a command: no width is known."""
 _PREFIX = re.compile(LINE_PREFIX)
 
 VALIDATION = Word(b"alidation", 1)
@@ -84,16 +86,16 @@ def _tune_draw(data: bytes, match: re.Match[bytes]) -> Draw:
         epoch = int(digits) if digits else 1
     done, total, elapsed, rate = match.groups()
     # What `Draw(…)` does, without its call of Python's: some dozens a log.
-    return tuple.__new__(Draw, (at, epoch, int(done), int(total), _seconds(elapsed), _s_per_it(rate)))
+    return tuple.__new__(Draw, (at, epoch, int(done), int(total), bar_seconds(elapsed), _s_per_it(rate)))
 
 
 def _plain_draw(match: re.Match[bytes]) -> Draw:
     done, total, elapsed, rate = match.groups()
-    return Draw(match.start(), 1, int(done), int(total), _seconds(elapsed), _s_per_it(rate))
+    return Draw(match.start(), 1, int(done), int(total), bar_seconds(elapsed), _s_per_it(rate))
 
 
 @lru_cache(maxsize=1 << 14)
-def _seconds(text: bytes) -> int:
+def bar_seconds(text: bytes) -> int:
     """Of `05:31` or `1:05:31`."""
     hours, minutes, seconds = (b"0:" + text if text.count(b":") == 1 else text).split(b":")
     return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
@@ -214,14 +216,12 @@ def plain_progress(
         doubt: by how many steps that may be wrong.
         wall_s: seconds that the training is said to have taken, 0 where it is not said.
     """
-    if data.find(b"%|") < 0:
-        return None
-    end = len(data)
-    start = max(0, data.find(b"%|") - 8)
+    pattern, sign = (_PLAIN, b"%|") if data.find(b"%|") >= 0 else (_BARLESS, b"% ")
+    end, start = len(data), max(0, data.find(sign) - 8)
     pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
-        for draw in map(_plain_draw, _PLAIN.finditer(data, *piece)):
+        for draw in map(_plain_draw, pattern.finditer(data, *piece)):
             if _described(data, draw.at):
                 continue
             by_total.setdefault(draw.total, []).append(draw)
@@ -236,7 +236,7 @@ def plain_progress(
         return None
     draws = last_course(max(known, key=lambda some: max(draw.elapsed_s for draw in some)), wall_s)
     own = {draw.at for draw in draws}
-    others = [draw.at for some in by_total.values() for draw in some if draw.at not in own]
+    others = [draw.at for some in by_total.values() for draw in _drawn_on(some) if draw.at not in own]
     return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
 
 
@@ -247,6 +247,12 @@ def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
     """
     first = min((draw.done for draw in draws if draw.done), default=0)
     return first < draws[0].total and -doubt < draws[0].total - left - 0.5 < first
+
+
+def _drawn_on(draws: Sequence[Draw]) -> list[Draw]:
+    """Draws of a bar but those that only close it, which may come after what went on behind it."""
+    pairs = zip([draws[0], *draws], draws, strict=False)
+    return [draw for before, draw in pairs if draw.done < draw.total or before.done >= before.total]
 
 
 def _at_once(draws: Sequence[Draw]) -> bool:

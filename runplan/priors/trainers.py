@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from runplan.priors.trainings import BANNERS, COMPLETED
+from runplan.priors.trainings import BANNERS, COMPLETED, told_end
 
 _NUMBER = rb"['\"]?(-?[\d.]+(?:e[+-]?\d+)?)['\"]?"
 _TRAINABLE = re.compile(rb"trainable params: ([1-9][\d,]*) \|\| all params: (\d[\d,]*)")
@@ -27,11 +27,13 @@ _FOUR_BITS = re.compile(rb"load_in_4bit['\"]?[ =:]{1,3}(true|false)", re.IGNOREC
 """As bitsandbytes' configuration, a command line or Axolotl's dump of its settings say it."""
 _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":')
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
-_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/trainer/")
+_PREPARED = (b"Tokenizing train dataset:", b"Truncating train dataset:", b"Packing train dataset:")
+"""Descriptions of TRL's bars."""
+_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/trainer/", *_PREPARED)
 """Beside a bar: what it was asked to do, or where it warned or failed before the first loss."""
 _SURELY = (b"Training/evaluation parameters", b"SFTConfig(output_dir=", b"return inner_training_loop(")
 """Arguments as the examples and TRL's object print them, and a line of each traceback from within training."""
-_TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/")
+_TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"trl sft", b"/trl/", *_PREPARED)
 _AFTERWARDS = (b"***** Running Prediction *****", b"***** Running Evaluation *****")
 """What HF Trainer also does; alone, it trains nothing."""
 _PATCHING = re.compile(rb"Unsloth 20\d\d\.\d{1,2}\.[\w.]+: Fast ")
@@ -123,11 +125,11 @@ def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str
 def _ended(data: bytes, start: int) -> dict[str, Any]:
     """What the end says of the whole: how long it took, in which epoch it ended, and the mean speed."""
     fields: dict[str, Any] = {}
-    runtime = _last(b"train_runtime", data, start)
+    runtime = told_end(data, start)
     if runtime is not None:
-        fields["wall_s"] = runtime
+        at, fields["wall_s"] = runtime
         fields["completed"] = True
-        fields["last_epoch"] = _last(b"epoch", data, max(data.rfind(b"train_runtime"), start))
+        fields["last_epoch"] = _last(b"epoch", data, at)
     elif any(data.find(sign, start) >= 0 for sign in COMPLETED):
         fields["completed"] = True
     rate = _last(b"train_steps_per_second", data, start)

@@ -22,6 +22,8 @@ _TRAINED = (*_LOSSES, BANNERS[0], b"| 0/")
 _ENDED = (b"train_steps_per_second", *COMPLETED)
 _RUNTIME = b"train_runtime"
 _SECONDS = re.compile(rb"train_runtime['\"]: ?['\"]?(\d[\d.]*(?:e\+?\d+)?)")
+_LOSS_DICTS = (b"{'loss'", b'{"loss"')
+_LONGEST_DICT = 4000
 _MOST_ENDS = 40
 _SAME = 0.01
 """Of the time that two lines tell of one training, each of another rank, or once more as its result."""
@@ -89,16 +91,28 @@ def _another(data: bytes, at: int, later: int, apart: float) -> bool:
     return apart > _SAME or (apart > 0 and any(data.find(sign, at, later) >= 0 for sign in _TRAINED))
 
 
+def told_end(data: bytes, start: int = 0) -> tuple[int, float] | None:
+    r"""Where a text says last, from a place on, how long a training took, and the seconds; None where it does not.
+
+    Losses tell the time, too, where tokens are counted.
+
+    >>> told_end(b"{'train_runtime': 9.5}\n{'loss': 2.0, 'train_runtime': 4.0}")
+    (2, 9.5)
+    """
+    found = next(_ends(data), None)
+    return found if found and found[0] >= start else None
+
+
 def _ends(data: bytes) -> Iterator[tuple[int, float]]:
     """The places that tell how long a training took, with the seconds, from the last on."""
-    at = data.rfind(_RUNTIME)
-    for _ in range(_MOST_ENDS):
-        if at < 0:
-            return
-        match = _SECONDS.match(data, at)
-        with suppress(ValueError):
-            if match and (seconds := float(match[1])) > 0:
-                yield at, seconds
+    at, found = data.rfind(_RUNTIME), 0
+    while at >= 0 and found < _MOST_ENDS:
+        if not data.startswith(_LOSS_DICTS, data.rfind(b"{", max(0, at - _LONGEST_DICT), at)):
+            found += 1
+            match = _SECONDS.match(data, at)
+            with suppress(ValueError):
+                if match and (seconds := float(match[1])) > 0:
+                    yield at, seconds
         at = data.rfind(_RUNTIME, 0, at)
 
 
