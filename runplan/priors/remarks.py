@@ -40,8 +40,7 @@ _REQUESTED = re.compile(rb"https://huggingface\.co/[\w.-]{1,80}/([\w.-]{1,100})/
 _FIGURE = re.compile(rb"Figure saved at: (?:[\w./-]{1,200}/)?saves/([\w.-]{1,100})/")
 """Where LLaMA-Factory's examples and its board put results: `saves/MODEL/METHOD/NAME`."""
 _LOADED = re.compile(
-    rb"\b(?:Loading (?:(?:base )?model:? )?|Downloading Model from \S{1,80} to directory: )(?:[\w.-]*/)+"
-    rb"([\w.-]+?)(?: ?\.\.\.)?[ \t]*\r?$",
+    rb"oading (?:(?:base )?model:? |Model from \S{1,80} to directory: )?(?:[\w.-]*/)+([\w.-]+?)(?: ?\.\.\.)?[ \t]*\r?$",
     re.MULTILINE,
 )
 """As scripts say it, and ModelScope; taken only where the name says its size."""
@@ -52,6 +51,7 @@ _MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*(?:[\w.@+-]*/)+([\w.-]+)")
 
 
 _ALPHA = "(?:[Aa]lpha|\N{GREEK SMALL LETTER ALPHA})".encode()
+_PRODUCT = b"ffective "
 _TOGETHER = tuple(
     re.compile(rb"(?i)^" + LINE_PREFIX + rb"[ \t]*" + words + rb": *(\d{1,6})[ \t]*\r?$", re.MULTILINE)
     for words in (rb"batch size", rb"gradient accumulation(?: steps)?", rb"effective batch(?: size)?")
@@ -86,22 +86,24 @@ _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
         bytes.decode,
     ),
     ("epochs", re.compile(rb"^" + LINE_PREFIX + rb"[ \t]*(?:Num )?[Ee]pochs: (\d{1,5})[ \t]*\r?$", re.MULTILINE), int),
-    ("dtype", re.compile(rb"\bModel dtype: torch\.(bfloat16|float16)\b"), _FORMATS.get),
+    ("dtype", re.compile(rb"Model dtype: torch\.(bfloat16|float16)\b"), _FORMATS.get),
     (
         "dataset",
-        re.compile(rb"\b[Ll]oading dataset: [\w.-]{1,100}/([\w.-]{1,100})[ \t]*\r?$", re.MULTILINE),
+        re.compile(rb"oading dataset: [\w.-]{1,100}/([\w.-]{1,100})[ \t]*\r?$", re.MULTILINE),
         bytes.decode,
     ),
-    ("lora_rank", re.compile(rb"\bLoRA [Rr]ank *: *(\d{1,5})\b"), int),
-    ("lora_rank", re.compile(rb"\bLoRA:? (?:config: )?\(?r(?:ank)?=(\d{1,5})\b"), int),
-    ("lora_rank", re.compile(rb"\bLoRA r(?:ank)? ?/ ?" + _ALPHA + rb" *: *(\d{1,5}) ?/"), int),
-    ("lora_alpha", re.compile(rb"\bLoRA r(?:ank)? ?/ ?" + _ALPHA + rb" *: *\d{1,5} ?/ ?(\d{1,5})\b"), float),
-    ("lora_alpha", re.compile(rb"\bLoRA [Aa]lpha *: *(\d{1,5})\b"), float),
-    ("lora_alpha", re.compile(rb"\bLoRA:? (?:config: )?\(?r(?:ank)?=\d{1,5}, (?:lora_)?alpha=(\d{1,5})\b"), float),
-    ("max_seq_len", re.compile(rb"\b[Mm]ax(?:imum)? seq(?:uence)?[ _]len(?:gth)?: *(\d{1,7})\b"), int),
-    ("gradient_accumulation_steps", re.compile(rb"\bGrad(?:ient)? accumulation(?: steps)?: *(\d{1,6})\b"), int),
-    ("quantize_base", re.compile(rb"\b(?:(?:QLoRA|Load in) 4-?bit|4-?bit QLoRA) *: (True|False)\b"), b"True".__eq__),
-    ("quantize_base", re.compile(rb"\b4-?bit quantization: (Enabled|Disabled)\b"), b"Enabled".__eq__),
+    ("lora_rank", re.compile(rb"LoRA [Rr]ank *: *(\d{1,5})\b"), int),
+    ("lora_rank", re.compile(rb"LoRA:? (?:config: )?\(?r(?:ank)?=(\d{1,5})\b"), int),
+    ("lora_rank", re.compile(rb"LoRA r(?:ank)? ?/ ?" + _ALPHA + rb" *: *(\d{1,5}) ?/"), int),
+    ("lora_alpha", re.compile(rb"LoRA r(?:ank)? ?/ ?" + _ALPHA + rb" *: *\d{1,5} ?/ ?(\d{1,5})\b"), float),
+    ("lora_alpha", re.compile(rb"LoRA [Aa]lpha *: *(\d{1,5})\b"), float),
+    ("lora_alpha", re.compile(rb"LoRA:? (?:config: )?\(?r(?:ank)?=\d{1,5}, (?:lora_)?alpha=(\d{1,5})\b"), float),
+    ("max_seq_len", re.compile(rb"ax(?:imum)? seq(?:uence)?[ _]len(?:gth)?: *(\d{1,7})\b"), int),
+    ("gradient_accumulation_steps", re.compile(rb"Grad(?:ient)? accumulation(?: steps)?: *(\d{1,6})\b"), int),
+    ("quantize_base", re.compile(rb"QLoRA 4-?bit *: (True|False)\b"), b"True".__eq__),
+    ("quantize_base", re.compile(rb"Load in 4-?bit *: (True|False)\b"), b"True".__eq__),
+    ("quantize_base", re.compile(rb"4-bit QLoRA *: (True|False)\b"), b"True".__eq__),
+    ("quantize_base", re.compile(rb"4-bit quantization: (Enabled|Disabled)\b"), b"Enabled".__eq__),
     ("dtype", re.compile(rb"torch_dtype_str='(bfloat16|float16|float32)'"), _FORMATS.get),
     ("dtype", re.compile(rb"--(?:torch_)?dtype[= ](bfloat16|float16|float32)\b"), _FORMATS.get),
     ("lora_targets", re.compile(rb"Found linear modules: ([\w,]{1,400})"), _modules),
@@ -133,9 +135,10 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
     for name, pattern, read in _SAID:
         if match := pattern.search(head):
             fields[name] = read(match[1])
-    sizes = [int(match[1]) for pattern in _TOGETHER if (match := pattern.search(head))]
-    if len(sizes) == len(_TOGETHER) and sizes[0] * sizes[1] == sizes[2]:
-        fields["batch_size"], fields["gradient_accumulation_steps"] = sizes[:2]
+    if head.find(_PRODUCT) >= 0:
+        sizes = [int(match[1]) for pattern in _TOGETHER if (match := pattern.search(head))]
+        if len(sizes) == len(_TOGETHER) and sizes[0] * sizes[1] == sizes[2]:
+            fields["batch_size"], fields["gradient_accumulation_steps"] = sizes[:2]
     if head.find(_LISTED[0]) >= 0 and (match := _LISTED[1].search(head)):
         fields["dataset"] = match[1].decode()
     if (model := _model(head)) is not None:
@@ -155,7 +158,8 @@ def _model(head: bytes) -> str | None:
         match = _MODEL.match(head, at + len(words)) if at >= 0 else None
         if match and params_b(name := match[1].decode()) is not None:
             return name
-    for pattern in (_TITLED, _LOADED, _CONFIGURED, _FIGURE, _REQUESTED):
+    titled = (_TITLED,) if head.find(b"Model: ") >= 0 else ()
+    for pattern in (*titled, _LOADED, _CONFIGURED, _FIGURE, _REQUESTED):
         for match in pattern.finditer(head):
             if (name := model_from_path(match[1].decode())) is not None:
                 return name
