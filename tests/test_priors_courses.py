@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runplan.priors.courses import courses, last_course
@@ -21,6 +21,7 @@ def placed(draws: list[Draw]) -> list[Draw]:
 
 
 @given(st.lists(st.tuples(st.integers(4, 7), st.integers(10, TOTAL)), min_size=1, max_size=5))
+@example([(7, 10), (6, 11)])
 def test_the_last_of_several_attempts_is_found(attempts):
     draws = placed([draw for each_s, until in attempts for draw in run(each_s, until)])
     assert sum(map(len, courses(draws))) == len(draws)

@@ -26,12 +26,12 @@ def courses(draws: Sequence[Draw]) -> list[list[Draw]]:
     found: list[list[Draw]] = []
     for draw in draws:
         late = max(_LATE_STEPS, draw.total // _LATE_PART)
-        best: tuple[bool, int, int, int] | None = None
+        best: tuple[bool, bool, int, int, int] | None = None
         for number, course in enumerate(found[-_MOST:], max(0, len(found) - _MOST)):
             before = course[-1]
             passed_s = draw.elapsed_s - before.elapsed_s
             if draw.done >= before.done - late and passed_s >= -_LATE_S:
-                one = (before.done < draw.done, before.done - draw.done, -abs(passed_s), number)
+                one = (before.done < draw.done, passed_s >= 0, before.done - draw.done, -abs(passed_s), number)
                 best = one if best is None or one > best else best
         if best is None:
             found.append([draw])
