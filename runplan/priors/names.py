@@ -87,6 +87,8 @@ _SIZES_GB: Mapping[str, tuple[int, ...]] = {"a100": (40, 80), "v100": (16, 32)}
 """Memory that GPUs of one name are sold with, where nothing else about them differs much."""
 _KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
 _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
+_MOBILE = re.compile(r"\b(?:laptop|mobile|max-q)\b", re.IGNORECASE)
+"""Slower and with less memory than the card of that name."""
 _MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
 
 
@@ -102,8 +104,8 @@ def gpu_key(text: str) -> str:
 
     `A100` alone stays `A100`: its memory is 40 or 80 GB. A MIG slice is not the whole device.
 
-    >>> gpu_key("NVIDIA A100-SXM4-80GB"), gpu_key("A100"), gpu_key("Tesla T4")
-    ('a100-80', 'A100', 't4-16')
+    >>> gpu_key("NVIDIA A100-SXM4-80GB"), gpu_key("A100"), gpu_key("RTX 5090 Laptop GPU")
+    ('a100-80', 'A100', 'RTX 5090 Laptop GPU')
     """
     text = " ".join(text.split())
     if _KEY.fullmatch(text):
@@ -111,6 +113,8 @@ def gpu_key(text: str) -> str:
     if slice_ := _MIG.search(text):
         card = _MIG_CARD.search(text)
         return f"{card['card'].lower()}-mig-{slice_['size']}" if card else text
+    if _MOBILE.search(text):
+        return text
     for pattern, key in _gpu_keys():
         if pattern.search(text):
             return key

@@ -30,6 +30,7 @@ _LISTED = (
 """LLaMA-Factory's configuration, known by another of its keys, where it names one data set."""
 _NAME = re.compile(rb"[\w.-]+\Z")
 _TOKENIZER = re.compile(rb"loading tokenizer\.\.\. (?:[\w.-]+/)*([\w.-]+)")
+_LEGACY = re.compile(rb"Unsloth: Will load (?:[\w.-]+/)*([\w.-]+) as a legacy tokenizer")
 _NOT_FOUND = re.compile(rb"Could not find a config file in (?:[\w.-]+/)*([\w.-]+) - will assume")
 """Axolotl and peft."""
 _CONFIGURED = re.compile(
@@ -148,7 +149,7 @@ def remarked_fields(head: bytes) -> dict[str, Any]:
 
 def _model(head: bytes) -> str | None:
     """The model that a script or Unsloth names."""
-    if match := _TOKENIZER.search(head) or _NOT_FOUND.search(head):
+    if match := _TOKENIZER.search(head) or _LEGACY.search(head) or _NOT_FOUND.search(head):
         return match[1].decode()
     at = head.find(_UNPADDED)
     if at >= 0 and (match := _NAME.search(head, max(0, at - 100), at)):

@@ -29,7 +29,13 @@ _DICTS = (b"{'loss': ", b"{'train_runtime': ", b'{"loss":', b'{"train_runtime":'
 """What HF Trainer prints each so many steps and at the end; collectors write it as JSON."""
 _PREPARED = (b"Tokenizing train dataset:", b"Truncating train dataset:", b"Packing train dataset:")
 """Descriptions of TRL's bars."""
-_ASKED = (b"per_device_train_batch_size", b"/transformers/trainer.py", b"/trl/trainer/", *_PREPARED)
+_ASKED = (
+    b"per_device_train_batch_size",
+    b"/transformers/trainer.py",
+    b"/trl/trainer/",
+    b"Trainer.__init__`",
+    *_PREPARED,
+)
 """Beside a bar: what it was asked to do, or where it warned or failed before the first loss."""
 _SURELY = (b"Training/evaluation parameters", b"SFTConfig(output_dir=", b"return inner_training_loop(")
 """Arguments as the examples and TRL's object print them, and a line of each traceback from within training."""
