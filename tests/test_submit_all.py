@@ -130,6 +130,7 @@ def test_a_refusal_is_no_submission_and_the_next_call_goes_on(slurm, tmp_path):
     assert "its training is not submitted" in done.stderr
     assert "three refusals in a row" in done.stderr
     assert "0 submitted, 0 already submitted, 6 not submitted" in done.stdout
+    assert [line["event"] for line in ledger(group)] == ["intent", "refused"] * 3
     (slurm / "refuse").unlink()
     again = submit(group)
     assert (again.returncode, len(asked(slurm))) == (0, 3 + 6)

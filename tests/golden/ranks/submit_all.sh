@@ -158,7 +158,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
       printf '%s\n' "$said" >&2
       case ${said,,} in
         *contact* | *"timed out"* | *connection* | *communication* | *"zero bytes"* | *unavailable*) ;; # who knows?
-        *"batch job submission failed:"*) write refused "$3" null "$4" ;;
+        *"sbatch: error: "* | *"sbatch: fatal: "* | *"sbatch: unrecognized option"*) write refused "$3" null "$4" ;;
       esac
       not_submitted "$name: sbatch did not take $2"
       if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest: mend what sbatch names above (plan again with other resources.*, site.account or site.partition), then run this again"; fi
