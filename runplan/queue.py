@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from runplan.units import parse_memory_gib
 
-SQUEUE_FORMAT = "%i|%A|%T|%r|%V|%S|%k"
-"""Job (task of an array: `12_3`), its own number, state, reason, submitted, start (or when it is expected), comment."""
-SACCT_FORMAT = "JobID,JobIDRaw,State,ExitCode,ElapsedRaw,MaxRSS,Submit,Start,Reason,Comment"
+SQUEUE_FORMAT = "%i|%A|%T|%r|%V|%S|%k|%o"
+"""Job (task of an array: `12_3`), its own number, state, reason, submitted, start (or when it is expected), comment,
+what it runs."""
+SACCT_FORMAT = "JobID,JobIDRaw,State,ExitCode,ElapsedRaw,MaxRSS,Submit,Start,Reason,Comment,WorkDir"
 
 ACTIVE = frozenset(
     {
@@ -43,6 +44,8 @@ class SlurmJob:
     signal: int = 0
     elapsed_s: float | None = None
     max_rss_gib: float | None = None
+    place: str = ""
+    """Directory of its script, by the queue; by accounting, the one that it was submitted from; empty: not told."""
 
     @property
     def active(self) -> bool:
@@ -55,9 +58,10 @@ def parse_queue(text: str) -> dict[str, SlurmJob]:
     jobs = {}
     for line in text.splitlines():
         cells = line.split("|", SQUEUE_FORMAT.count("|"))
-        if len(cells) == SQUEUE_FORMAT.count("|") + 1:
-            job_id, raw, state, reason, submitted, start, comment = (_known(cell) for cell in cells)
-            jobs[job_id] = SlurmJob(job_id, raw, state, reason, _token(comment), submitted, start)
+        if len(cells) >= SQUEUE_FORMAT.count("|"):
+            job_id, raw, state, reason, submitted, start, comment, *command = (_known(cell) for cell in cells)
+            place = command[0].rpartition("/")[0] if command else ""
+            jobs[job_id] = SlurmJob(job_id, raw, state, reason, _token(comment), submitted, start, place=place)
     return jobs
 
 
@@ -67,9 +71,9 @@ def parse_accounting(text: str) -> dict[str, SlurmJob]:
     memory: dict[str, float] = {}
     for line in text.splitlines():
         cells = line.split("|", SACCT_FORMAT.count(","))
-        if len(cells) != SACCT_FORMAT.count(",") + 1:
+        if len(cells) < SACCT_FORMAT.count(","):
             continue
-        job_id, raw, state, code, elapsed, rss, submitted, start, reason, comment = (_known(cell) for cell in cells)
+        job_id, raw, state, code, elapsed, rss, submitted, start, reason, comment, *place = map(_known, cells)
         job_id, _, step = job_id.partition(".")
         if (used := _memory_gib(rss)) is not None:
             memory[job_id] = max(used, memory.get(job_id, 0.0))
@@ -79,7 +83,7 @@ def parse_accounting(text: str) -> dict[str, SlurmJob]:
         jobs[job_id] = SlurmJob(
             job_id, raw, state.split(" ")[0], reason, _token(comment), submitted, start,
             int(exit_code) if exit_code.isdigit() else None, int(signal) if signal.isdigit() else 0,
-            float(elapsed) if elapsed.isdigit() else None,
+            float(elapsed) if elapsed.isdigit() else None, place=place[0] if place else "",
         )  # fmt: skip
     return {name: replace(job, max_rss_gib=memory.get(name)) for name, job in jobs.items()}
 

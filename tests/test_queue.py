@@ -23,6 +23,15 @@ def test_a_comment_may_hold_the_separator():
     assert parse_queue("1|1|RUNNING|None|a|b|theirs|and more\n")["1"].token == ""
 
 
+def test_where_a_job_works_is_told_where_slurm_does():
+    line = "12|12|PENDING|Resources|2026-01-01T00:00:00|N/A|runplan:abc"
+    assert [parse_queue(f"{line}{more}")["12"].place for more in ("|/g/a run/finetune.slurm", "|(null)", "|", "")] == [
+        "/g/a run", "", "", "",
+    ]  # fmt: skip
+    line = "20|20|COMPLETED|0:0|90||2026-01-01T00:00:00|2026-01-01T00:00:05||runplan:abc"
+    assert [parse_accounting(line + more)["20"].place for more in ("|/g/a|run", "|", "")] == ["/g/a|run", "", ""]
+
+
 def test_accounting_takes_the_memory_of_steps():
     text = (
         "20|20|OUT_OF_MEMORY|0:125|90||2026-01-01T00:00:00|2026-01-01T00:00:05||runplan:abc\n"

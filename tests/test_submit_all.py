@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
 import threading
 from dataclasses import replace
@@ -181,6 +182,26 @@ def test_a_run_that_was_started_by_hand_is_not_started_again(slurm, tmp_path):
     (slurm / "queue").write_text("55|runplan:tok1|2026-03-01T00:00:00\n")
     assert submit(group).returncode == 0
     assert asked(slurm) == []
+
+
+@pytest.mark.parametrize("source", ["queue", "sacct"])
+def test_a_job_that_works_in_a_copy_of_a_run_is_not_that_run_s(source, slurm, tmp_path):
+    group = make(tmp_path, run())
+    copy = tmp_path / "a copy"
+    shutil.copytree(group / "1B_rank4", copy)
+    (tmp_path / "link").symlink_to(group)
+    if source == "sacct":
+        intent(group)
+    place = {"queue": f"{copy}/finetune.slurm", "sacct": str(copy)}[source]
+    listed = f"55|runplan:tok1|2026-03-01T00:00:00|{place}\n"
+    (slurm / source).write_text(listed)
+    assert submit(group).returncode == 0
+    assert len(asked(slurm)) == 1
+    (group / "ledger.jsonl").unlink()
+    (slurm / source).write_text(listed.replace("a copy", "link/1B_rank4"))
+    if source == "sacct":
+        intent(group)
+    assert "found as job 55" in submit(group).stdout
 
 
 def test_when_slurm_does_not_answer_nothing_is_risked(slurm, tmp_path):

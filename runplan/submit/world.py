@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runplan.attempts import LOCAL, Ledger, Record
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
 from runplan.observe import JobState, Known, Observed
+from runplan.queue import SlurmJob
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
@@ -43,7 +45,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
     if unread:
         raise OSError("; ".join(unread.values()))
     known = ask(ledger, records, users_of(group.directory))
-    settled = settle(group.jobs, ledger, records, known)
+    settled = settle(group.jobs, ledger, records, known, works_elsewhere)
     if settled.found:
         append(group.directory, [_found_event(job, settled) for job in group.jobs if job.token in settled.found])
         ledger = read_ledger(group.directory)
@@ -57,6 +59,19 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
         jobs[job.token], seen = look_at(job, attempts, records[job.token], known, logs=told)
         states[job.token] = replace(seen, state=JobState.held) if job.token in settled.unknown else seen
     return World(ledger, records, known, states, jobs, settled)
+
+
+def works_elsewhere(job: Job, found: SlurmJob) -> bool:
+    """Whether one of SLURM's jobs works in a copy of a job's directory: there is its script, too, with its token."""
+    if not found.place or found.token != job.token:
+        return False
+    place = Path(found.place)
+    try:
+        if place.samefile(job.directory):
+            return False
+        return f"token={job.token}" in (place / job.script).read_text(errors="replace").splitlines()
+    except OSError:
+        return False
 
 
 def _found_event(job: Job, settled: Settled) -> dict[str, str]:

@@ -74,35 +74,45 @@ write() { # write EVENT TOKEN JOB PATH
 }
 
 # What SLURM and the runs themselves know about jobs whose submission was not recorded.
-declare -A active seen
-look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED" on its output
+declare -A active seen place_of
+look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED|PLACE" on its output
   local -n map=$1
-  local id comment at lines token
+  local id comment at place lines token
   lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
-  while IFS='|' read -r id comment at; do
+  while IFS='|' read -r id comment at place; do
     token=${comment#runplan:}
     # shellcheck disable=SC2004,SC2034 # the map is one of the two above, by its name
-    if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then map[$token]=$id; fi
+    if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then
+      map[$token]+=" $id" place_of[$id]=$place
+    fi
   done <<<"$lines"
 }
 queue_known=
-look active "" squeue -h -r -u "$(id -un)" -o '%i|%k|%V' && queue_known=1
+look active "" squeue -h -r -u "$(id -un)" -o '%i|%k|%V|%o' && queue_known=1
 if [ -n "$unsure_since" ]; then # some minutes more, should the clocks of SLURM and of this machine differ
   unsure_since=$(date -d "$unsure_since 10 minutes ago" +%Y-%m-%dT%H:%M:%S)
-  look seen "$unsure_since" squeue -h -r -u "$(id -un)" -t all -o '%i|%k|%V' || queue_known=
+  look seen "$unsure_since" squeue -h -r -u "$(id -un)" -t all -o '%i|%k|%V|%o' || queue_known=
   command -v sacct >/dev/null 2>&1 &&
-    look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit
+    look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit,WorkDir
 fi
 own_record() { # own_record DIR TOKEN EVENT: the last such line of the job's own jobs.jsonl; sets line
   line=$(grep -sF "\"token\": \"$2\"" "$group/$1/jobs.jsonl" | grep -F "\"event\": \"$3\"" | tail -n 1)
   [ -n "$line" ]
 }
-find_job() { # find_job DIR TOKEN
+is_of() { # is_of JOB DIR SCRIPT TOKEN: unless it works in a copy of that directory
+  local place=${place_of[$1]%"/$3"}
+  [ -z "$place" ] || [ "$place" -ef "$group/$2" ] || ! grep -qsxF -- "token=$4" "$place/$3"
+}
+find_job() { # find_job DIR TOKEN SCRIPT
+  local id jobs=${active[$2]:-}
+  job=
   if own_record "$1" "$2" started && text_of job_id "$line" && [[ $value =~ ^[0-9] ]] &&
-    [[ ${earlier[$2]:-} != *" $value "* ]]; then job=$value
-  elif [ -n "${active[$2]:-}" ]; then job=${active[$2]}
-  elif [ -n "${intended[$2]:-}" ] && [ -n "${seen[$2]:-}" ]; then job=${seen[$2]}
-  else return 1; fi
+    [[ ${earlier[$2]:-} != *" $value "* ]]; then job=$value && return; fi
+  if [ -n "${intended[$2]:-}" ]; then jobs="${seen[$2]:-} $jobs"; fi
+  for id in $jobs; do
+    if is_of "$id" "$1" "$3" "$2"; then job=$id; fi
+  done
+  [ -n "$job" ]
 }
 
 after_training() { # after_training DIR TOKEN: sets options; fails where the training did not or may never succeed
@@ -128,7 +138,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
   if [ -n "${job_of[$3]:-}" ]; then
     already=$((already + 1))
     printf '%s  already job %s\n' "$name" "${job_of[$3]}"
-  elif find_job "$1" "$3"; then
+  elif find_job "$1" "$3" "$2"; then
     write submitted "$3" "\"$job\"" "$4"
     job_of[$3]=$job already=$((already + 1))
     printf '%s  found as job %s\n' "$name" "$job"
