@@ -58,6 +58,10 @@ SLURM_STATES = {
     "BOOT_FAIL": JobState.node_fail,
     "PREEMPTED": JobState.preempted,
 }
+WAITED = frozenset({"Dependency", "Resources", "Priority", "BeginTime", "JobHeldUser", "JobHeldAdmin"})
+"""SLURM's reasons why a job waits; it may keep them when the job is over."""
+NO_LOG = 53
+"""What SLURM gives as the signal of a job whose log slurmstepd could not open (`IO setup failed`); no signal has it."""
 STOPPED = frozenset({128 + number for number in (1, 2, 15)})
 """Exit codes of a script that got a hang-up, an interrupt or a request to end."""
 QUEUED_AGAIN = frozenset({JobState.preempted, JobState.node_fail})
@@ -208,15 +212,22 @@ def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -
     plain = state in {JobState.failed, JobState.unknown}
     if plain and ending is not None and ending.state in FROM_LOG:
         return _with(facts, JobState(ending.state), ending.reason or "")
-    if said == "NonZeroExitCode" or (state is JobState.cancelled and not said.startswith("Dependency")):
-        said = ""  # says nothing new, or why it had been waiting
+    by_training = state is JobState.cancelled and said.startswith("Dependency")
+    if said in {"NonZeroExitCode", *WAITED} or state is JobState.cancelled:
+        said = said if by_training else ""  # says nothing new, or why it had been waiting
     line = ending.reason if ending is not None and (plain or ending.state == state.value) else None
     code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
     if plain and facts.slurm is not None and not facts.ended_at and not facts.exit_code:
-        signal = facts.slurm.signal
-        code = f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
+        code = _killed(facts.slurm.signal)
         line = f"{code}; {line}" if line else None
     return _with(facts, state, line or (f"{code} ({said})" if code and said else code or said))
+
+
+def _killed(signal: int) -> str:
+    """What a signal number of SLURM's says of a job that did not write its end; 0: none."""
+    if signal == NO_LOG:
+        return "SLURM could not open its log: its directory was moved, or the disk is full"
+    return f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
 
 
 def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:

@@ -147,6 +147,13 @@ def test_a_killed_job_is_said_to_be():
     assert unknown.reason == "it did not write its end: killed, or lost with its node"
 
 
+def test_a_job_whose_log_could_not_be_opened_says_so():
+    moved = SlurmJob("7", "7", "FAILED", "Dependency", "t", exit_code=0, signal=53)
+    seen = observe(SUBMITTED, (), accounting(moved))
+    assert seen.state is JobState.failed
+    assert seen.reason == "SLURM could not open its log: its directory was moved, or the disk is full"
+
+
 def test_why_a_cancelled_job_had_waited_is_no_reason_for_its_end():
     assert observe(SUBMITTED, (), queue(slurm("CANCELLED", reason="Priority"))).reason == ""
     assert observe(SUBMITTED, (), queue(slurm("CANCELLED", reason="Dependency"))).reason == "Dependency"

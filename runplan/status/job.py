@@ -23,11 +23,18 @@ _WAITS = {
     "Priority": "behind jobs of higher priority",
     "JobHeldUser": "held by its user: scontrol release",
     "JobHeldAdmin": "held by an administrator",
+    "job requeued in held state": "held after a requeue: scontrol release",
+    "launch failed requeued held": "held, since its node could not start it: scontrol release tries again",
+    "JobHoldMaxRequeue": "held, since it was requeued too often: scontrol release",
     "BeginTime": "begins later, as was asked or after a requeue",
     "ReqNodeNotAvail": "the nodes it needs are not available",
     "PartitionTimeLimit": "asks for more time than its partition allows",
 }
 """What SLURM's reasons mean; others are shown as they are."""
+_HELD = frozenset(reason for reason, words in _WAITS.items() if words.startswith("held"))
+"""Reasons of jobs that begin when somebody releases them, whatever time SLURM gives."""
+_SUSPENDED = frozenset({"SUSPENDED", "STOPPED"})
+_REST = "suspended: it keeps its place and its memory, and goes on when it is resumed"
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,9 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
     started = _started(observed)
     seconds = _seconds(observed, started, at)
     remaining = remaining_s(estimate, pace, total, seconds) if not observed.state.over else None
-    starts = slurm_moment(observed.slurm.start_at) if observed.slurm and observed.state is JobState.pending else None
-    begins = at if running else max(starts, at) if starts else None
+    rests = running and observed.slurm is not None and observed.slurm.state in _SUSPENDED
+    starts = _starts(observed)
+    begins = (None if rests else at) if running else max(starts, at) if starts else None
     limit = limit_s(job, attempts)
     written = seen.written_at if job.kind == "train" else None  # evaluations say little
     return JobStatus(
@@ -110,10 +118,17 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
         seconds=seconds, done=done, total=total,
         it_per_s=1 / pace.s_per_step if pace.s_per_step else None, estimated_it_per_s=estimate.it_per_s,
         remaining_s=remaining, ends_at=later(begins, remaining), limit_s=limit,
-        warning=warning(estimate, pace, at, started, remaining, limit, written) if running else "",
+        warning=_REST if rests else warning(estimate, pace, at, started, remaining, limit, written) if running else "",
         memory=gpu_memory(seen) if job.kind == "train" else None,
         estimated_memory_gib=estimate.memory_gib, host_memory_gib=observed.max_rss_gib,
     )  # fmt: skip
+
+
+def _starts(observed: Observed) -> datetime | None:
+    """When SLURM expects a job to begin."""
+    if observed.slurm is None or observed.state is not JobState.pending or observed.reason in _HELD:
+        return None
+    return slurm_moment(observed.slurm.start_at)
 
 
 def _started(observed: Observed) -> datetime | None:
