@@ -77,7 +77,7 @@ def submit_group(wish: Wish) -> int:
         return _test_only(group, wish)
     outcome, only = Outcome(), wish.only
     while True:
-        with spoken(group.directory), group_turn(group.directory, WAIT_S) as turn:
+        with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S) as turn:
             group = read_group(wish.group)  # as it is now that nobody plans it anew
             decision = _round(group, wish, only, turn, outcome)
         if not (outcome.waiting and wish.wait):
@@ -129,7 +129,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
 
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
-    with spoken(group.directory), group_turn(group.directory, WAIT_S):
+    with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S):
         world = look_and_settle(group, logs=bool(wish.only))
         decision = decide(group, world, wish.only, via=wish.via)
     rows = ask_all(decision.due)
