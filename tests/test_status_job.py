@@ -92,8 +92,8 @@ def test_a_waiting_job_says_why_and_when(jobs, monkeypatch):
     assert found.reason == "waiting for free resources"
     assert found.starts_at == slurm_moment("2026-01-31T14:00:00")
     assert found.ends_at == found.starts_at + timedelta(seconds=1100)
-    other = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "QOSMaxGRESPerUser"))
-    assert (other.reason, other.ends_at) == ("QOSMaxGRESPerUser", None)
+    other = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "FrontEndDown"))
+    assert (other.reason, other.ends_at) == ("FrontEndDown", None)
 
 
 def test_a_held_job_begins_when_it_is_released(jobs):

@@ -12,27 +12,11 @@ from runplan.observe import JobState, Observed
 from runplan.seen import JobSeen
 from runplan.status.forecast import Estimate, later, limit_s, remaining_s, slurm_moment, warning
 from runplan.status.pace import Memory, evaluation_pace, gpu_memory, training_pace
+from runplan.status.reasons import is_held, waiting_for
 
 if TYPE_CHECKING:
     from runplan.written import Job
 
-_WAITS = {
-    "Dependency": "waiting for the training",
-    "DependencyNeverSatisfied": "its training failed, so it never begins",
-    "Resources": "waiting for free resources",
-    "Priority": "behind jobs of higher priority",
-    "JobHeldUser": "held by its user: scontrol release",
-    "JobHeldAdmin": "held by an administrator",
-    "job requeued in held state": "held after a requeue: scontrol release",
-    "launch failed requeued held": "held, since its node could not start it: scontrol release tries again",
-    "JobHoldMaxRequeue": "held, since it was requeued too often: scontrol release",
-    "BeginTime": "begins later, as was asked or after a requeue",
-    "ReqNodeNotAvail": "the nodes it needs are not available",
-    "PartitionTimeLimit": "asks for more time than its partition allows",
-}
-"""What SLURM's reasons mean; others are shown as they are."""
-_HELD = frozenset(reason for reason, words in _WAITS.items() if words.startswith("held"))
-"""Reasons of jobs that begin when somebody releases them, whatever time SLURM gives."""
 _SUSPENDED = frozenset({"SUSPENDED", "STOPPED"})
 _REST = "suspended: it keeps its place and its memory, and goes on when it is resumed"
 
@@ -126,7 +110,7 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
 
 def _starts(observed: Observed) -> datetime | None:
     """When SLURM expects a job to begin."""
-    if observed.slurm is None or observed.state is not JobState.pending or observed.reason in _HELD:
+    if observed.slurm is None or observed.state is not JobState.pending or is_held(observed.reason):
         return None
     return slurm_moment(observed.slurm.start_at)
 
@@ -152,5 +136,5 @@ def _reason(job: Job, seen: JobSeen, observed: Observed) -> str:
         gone = f"its directory {job.directory} is gone"
         return f"{observed.reason}; {gone}" if observed.reason else gone
     if observed.state is JobState.pending:
-        return _WAITS.get(observed.reason, observed.reason)
+        return waiting_for(observed.reason)
     return observed.reason
