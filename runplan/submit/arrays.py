@@ -29,10 +29,20 @@ class Batch:
         """Whether its jobs are the tasks of an array."""
         return len(self.due) > 1
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether each of its tasks waits for the same task of another array, so that none may change its number."""
+        return self.dependency.startswith("aftercorr:")
+
     def halves(self) -> tuple[Batch, ...]:
         """The same jobs in two batches, for a queue that does not take them all; tasks keep no numbers then."""
         middle = len(self.due) // 2
         return Batch(self.due[:middle], self.dependency), Batch(self.due[middle:], self.dependency)
+
+    def parts(self, largest: int) -> tuple[Batch, ...]:
+        """The same jobs in batches of so many at most; tasks keep no numbers then."""
+        starts = range(0, len(self.due), max(1, largest))
+        return tuple(Batch(self.due[start : start + max(1, largest)], self.dependency) for start in starts)
 
 
 def batches(due: Sequence[Due], largest: int = LARGEST) -> list[Batch]:

@@ -43,6 +43,11 @@ def verdict(said: str) -> Verdict:
     return Verdict.refused if _DECIDED.search(said) else Verdict.unknown
 
 
+def is_array_too_large(said: str) -> bool:
+    """Whether SLURM refuses an array for its number of tasks (`MaxArraySize`); it takes each job by itself."""
+    return "invalid job array specification" in said.lower()
+
+
 def reason(said: str) -> str:
     """Why, from `sbatch`'s output: the limit that it names, else SLURM's answer, else all of `sbatch`'s complaint."""
     limit = _LIMIT.search(said)
