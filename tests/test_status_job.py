@@ -96,6 +96,11 @@ def test_a_waiting_job_says_why_and_when(jobs, monkeypatch):
     assert (other.reason, other.ends_at) == ("FrontEndDown", None)
 
 
+def test_the_limit_is_slurm_s_which_may_have_been_changed(jobs):
+    slurm = SlurmJob("7", "7", "RUNNING", limit_s=7200)
+    assert status(jobs[0], seen(b""), Observed(JobState.running, "7", 1, slurm=slurm)).limit_s == 7200
+
+
 def test_a_held_job_begins_when_it_is_released(jobs):
     slurm = SlurmJob("7", "7", "PENDING", start_at="2026-01-31T14:00:00")
     for reason in ("job requeued in held state", "JobHeldUser"):

@@ -92,7 +92,7 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
     rests = running and observed.slurm is not None and observed.slurm.state in _SUSPENDED
     starts = _starts(observed)
     begins = (None if rests else at) if running else max(starts, at) if starts else None
-    limit = limit_s(job, attempts)
+    limit = limit_s(job, attempts, observed.slurm)
     written = seen.written_at if job.kind == "train" else None  # evaluations say little
     return JobStatus(
         token=job.token, name=job.name, kind=job.kind, state=observed.state, reason=_reason(job, seen, observed),
