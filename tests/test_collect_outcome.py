@@ -68,7 +68,13 @@ def test_the_log_of_a_job_that_failed_afterwards_does_not_count():
 def test_a_job_that_ended_well_with_a_log_that_cannot_be_used(problem, more, reason):
     (item,) = of(make_run(cells=[with_logs(log_file(problem=problem, **more))]))
     assert (item.name, item.state, item.reason) == ("1B_rank4/eval/words_epoch0", "unreadable", reason)
-    assert item.fix == "cd /groups/g/eval/words_epoch0 && bash cell.slurm"
+    assert item.fix == "cd /groups/g/eval/words_epoch0 && sbatch cell.slurm"
+
+
+def test_what_ran_without_slurm_is_evaluated_again_without():
+    job = FoundJob(Observed(JobState.completed, "local-7", 1))
+    (item,) = of(make_run(cells=[make_cell(job=job)]))
+    assert item.fix.endswith("&& bash cell.slurm")
 
 
 def test_a_job_that_ended_well_without_a_log():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runplan.attempts import LOCAL
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
 from runplan.pasting import pasted_word
@@ -83,7 +84,8 @@ def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
 
 def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, str]:
     observed = cell.job.observed
-    again = f"cd {place}/{pasted_word(cell.path)} && bash cell.slurm"
+    here = (observed.job_id or "").startswith(LOCAL)
+    again = f"cd {place}/{pasted_word(cell.path)} && {'bash' if here else 'sbatch'} cell.slurm"
     if cell.logs and observed.state in {JobState.completed, JobState.not_submitted}:
         newest = max(cell.logs, key=_age)
         return UNREADABLE, f"{newest.path} {_objection(cell, newest)}", again
@@ -112,7 +114,7 @@ def _told(job: FoundJob) -> str:
 
 
 def _fix(job: FoundJob, place: str) -> str:
-    state, here = job.observed.state, (job.observed.job_id or "").startswith("local-")
+    state, here = job.observed.state, (job.observed.job_id or "").startswith(LOCAL)
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:
