@@ -170,7 +170,7 @@ def failures(status: GroupStatus) -> Iterator[Said]:
     Evaluations that fell with their training are not named: it is.
     """
     found: dict[tuple[JobState, str], list[JobStatus]] = {}
-    fallen = {cell.token for run in status.runs if not run.trained for cell in run.cells if cell.started_at is None}
+    fallen = status.fallen
     for job in status.jobs:
         if job.state.ended_badly and job.token not in fallen:
             found.setdefault((job.state, job.reason), []).append(job)
