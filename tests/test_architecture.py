@@ -77,6 +77,7 @@ EDGES = {
     "submit.child": "starts the process of a job",
     "submit.gpu_locks": "locks a file a GPU",
     "submit.machine": "what is here",
+    "submit.edited": "whether job scripts were edited",
     "submit.prerequisites": "whether what jobs need is there",
     "submit.progress": "shows how jobs get on here",
     "submit.sbatch_jobs": "calls sbatch",
