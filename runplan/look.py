@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runplan.attempts import LOCAL, Attempt, Ledger, Record, moment
 from runplan.ledger import read_ledger, read_records
-from runplan.observe import JobState, Known, Observed, current_job, observe
+from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
 from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
@@ -54,6 +54,9 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
     for job in group.jobs:
         seen, observed[job.token] = look_at(job, ledger.of(job.token), records[job.token], known)
         jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
+        if observed[job.token].state is JobState.not_submitted and job.token in ledger.refused:
+            why = ledger.refused[job.token] or "submit again to see why"
+            observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
     return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
 
 

@@ -46,6 +46,8 @@ class JobState(Enum):
         return self.over and self is not JobState.completed
 
 
+REFUSED = "refused by SLURM"
+"""How the reason of a job begins that was not submitted, because SLURM did not take it."""
 SLURM_STATES = {
     "COMPLETED": JobState.completed,
     "FAILED": JobState.failed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from runplan.observe import JobState
+from runplan.observe import REFUSED, JobState
 from runplan.status.forecast import clock, speed_text
 from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus
@@ -184,10 +184,10 @@ def failures(status: GroupStatus) -> Iterator[Said]:
 
 
 def waits(status: GroupStatus) -> Iterator[Said]:
-    """Why jobs wait, those with the same reason together, and when the first of them is expected to begin."""
+    """Why jobs wait or were refused, those with the same reason together, and when the first is expected to begin."""
     found: dict[tuple[JobState, str], list[JobStatus]] = {}
     for job in status.jobs:
-        if job.state in {JobState.pending, JobState.held}:
+        if job.state in {JobState.pending, JobState.held} or job.reason.startswith(REFUSED):
             found.setdefault((job.state, job.reason), []).append(job)
     for (state, reason), jobs in found.items():
         starts = min((job.starts_at for job in jobs if job.starts_at is not None), default=None)
