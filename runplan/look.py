@@ -57,7 +57,14 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
         if observed[job.token].state is JobState.not_submitted and job.token in ledger.refused:
             why = ledger.refused[job.token] or "submit again to see why"
             observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
-    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
+    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, _free_bytes(group.directory))
+
+
+def _free_bytes(directory: Path) -> int | None:
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
 
 
 def records_of(group: WrittenGroup) -> tuple[dict[str, tuple[Record, ...]], dict[str, str]]:

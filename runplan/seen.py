@@ -70,6 +70,8 @@ class Sight:
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
     """By token; so is `observed`."""
     observed: Mapping[str, Observed] = field(default_factory=dict)
+    free_bytes: int | None = None
+    """Room on the group's disk; quotas are not seen."""
 
 
 def log_name(job_id: str, slurm: SlurmJob | None) -> str | None:

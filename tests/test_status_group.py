@@ -147,6 +147,15 @@ def test_what_to_do_next(made):
     )  # fmt: skip
 
 
+def test_a_full_disk_is_told(tmp_path):
+    group = Group(tmp_path / "group", trained())
+    sight = look(group.written)
+    assert sight.free_bytes > 0
+    told = {free: group_status(group.written, replace(sight, free_bytes=free)).notes for free in (0, 2**20, None)}
+    assert [len(notes) for notes in told.values()] == [1, 0, 0]
+    assert "disk is full" in told[0][0]
+
+
 def test_a_cell_that_was_cancelled_by_itself_is_named(tmp_path, monkeypatch):
     group = Group(tmp_path / "group", trained())
     group.submit("1B")

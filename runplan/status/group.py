@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runplan.written import Job, WrittenGroup
 
 HOUR_S = 3600
+MIB = 2**20
 _NOTED = 5
 """Of directories and lines that are wrong, so many are named."""
 _CELLS_IN_ORDER = (
@@ -217,6 +218,8 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
         yield "SLURM does not answer (squeue failed): shown is what the jobs said themselves; ask again later"
     elif sight.slurm is SlurmAnswer.absent:
         yield "there is no squeue on this machine: shown is what the jobs said themselves"
+    if sight.free_bytes is not None and sight.free_bytes < MIB:
+        yield "the group's disk is full: jobs cannot save or write logs there; free some space before you submit again"
     if sight.ledger.damaged:
         lines = ", ".join(map(str, sight.ledger.damaged[:_NOTED]))
         more = f" and {len(sight.ledger.damaged) - _NOTED} more" if len(sight.ledger.damaged) > _NOTED else ""
