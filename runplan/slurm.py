@@ -231,11 +231,17 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=os.environ | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"},
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:
         return Answer("", error.strerror or str(error))
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what its user wants SLURM's lists to show or to leave out."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SINFO_"))}
+    return kept | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}
 
 
 def _finish(process: subprocess.Popen[str], script: str, wait: _Wait) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -75,7 +76,8 @@ def test_trainings_first_cells_after_them_controls_at_once(slurm, tmp_path):
     group = make(tmp_path, run("r 1", cells=(cell(0), cell(1))), control())
     done = submit(group)
     assert (done.returncode, done.stderr) == (0, "")
-    assert asked(slurm) == [
+    calls = [re.sub("--comment=runplan:tok[-0-9a-f]+ ", "", call) for call in asked(slurm)]
+    assert calls == [
         f"{group}/r 1 --parsable --output=slurm-%j.out finetune.slurm",
         *(
             f"{group}/r 1/eval/cap_epoch{epoch} --parsable --dependency=afterok:101 --kill-on-invalid-dep=yes "
@@ -84,6 +86,7 @@ def test_trainings_first_cells_after_them_controls_at_once(slurm, tmp_path):
         ),
         f"{group}/1B_base/eval/cap --parsable --output=slurm-%j.out cell.slurm",
     ]
+    assert " --comment=runplan:tok1 " in asked(slurm)[0]
     events = [(line["event"], line["job_id"], line["path"]) for line in ledger(group)]
     assert events[:2] == [("intent", None, "r 1/finetune.slurm"), ("submitted", "101", "r 1/finetune.slurm")]
     assert [event for event, *_ in events] == ["intent", "submitted"] * 4
@@ -175,6 +178,17 @@ def test_a_job_of_an_earlier_group_in_the_same_place_is_not_taken_for_this_one(s
     (slurm / "sacct").write_text("55|runplan:tok1|2025-12-31T00:00:00\n")
     assert submit(group).returncode == 0
     assert len(asked(slurm)) == 1
+
+
+def test_what_a_user_wants_to_see_of_the_queue_hides_nothing(slurm, tmp_path, monkeypatch):
+    group = make(tmp_path, run())
+    monkeypatch.setenv("SQUEUE_PARTITION", "short")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "%s")
+    line = "55|runplan:tok1|2026-03-01T00:00:00"
+    told = f'[ -n "$SQUEUE_PARTITION" ] || [ "$SLURM_TIME_FORMAT" != standard ] || echo "{line}"'
+    fake_program(tmp_path / "bin", "squeue", told)
+    assert submit(group).returncode == 0
+    assert asked(slurm) == []
 
 
 def test_a_run_that_was_started_by_hand_is_not_started_again(slurm, tmp_path):

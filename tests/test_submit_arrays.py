@@ -100,13 +100,15 @@ def test_each_task_runs_its_own_script(tmp_path):
     runs = []
     for name in ("a'; echo x", "b $(id)", "c\nd"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "finetune.slurm").write_text('pwd; echo "$SLURM_ARRAY_TASK_ID"')
+        (tmp_path / name / "finetune.slurm").write_text('pwd; echo "$1"')
         runs.append(Due(replace(job("a"), directory=tmp_path / name)))
     script = "\n".join(setup(Batch(tuple(runs))))
     for number, each in enumerate(runs):
-        said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/",
-                              env={"SLURM_ARRAY_TASK_ID": str(number), "PATH": "/usr/bin:/bin"}).stdout  # fmt: skip
-        assert said == f"{each.job.directory}\n{number}\n"
+        task = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(number), "PATH": "/usr/bin:/bin"}
+        said = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/", env=task
+        ).stdout
+        assert said == f"{each.job.directory}\n7_{number}\n"
     lost = subprocess.run(
         ["bash", "-c", script], check=False, env={"SLURM_ARRAY_TASK_ID": "9", "PATH": "/usr/bin:/bin"}
     )

@@ -114,8 +114,9 @@ def parameters(batch: Batch, token: str, name: str) -> dict[str, Any]:
 def setup(batch: Batch) -> list[str]:
     """Shell lines that become the job script of one job, or of one task of an array."""
     places = [shlex.quote(str(each.job.directory)) for each in batch.due]
-    last = f"exec bash {shlex.quote(batch.due[0].job.script)}"
+    script = f"exec bash {shlex.quote(batch.due[0].job.script)}"
     if not batch.is_array:
-        return [f"cd -- {places[0]} || exit 1", last]
+        return [f"cd -- {places[0]} || exit 1", script]
+    last = f'{script} "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"'
     rows = [f"{number}) directory={place} ;;" for number, place in enumerate(places)]
     return ["case $SLURM_ARRAY_TASK_ID in", *rows, "*) exit 1 ;;", "esac", 'cd -- "$directory" || exit 1', last]

@@ -2,7 +2,7 @@
 # Submits group ranks with sbatch: trainings and controls at once, evaluations after their training.
 # Safe to run again: ledger.jsonl says what was submitted. Planned with: python -m runplan optimizer.lr=1e-05,0.0003 seed=1,2
 # Exit code: 0 everything is submitted, 1 something is not, 3 something the runs need is missing.
-unset CDPATH
+unset CDPATH "${!SQUEUE_@}" # what somebody wants squeue to leave out
 case ${BASH_SOURCE[0]} in */*) cd -- "${BASH_SOURCE[0]%/*}/" || exit 1 ;; esac
 group=$PWD
 say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
@@ -77,7 +77,7 @@ declare -A active seen place_of
 look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED|PLACE" on its output
   local -n map=$1
   local id comment at place lines token
-  lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
+  lines=$(SLURM_TIME_FORMAT=standard timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
   while IFS='|' read -r id comment at place; do
     token=${comment#runplan:}
     # shellcheck disable=SC2004,SC2034 # the map is one of the two above, by its name
@@ -150,6 +150,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
   elif [ "$in_a_row" -ge 3 ]; then
     failed=$((failed + 1))
   else
+    options+=("--comment=runplan:$3") # whatever the environment or an edited script says
     # a directory whose name SLURM would misread in the path of the log: the job writes its log itself
     case $group/$1 in *%* | *\\*) options+=(--output=/dev/null) ;; *) options+=(--output=slurm-%j.out) ;; esac
     write intent "$3" null "$4"
