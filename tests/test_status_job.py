@@ -101,6 +101,12 @@ def test_the_limit_is_slurm_s_which_may_have_been_changed(jobs):
     assert status(jobs[0], seen(b""), Observed(JobState.running, "7", 1, slurm=slurm)).limit_s == 7200
 
 
+def test_a_waiting_job_whose_directory_is_gone_says_both(jobs):
+    waits = Observed(JobState.pending, "7", 1, "BeginTime")
+    reason = status(jobs[0], JobSeen(there=False), waits).reason
+    assert reason.startswith("begins later, as was asked or after a requeue; its directory ")
+
+
 def test_a_held_job_begins_when_it_is_released(jobs):
     slurm = SlurmJob("7", "7", "PENDING", start_at="2026-01-31T14:00:00")
     for reason in ("job requeued in held state", "JobHeldUser"):

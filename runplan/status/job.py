@@ -132,9 +132,6 @@ def _seconds(observed: Observed, started: datetime | None, at: datetime) -> floa
 
 
 def _reason(job: Job, seen: JobSeen, observed: Observed) -> str:
-    if not seen.there:
-        gone = f"its directory {job.directory} is gone"
-        return f"{observed.reason}; {gone}" if observed.reason else gone
-    if observed.state is JobState.pending:
-        return waiting_for(observed.reason)
-    return observed.reason
+    reason = waiting_for(observed.reason) if observed.state is JobState.pending else observed.reason
+    gone = "" if seen.there else f"its directory {job.directory} is gone"
+    return "; ".join(filter(None, (reason, gone)))
