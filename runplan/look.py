@@ -31,6 +31,8 @@ TAIL_BYTES = 1 << 16
 SLURM_S = 30.0
 """Seconds that SLURM has to answer where jobs depend on it."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+FULL = "SubmitJob"
+"""What is in the names of limits on jobs in the queue: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit."""
 _UNBEGUN = frozenset({JobState.not_submitted, JobState.held, JobState.pending})
 
 
@@ -56,6 +58,7 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
         jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
         if observed[job.token].state is JobState.not_submitted and job.token in ledger.refused:
             why = ledger.refused[job.token] or "submit again to see why"
+            why += "; submit again as jobs end" if FULL in why else ""
             observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
     return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, _free_bytes(group.directory))
 

@@ -253,5 +253,8 @@ def test_what_slurm_refused_says_why_until_it_is_tried_again(tmp_path, monkeypat
     }
     told = [said.text for said in waits(group_status(group, look(group)))]
     assert told[0] == "1 not submitted: refused by SLURM: Invalid qos specification"
+    full = {"event": "refused", "token": "a", "job_id": None, "reason": "AssocMaxSubmitJobLimit"}
+    append(group.directory, [full])
+    assert look(group).observed["a"].reason.endswith(": AssocMaxSubmitJobLimit; submit again as jobs end")
     append(group.directory, [{"event": "intent", "token": "a", "job_id": None}])
     assert look(group).observed["a"].state is JobState.held

@@ -140,6 +140,22 @@ def test_a_refusal_is_no_submission_and_the_next_call_goes_on(slurm, tmp_path):
     assert (again.returncode, len(asked(slurm))) == (0, 3 + 6)
 
 
+def test_a_full_queue_takes_the_rest_later(slurm, tmp_path):
+    group = make(tmp_path, *(run(f"r{i}", token=f"t{i}") for i in range(4)))
+    full = (
+        '[ "$(wc -l <"$SLURM/asked")" -lt 2 ] || { echo "sbatch: error: AssocMaxSubmitJobLimit"; '
+        'echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"; exit 1; } >&2\n'
+    )
+    fake_program(tmp_path / "bin", "sbatch", full + SBATCH)
+    done = submit(group)
+    assert (done.returncode, len(asked(slurm))) == (1, 2)
+    assert "2 submitted, 0 already submitted, 2 not submitted" in done.stdout
+    assert "run this again as jobs end" in done.stderr
+    assert "three refusals" not in done.stderr
+    fake_program(tmp_path / "bin", "sbatch", SBATCH)
+    assert "2 submitted, 2 already submitted, 0 not submitted" in submit(group).stdout
+
+
 def test_an_answer_without_a_job_id_is_a_failure(slurm, tmp_path, monkeypatch):
     monkeypatch.setenv("SAYS", "welcome to the cluster")
     group = make(tmp_path, run())

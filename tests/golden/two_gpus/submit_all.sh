@@ -126,7 +126,7 @@ after_training() { # after_training DIR TOKEN: sets options; fails where the tra
   return 1
 }
 
-submitted=0 already=0 failed=0 in_a_row=0
+submitted=0 already=0 failed=0 in_a_row=0 full=
 not_submitted() {
   failed=$((failed + 1))
   say "$*"
@@ -147,7 +147,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
     not_submitted "$name: submitted or not? SLURM does not answer; run this again later"
   elif [ -n "${5:-}" ] && ! after_training "$5" "$6"; then
     not_submitted "$name: not submitted, $reason"
-  elif [ "$in_a_row" -ge 3 ]; then
+  elif [ -n "$full" ] || [ "$in_a_row" -ge 3 ]; then
     failed=$((failed + 1))
   else
     options+=("--comment=runplan:$3") # whatever the environment or an edited script says
@@ -170,6 +170,11 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
         *"sbatch: error: "* | *"sbatch: fatal: "* | *"sbatch: unrecognized option"*) write refused "$3" null "$4" ;;
       esac
       not_submitted "$name: sbatch did not take $2"
+      if [[ ${said,,} =~ (assoc|qos)[a-z]*submit[a-z]*limit|temporarily\ unable\ to\ accept|maxjobcount ]]; then
+        full=1
+        say "the queue takes no more of your jobs now, leaving the rest: run this again as jobs end"
+        return
+      fi
       if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest: mend what sbatch names above (plan again with other resources.*, site.account or site.partition), then run this again"; fi
     fi
   fi
