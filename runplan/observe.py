@@ -113,11 +113,15 @@ class Known:
     """None without accounting."""
 
     def job(self, job_id: str) -> SlurmJob | None:
-        """What SLURM knows of a job; the queue knows better while it is not over, accounting after."""
+        """What SLURM knows of a job; the queue knows better while it is not over, accounting after.
+
+        Accounting goes on to call a job running whose end it was never told of.
+        """
         waits = (self.queue or {}).get(job_id)
         if waits is not None and waits.active:
             return waits
-        return (self.accounting or {}).get(job_id) or waits
+        told = (self.accounting or {}).get(job_id)
+        return waits if told is None or (told.active and self.queue is not None) else told
 
 
 def observe(

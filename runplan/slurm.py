@@ -106,7 +106,9 @@ def read_queue(timeout_s: float = 30.0, uid: int | str | None = None) -> dict[st
         uid: whose jobs, several separated by commas; None: this process's user's.
     """
     # by number: the name that the environment says may be another's, whose queue is empty
-    command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid() if uid is None else uid), "-o", SQUEUE_FORMAT]
+    user = str(os.getuid() if uid is None else uid)
+    # -a: jobs in hidden partitions, too
+    command = ["squeue", "-a", "-h", "-r", "-t", "all", "-u", user, "-o", SQUEUE_FORMAT]
     answer = ask({"squeue": command}, timeout_s)["squeue"]
     # squeue 22.05 says "Invalid user", lists nothing, and exits with 0
     refused = not answer.text.strip() and "error:" in answer.aside

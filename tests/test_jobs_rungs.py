@@ -199,7 +199,7 @@ def test_a_resume_names_the_epoch_and_keeps_what_belongs_to_it(folder, monkeypat
 
 
 def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
-    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-h -t R -j 77" ] && echo 77')
+    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-a -h -t R -j 77" ] && echo 77')
     assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
     done = start(folder, RUNNING="1", SLURM_JOB_ID="78")
     assert (done.returncode, len(attempts(folder))) == (1, 1)

@@ -90,6 +90,18 @@ def test_a_timeout_stays_one_whatever_the_log_says():
     assert observe(SUBMITTED, (), accounting(slurm("TIMEOUT")), Ending("oom", "x")).state is JobState.timeout
 
 
+def test_what_accounting_calls_running_and_no_queue_lists_is_over():
+    for state in ("RUNNING", "PENDING"):
+        assert observe(SUBMITTED, (), accounting(slurm(state))).state is JobState.cancelled
+        assert observe(SUBMITTED, (record("started"),), accounting(slurm(state))).state is JobState.failed
+        ended = (record("started"), record("ended", code=0, time=T2))
+        assert observe(SUBMITTED, ended, accounting(slurm(state))).state is JobState.completed
+    silent = Known(None, {"7": slurm("RUNNING")})
+    assert observe(SUBMITTED, (record("started"),), silent).state is JobState.running
+    listed = Known({"7": slurm("COMPLETED")}, {"7": slurm("RUNNING")})
+    assert observe(SUBMITTED, (), listed).state is JobState.completed
+
+
 def test_its_own_exit_code_is_enough_without_accounting():
     ends = (record("started"), record("ended", code=0, time=T2))
     assert observe(SUBMITTED, ends, Known({}, None)).state is JobState.completed

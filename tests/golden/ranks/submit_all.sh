@@ -89,10 +89,10 @@ look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED|PLACE" on its
   done <<<"$lines"
 }
 queue_known=
-look active "" squeue -h -r -u "$(id -un)" -o '%i|%k|%V|%o' && queue_known=1
+look active "" squeue -a -h -r -u "$(id -un)" -o '%i|%k|%V|%o' && queue_known=1
 if [ -n "$unsure_since" ]; then # some minutes more, should the clocks of SLURM and of this machine differ
   unsure_since=$(date -d "$unsure_since 10 minutes ago" +%Y-%m-%dT%H:%M:%S)
-  look seen "$unsure_since" squeue -h -r -u "$(id -un)" -t all -o '%i|%k|%V|%o' || queue_known=
+  look seen "$unsure_since" squeue -a -h -r -u "$(id -un)" -t all -o '%i|%k|%V|%o' || queue_known=
   command -v sacct >/dev/null 2>&1 &&
     look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit,WorkDir
 fi
