@@ -167,6 +167,15 @@ def test_training_runs_in_its_directory_and_leaves_nothing_elsewhere(name, bin_d
     assert (group / name / f"slurm-{started['job_id']}.out").read_text() == done.stdout
 
 
+def test_a_line_that_was_cut_short_spoils_no_other(bin_dir, tmp_path):
+    folder = write(plan(run(), directory=str(tmp_path / "g"))) / "1B_rank4"
+    (folder / "jobs.jsonl").write_text('{"event": "started", "tok')
+    assert bash(folder / "finetune.slurm").returncode == 0
+    first, *others = (folder / "jobs.jsonl").read_text().splitlines()
+    assert first == '{"event": "started", "tok'
+    assert [json.loads(line)["event"] for line in others] == ["started", "attempt", "ended"]
+
+
 @pytest.mark.parametrize(("words", "job_id"), [((), "77"), (("70_3",), "70_3"), (("x",), "77")])
 def test_a_job_knows_who_it_is_whatever_it_inherited(words, job_id, bin_dir, tmp_path, monkeypatch):
     """A job that was submitted from within a task of an array has that one's words around it."""
