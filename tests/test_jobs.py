@@ -167,12 +167,13 @@ def test_training_runs_in_its_directory_and_leaves_nothing_elsewhere(name, bin_d
     assert (group / name / f"slurm-{started['job_id']}.out").read_text() == done.stdout
 
 
-def test_a_line_that_was_cut_short_spoils_no_other(bin_dir, tmp_path):
+@pytest.mark.parametrize("end", ["", "\0\0"])
+def test_a_line_that_was_cut_short_spoils_no_other(end, bin_dir, tmp_path):
     folder = write(plan(run(), directory=str(tmp_path / "g"))) / "1B_rank4"
-    (folder / "jobs.jsonl").write_text('{"event": "started", "tok')
+    (folder / "jobs.jsonl").write_text('{"event": "started", "tok' + end)
     assert bash(folder / "finetune.slurm").returncode == 0
     first, *others = (folder / "jobs.jsonl").read_text().splitlines()
-    assert first == '{"event": "started", "tok'
+    assert first == '{"event": "started", "tok' + end
     assert [json.loads(line)["event"] for line in others] == ["started", "attempt", "ended"]
 
 

@@ -36,7 +36,7 @@ until [ "$ledger" -ef /dev/fd/9 ]; do
     *) say "no locks on this file system: do not submit this group twice at once" && break ;;
   esac
 done
-if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then printf '\n' >&9; fi # a line cut short by a crash
+if [ -s "$ledger" ] && [ "$(tail -c 1 "$ledger" | wc -l)" -eq 0 ]; then printf '\n' >&9; fi # a line cut short by a crash
 
 declare -A job_of intended in_array earlier before fresh
 text_of() { # text_of KEY LINE: a text value of a line of JSON that we wrote
