@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runplan.attempts import LOCAL, Attempt, Ledger, Record, moment
+from runplan.copies import copy_note
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
@@ -60,7 +61,8 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
             why = ledger.refused[job.token] or "submit again to see why"
             why += "; submit again as jobs end" if FULL in why else ""
             observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
-    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, _free_bytes(group.directory))
+    copy, free = copy_note(group, ledger, known), _free_bytes(group.directory)
+    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, copy, free)
 
 
 def _free_bytes(directory: Path) -> int | None:

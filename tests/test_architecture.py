@@ -74,6 +74,7 @@ EDGES = {
     "submit.command": "the verb `submit`",
     "submit.deciding": "logs, checkpoints and limits that another attempt learns from",
     "submit.local": "runs jobs here",
+    "copies": "whether jobs work in copies of a directory",
     "submit.child": "starts the process of a job",
     "submit.gpu_locks": "locks a file a GPU",
     "submit.machine": "what is here",

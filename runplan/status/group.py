@@ -225,6 +225,8 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
         more = f" and {len(sight.ledger.damaged) - _NOTED} more" if len(sight.ledger.damaged) > _NOTED else ""
         what = f"lines {lines}{more} are" if len(sight.ledger.damaged) > 1 else f"line {lines} is"
         yield f"ledger.jsonl: {what} passed over: cut short by a crash, or edited"
+    if sight.copy:
+        yield sight.copy
     gone = list(_gone(group, sight))
     if gone:
         yield f"directories that are gone: {_some(gone)}; plan the same again to write them anew"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runplan.arguments import Arguments
+from runplan.copies import copy_note
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
@@ -173,6 +174,8 @@ def _warn(group: WrittenGroup, world: World) -> None:
             f"{group.directory}/ledger.jsonl: line {lines} cannot be read and is ignored; "
             "jobs are looked for by their tokens instead"
         )
+    if note := copy_note(group, world.ledger, world.known):
+        _note(note)
 
 
 def _note_edited(decision: Decision) -> None:

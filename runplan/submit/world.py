@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from runplan.attempts import LOCAL, Ledger, Record
+from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
 from runplan.observe import JobState, Known, Observed
-from runplan.queue import SlurmJob
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
@@ -59,19 +58,6 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
         jobs[job.token], seen = look_at(job, attempts, records[job.token], known, logs=told)
         states[job.token] = replace(seen, state=JobState.held) if job.token in settled.unknown else seen
     return World(ledger, records, known, states, jobs, settled)
-
-
-def works_elsewhere(job: Job, found: SlurmJob) -> bool:
-    """Whether one of SLURM's jobs works in a copy of a job's directory: there is its script, too, with its token."""
-    if not found.place or found.token != job.token:
-        return False
-    place = Path(found.place)
-    try:
-        if place.samefile(job.directory):
-            return False
-        return f"token={job.token}" in (place / job.script).read_text(errors="replace").splitlines()
-    except OSError:
-        return False
 
 
 def _found_event(job: Job, settled: Settled) -> dict[str, str]:
