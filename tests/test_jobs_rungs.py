@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def test_a_resume_names_the_epoch_and_keeps_what_belongs_to_it(folder, monkeypat
 
 
 def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
-    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-a -h -t R -j 77" ] && echo 77')
+    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-a -h -t R,S -j 77 -o %o" ] && echo "$RUNNING"')
     assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
     done = start(folder, RUNNING="1", SLURM_JOB_ID="78")
     assert (done.returncode, len(attempts(folder))) == (1, 1)
@@ -208,6 +209,16 @@ def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
     assert start(folder, RUNNING="1", SLURM_JOB_ID="77").returncode == 0  # the same one, requeued
     assert start(folder, SLURM_JOB_ID="78", RUNPLAN_AGAIN="1").returncode == 0
     assert len(attempts(folder)) == 3
+
+
+def test_a_copy_does_not_wait_for_the_job_of_the_original(bin_dir, folder):
+    fake_program(bin_dir, "squeue", 'echo "$RUNNING"')
+    assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
+    copy = shutil.copytree(folder, folder.parent / "a copy")
+    original, itself = (f"{each}/finetune.slurm" for each in (folder, copy))
+    assert start(copy, RUNNING=itself, SLURM_JOB_ID="78").returncode == 1
+    assert start(copy, RUNNING=original, SLURM_JOB_ID="78").returncode == 0
+    assert start(folder, RUNNING="(null)", SLURM_JOB_ID="78").returncode == 1
 
 
 def test_a_broken_resume_py_means_to_start(folder):
