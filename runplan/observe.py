@@ -195,7 +195,23 @@ def _facts(began: Record | None, ended: Record | None, slurm: SlurmJob | None) -
 
 
 def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
-    """The job that counts: of the last attempt, or one that was started by hand since; None when there is none."""
+    """The job that counts: of the last attempt, or one that was started by hand since; None when there is none.
+
+    Of a job that gave way to one that was at work already, that one.
+    """
+    job_id, ways = _latest_job(attempts, records), {}
+    for record in records:
+        if record.event == "gave_way":
+            ways[record.job_id] = record.more.get("to")
+        elif record.event == "attempt":
+            ways.pop(record.job_id, None)  # requeued, it found nobody
+    while job_id in ways:
+        other = ways.pop(job_id)
+        job_id = other if isinstance(other, str) else job_id
+    return job_id
+
+
+def _latest_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
     last = attempts[-1] if attempts else None
     begun = [record for record in records if record.event == "started"]
     if last is None:

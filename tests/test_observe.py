@@ -1,5 +1,7 @@
 """What state a job is in, by everything that may be known of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from runplan.attempts import Attempt, Record
@@ -141,6 +143,21 @@ def test_the_last_attempt_counts():
 def test_a_job_started_by_hand_after_the_last_attempt_takes_its_place():
     ends = (record("started"), record("ended", code=1), record("started", "local-3", T2))
     assert current_job(SUBMITTED, ends) == "local-3"
+
+
+def test_of_a_job_that_gave_way_the_other_counts():
+    gave_way = (
+        record("started"), record("started", "8", T2),
+        Record("gave_way", "t", "8", T2, more={"to": "7"}), record("ended", "8", T2, code=1),
+    )  # fmt: skip
+    assert current_job(SUBMITTED, gave_way) == "7"
+    by_ledger = (*SUBMITTED, replace(SUBMITTED[0], job_id="8", intended_at=T2))
+    assert current_job(by_ledger, gave_way) == "7"
+    assert observe(SUBMITTED, gave_way, queue(slurm("RUNNING"))).state is JobState.running
+    requeued = (*gave_way, record("started", "8", T2), record("attempt", "8", T2))
+    assert current_job(SUBMITTED, requeued) == "8"
+    nonsense = (record("started"), *(Record("gave_way", "t", a, T2, more={"to": b}) for a, b in ("78", "87")))
+    assert current_job(SUBMITTED, nonsense) in {"7", "8"}
 
 
 def test_states_know_whether_they_are_an_end():
