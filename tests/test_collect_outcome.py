@@ -131,6 +131,14 @@ def test_an_evaluation_of_older_weights_is_said():
     assert warnings(make_group(make_run(job=later, cells=[make_cell(make_log(), None)]))) == []
 
 
+def test_a_job_that_trained_nothing_made_no_weights():
+    ran = (
+        Execution("9", "2026-01-01T00:00:00Z", 0, 1.0, trained=True),
+        Execution("10", "2026-02-01T00:00:00Z", 0, 0.0),
+    )
+    assert warnings(make_group(make_run(job=FoundJob(Observed(JobState.completed), ran)))) == []
+
+
 def test_a_task_of_another_name_is_said():
     (text,) = warnings(make_group(make_run(cells=[make_cell(make_log(task="other"))])))
     assert text.endswith("is of a task called other, planned is words")

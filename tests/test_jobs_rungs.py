@@ -147,6 +147,8 @@ def test_a_complete_run_stays_as_it_is_unless_asked(folder):
     before = files(folder / "artifacts")
     done = start(folder)
     assert (done.returncode, len(attempts(folder))) == (0, 1)
+    first, *_, gave_way, last = map(json.loads, (folder / "jobs.jsonl").read_text().splitlines())
+    assert (gave_way["event"], gave_way["job_id"], gave_way["to"]) == ("gave_way", last["job_id"], first["job_id"])
     assert "this run is complete, with finetune.yaml: nothing to do (RUNPLAN_AGAIN=1 trains again)" in done.stdout
     # the variable stays in a requeued job's environment, and must not undo what that very job did
     assert start(folder, RUNPLAN_AGAIN="1", SLURM_RESTART_COUNT="1").returncode == 0

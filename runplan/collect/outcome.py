@@ -144,6 +144,7 @@ def _cell_warnings(run: FoundRun, cell: FoundCell) -> Iterator[str]:
     for note in used.log.notes:
         yield f"{used.path}: {note}"
     if run.job is not None and cell.entry["epoch"] is not None and run.job.ran:
-        began, evaluated = moment(run.job.ran[-1].started_at), moment(used.log.created)
+        last = next((one for one in reversed(run.job.ran) if one.trained), run.job.ran[-1])
+        began, evaluated = moment(last.started_at), moment(used.log.created)
         if began and evaluated and evaluated < began:
             yield f"{used.path}: evaluated before the run's last training began, so it may be of other weights"
