@@ -48,6 +48,8 @@ class Ledger:
 
     attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)
     """By token, in order; refused ones are left out."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By token, of jobs that SLURM did not take when they were last submitted: why, where that is recorded."""
     damaged: tuple[int, ...] = ()
     """Numbers of lines that are none of ours: cut short by a crash, or edited."""
 
@@ -86,6 +88,7 @@ class Record:
 def parse_ledger(text: str) -> Ledger:
     """What the text of a ledger says; lines that are not ours are numbered, and otherwise ignored."""
     attempts: dict[str, list[Attempt]] = {}
+    refused: dict[str, str] = {}
     damaged = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -94,7 +97,12 @@ def parse_ledger(text: str) -> Ledger:
         token = event.get("token") if event else None
         if event is None or not isinstance(token, str) or not _apply(event, attempts.setdefault(token, [])):
             damaged.append(number)
-    return Ledger({token: tuple(tried) for token, tried in attempts.items() if tried}, tuple(damaged))
+            continue
+        refused.pop(token, None)
+        if event.get("event") == "refused":
+            refused[token] = str(event.get("reason", ""))
+    tried = {token: tuple(each) for token, each in attempts.items() if each}
+    return Ledger(tried, refused, tuple(damaged))
 
 
 def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:

@@ -15,6 +15,11 @@ is continued; an earlier job left nothing to continue, or another configuration,
 `resumed_epoch` is the last epoch that is kept (null: from the start), also after `oom`. `sha256` is that of the
 configuration: once it changes, the attempt no longer counts (`recipes/resume.py`). What does not is in `attempts/<n>/`.
 
+A training that finds another job at work in its directory, or its run completed by another, gives way, and ends; the
+other is the one that counts::
+
+    {"event": "gave_way", "token": "…", "kind": "train", "cell": null, "job_id": "124", "to": "123", "time": "…Z"}
+
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
 submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::
 

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runplan.attempts import LOCAL, Attempt, Ledger, Record, moment
+from runplan.copies import copy_note
 from runplan.ledger import read_ledger, read_records
-from runplan.observe import JobState, Known, Observed, current_job, observe
+from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
 from runplan.present import LEDGER
 from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
@@ -31,6 +32,8 @@ TAIL_BYTES = 1 << 16
 SLURM_S = 30.0
 """Seconds that SLURM has to answer where jobs depend on it."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+FULL = "SubmitJob"
+"""What is in the names of limits on jobs in the queue: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit."""
 _UNBEGUN = frozenset({JobState.not_submitted, JobState.held, JobState.pending})
 
 
@@ -54,7 +57,19 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
     for job in group.jobs:
         seen, observed[job.token] = look_at(job, ledger.of(job.token), records[job.token], known)
         jobs[job.token] = replace(seen, unread=unread[job.token]) if job.token in unread else seen
-    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed)
+        if observed[job.token].state is JobState.not_submitted and job.token in ledger.refused:
+            why = ledger.refused[job.token] or "submit again to see why"
+            why += "; submit again as jobs end" if FULL in why else ""
+            observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
+    copy, free = copy_note(group, ledger, known), _free_bytes(group.directory)
+    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, copy, free)
+
+
+def _free_bytes(directory: Path) -> int | None:
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
 
 
 def records_of(group: WrittenGroup) -> tuple[dict[str, tuple[Record, ...]], dict[str, str]]:

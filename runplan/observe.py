@@ -46,6 +46,8 @@ class JobState(Enum):
         return self.over and self is not JobState.completed
 
 
+REFUSED = "refused by SLURM"
+"""How the reason of a job begins that was not submitted, because SLURM did not take it."""
 SLURM_STATES = {
     "COMPLETED": JobState.completed,
     "FAILED": JobState.failed,
@@ -58,6 +60,10 @@ SLURM_STATES = {
     "BOOT_FAIL": JobState.node_fail,
     "PREEMPTED": JobState.preempted,
 }
+WAITED = frozenset({"Dependency", "Resources", "Priority", "BeginTime", "JobHeldUser", "JobHeldAdmin"})
+"""SLURM's reasons why a job waits; it may keep them when the job is over."""
+NO_LOG = 53
+"""What SLURM gives as the signal of a job whose log slurmstepd could not open (`IO setup failed`); no signal has it."""
 STOPPED = frozenset({128 + number for number in (1, 2, 15)})
 """Exit codes of a script that got a hang-up, an interrupt or a request to end."""
 QUEUED_AGAIN = frozenset({JobState.preempted, JobState.node_fail})
@@ -107,11 +113,15 @@ class Known:
     """None without accounting."""
 
     def job(self, job_id: str) -> SlurmJob | None:
-        """What SLURM knows of a job; the queue knows better while it is not over, accounting after."""
+        """What SLURM knows of a job; the queue knows better while it is not over, accounting after.
+
+        Accounting goes on to call a job running whose end it was never told of.
+        """
         waits = (self.queue or {}).get(job_id)
         if waits is not None and waits.active:
             return waits
-        return (self.accounting or {}).get(job_id) or waits
+        told = (self.accounting or {}).get(job_id)
+        return waits if told is None or (told.active and self.queue is not None) else told
 
 
 def observe(
@@ -185,7 +195,23 @@ def _facts(began: Record | None, ended: Record | None, slurm: SlurmJob | None) -
 
 
 def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
-    """The job that counts: of the last attempt, or one that was started by hand since; None when there is none."""
+    """The job that counts: of the last attempt, or one that was started by hand since; None when there is none.
+
+    Of a job that gave way to one that was at work already, that one.
+    """
+    job_id, ways = _latest_job(attempts, records), {}
+    for record in records:
+        if record.event == "gave_way":
+            ways[record.job_id] = record.more.get("to")
+        elif record.event == "attempt":
+            ways.pop(record.job_id, None)  # requeued, it found nobody
+    while job_id in ways:
+        other = ways.pop(job_id)
+        job_id = other if isinstance(other, str) else job_id
+    return job_id
+
+
+def _latest_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
     last = attempts[-1] if attempts else None
     begun = [record for record in records if record.event == "started"]
     if last is None:
@@ -208,15 +234,22 @@ def _ended(facts: Observed, state: JobState, ending: Ending | None, said: str) -
     plain = state in {JobState.failed, JobState.unknown}
     if plain and ending is not None and ending.state in FROM_LOG:
         return _with(facts, JobState(ending.state), ending.reason or "")
-    if said == "NonZeroExitCode" or (state is JobState.cancelled and not said.startswith("Dependency")):
-        said = ""  # says nothing new, or why it had been waiting
+    by_training = state is JobState.cancelled and said.startswith("Dependency")
+    if said in {"NonZeroExitCode", *WAITED} or state is JobState.cancelled:
+        said = said if by_training else ""  # says nothing new, or why it had been waiting
     line = ending.reason if ending is not None and (plain or ending.state == state.value) else None
     code = f"exit code {facts.exit_code}" if facts.exit_code and state is not JobState.cancelled else ""
     if plain and facts.slurm is not None and not facts.ended_at and not facts.exit_code:
-        signal = facts.slurm.signal
-        code = f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
+        code = _killed(facts.slurm.signal)
         line = f"{code}; {line}" if line else None
     return _with(facts, state, line or (f"{code} ({said})" if code and said else code or said))
+
+
+def _killed(signal: int) -> str:
+    """What a signal number of SLURM's says of a job that did not write its end; 0: none."""
+    if signal == NO_LOG:
+        return "SLURM could not open its log: its directory was moved, or the disk is full"
+    return f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
 
 
 def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from runplan.units import parse_memory_gib, parse_slurm_time
+
+
+def _read_by(parse: Callable[[str], object]) -> Callable[[object], bool]:
+    """Whether a value is null or a text that can be read so."""
+
+    def good(value: object) -> bool:
+        try:
+            if isinstance(value, str):
+                parse(value)
+        except ValueError:
+            return False
+        return value is None or isinstance(value, str)
+
+    return good
+
 
 TEXT, MAYBE_TEXT = (str,), (str, type(None))
 NUMBER = (int, float, type(None))
-WORDS = {TEXT: "text", MAYBE_TEXT: "text or null", NUMBER: "a number or null"}
+TIME, MEMORY = _read_by(parse_slurm_time), _read_by(parse_memory_gib)
+WORDS = {
+    TEXT: "text", MAYBE_TEXT: "text or null", NUMBER: "a number or null",
+    TIME: "a time such as 02:30:00 or null", MEMORY: "an amount of memory such as 64G or null",
+}  # fmt: skip
 _SPREAD = {"p50": NUMBER, "p95": NUMBER}
-_RESOURCES = {"gpus": NUMBER, "time": MAYBE_TEXT, "mem": MAYBE_TEXT, "cpus_per_task": NUMBER}
+_RESOURCES = {"gpus": NUMBER, "time": TIME, "mem": MEMORY, "cpus_per_task": NUMBER}
 _CELL = {"task": TEXT, "epoch": NUMBER, "dir": TEXT, "time_s": _SPREAD, "resources": _RESOURCES}
 _ESTIMATE = {"it_per_s": NUMBER, "time_s": _SPREAD, "peak_memory_gib": _SPREAD, "allocated_gib": NUMBER}
 _RUN = {
@@ -21,7 +42,7 @@ PLAN = {
     "group": TEXT, "design": {"factors": {}}, "runs": [_RUN],
     "verified": [{"kind": TEXT, "name": TEXT, "path": TEXT, "status": TEXT}], "totals": {"gpu_hours": _SPREAD},
 }  # fmt: skip
-"""Mapping: these keys at least; list: each item so; else the types that are right."""
+"""Mapping: these keys at least; list: each item so; else the types that are right, or what says whether it is."""
 
 
 def wrong_part(document: object) -> str:
@@ -46,5 +67,5 @@ def _wrong(value: object, shape: Any, where: str) -> Iterator[str]:
             return
         for number, item in enumerate(value):
             yield from _wrong(item, shape[0], f"{where}[{number}]")
-    elif not isinstance(value, shape):
+    elif not (shape(value) if callable(shape) else isinstance(value, shape)):
         yield f"{where}: {value!r:.40} is not {WORDS[shape]}"

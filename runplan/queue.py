@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runplan.units import parse_memory_gib
+from runplan.units import parse_memory_gib, parse_slurm_time
 
-SQUEUE_FORMAT = "%i|%A|%T|%r|%V|%S|%k"
-"""Job (task of an array: `12_3`), its own number, state, reason, submitted, start (or when it is expected), comment."""
-SACCT_FORMAT = "JobID,JobIDRaw,State,ExitCode,ElapsedRaw,MaxRSS,Submit,Start,Reason,Comment"
+SQUEUE_FORMAT = "%i|%A|%T|%r|%V|%S|%k|%l|%o"
+"""Job (task of an array: `12_3`), its own number, state, reason, submitted, start (or when it is expected), comment,
+time limit, what it runs."""
+SACCT_FORMAT = "JobID,JobIDRaw,State,ExitCode,ElapsedRaw,MaxRSS,Submit,Start,Reason,Comment,Timelimit,WorkDir"
+LEAST_CELLS = 7
+"""Cells of a line up to the comment, without which it is none of squeue's."""
 
 ACTIVE = frozenset(
     {
@@ -43,6 +46,10 @@ class SlurmJob:
     signal: int = 0
     elapsed_s: float | None = None
     max_rss_gib: float | None = None
+    limit_s: int | None = None
+    """Its time limit, whatever was asked for; None where there is none, or it is not told."""
+    place: str = ""
+    """Directory of its script, by the queue; by accounting, the one that it was submitted from; empty: not told."""
 
     @property
     def active(self) -> bool:
@@ -55,9 +62,13 @@ def parse_queue(text: str) -> dict[str, SlurmJob]:
     jobs = {}
     for line in text.splitlines():
         cells = line.split("|", SQUEUE_FORMAT.count("|"))
-        if len(cells) == SQUEUE_FORMAT.count("|") + 1:
-            job_id, raw, state, reason, submitted, start, comment = (_known(cell) for cell in cells)
-            jobs[job_id] = SlurmJob(job_id, raw, state, reason, _token(comment), submitted, start)
+        if len(cells) >= LEAST_CELLS:
+            job_id, raw, state, reason, submitted, start, comment, *more = (_known(cell) for cell in cells)
+            limit, command = [*more, "", ""][:2]
+            jobs[job_id] = SlurmJob(
+                job_id, raw, state, reason, _token(comment), submitted, start,
+                limit_s=_limit_s(limit), place=command.rpartition("/")[0],
+            )  # fmt: skip
     return jobs
 
 
@@ -67,9 +78,9 @@ def parse_accounting(text: str) -> dict[str, SlurmJob]:
     memory: dict[str, float] = {}
     for line in text.splitlines():
         cells = line.split("|", SACCT_FORMAT.count(","))
-        if len(cells) != SACCT_FORMAT.count(",") + 1:
+        if len(cells) < SACCT_FORMAT.count(",") - 1:
             continue
-        job_id, raw, state, code, elapsed, rss, submitted, start, reason, comment = (_known(cell) for cell in cells)
+        job_id, raw, state, code, elapsed, rss, submitted, start, reason, comment, *more = map(_known, cells)
         job_id, _, step = job_id.partition(".")
         if (used := _memory_gib(rss)) is not None:
             memory[job_id] = max(used, memory.get(job_id, 0.0))
@@ -80,6 +91,7 @@ def parse_accounting(text: str) -> dict[str, SlurmJob]:
             job_id, raw, state.split(" ")[0], reason, _token(comment), submitted, start,
             int(exit_code) if exit_code.isdigit() else None, int(signal) if signal.isdigit() else 0,
             float(elapsed) if elapsed.isdigit() else None,
+            limit_s=_limit_s(more[0] if more else ""), place="".join(more[1:]),
         )  # fmt: skip
     return {name: replace(job, max_rss_gib=memory.get(name)) for name, job in jobs.items()}
 
@@ -91,6 +103,14 @@ def _token(comment: str) -> str:
 def _known(cell: str) -> str:
     cell = cell.strip()
     return "" if cell in {"N/A", "None", "(null)", "Unknown", "NONE"} else cell
+
+
+def _limit_s(text: str) -> int | None:
+    """`Timelimit`; None for words such as `UNLIMITED` and `Partition_Limit`."""
+    try:
+        return parse_slurm_time(text)
+    except ValueError:
+        return None
 
 
 def _memory_gib(text: str) -> float | None:

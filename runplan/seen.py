@@ -70,6 +70,10 @@ class Sight:
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
     """By token; so is `observed`."""
     observed: Mapping[str, Observed] = field(default_factory=dict)
+    copy: str = ""
+    """What to tell of a group that is a copy of another, with its ledger; empty where it is none."""
+    free_bytes: int | None = None
+    """Room on the group's disk; quotas are not seen."""
 
 
 def log_name(job_id: str, slurm: SlurmJob | None) -> str | None:

@@ -106,7 +106,9 @@ def read_queue(timeout_s: float = 30.0, uid: int | str | None = None) -> dict[st
         uid: whose jobs, several separated by commas; None: this process's user's.
     """
     # by number: the name that the environment says may be another's, whose queue is empty
-    command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid() if uid is None else uid), "-o", SQUEUE_FORMAT]
+    user = str(os.getuid() if uid is None else uid)
+    # -a: jobs in hidden partitions, too
+    command = ["squeue", "-a", "-h", "-r", "-t", "all", "-u", user, "-o", SQUEUE_FORMAT]
     answer = ask({"squeue": command}, timeout_s)["squeue"]
     # squeue 22.05 says "Invalid user", lists nothing, and exits with 0
     refused = not answer.text.strip() and "error:" in answer.aside
@@ -231,11 +233,17 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=os.environ | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"},
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:
         return Answer("", error.strerror or str(error))
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what its user wants SLURM's lists to show or to leave out."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SINFO_"))}
+    return kept | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}
 
 
 def _finish(process: subprocess.Popen[str], script: str, wait: _Wait) -> Answer:

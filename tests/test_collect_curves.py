@@ -67,6 +67,8 @@ def test_a_job_that_was_requeued_ran_twice():
 
 def test_ends_without_a_beginning_and_odd_times_are_passed_over():
     assert executions([record("ended", code=0), record("cleaned")]) == ()
+    tried = executions([record("started"), record("attempt"), record("started", time="2026-01-02T00:00:00Z")])
+    assert [each.trained for each in tried] == [True, False]
     assert executions([record("started"), record("ended", code=1, seconds=-5.0)])[0].seconds is None
 
 

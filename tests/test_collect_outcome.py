@@ -68,7 +68,13 @@ def test_the_log_of_a_job_that_failed_afterwards_does_not_count():
 def test_a_job_that_ended_well_with_a_log_that_cannot_be_used(problem, more, reason):
     (item,) = of(make_run(cells=[with_logs(log_file(problem=problem, **more))]))
     assert (item.name, item.state, item.reason) == ("1B_rank4/eval/words_epoch0", "unreadable", reason)
-    assert item.fix == "cd /groups/g/eval/words_epoch0 && bash cell.slurm"
+    assert item.fix == "cd /groups/g/eval/words_epoch0 && sbatch cell.slurm"
+
+
+def test_what_ran_without_slurm_is_evaluated_again_without():
+    job = FoundJob(Observed(JobState.completed, "local-7", 1))
+    (item,) = of(make_run(cells=[make_cell(job=job)]))
+    assert item.fix.endswith("&& bash cell.slurm")
 
 
 def test_a_job_that_ended_well_without_a_log():
@@ -123,6 +129,14 @@ def test_an_evaluation_of_older_weights_is_said():
     (text,) = warnings(make_group(make_run(job=later)))
     assert "before the run's last training began" in text
     assert warnings(make_group(make_run(job=later, cells=[make_cell(make_log(), None)]))) == []
+
+
+def test_a_job_that_trained_nothing_made_no_weights():
+    ran = (
+        Execution("9", "2026-01-01T00:00:00Z", 0, 1.0, trained=True),
+        Execution("10", "2026-02-01T00:00:00Z", 0, 0.0),
+    )
+    assert warnings(make_group(make_run(job=FoundJob(Observed(JobState.completed), ran)))) == []
 
 
 def test_a_task_of_another_name_is_said():

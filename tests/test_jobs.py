@@ -167,6 +167,27 @@ def test_training_runs_in_its_directory_and_leaves_nothing_elsewhere(name, bin_d
     assert (group / name / f"slurm-{started['job_id']}.out").read_text() == done.stdout
 
 
+@pytest.mark.parametrize("end", ["", "\0\0"])
+def test_a_line_that_was_cut_short_spoils_no_other(end, bin_dir, tmp_path):
+    folder = write(plan(run(), directory=str(tmp_path / "g"))) / "1B_rank4"
+    (folder / "jobs.jsonl").write_text('{"event": "started", "tok' + end)
+    assert bash(folder / "finetune.slurm").returncode == 0
+    first, *others = (folder / "jobs.jsonl").read_text().splitlines()
+    assert first == '{"event": "started", "tok' + end
+    assert [json.loads(line)["event"] for line in others] == ["started", "attempt", "ended"]
+
+
+@pytest.mark.parametrize(("words", "job_id"), [((), "77"), (("70_3",), "70_3"), (("x",), "77")])
+def test_a_job_knows_who_it_is_whatever_it_inherited(words, job_id, bin_dir, tmp_path, monkeypatch):
+    """A job that was submitted from within a task of an array has that one's words around it."""
+    for key, value in {"SLURM_JOB_ID": "77", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(key, value)
+    folder = write(plan(run(), directory=str(tmp_path / "g"))) / "1B_rank4"
+    subprocess.run(["bash", "finetune.slurm", *words], cwd=folder, capture_output=True, check=True, timeout=60)
+    assert {each["job_id"] for each in records(folder)} == {job_id}
+    assert (folder / "slurm-77.out").is_file()
+
+
 @pytest.mark.parametrize(("body", "code"), [("exit 3", 3), ("kill -9 $$", 137)])
 def test_the_exit_code_is_the_trainers(body, code, bin_dir, tmp_path):
     fake_program(bin_dir, "tune", f"until [ -s gpu_metrics.csv ]; do sleep 0.02; done\n{body}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,8 @@ def test_a_complete_run_stays_as_it_is_unless_asked(folder):
     before = files(folder / "artifacts")
     done = start(folder)
     assert (done.returncode, len(attempts(folder))) == (0, 1)
+    first, *_, gave_way, last = map(json.loads, (folder / "jobs.jsonl").read_text().splitlines())
+    assert (gave_way["event"], gave_way["job_id"], gave_way["to"]) == ("gave_way", last["job_id"], first["job_id"])
     assert "this run is complete, with finetune.yaml: nothing to do (RUNPLAN_AGAIN=1 trains again)" in done.stdout
     # the variable stays in a requeued job's environment, and must not undo what that very job did
     assert start(folder, RUNPLAN_AGAIN="1", SLURM_RESTART_COUNT="1").returncode == 0
@@ -199,7 +202,7 @@ def test_a_resume_names_the_epoch_and_keeps_what_belongs_to_it(folder, monkeypat
 
 
 def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
-    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-h -t R -j 77" ] && echo 77')
+    fake_program(bin_dir, "squeue", '[ -n "$RUNNING" ] && [ "$*" = "-a -h -t R,S -j 77 -o %o" ] && echo "$RUNNING"')
     assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
     done = start(folder, RUNNING="1", SLURM_JOB_ID="78")
     assert (done.returncode, len(attempts(folder))) == (1, 1)
@@ -208,6 +211,16 @@ def test_a_second_job_stays_away_from_a_running_one(bin_dir, folder):
     assert start(folder, RUNNING="1", SLURM_JOB_ID="77").returncode == 0  # the same one, requeued
     assert start(folder, SLURM_JOB_ID="78", RUNPLAN_AGAIN="1").returncode == 0
     assert len(attempts(folder)) == 3
+
+
+def test_a_copy_does_not_wait_for_the_job_of_the_original(bin_dir, folder):
+    fake_program(bin_dir, "squeue", 'echo "$RUNNING"')
+    assert start(folder, "finetune.yaml:9", SLURM_JOB_ID="77").returncode == 9
+    copy = shutil.copytree(folder, folder.parent / "a copy")
+    original, itself = (f"{each}/finetune.slurm" for each in (folder, copy))
+    assert start(copy, RUNNING=itself, SLURM_JOB_ID="78").returncode == 1
+    assert start(copy, RUNNING=original, SLURM_JOB_ID="78").returncode == 0
+    assert start(folder, RUNNING="(null)", SLURM_JOB_ID="78").returncode == 1
 
 
 def test_a_broken_resume_py_means_to_start(folder):

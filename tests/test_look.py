@@ -15,9 +15,12 @@ from status_groups import T0, account_line, fake_slurm, queue_line, submitted, t
 from runplan import look as looking
 from runplan.attempts import TIME_FORMAT, Attempt, Ledger
 from runplan.document import plan_json
+from runplan.ledger import append
 from runplan.look import TAIL_BYTES, look
 from runplan.observe import JobState
 from runplan.seen import SlurmAnswer
+from runplan.status.group import group_status
+from runplan.status.rows import waits
 from runplan.submit.world import look_and_settle
 from runplan.written import read_group
 
@@ -235,3 +238,23 @@ def test_the_queue_and_accounting_have_one_deadline(monkeypatch):
     tried = Attempt("t", "2026-01-01T00:00:00Z", job_id="1")
     looking.ask(Ledger({"t": (tried,)}), {}, "0")
     assert given == {"squeue": (looking.SLURM_S, "0"), "sacct": (looking.LEAST_S, "0")}
+
+
+def test_what_slurm_refused_says_why_until_it_is_tried_again(tmp_path, monkeypatch):
+    group = write_group(tmp_path / "g", run("a", token="a"), run("b", token="b"))
+    events = [{"event": kind, "token": token, "job_id": None} for token in "ab" for kind in ("intent", "refused")]
+    events[1]["reason"] = "Invalid qos specification"
+    append(group.directory, events)
+    fake_slurm(tmp_path / "bin", monkeypatch, "")
+    reasons = {token: seen.reason for token, seen in look(group).observed.items()}
+    assert reasons == {
+        "a": "refused by SLURM: Invalid qos specification",
+        "b": "refused by SLURM: submit again to see why",
+    }
+    told = [said.text for said in waits(group_status(group, look(group)))]
+    assert told[0] == "1 not submitted: refused by SLURM: Invalid qos specification"
+    full = {"event": "refused", "token": "a", "job_id": None, "reason": "AssocMaxSubmitJobLimit"}
+    append(group.directory, [full])
+    assert look(group).observed["a"].reason.endswith(": AssocMaxSubmitJobLimit; submit again as jobs end")
+    append(group.directory, [{"event": "intent", "token": "a", "job_id": None}])
+    assert look(group).observed["a"].state is JobState.held

@@ -1,5 +1,7 @@
 """What state a job is in, by everything that may be known of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from runplan.attempts import Attempt, Record
@@ -90,6 +92,18 @@ def test_a_timeout_stays_one_whatever_the_log_says():
     assert observe(SUBMITTED, (), accounting(slurm("TIMEOUT")), Ending("oom", "x")).state is JobState.timeout
 
 
+def test_what_accounting_calls_running_and_no_queue_lists_is_over():
+    for state in ("RUNNING", "PENDING"):
+        assert observe(SUBMITTED, (), accounting(slurm(state))).state is JobState.cancelled
+        assert observe(SUBMITTED, (record("started"),), accounting(slurm(state))).state is JobState.failed
+        ended = (record("started"), record("ended", code=0, time=T2))
+        assert observe(SUBMITTED, ended, accounting(slurm(state))).state is JobState.completed
+    silent = Known(None, {"7": slurm("RUNNING")})
+    assert observe(SUBMITTED, (record("started"),), silent).state is JobState.running
+    listed = Known({"7": slurm("COMPLETED")}, {"7": slurm("RUNNING")})
+    assert observe(SUBMITTED, (), listed).state is JobState.completed
+
+
 def test_its_own_exit_code_is_enough_without_accounting():
     ends = (record("started"), record("ended", code=0, time=T2))
     assert observe(SUBMITTED, ends, Known({}, None)).state is JobState.completed
@@ -131,6 +145,21 @@ def test_a_job_started_by_hand_after_the_last_attempt_takes_its_place():
     assert current_job(SUBMITTED, ends) == "local-3"
 
 
+def test_of_a_job_that_gave_way_the_other_counts():
+    gave_way = (
+        record("started"), record("started", "8", T2),
+        Record("gave_way", "t", "8", T2, more={"to": "7"}), record("ended", "8", T2, code=1),
+    )  # fmt: skip
+    assert current_job(SUBMITTED, gave_way) == "7"
+    by_ledger = (*SUBMITTED, replace(SUBMITTED[0], job_id="8", intended_at=T2))
+    assert current_job(by_ledger, gave_way) == "7"
+    assert observe(SUBMITTED, gave_way, queue(slurm("RUNNING"))).state is JobState.running
+    requeued = (*gave_way, record("started", "8", T2), record("attempt", "8", T2))
+    assert current_job(SUBMITTED, requeued) == "8"
+    nonsense = (record("started"), *(Record("gave_way", "t", a, T2, more={"to": b}) for a, b in ("78", "87")))
+    assert current_job(SUBMITTED, nonsense) in {"7", "8"}
+
+
 def test_states_know_whether_they_are_an_end():
     assert JobState.timeout.ended_badly
     assert not JobState.completed.ended_badly
@@ -145,6 +174,13 @@ def test_a_killed_job_is_said_to_be():
     assert words.reason == "killed by signal 9; last line: x"
     unknown = observe(SUBMITTED, (record("started"),), queue(slurm("FAILED")))
     assert unknown.reason == "it did not write its end: killed, or lost with its node"
+
+
+def test_a_job_whose_log_could_not_be_opened_says_so():
+    moved = SlurmJob("7", "7", "FAILED", "Dependency", "t", exit_code=0, signal=53)
+    seen = observe(SUBMITTED, (), accounting(moved))
+    assert seen.state is JobState.failed
+    assert seen.reason == "SLURM could not open its log: its directory was moved, or the disk is full"
 
 
 def test_why_a_cancelled_job_had_waited_is_no_reason_for_its_end():

@@ -151,6 +151,19 @@ def test_a_slow_accounting_is_waited_for_and_it_is_said(bin_dir, monkeypatch, ca
     assert capsys.readouterr().err == "runplan: waiting for SLURM (sacct), 5 s at most\n"
 
 
+def test_jobs_in_hidden_partitions_are_seen(bin_dir):
+    line = "7|7|PENDING|None|2026-01-01T00:00:00|N/A|runplan:x"
+    fake_program(bin_dir, "squeue", f'[[ " $* " != *" -a "* ]] || echo "{line}"')
+    assert {*(read_queue() or ())} == {"7"}
+
+
+def test_what_a_user_wants_to_see_of_the_queue_hides_nothing(bin_dir, monkeypatch):
+    monkeypatch.setenv("SQUEUE_PARTITION", "short")
+    line = "7|7|PENDING|None|2026-01-01T00:00:00|N/A|runplan:x"
+    fake_program(bin_dir, "squeue", f'[ -n "$SQUEUE_PARTITION" ] || echo "{line}"')
+    assert {*(read_queue() or ())} == {"7"}
+
+
 def test_a_user_whom_squeue_does_not_know_is_no_empty_queue(bin_dir):
     fake_program(bin_dir, "squeue", "echo 'squeue: error: Invalid user: 4242' >&2")
     assert read_queue() is None

@@ -29,6 +29,7 @@ from runplan.look import look
 from runplan.observe import JobState
 from runplan.status.document import status_document
 from runplan.status.group import group_status, next_commands
+from runplan.status.rows import failures
 from runplan.status.screen import make_console, parts, print_status
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB."
@@ -142,8 +143,30 @@ def test_the_end_of_a_group_is_that_of_its_last_job(tmp_path, monkeypatch):
 def test_what_to_do_next(made):
     status = made.status()
     assert next_commands(status, "'a b'") == (
-        "runplan submit 'a b'", "runplan submit 'a b' --only oom,cancelled", "runplan collect 'a b'",
+        "runplan submit 'a b'", "runplan submit 'a b' --only oom", "runplan collect 'a b'",
     )  # fmt: skip
+
+
+def test_a_full_disk_is_told(tmp_path):
+    group = Group(tmp_path / "group", trained())
+    sight = look(group.written)
+    assert sight.free_bytes > 0
+    told = {free: group_status(group.written, replace(sight, free_bytes=free)).notes for free in (0, 2**20, None)}
+    assert [len(notes) for notes in told.values()] == [1, 0, 0]
+    assert "disk is full" in told[0][0]
+
+
+def test_a_cell_that_was_cancelled_by_itself_is_named(tmp_path, monkeypatch):
+    group = Group(tmp_path / "group", trained())
+    group.submit("1B")
+    group.began("1B_rank4", 900, log=bars(1, 150, 4.0))
+    group.queued("1B_rank4", "RUNNING")
+    cell = next(name for name in group.jobs if "/" in name)
+    group.queued(cell, "CANCELLED")
+    fake_slurm(tmp_path / "bin", monkeypatch, group.queue)
+    status = group.status()
+    assert "runplan submit g --only cancelled" in next_commands(status, "g")
+    assert f"{cell}: cancelled" in [said.text for said in failures(status)]
 
 
 def test_what_ran_here_goes_on_here(made):

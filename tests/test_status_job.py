@@ -92,8 +92,36 @@ def test_a_waiting_job_says_why_and_when(jobs, monkeypatch):
     assert found.reason == "waiting for free resources"
     assert found.starts_at == slurm_moment("2026-01-31T14:00:00")
     assert found.ends_at == found.starts_at + timedelta(seconds=1100)
-    other = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "QOSMaxGRESPerUser"))
-    assert (other.reason, other.ends_at) == ("QOSMaxGRESPerUser", None)
+    other = status(jobs[0], JobSeen(), Observed(JobState.pending, "7", 1, "FrontEndDown"))
+    assert (other.reason, other.ends_at) == ("FrontEndDown", None)
+
+
+def test_the_limit_is_slurm_s_which_may_have_been_changed(jobs):
+    slurm = SlurmJob("7", "7", "RUNNING", limit_s=7200)
+    assert status(jobs[0], seen(b""), Observed(JobState.running, "7", 1, slurm=slurm)).limit_s == 7200
+
+
+def test_a_waiting_job_whose_directory_is_gone_says_both(jobs):
+    waits = Observed(JobState.pending, "7", 1, "BeginTime")
+    reason = status(jobs[0], JobSeen(there=False), waits).reason
+    assert reason.startswith("begins later, as was asked or after a requeue; its directory ")
+
+
+def test_a_held_job_begins_when_it_is_released(jobs):
+    slurm = SlurmJob("7", "7", "PENDING", start_at="2026-01-31T14:00:00")
+    for reason in ("job requeued in held state", "JobHeldUser"):
+        held = Observed(JobState.pending, "7", 1, reason, slurm=replace(slurm, reason=reason))
+        found = status(jobs[0], JobSeen(), held)
+        assert (found.starts_at, found.ends_at) == (None, None)
+        assert "scontrol release" in found.reason
+
+
+def test_a_suspended_job_says_so_and_has_no_end(jobs):
+    rests = SlurmJob("7", "7", "SUSPENDED", "None", "t", start_at="2026-01-31T12:00:00")
+    found = status(jobs[0], JobSeen(), Observed(JobState.running, "7", 1, slurm=rests))
+    assert (found.ends_at, found.warning.partition(":")[0]) == (None, "suspended")
+    goes_on = Observed(JobState.running, "7", 1, slurm=replace(rests, state="RUNNING"))
+    assert status(jobs[0], JobSeen(), goes_on).ends_at is not None
 
 
 def test_another_configuration_is_named(jobs):

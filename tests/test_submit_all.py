@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
+import shutil
 import subprocess
 import threading
 from dataclasses import replace
@@ -74,7 +76,8 @@ def test_trainings_first_cells_after_them_controls_at_once(slurm, tmp_path):
     group = make(tmp_path, run("r 1", cells=(cell(0), cell(1))), control())
     done = submit(group)
     assert (done.returncode, done.stderr) == (0, "")
-    assert asked(slurm) == [
+    calls = [re.sub("--comment=runplan:tok[-0-9a-f]+ ", "", call) for call in asked(slurm)]
+    assert calls == [
         f"{group}/r 1 --parsable --output=slurm-%j.out finetune.slurm",
         *(
             f"{group}/r 1/eval/cap_epoch{epoch} --parsable --dependency=afterok:101 --kill-on-invalid-dep=yes "
@@ -83,6 +86,7 @@ def test_trainings_first_cells_after_them_controls_at_once(slurm, tmp_path):
         ),
         f"{group}/1B_base/eval/cap --parsable --output=slurm-%j.out cell.slurm",
     ]
+    assert " --comment=runplan:tok1 " in asked(slurm)[0]
     events = [(line["event"], line["job_id"], line["path"]) for line in ledger(group)]
     assert events[:2] == [("intent", None, "r 1/finetune.slurm"), ("submitted", "101", "r 1/finetune.slurm")]
     assert [event for event, *_ in events] == ["intent", "submitted"] * 4
@@ -130,9 +134,26 @@ def test_a_refusal_is_no_submission_and_the_next_call_goes_on(slurm, tmp_path):
     assert "its training is not submitted" in done.stderr
     assert "three refusals in a row" in done.stderr
     assert "0 submitted, 0 already submitted, 6 not submitted" in done.stdout
+    assert [line["event"] for line in ledger(group)] == ["intent", "refused"] * 3
     (slurm / "refuse").unlink()
     again = submit(group)
     assert (again.returncode, len(asked(slurm))) == (0, 3 + 6)
+
+
+def test_a_full_queue_takes_the_rest_later(slurm, tmp_path):
+    group = make(tmp_path, *(run(f"r{i}", token=f"t{i}") for i in range(4)))
+    full = (
+        '[ "$(wc -l <"$SLURM/asked")" -lt 2 ] || { echo "sbatch: error: AssocMaxSubmitJobLimit"; '
+        'echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"; exit 1; } >&2\n'
+    )
+    fake_program(tmp_path / "bin", "sbatch", full + SBATCH)
+    done = submit(group)
+    assert (done.returncode, len(asked(slurm))) == (1, 2)
+    assert "2 submitted, 0 already submitted, 2 not submitted" in done.stdout
+    assert "run this again as jobs end" in done.stderr
+    assert "three refusals" not in done.stderr
+    fake_program(tmp_path / "bin", "sbatch", SBATCH)
+    assert "2 submitted, 2 already submitted, 0 not submitted" in submit(group).stdout
 
 
 def test_an_answer_without_a_job_id_is_a_failure(slurm, tmp_path, monkeypatch):
@@ -175,11 +196,42 @@ def test_a_job_of_an_earlier_group_in_the_same_place_is_not_taken_for_this_one(s
     assert len(asked(slurm)) == 1
 
 
+def test_what_a_user_wants_to_see_of_the_queue_hides_nothing(slurm, tmp_path, monkeypatch):
+    group = make(tmp_path, run())
+    monkeypatch.setenv("SQUEUE_PARTITION", "short")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "%s")
+    line = "55|runplan:tok1|2026-03-01T00:00:00"
+    told = f'[ -n "$SQUEUE_PARTITION" ] || [ "$SLURM_TIME_FORMAT" != standard ] || echo "{line}"'
+    fake_program(tmp_path / "bin", "squeue", told)
+    assert submit(group).returncode == 0
+    assert asked(slurm) == []
+
+
 def test_a_run_that_was_started_by_hand_is_not_started_again(slurm, tmp_path):
     group = make(tmp_path, run())
     (slurm / "queue").write_text("55|runplan:tok1|2026-03-01T00:00:00\n")
     assert submit(group).returncode == 0
     assert asked(slurm) == []
+
+
+@pytest.mark.parametrize("source", ["queue", "sacct"])
+def test_a_job_that_works_in_a_copy_of_a_run_is_not_that_run_s(source, slurm, tmp_path):
+    group = make(tmp_path, run())
+    copy = tmp_path / "a copy"
+    shutil.copytree(group / "1B_rank4", copy)
+    (tmp_path / "link").symlink_to(group)
+    if source == "sacct":
+        intent(group)
+    place = {"queue": f"{copy}/finetune.slurm", "sacct": str(copy)}[source]
+    listed = f"55|runplan:tok1|2026-03-01T00:00:00|{place}\n"
+    (slurm / source).write_text(listed)
+    assert submit(group).returncode == 0
+    assert len(asked(slurm)) == 1
+    (group / "ledger.jsonl").unlink()
+    (slurm / source).write_text(listed.replace("a copy", "link/1B_rank4"))
+    if source == "sacct":
+        intent(group)
+    assert "found as job 55" in submit(group).stdout
 
 
 def test_when_slurm_does_not_answer_nothing_is_risked(slurm, tmp_path):

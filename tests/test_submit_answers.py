@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_submit_due import job
 
 from runplan.observe import JobState, Observed
+from runplan.queue import SlurmJob
 from runplan.submit.answers import Done, Limits, answer
 from runplan.units import parse_slurm_time
 
@@ -53,6 +54,13 @@ def test_time_is_learnt_from_progress():
     how = answer(TRAINING, LATE, (), Done(300))
     assert how.options == ("--time=01:40:00",)  # 3600 s for 300 of 400 steps, and a fifth more
     assert "300 of 400 steps in 1h 00min" in how.note
+
+
+def test_the_limit_that_slurm_had_counts_whatever_the_plan_says():
+    edited = replace(LATE, seconds=4 * 3600.0, slurm=SlurmJob("5", "5", "TIMEOUT", limit_s=4 * 3600))
+    how = answer(TRAINING, edited, ())
+    assert how.options == ("--time=06:00:00",)
+    assert "04:00:00 were too short" in how.note
 
 
 def test_saved_epochs_need_not_be_trained_again():

@@ -89,17 +89,26 @@ def test_halves_keep_everything():
     assert [each for half in whole.halves() for each in half.due] == [*whole.due]
 
 
+def test_parts_keep_everything():
+    whole = Batch(tuple(due(f"r{n}") for n in range(5)), "x")
+    assert [len(part.due) for part in whole.parts(2)] == [2, 2, 1]
+    assert [each for part in whole.parts(2) for each in part.due] == [*whole.due]
+    assert len(whole.parts(0)) == 5
+
+
 def test_each_task_runs_its_own_script(tmp_path):
     runs = []
     for name in ("a'; echo x", "b $(id)", "c\nd"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "finetune.slurm").write_text('pwd; echo "$SLURM_ARRAY_TASK_ID"')
+        (tmp_path / name / "finetune.slurm").write_text('pwd; echo "$1"')
         runs.append(Due(replace(job("a"), directory=tmp_path / name)))
     script = "\n".join(setup(Batch(tuple(runs))))
     for number, each in enumerate(runs):
-        said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/",
-                              env={"SLURM_ARRAY_TASK_ID": str(number), "PATH": "/usr/bin:/bin"}).stdout  # fmt: skip
-        assert said == f"{each.job.directory}\n{number}\n"
+        task = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(number), "PATH": "/usr/bin:/bin"}
+        said = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/", env=task
+        ).stdout
+        assert said == f"{each.job.directory}\n7_{number}\n"
     lost = subprocess.run(
         ["bash", "-c", script], check=False, env={"SLURM_ARRAY_TASK_ID": "9", "PATH": "/usr/bin:/bin"}
     )
@@ -169,6 +178,22 @@ def test_a_refused_array_is_no_submission(slurm, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert "r0  not submitted: refused: Invalid account or account/partition" in said.out
     assert said.err == ""
+
+
+@pytest.mark.parametrize("told", ["MaxArraySize            = 2", ""])
+def test_where_slurm_takes_smaller_arrays_they_are_smaller(told, slurm, tmp_path, capsys):
+    no = "sbatch: error: Batch job submission failed: Invalid job array specification"
+    limit = f"""n=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "${{@: -1}}")
+if [ "${{n:-0}}" -gt 1 ]; then echo "{no}" >&2; echo >>"$SLURM/refused"; exit 1; fi{SBATCH}"""
+    fake_program(tmp_path / "bin", "sbatch", limit)
+    fake_program(tmp_path / "bin", "scontrol", f"echo '{told}'; [ -n '{told}' ]")
+    group = real_groups.group(tmp_path / "g", "tok", 5, 1)
+    assert main(["submit", str(group), "--via", "submitit"]) == 0
+    assert "11 submitted" in capsys.readouterr().out
+    jobs = {line["path"]: line["job_id"] for line in real_groups.ledger(group) if line["event"] == "submitted"}
+    assert [jobs[f"r{n}/finetune.slurm"] for n in range(5)] == ["101_0", "101_1", "102_0", "102_1", "103"]
+    assert (slurm / "scripts").read_text().count("--dependency=aftercorr:10") == 2
+    assert (slurm / "refused").read_text() == "\n"
 
 
 def test_no_answer_leaves_the_array_open(slurm, tmp_path, monkeypatch, capsys):

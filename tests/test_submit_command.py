@@ -125,7 +125,9 @@ def test_another_attempt_for_what_failed(slurm, make, capsys):
     ended(group, "r0", "tok-0", "101", 1)
     queue(slurm, ("102", "CANCELLED", "x"))
     assert main(["submit", str(group)]) == 0
-    assert "ended before: 1 failed, 1 cancelled; again with: runplan submit" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ended before: 1 failed, 1 cancelled; again with: runplan submit" in said
+    assert said.partition("again with: ")[2].splitlines()[0].endswith(" --only failed")
     assert main(["submit", str(group), "--only", "failed"]) == 0
     assert "afterok:103" in asked(slurm)[3]
     assert main(["submit", str(group), "--only", "failed"]) == 0  # it waits now

@@ -103,6 +103,13 @@ def test_what_was_submitted_by_hand_is_found_while_it_is_not_over():
     assert settle(JOBS, Ledger(), {}, Known({"5": slurm("5", state="FAILED")})).found == {}
 
 
+def test_a_job_that_works_in_a_copy_of_the_run_is_another_s():
+    known = Known({"5": slurm("5")})
+    for ledger in (Ledger(), parse_ledger("{edited\n"), parse_ledger(intent("a"))):
+        settled = settle(JOBS, ledger, {}, known, lambda job, found: (job.token, found.job_id) == ("a", "5"))
+        assert settled.found == {}
+
+
 def test_of_a_damaged_ledger_every_job_is_looked_for():
     damaged = parse_ledger("{edited\n")
     assert settle(JOBS, damaged, {}, Known({"5": slurm("5", state="FAILED")})).found == {"a": "5"}

@@ -19,7 +19,48 @@ POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's 
             "Invalid account or account/partition combination specified",
         ),
         ("sbatch: error: Unable to open file finetune.slurm", Verdict.refused, "Unable to open file finetune.slurm"),
-        ("sbatch: unrecognized option '--foo'\nTry ...", Verdict.refused, "Try ..."),
+        ("sbatch: unrecognized option '--foo'\nTry ...", Verdict.refused, "unrecognized option '--foo' Try ..."),
+        (
+            "sbatch: unrecognized option '--foo'\nTry \"sbatch --help\" for more information\n",
+            Verdict.refused,
+            "unrecognized option '--foo'",
+        ),
+        ('sbatch: error: "abc" is not a valid node count\n', Verdict.refused, '"abc" is not a valid node count'),
+        (
+            "Invalid time specification (pos=0): zz\nsbatch: error: Invalid --begin specification\n",
+            Verdict.refused,
+            "Invalid --begin specification",
+        ),
+        (
+            (
+                "sbatch: error: Batch script contains DOS line breaks (\\r\\n)\n"
+                "sbatch: error: instead of expected UNIX line breaks (\\n).\n"
+            ),
+            Verdict.refused,
+            "Batch script contains DOS line breaks (\\r\\n) instead of expected UNIX line breaks (\\n).",
+        ),
+        (
+            (
+                "sbatch: error: This does not look like a batch script.  The first\n"
+                "sbatch: error: line must start with #! followed by the path to an interpreter.\n"
+                "sbatch: error: For instance: #!/bin/sh\n"
+            ),
+            Verdict.refused,
+            (
+                "This does not look like a batch script.  The first line must start with #! "
+                "followed by the path to an interpreter. For instance: #!/bin/sh"
+            ),
+        ),
+        (
+            f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified\n",
+            Verdict.refused,
+            "Invalid partition name specified",
+        ),
+        (
+            "/usr/local/bin/sbatch: line 3: real-sbatch: command not found",
+            Verdict.unknown,
+            "/usr/local/bin/sbatch: line 3: real-sbatch: command not found",
+        ),
         (f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}", Verdict.full, "AssocMaxSubmitJobLimit"),
         (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}", Verdict.full, "QOSMaxSubmitJobPerUserLimit"),
         (f"sbatch: error: QOSGrpSubmitJobsLimit\n{POLICY}", Verdict.full, "QOSGrpSubmitJobsLimit"),

@@ -22,6 +22,8 @@ class Execution:
     exit_code: int | None = None
     """None while it runs, and for ever when it was killed."""
     seconds: float | None = None
+    trained: bool = False
+    """Whether a training started its trainer: one that is complete already, or gives way to another job, does not."""
 
 
 def executions(records: Sequence[Record]) -> tuple[Execution, ...]:
@@ -32,6 +34,8 @@ def executions(records: Sequence[Record]) -> tuple[Execution, ...]:
             found.append(Execution(record.job_id, record.time))
         elif record.event == "ended" and record.exit_code is not None:
             _end(found, record)
+        elif record.event == "attempt" and found and found[-1].job_id == record.job_id:
+            found[-1] = replace(found[-1], trained=True)
     return tuple(found)
 
 

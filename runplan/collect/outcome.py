@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runplan.attempts import LOCAL
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
 from runplan.pasting import pasted_word
@@ -83,7 +84,8 @@ def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
 
 def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, str]:
     observed = cell.job.observed
-    again = f"cd {place}/{pasted_word(cell.path)} && bash cell.slurm"
+    here = (observed.job_id or "").startswith(LOCAL)
+    again = f"cd {place}/{pasted_word(cell.path)} && {'bash' if here else 'sbatch'} cell.slurm"
     if cell.logs and observed.state in {JobState.completed, JobState.not_submitted}:
         newest = max(cell.logs, key=_age)
         return UNREADABLE, f"{newest.path} {_objection(cell, newest)}", again
@@ -112,7 +114,7 @@ def _told(job: FoundJob) -> str:
 
 
 def _fix(job: FoundJob, place: str) -> str:
-    state, here = job.observed.state, (job.observed.job_id or "").startswith("local-")
+    state, here = job.observed.state, (job.observed.job_id or "").startswith(LOCAL)
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:
@@ -142,6 +144,7 @@ def _cell_warnings(run: FoundRun, cell: FoundCell) -> Iterator[str]:
     for note in used.log.notes:
         yield f"{used.path}: {note}"
     if run.job is not None and cell.entry["epoch"] is not None and run.job.ran:
-        began, evaluated = moment(run.job.ran[-1].started_at), moment(used.log.created)
+        last = next((one for one in reversed(run.job.ran) if one.trained), run.job.ran[-1])
+        began, evaluated = moment(last.started_at), moment(used.log.created)
         if began and evaluated and evaluated < began:
             yield f"{used.path}: evaluated before the run's last training began, so it may be of other weights"

@@ -13,6 +13,7 @@ from runplan.status.pace import Pace
 from runplan.units import parse_slurm_time, short_time
 
 if TYPE_CHECKING:
+    from runplan.queue import SlurmJob
     from runplan.written import Job
 
 MARGIN = 1.05
@@ -108,8 +109,10 @@ def later(start: datetime | None, seconds: float | None) -> datetime | None:
         return None
 
 
-def limit_s(job: Job, attempts: Sequence[Attempt]) -> float | None:
-    """The time that the last attempt asked for: what its options say, else the plan."""
+def limit_s(job: Job, attempts: Sequence[Attempt], slurm: SlurmJob | None = None) -> float | None:
+    """The time that the last attempt has: as SLURM says, else what was asked for, by its options or by the plan."""
+    if slurm is not None and slurm.limit_s is not None:
+        return slurm.limit_s
     asked = [word.removeprefix("--time=") for word in (attempts[-1].options if attempts else ())
              if word.startswith("--time=")]  # fmt: skip
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runplan.written import Job, WrittenGroup
 
 HOUR_S = 3600
+MIB = 2**20
 _NOTED = 5
 """Of directories and lines that are wrong, so many are named."""
 _CELLS_IN_ORDER = (
@@ -100,7 +101,14 @@ class GroupStatus:
     @property
     def failed(self) -> bool:
         """Whether some job ended, and not as it should; what nobody knows has not."""
-        return any(job.state.ended_badly and job.state is not JobState.unknown for job in self.jobs)
+        return any(map(_ended_badly, self.jobs))
+
+    @property
+    def fallen(self) -> frozenset[str]:
+        """Tokens of evaluations that ended with their training, before they began: tried again with it."""
+        ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
+        cells = [cell for run in ended for cell in run.cells if cell.started_at is None]
+        return frozenset(cell.token for cell in cells if cell.state.ended_badly)
 
     @property
     def over(self) -> bool:
@@ -119,6 +127,11 @@ class GroupStatus:
     def ends_at(self) -> datetime | None:
         """When all that was submitted will have ended; None when that is not known of some job, or it is over."""
         return _last_end(self.jobs)
+
+
+def _ended_badly(job: JobStatus) -> bool:
+    """Whether a job ended, and not as it should; what nobody knows has not."""
+    return job.state.ended_badly and job.state is not JobState.unknown
 
 
 def _last_end(jobs: Sequence[JobStatus]) -> datetime | None:
@@ -165,7 +178,7 @@ def _after(cell: JobStatus, training: JobStatus | None) -> JobStatus:
     """An evaluation with what follows from the training that it needs."""
     if training is None or cell.started_at is not None:
         return cell
-    if training.state.ended_badly and training.state is not JobState.unknown and cell.state is not JobState.completed:
+    if _ended_badly(training) and cell.state is not JobState.completed:
         return replace(cell, reason=f"its training did not complete ({training.state.value})", ends_at=None)
     if cell.state is JobState.pending and not training.state.over:
         begins = max(filter(None, (training.ends_at, cell.starts_at)), default=None)
@@ -205,11 +218,15 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
         yield "SLURM does not answer (squeue failed): shown is what the jobs said themselves; ask again later"
     elif sight.slurm is SlurmAnswer.absent:
         yield "there is no squeue on this machine: shown is what the jobs said themselves"
+    if sight.free_bytes is not None and sight.free_bytes < MIB:
+        yield "the group's disk is full: jobs cannot save or write logs there; free some space before you submit again"
     if sight.ledger.damaged:
         lines = ", ".join(map(str, sight.ledger.damaged[:_NOTED]))
         more = f" and {len(sight.ledger.damaged) - _NOTED} more" if len(sight.ledger.damaged) > _NOTED else ""
         what = f"lines {lines}{more} are" if len(sight.ledger.damaged) > 1 else f"line {lines} is"
         yield f"ledger.jsonl: {what} passed over: cut short by a crash, or edited"
+    if sight.copy:
+        yield sight.copy
     gone = list(_gone(group, sight))
     if gone:
         yield f"directories that are gone: {_some(gone)}; plan the same again to write them anew"
@@ -240,7 +257,9 @@ def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
         status: the group's.
         directory: of the group, quoted for a shell.
     """
-    states = [state for state in JobState if any(job.state is state for job in status.jobs)]
+    fallen = status.fallen
+    found = {job.state for job in status.jobs if job.token not in fallen}
+    states = [state for state in JobState if state in found]
     directory = f"./{directory}" if directory.startswith("-") else directory
     here = any((job.job_id or "").startswith(LOCAL) for job in status.jobs)
     submit = f"runplan submit {directory}{' --via local' if here else ''}"

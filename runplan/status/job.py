@@ -12,22 +12,13 @@ from runplan.observe import JobState, Observed
 from runplan.seen import JobSeen
 from runplan.status.forecast import Estimate, later, limit_s, remaining_s, slurm_moment, warning
 from runplan.status.pace import Memory, evaluation_pace, gpu_memory, training_pace
+from runplan.status.reasons import is_held, waiting_for
 
 if TYPE_CHECKING:
     from runplan.written import Job
 
-_WAITS = {
-    "Dependency": "waiting for the training",
-    "DependencyNeverSatisfied": "its training failed, so it never begins",
-    "Resources": "waiting for free resources",
-    "Priority": "behind jobs of higher priority",
-    "JobHeldUser": "held by its user: scontrol release",
-    "JobHeldAdmin": "held by an administrator",
-    "BeginTime": "begins later, as was asked or after a requeue",
-    "ReqNodeNotAvail": "the nodes it needs are not available",
-    "PartitionTimeLimit": "asks for more time than its partition allows",
-}
-"""What SLURM's reasons mean; others are shown as they are."""
+_SUSPENDED = frozenset({"SUSPENDED", "STOPPED"})
+_REST = "suspended: it keeps its place and its memory, and goes on when it is resumed"
 
 
 @dataclass(frozen=True)
@@ -98,9 +89,10 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
     started = _started(observed)
     seconds = _seconds(observed, started, at)
     remaining = remaining_s(estimate, pace, total, seconds) if not observed.state.over else None
-    starts = slurm_moment(observed.slurm.start_at) if observed.slurm and observed.state is JobState.pending else None
-    begins = at if running else max(starts, at) if starts else None
-    limit = limit_s(job, attempts)
+    rests = running and observed.slurm is not None and observed.slurm.state in _SUSPENDED
+    starts = _starts(observed)
+    begins = (None if rests else at) if running else max(starts, at) if starts else None
+    limit = limit_s(job, attempts, observed.slurm)
     written = seen.written_at if job.kind == "train" else None  # evaluations say little
     return JobStatus(
         token=job.token, name=job.name, kind=job.kind, state=observed.state, reason=_reason(job, seen, observed),
@@ -110,10 +102,17 @@ def job_status(job: Job, attempts: Sequence[Attempt], seen: JobSeen, observed: O
         seconds=seconds, done=done, total=total,
         it_per_s=1 / pace.s_per_step if pace.s_per_step else None, estimated_it_per_s=estimate.it_per_s,
         remaining_s=remaining, ends_at=later(begins, remaining), limit_s=limit,
-        warning=warning(estimate, pace, at, started, remaining, limit, written) if running else "",
+        warning=_REST if rests else warning(estimate, pace, at, started, remaining, limit, written) if running else "",
         memory=gpu_memory(seen) if job.kind == "train" else None,
         estimated_memory_gib=estimate.memory_gib, host_memory_gib=observed.max_rss_gib,
     )  # fmt: skip
+
+
+def _starts(observed: Observed) -> datetime | None:
+    """When SLURM expects a job to begin."""
+    if observed.slurm is None or observed.state is not JobState.pending or is_held(observed.reason):
+        return None
+    return slurm_moment(observed.slurm.start_at)
 
 
 def _started(observed: Observed) -> datetime | None:
@@ -133,9 +132,6 @@ def _seconds(observed: Observed, started: datetime | None, at: datetime) -> floa
 
 
 def _reason(job: Job, seen: JobSeen, observed: Observed) -> str:
-    if not seen.there:
-        gone = f"its directory {job.directory} is gone"
-        return f"{observed.reason}; {gone}" if observed.reason else gone
-    if observed.state is JobState.pending:
-        return _WAITS.get(observed.reason, observed.reason)
-    return observed.reason
+    reason = waiting_for(observed.reason) if observed.state is JobState.pending else observed.reason
+    gone = "" if seen.there else f"its directory {job.directory} is gone"
+    return "; ".join(filter(None, (reason, gone)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from runplan.observe import JobState
+from runplan.observe import REFUSED, JobState
 from runplan.status.forecast import clock, speed_text
 from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus
@@ -170,7 +170,7 @@ def failures(status: GroupStatus) -> Iterator[Said]:
     Evaluations that fell with their training are not named: it is.
     """
     found: dict[tuple[JobState, str], list[JobStatus]] = {}
-    fallen = {cell.token for run in status.runs if not run.trained for cell in run.cells if cell.started_at is None}
+    fallen = status.fallen
     for job in status.jobs:
         if job.state.ended_badly and job.token not in fallen:
             found.setdefault((job.state, job.reason), []).append(job)
@@ -184,10 +184,10 @@ def failures(status: GroupStatus) -> Iterator[Said]:
 
 
 def waits(status: GroupStatus) -> Iterator[Said]:
-    """Why jobs wait, those with the same reason together, and when the first of them is expected to begin."""
+    """Why jobs wait or were refused, those with the same reason together, and when the first is expected to begin."""
     found: dict[tuple[JobState, str], list[JobStatus]] = {}
     for job in status.jobs:
-        if job.state in {JobState.pending, JobState.held}:
+        if job.state in {JobState.pending, JobState.held} or job.reason.startswith(REFUSED):
             found.setdefault((job.state, job.reason), []).append(job)
     for (state, reason), jobs in found.items():
         starts = min((job.starts_at for job in jobs if job.starts_at is not None), default=None)

@@ -88,6 +88,9 @@ def _more_memory(
 def _more_time(job: Job, given: Mapping[str, str], seen: Observed, done: Done, limit_s: int | None) -> Another:
     asked_text = given.get(OPTION_TIME) or job.resources["time"]
     asked = parse_slurm_time(asked_text) or 0
+    if seen.slurm is not None and seen.slurm.limit_s:  # its script was edited, or somebody changed the job's limit
+        asked = seen.slurm.limit_s
+        asked_text = slurm_time(asked)
     needed, learnt = _time_needed_s(job, seen, done, asked)
     wanted = round_up_time_s(needed)
     said = f"{asked_text} were too short; {learnt}"

@@ -29,10 +29,20 @@ class Batch:
         """Whether its jobs are the tasks of an array."""
         return len(self.due) > 1
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether each of its tasks waits for the same task of another array, so that none may change its number."""
+        return self.dependency.startswith("aftercorr:")
+
     def halves(self) -> tuple[Batch, ...]:
         """The same jobs in two batches, for a queue that does not take them all; tasks keep no numbers then."""
         middle = len(self.due) // 2
         return Batch(self.due[:middle], self.dependency), Batch(self.due[middle:], self.dependency)
+
+    def parts(self, largest: int) -> tuple[Batch, ...]:
+        """The same jobs in batches of so many at most; tasks keep no numbers then."""
+        starts = range(0, len(self.due), max(1, largest))
+        return tuple(Batch(self.due[start : start + max(1, largest)], self.dependency) for start in starts)
 
 
 def batches(due: Sequence[Due], largest: int = LARGEST) -> list[Batch]:
@@ -104,8 +114,9 @@ def parameters(batch: Batch, token: str, name: str) -> dict[str, Any]:
 def setup(batch: Batch) -> list[str]:
     """Shell lines that become the job script of one job, or of one task of an array."""
     places = [shlex.quote(str(each.job.directory)) for each in batch.due]
-    last = f"exec bash {shlex.quote(batch.due[0].job.script)}"
+    script = f"exec bash {shlex.quote(batch.due[0].job.script)}"
     if not batch.is_array:
-        return [f"cd -- {places[0]} || exit 1", last]
+        return [f"cd -- {places[0]} || exit 1", script]
+    last = f'{script} "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"'
     rows = [f"{number}) directory={place} ;;" for number, place in enumerate(places)]
     return ["case $SLURM_ARRAY_TASK_ID in", *rows, "*) exit 1 ;;", "esac", 'cd -- "$directory" || exit 1', last]

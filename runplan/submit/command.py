@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runplan.arguments import Arguments
+from runplan.copies import copy_note
 from runplan.errors import ConfigError, Problem, SubmitError
 from runplan.observe import JobState
 from runplan.os_errors import spoken
@@ -18,6 +19,7 @@ from runplan.pasting import pasted_word
 from runplan.slurm import AWAY, controller_is_down, read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
+from runplan.submit.edited import edited_note
 from runplan.submit.outcome import Outcome, closing_lines, json_document
 from runplan.submit.prerequisites import check_prerequisites
 from runplan.submit.sbatch_jobs import Submission
@@ -77,7 +79,7 @@ def submit_group(wish: Wish) -> int:
         return _test_only(group, wish)
     outcome, only = Outcome(), wish.only
     while True:
-        with spoken(group.directory), group_turn(group.directory, WAIT_S) as turn:
+        with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S) as turn:
             group = read_group(wish.group)  # as it is now that nobody plans it anew
             decision = _round(group, wish, only, turn, outcome)
         if not (outcome.waiting and wish.wait):
@@ -122,6 +124,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
     if wish.via == "sbatch":
         submission.submit_all(decision.due)
     elif wish.via == "submitit":
+        _note_edited(decision)
         from runplan.submit.submitit_jobs import submit_arrays  # noqa: PLC0415 - submitit loads slowly
 
         submit_arrays(submission, decision.due)
@@ -129,9 +132,10 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
 
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
-    with spoken(group.directory), group_turn(group.directory, WAIT_S):
+    with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S):
         world = look_and_settle(group, logs=bool(wish.only))
         decision = decide(group, world, wish.only, via=wish.via)
+    _note_edited(decision)
     rows = ask_all(decision.due)
     if wish.as_json:
         print(json.dumps([row_json(row) for row in rows], indent=2))  # noqa: T201 - the user's screen is the place
@@ -170,6 +174,13 @@ def _warn(group: WrittenGroup, world: World) -> None:
             f"{group.directory}/ledger.jsonl: line {lines} cannot be read and is ignored; "
             "jobs are looked for by their tokens instead"
         )
+    if note := copy_note(group, world.ledger, world.known):
+        _note(note)
+
+
+def _note_edited(decision: Decision) -> None:
+    if note := edited_note(decision.due):
+        _note(note)
 
 
 def _close(group: WrittenGroup, wish: Wish, decision: Decision, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runplan.observe import JobState
 from runplan.pasting import pasted_word
 from runplan.submit.due import Decision, Due, Left
 
@@ -43,11 +44,17 @@ def closing_lines(directory: Path, decision: Decision, outcome: Outcome) -> list
         lines.append(f"{n} {'waits' if n == 1 else 'wait'} {room}: the same command continues, --wait keeps at it")
     if decision.ended:
         said = ", ".join(f"{len(jobs)} {state.value}" for state, jobs in decision.ended.items())
-        only = ",".join(state.value for state in decision.ended)
+        only = ",".join(state.value for state in _asked_for(decision))
         lines.append(f"ended before: {said}; again with: runplan submit {place} --only {only}")
     if outcome.submitted or decision.already:
         lines.append(f"next: runplan status {place}")
     return lines
+
+
+def _asked_for(decision: Decision) -> list[JobState]:
+    """Endings that `--only` has to name: evaluations that ended with their training are submitted with it."""
+    ended = {job.token for jobs in decision.ended.values() for job in jobs}
+    return [state for state, jobs in decision.ended.items() if any(job.after not in ended for job in jobs)]
 
 
 def json_document(directory: Path, via: str, decision: Decision, outcome: Outcome) -> dict[str, Any]:

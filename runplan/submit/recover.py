@@ -5,7 +5,7 @@ A job of the token that the ledger already knows is an earlier attempt, and neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -33,7 +33,13 @@ class Settled:
     """Tokens of which nobody can tell: SLURM does not answer."""
 
 
-def settle(jobs: Sequence[Job], ledger: Ledger, records: Mapping[str, Sequence[Record]], known: Known) -> Settled:
+def settle(
+    jobs: Sequence[Job],
+    ledger: Ledger,
+    records: Mapping[str, Sequence[Record]],
+    known: Known,
+    elsewhere: Callable[[Job, SlurmJob], bool] = lambda _job, _found: False,
+) -> Settled:
     """Look for the jobs of a group that its ledger does not know.
 
     Args:
@@ -41,6 +47,7 @@ def settle(jobs: Sequence[Job], ledger: Ledger, records: Mapping[str, Sequence[R
         ledger: its ledger.
         records: what jobs wrote into their directories, by token.
         known: what SLURM says.
+        elsewhere: whether a job of SLURM's works in a copy of a job's directory.
     """
     every: dict[str, list[SlurmJob]] = {}
     for known_job in _every(known):
@@ -51,17 +58,16 @@ def settle(jobs: Sequence[Job], ledger: Ledger, records: Mapping[str, Sequence[R
     unknown: set[str] = set()
     for job in jobs:
         attempt = unsettled.get(job.token)
+        own = [each for each in every.get(job.token, ()) if not elsewhere(job, each)]
         if attempt is None:
-            if not ledger.of(job.token) and (
-                job_id := _by_hand(every.get(job.token, ()), damaged=bool(ledger.damaged))
-            ):
+            if not ledger.of(job.token) and (job_id := _by_hand(own, damaged=bool(ledger.damaged))):
                 found[job.token] = job_id
             continue
         job_id = find_job(
             attempt,
             ledger.job_ids(job.token),
             records.get(job.token, ()),
-            every.get(attempt.array or attempt.token, ()),
+            every.get(attempt.array, ()) if attempt.array else own,
         )
         if job_id is not None:
             found[job.token] = job_id

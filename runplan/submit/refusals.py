@@ -27,8 +27,10 @@ _LOST = (
     "unexpected message", "resource temporarily unavailable", "invalid authentication", "protocol",
 )  # fmt: skip
 """SLURM's words for an answer that did not come, or came cut short."""
-_DECIDED = ("batch job submission failed:", "sbatch: fatal:", "unable to open file", "unrecognized option")
-"""What sbatch says when it had an answer, or did not ask at all."""
+_DECIDED = re.compile(r"^sbatch: (?:error: |fatal: |unrecognized option|invalid option|option )", re.MULTILINE)
+"""What sbatch itself says when it had an answer, or did not ask at all: an option or the script is wrong."""
+_FAILED = "Batch job submission failed: "
+_ADVICE = 'Try "sbatch --help"'
 
 
 def verdict(said: str) -> Verdict:
@@ -38,14 +40,21 @@ def verdict(said: str) -> Verdict:
         return Verdict.full
     if any(words in lower for words in _LOST):
         return Verdict.unknown
-    decided = any(words in lower for words in _DECIDED) or lower.startswith("sbatch: error: invalid")
-    return Verdict.refused if decided else Verdict.unknown
+    return Verdict.refused if _DECIDED.search(said) else Verdict.unknown
+
+
+def is_array_too_large(said: str) -> bool:
+    """Whether SLURM refuses an array for its number of tasks (`MaxArraySize`); it takes each job by itself."""
+    return "invalid job array specification" in said.lower()
 
 
 def reason(said: str) -> str:
-    """Why, from `sbatch`'s output: the limit that it names, else its last line without the program's name."""
+    """Why, from `sbatch`'s output: the limit that it names, else SLURM's answer, else all of `sbatch`'s complaint."""
     limit = _LIMIT.search(said)
     if limit:
         return limit[0]
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
+    if lines and _FAILED not in lines[-1]:  # one complaint may take several lines
+        first = next((at for at, line in enumerate(lines) if _DECIDED.match(line)), len(lines) - 1)
+        lines = [" ".join(_PROGRAM.sub("", line) for line in lines[first:])]
     return _PROGRAM.sub("", lines[-1])[:300] if lines else "sbatch said nothing"

@@ -13,10 +13,11 @@ from typing import Any
 
 from runplan.errors import SubmitError
 from runplan.sbatch import UNSAFE_IN_OUTPUT
-from runplan.submit.arrays import Batch, batches, batches_after, parameters
+from runplan.slurm import read_cluster
+from runplan.submit.arrays import LARGEST, Batch, batches, batches_after, parameters
 from runplan.submit.due import Due
 from runplan.submit.outcome import Outcome
-from runplan.submit.refusals import Verdict, verdict
+from runplan.submit.refusals import Verdict, is_array_too_large, verdict
 from runplan.submit.sbatch_jobs import Reply, Submission, cancel, intent, uninterrupted
 from runplan.turn import Turn
 
@@ -59,6 +60,8 @@ class _Through:
         """Array → tasks, of those that were submitted in this call."""
         self.job_of: dict[str, str] = {}
         """Training's token → the job that its cells wait for."""
+        self.largest = LARGEST
+        """Tasks of an array that SLURM takes, as far as is known."""
 
     def may_wait(self, due: Due) -> bool:
         """Whether a cell can wait for its training; if not, that is noted."""
@@ -83,8 +86,10 @@ class _Through:
                 self.submission.leave(batch.due)
                 continue
             batch = self._there(batch)
-            if batch.due and not self._submit(batch):
-                todo[:0] = batch.halves()
+            if len(batch.due) > self.largest and not batch.is_paired:
+                todo[:0] = batch.parts(self.largest)
+            elif batch.due:
+                todo[:0] = self._submit(batch)
 
     def _there(self, batch: Batch) -> Batch:
         """The batch without jobs whose script is gone."""
@@ -92,14 +97,14 @@ class _Through:
         for each in gone:
             self.submission.left_because(each, f"{each.job.path} is gone; plan the same again to write it back")
         kept = tuple(each for each in batch.due if each not in gone)
-        if gone and batch.dependency.startswith("aftercorr:"):  # tasks would move to other trainings
+        if gone and batch.is_paired:  # tasks would move to other trainings
             for each in kept:
                 self.submission.left_because(each, "evaluations of the same array are gone; plan the same again")
             kept = ()
         return Batch(kept, batch.dependency)
 
-    def _submit(self, batch: Batch) -> bool:
-        """Submit one batch; False when the queue may take a part of it."""
+    def _submit(self, batch: Batch) -> tuple[Batch, ...]:
+        """Submit one batch; comes back with what to try instead, where SLURM may take its jobs in smaller batches."""
         submission = self.submission
         token = f"array-{uuid.uuid4().hex[:16]}" if batch.is_array else batch.due[0].job.token
         try:
@@ -107,7 +112,7 @@ class _Through:
         except SubmitError as error:
             for each in batch.due:
                 submission.left_because(each, str(error))
-            return True
+            return ()
         for each in batch.due:
             if each.replaces is not None:
                 cancel(each.replaces)
@@ -119,13 +124,26 @@ class _Through:
         ]
         submission.write(lines)
         reply = call_submitit(values, batch, self.folder, submission.turn)
-        if reply.verdict is Verdict.full and batch.is_array and not batch.dependency.startswith("aftercorr"):
+        if smaller := self._smaller(batch, reply):
             submission.write([submission.refused_event(each, reply) for each in batch.due])
-            return False
+            return smaller
         if reply.job_id and batch.is_array:
             self.arrays[reply.job_id] = len(batch.due)
         submission.settle_all(batch.due, reply, is_array=batch.is_array)
-        return True
+        return ()
+
+    def _smaller(self, batch: Batch, reply: Reply) -> tuple[Batch, ...]:
+        """The same jobs in batches that SLURM may take, where it did not take them all at once."""
+        if not batch.is_array or batch.is_paired:
+            return ()
+        if reply.verdict is Verdict.full:
+            return batch.halves()
+        if reply.verdict is not Verdict.refused or not is_array_too_large(reply.said):
+            return ()
+        cluster, half = read_cluster(), len(batch.due) // 2
+        told = cluster.max_array_size if cluster else None
+        self.largest = max(1, told) if told is not None and told < len(batch.due) else half
+        return batch.parts(self.largest)
 
 
 def call_submitit(values: dict[str, Any], batch: Batch, folder: Path, turn: Turn) -> Reply:

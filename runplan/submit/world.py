@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from runplan.attempts import LOCAL, Ledger, Record
+from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
 from runplan.observe import JobState, Known, Observed
@@ -43,7 +44,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
     if unread:
         raise OSError("; ".join(unread.values()))
     known = ask(ledger, records, users_of(group.directory))
-    settled = settle(group.jobs, ledger, records, known)
+    settled = settle(group.jobs, ledger, records, known, works_elsewhere)
     if settled.found:
         append(group.directory, [_found_event(job, settled) for job in group.jobs if job.token in settled.found])
         ledger = read_ledger(group.directory)

@@ -2,7 +2,7 @@
 # Submits group ranks with sbatch: trainings and controls at once, evaluations after their training.
 # Safe to run again: ledger.jsonl says what was submitted. Planned with: python -m runplan model=1B,3B lora.rank=4,64
 # Exit code: 0 everything is submitted, 1 something is not, 3 something the runs need is missing.
-unset CDPATH
+unset CDPATH "${!SQUEUE_@}" # what somebody wants squeue to leave out
 case ${BASH_SOURCE[0]} in */*) cd -- "${BASH_SOURCE[0]%/*}/" || exit 1 ;; esac
 group=$PWD
 say() { printf 'submit_all.sh: %s\n' "$*" >&2; }
@@ -37,7 +37,7 @@ until [ "$ledger" -ef /dev/fd/9 ]; do
     *) say "no locks on this file system: do not submit this group twice at once" && break ;;
   esac
 done
-if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then printf '\n' >&9; fi # a line cut short by a crash
+if [ -s "$ledger" ] && [ "$(tail -c 1 "$ledger" | wc -l)" -eq 0 ]; then printf '\n' >&9; fi # a line cut short by a crash
 
 declare -A job_of intended in_array earlier before fresh
 text_of() { # text_of KEY LINE: a text value of a line of JSON that we wrote
@@ -75,35 +75,45 @@ write() { # write EVENT TOKEN JOB PATH
 }
 
 # What SLURM and the runs themselves know about jobs whose submission was not recorded.
-declare -A active seen
-look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED" on its output
+declare -A active seen place_of
+look() { # look MAP SINCE COMMAND...: lines "JOB|COMMENT|SUBMITTED|PLACE" on its output
   local -n map=$1
-  local id comment at lines token
-  lines=$(timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
-  while IFS='|' read -r id comment at; do
+  local id comment at place lines token
+  lines=$(SLURM_TIME_FORMAT=standard timeout 60 "${@:3}" 2>/dev/null 9>&-) || return 1
+  while IFS='|' read -r id comment at place; do
     token=${comment#runplan:}
     # shellcheck disable=SC2004,SC2034 # the map is one of the two above, by its name
-    if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then map[$token]=$id; fi
+    if [[ $comment = runplan:?* && ! $at < $2 && ${earlier[$token]:-} != *" $id "* ]]; then
+      map[$token]+=" $id" place_of[$id]=$place
+    fi
   done <<<"$lines"
 }
 queue_known=
-look active "" squeue -h -r -u "$(id -un)" -o '%i|%k|%V' && queue_known=1
+look active "" squeue -a -h -r -u "$(id -un)" -o '%i|%k|%V|%o' && queue_known=1
 if [ -n "$unsure_since" ]; then # some minutes more, should the clocks of SLURM and of this machine differ
   unsure_since=$(date -d "$unsure_since 10 minutes ago" +%Y-%m-%dT%H:%M:%S)
-  look seen "$unsure_since" squeue -h -r -u "$(id -un)" -t all -o '%i|%k|%V' || queue_known=
+  look seen "$unsure_since" squeue -a -h -r -u "$(id -un)" -t all -o '%i|%k|%V|%o' || queue_known=
   command -v sacct >/dev/null 2>&1 &&
-    look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit
+    look seen "$unsure_since" sacct -n -P -X -u "$(id -un)" -S "$unsure_since" -o JobID,Comment,Submit,WorkDir
 fi
 own_record() { # own_record DIR TOKEN EVENT: the last such line of the job's own jobs.jsonl; sets line
   line=$(grep -sF "\"token\": \"$2\"" "$group/$1/jobs.jsonl" | grep -F "\"event\": \"$3\"" | tail -n 1)
   [ -n "$line" ]
 }
-find_job() { # find_job DIR TOKEN
+is_of() { # is_of JOB DIR SCRIPT TOKEN: unless it works in a copy of that directory
+  local place=${place_of[$1]%"/$3"}
+  [ -z "$place" ] || [ "$place" -ef "$group/$2" ] || ! grep -qsxF -- "token=$4" "$place/$3"
+}
+find_job() { # find_job DIR TOKEN SCRIPT
+  local id jobs=${active[$2]:-}
+  job=
   if own_record "$1" "$2" started && text_of job_id "$line" && [[ $value =~ ^[0-9] ]] &&
-    [[ ${earlier[$2]:-} != *" $value "* ]]; then job=$value
-  elif [ -n "${active[$2]:-}" ]; then job=${active[$2]}
-  elif [ -n "${intended[$2]:-}" ] && [ -n "${seen[$2]:-}" ]; then job=${seen[$2]}
-  else return 1; fi
+    [[ ${earlier[$2]:-} != *" $value "* ]]; then job=$value && return; fi
+  if [ -n "${intended[$2]:-}" ]; then jobs="${seen[$2]:-} $jobs"; fi
+  for id in $jobs; do
+    if is_of "$id" "$1" "$3" "$2"; then job=$id; fi
+  done
+  [ -n "$job" ]
 }
 
 after_training() { # after_training DIR TOKEN: sets options; fails where the training did not or may never succeed
@@ -118,7 +128,7 @@ after_training() { # after_training DIR TOKEN: sets options; fails where the tra
   return 1
 }
 
-submitted=0 already=0 failed=0 in_a_row=0
+submitted=0 already=0 failed=0 in_a_row=0 full=
 not_submitted() {
   failed=$((failed + 1))
   say "$*"
@@ -129,7 +139,7 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
   if [ -n "${job_of[$3]:-}" ]; then
     already=$((already + 1))
     printf '%s  already job %s\n' "$name" "${job_of[$3]}"
-  elif find_job "$1" "$3"; then
+  elif find_job "$1" "$3" "$2"; then
     write submitted "$3" "\"$job\"" "$4"
     job_of[$3]=$job already=$((already + 1))
     printf '%s  found as job %s\n' "$name" "$job"
@@ -139,9 +149,10 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
     not_submitted "$name: submitted or not? SLURM does not answer; run this again later"
   elif [ -n "${5:-}" ] && ! after_training "$5" "$6"; then
     not_submitted "$name: not submitted, $reason"
-  elif [ "$in_a_row" -ge 3 ]; then
+  elif [ -n "$full" ] || [ "$in_a_row" -ge 3 ]; then
     failed=$((failed + 1))
   else
+    options+=("--comment=runplan:$3") # whatever the environment or an edited script says
     # a directory whose name SLURM would misread in the path of the log: the job writes its log itself
     case $group/$1 in *%* | *\\*) options+=(--output=/dev/null) ;; *) options+=(--output=slurm-%j.out) ;; esac
     write intent "$3" null "$4"
@@ -158,9 +169,14 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
       printf '%s\n' "$said" >&2
       case ${said,,} in
         *contact* | *"timed out"* | *connection* | *communication* | *"zero bytes"* | *unavailable*) ;; # who knows?
-        *"batch job submission failed:"*) write refused "$3" null "$4" ;;
+        *"sbatch: error: "* | *"sbatch: fatal: "* | *"sbatch: unrecognized option"*) write refused "$3" null "$4" ;;
       esac
       not_submitted "$name: sbatch did not take $2"
+      if [[ ${said,,} =~ (assoc|qos)[a-z]*submit[a-z]*limit|temporarily\ unable\ to\ accept|maxjobcount ]]; then
+        full=1
+        say "the queue takes no more of your jobs now, leaving the rest: run this again as jobs end"
+        return
+      fi
       if [ "$in_a_row" -eq 3 ]; then say "three refusals in a row, leaving the rest: mend what sbatch names above (plan again with other resources.*, site.account or site.partition), then run this again"; fi
     fi
   fi
