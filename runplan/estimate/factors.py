@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from runplan.estimate import intervals
 from runplan.estimate.workload import Interval
@@ -58,12 +59,9 @@ def learn_weighed(logs: Sequence[tuple[float, float]], spread: float, noise: flo
 
 def _weighed_median(logs: Sequence[tuple[float, float]], weight: float) -> float:
     """The value with half of the weight on either side; between two where the half falls between them."""
-    below = 0.0
-    ordered = sorted(logs)
-    for i, (log, own) in enumerate(ordered):
-        below += own**-2
-        if math.isclose(below, weight / 2, rel_tol=1e-9):
-            return (log + ordered[i + 1][0]) / 2
-        if below > weight / 2:
-            return log
-    return ordered[-1][0]
+    ordered, half = sorted(logs), weight / 2
+    reached = list(accumulate(own**-2 for _, own in ordered))
+    middle = next(i for i, so_far in enumerate(reached) if so_far > half or math.isclose(so_far, half, rel_tol=1e-9))
+    if math.isclose(reached[middle], half, rel_tol=1e-9):
+        return (ordered[middle][0] + ordered[middle + 1][0]) / 2
+    return ordered[middle][0]
