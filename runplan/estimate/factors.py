@@ -41,6 +41,14 @@ def learn(ratios: Iterable[float], spread: float, noise: float) -> Learnt:
     return Learnt(trust * statistics.median(logs), math.sqrt(left + noise * noise), len(logs))
 
 
+def scatter(logs: Sequence[float], middle: float) -> float:
+    """Standard deviation of values around their median as most of them show it: single wild ones do not count.
+
+    The median absolute deviation times 1.48, which makes it that of a normal distribution.
+    """
+    return 1.48 * statistics.median(abs(log - middle) for log in logs)
+
+
 def learn_weighed(logs: Sequence[tuple[float, float]], spread: float, noise: float) -> Learnt:
     """The same of logarithms that are not all as exact: every one with its own standard deviation.
 

@@ -9,6 +9,7 @@ from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+"""Bytes of one number of a number format."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 
 
