@@ -1,4 +1,4 @@
-"""Which linear layers adapters sit on, what they count, and which layers QLoRA holds in 4 bits."""
+"""Bytes of number formats, adapters and weights; which layers adapters sit on, and which QLoRA holds in 4 bits."""
 
 from __future__ import annotations
 
