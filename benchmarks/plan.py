@@ -75,10 +75,10 @@ def measure(folder: Path, runs: int, jobs: int, rounds: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000, help="a multiple of 10")
-    parser.add_argument("--jobs", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000, help="runs that are planned at once: a multiple of 10")
+    parser.add_argument("--jobs", type=int, default=30, help="jobs of the bare Hydra multirun")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is run; the best counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         ENVIRONMENT["XDG_CACHE_HOME"] = f"{name}/cache"

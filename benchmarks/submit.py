@@ -80,8 +80,8 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=500)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=500, help="runs of each group that is submitted")
     runs = parser.parse_args().runs
     if not has_slurm():
         print("no SLURM answers: nothing to measure")

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 
@@ -27,6 +28,19 @@ H100 = Gpu("h100-80", 79.1, 3350.0, 989.0, 66.9)
 GPUS = {"a100-80": A100, "h100-80": H100}
 ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
 ROWS = Lengths(((40, 2000), (60, 3000), (100, 2500), (300, 400), (900, 100)))
+STEP = Step(
+    LLAMA_1B,
+    ADAPTER,
+    A100,
+    1,
+    "bf16",
+    checkpointing=False,
+    compile=False,
+    packed=True,
+    batch=4,
+    tokens=2048.0,
+    span=512.0,
+)
 
 
 def workload(**changes):

@@ -51,3 +51,10 @@ def test_make_bench_runs_all():
     named = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert named
     assert sorted(named[1].split()) == sorted({path.stem for path in (ROOT / "benchmarks").glob("*.py")} - PARTS)
+
+
+def test_every_script_and_part_is_on_the_page():
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert all(f"`{path.name}`" in page for path in (ROOT / "benchmarks").glob("*.py"))
+    programs = [path for path in (ROOT / "benchmarks").rglob("*.py") if "argparse" in path.read_text(encoding="utf-8")]
+    assert all(f"`{path.relative_to(ROOT / 'benchmarks')}`" in page for path in programs)

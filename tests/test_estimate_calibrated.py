@@ -130,6 +130,13 @@ def test_without_rows_there_are_no_steps_but_an_answer():
     assert plan.time_s.p50 > 0
 
 
+def test_where_rows_are_not_known_a_log_must_tell_how_long_its_own_were():
+    w = workload(lengths=Lengths(()))
+    silent = dataclasses.replace(LOG, packed=False, tokens_per_s=None, trained_tokens_per_s=None, peak_memory_gib=None)
+    told = dataclasses.replace(silent, tokens_per_s=5000.0)
+    assert [calibrated.size(w, calibrate([log], GPUS, MODELS)).n_priors for log in (silent, told)] == [0, 1]
+
+
 def test_one_log_is_followed_and_narrows_all_parts():
     learnt = calibrate([dataclasses.replace(LOG, dataset="words.json")], GPUS, MODELS)
     planned = workload(dataset="/data/words.json")

@@ -5,48 +5,18 @@ import random
 from pathlib import Path
 
 import pytest
-from estimate_cases import A100, ADAPTER, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS
+from estimate_cases import A100, GPUS, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, STEP
+from test_estimate_calibrated import LOG as CALIBRATED_LOG
 
 from runplan.estimate.logs.settings import canonical, match_model
 from runplan.estimate.speed.gpu_constants import NOTHING, Constants, prior
 from runplan.estimate.speed.observation import Observation, observe
 from runplan.estimate.speed.posterior import OUTLIER, fit
 from runplan.estimate.speed.roofline import step_s
-from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Gpu
 from runplan.priors.record import PriorRun
 
-STEP = Step(
-    LLAMA_1B,
-    ADAPTER,
-    A100,
-    1,
-    "bf16",
-    checkpointing=False,
-    compile=False,
-    packed=True,
-    batch=4,
-    tokens=2048.0,
-    span=512.0,
-)
-LOG = PriorRun(
-    "logs/slurm-1.out",
-    trainer="torchtune",
-    model="torchtune.models.llama3_2.lora_llama3_2_1b",
-    lora_rank=8,
-    lora_targets=("q_proj", "v_proj", "output_proj", "mlp"),
-    batch_size=4,
-    gradient_accumulation_steps=1,
-    max_seq_len=2048,
-    packed=True,
-    dtype="bf16",
-    activation_checkpointing=False,
-    compile=False,
-    gpu="a100-80",
-    num_gpus=1,
-    steps_done=500,
-    s_per_step=0.4,
-)
+LOG = dataclasses.replace(CALIBRATED_LOG, model="torchtune.models.llama3_2.lora_llama3_2_1b", batch_size=4, packed=True)
 
 
 def seen(step, seconds, noise=0.035, name="log"):

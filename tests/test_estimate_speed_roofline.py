@@ -2,29 +2,14 @@ import dataclasses
 import math
 
 import pytest
-from estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B
+from estimate_cases import A100, ADAPTER, H100, LLAMA_1B, LLAMA_3B, LLAMA_8B, STEP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.estimate.memory.weights import adapter_params, weight_bytes
 from runplan.estimate.speed.gpu_constants import prior
 from runplan.estimate.speed.roofline import gathering_s, gpu_s, peak_flops, step_s, work
-from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Gpu
-
-STEP = Step(
-    LLAMA_1B,
-    ADAPTER,
-    A100,
-    1,
-    "bf16",
-    checkpointing=False,
-    compile=False,
-    packed=True,
-    batch=4,
-    tokens=2048.0,
-    span=512.0,
-)
 
 
 def seconds(step):

@@ -10,17 +10,20 @@ import dataclasses
 import sys
 
 import pytest
-from estimate_cases import ADAPTER, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, QWEN_15B, ROWS, workload
+from estimate_cases import ADAPTER, GPUS, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, QWEN_05B, QWEN_15B, ROWS, workload
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_allocator import recipe
 
+from runplan.estimate import calibrated
+from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.weights import adapter_params
 from runplan.estimate.speed import gpu_constants, roofline, trl_kernels
 from runplan.estimate.speed.step import planned_step
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
 from runplan.facts import Lengths
+from runplan.priors.record import MemoryGib, PriorRun
 
 ATTENTION = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "v_proj"), apply_to_mlp=False)
 EVERYTHING = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "k_proj", "v_proj", "output_proj"))
@@ -257,3 +260,32 @@ def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
     prior = gpu_constants.prior(tune.gpu)
     assert roofline.step_s(short[1], prior) > 1.1 * roofline.step_s(short[0], prior)
     assert trl_kernels.head_traffic(LLAMA_1B, "bf16")[0] < roofline._head_traffic(LLAMA_1B, 2)[0] / 5
+
+
+def test_logs_of_trl_teach_trl_its_memory_and_start_up_and_torchtune_neither():
+    w = trl(activation_checkpointing=True, packed=True, batch_size=4)
+    held = closed_form.allocated_gib(w, 4, 2048)
+    log = PriorRun(
+        "trl.out",
+        trainer="trl",
+        trainer_version="1.16.0",
+        model="1B",
+        lora_rank=8,
+        lora_targets=("q_proj", "v_proj", "output_proj", "mlp"),
+        batch_size=4,
+        max_seq_len=2048,
+        packed=True,
+        dtype="bf16",
+        activation_checkpointing=True,
+        gpu="a100-80",
+        startup_s=60.0,
+        peak_memory_gib=MemoryGib(held, held, 1.6 * held),
+    )
+    nothing, learnt = (calibrate(logs, GPUS, MODELS) for logs in ([], [log]))
+    before, after = (calibrated.size(w, one) for one in (nothing, learnt))
+    assert after.parts_s["startup"] > 1.5 * before.parts_s["startup"]
+    assert after.peak_memory_gib.p50 > 1.05 * before.peak_memory_gib.p50
+    assert after.allocated_gib == pytest.approx(before.allocated_gib)
+    ours = workload(activation_checkpointing=True, packed=True, batch_size=4)
+    assert calibrated.size(ours, learnt).parts_s == calibrated.size(ours, nothing).parts_s
+    assert calibrated.size(ours, learnt).peak_memory_gib == calibrated.size(ours, nothing).peak_memory_gib

@@ -28,6 +28,7 @@ from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 
 _NO_GPU = Gpu("unknown", 80.0, 2000.0, 300.0, 20.0)
+"""Stands for the GPU of a log that names none, until a plan puts it on its own (`placed`)."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,11 @@ FAR = 1.5
 MOST_FAR = 2
 """So many more are described that are less alike, but odd."""
 MOST_LINES = 5
+"""Logs that are left out and named one by one."""
 MOST_REASONS = 3
+"""Reasons why logs say nothing about speed that are counted one by one."""
+VERY_SIMILAR = 0.7
+"""Distance of a log (`_distance`) below which it is called very similar."""
 
 
 class Evidence(NamedTuple):
@@ -139,10 +143,11 @@ def _similarity(step: Step, seen: Observation) -> str:
         return f"same GPU, {next(how for how, holds in differs.items() if holds)}"
     if step.adapter.quantize_base != other.adapter.quantize_base:
         return f"same GPU and model, {'without' if step.adapter.quantize_base else 'with'} QLoRA's weights in 4 bits"
-    return "very similar" if _distance(step, seen) < 0.7 else "same GPU and model, another batch or length"
+    return "very similar" if _distance(step, seen) < VERY_SIMILAR else "same GPU and model, another batch or length"
 
 
 def _distance(step: Step, seen: Observation) -> float:
+    """How unlike a log is: a factor of e in work or size counts 1, another GPU or other kernels 4, the rest between."""
     other = seen.step
     far = abs(math.log(max(1.0, step.batch * step.tokens) / max(1.0, other.batch * other.tokens)))
     far += abs(math.log(step.architecture.params / other.architecture.params))

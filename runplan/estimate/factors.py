@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from runplan.estimate import intervals
 from runplan.estimate.workload import Interval
@@ -40,6 +41,14 @@ def learn(ratios: Iterable[float], spread: float, noise: float) -> Learnt:
     return Learnt(trust * statistics.median(logs), math.sqrt(left + noise * noise), len(logs))
 
 
+def scatter(logs: Sequence[float], middle: float) -> float:
+    """Standard deviation of values around their median as most of them show it: single wild ones do not count.
+
+    The median absolute deviation times 1.48, which makes it that of a normal distribution.
+    """
+    return 1.48 * statistics.median(abs(log - middle) for log in logs)
+
+
 def learn_weighed(logs: Sequence[tuple[float, float]], spread: float, noise: float) -> Learnt:
     """The same of logarithms that are not all as exact: every one with its own standard deviation.
 
@@ -58,12 +67,9 @@ def learn_weighed(logs: Sequence[tuple[float, float]], spread: float, noise: flo
 
 def _weighed_median(logs: Sequence[tuple[float, float]], weight: float) -> float:
     """The value with half of the weight on either side; between two where the half falls between them."""
-    below = 0.0
-    ordered = sorted(logs)
-    for i, (log, own) in enumerate(ordered):
-        below += own**-2
-        if math.isclose(below, weight / 2, rel_tol=1e-9):
-            return (log + ordered[i + 1][0]) / 2
-        if below > weight / 2:
-            return log
-    return ordered[-1][0]
+    ordered, half = sorted(logs), weight / 2
+    reached = list(accumulate(own**-2 for _, own in ordered))
+    middle = next(i for i, so_far in enumerate(reached) if so_far > half or math.isclose(so_far, half, rel_tol=1e-9))
+    if math.isclose(reached[middle], half, rel_tol=1e-9):
+        return (ordered[middle][0] + ordered[middle + 1][0]) / 2
+    return ordered[middle][0]

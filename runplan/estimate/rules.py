@@ -19,7 +19,9 @@ from runplan.priors.record import PriorRun
 
 SLOWER_THAN_1B = {"1B": 1.0, "3B": 2.0, "7B": 4.5, "8B": 5.5}
 MEMORY_OF_1B = {"1B": 1.0, "3B": 2.5, "7B": 5.0, "8B": 5.0}
+"""How many times slower, and how many times more memory, than 1B: rules of thumb of labs."""
 P95_OVER_P50 = 1.5
+"""Another of them."""
 _REFERENCE_B = {"1B": 1.236, "3B": 3.213, "7B": 6.74, "8B": 8.03}
 _NAMED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z0-9])")
 

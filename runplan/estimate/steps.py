@@ -16,9 +16,8 @@ _MAPPED = 1000
 """Rows that `datasets` hands on at a time."""
 _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
-
-
 VALIDATIONS_PER_EPOCH = 10
+"""Where none were asked for."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ ROUNDING_S = 0.4
 OTHER_GPU, OTHER_MODEL, OTHER_TASK = 0.35, 0.2, 0.2
 """Standard deviations that logs of another GPU type, model, or task add (scorers differ); all logs of one such kind err
 together."""
+OTHER_IMPORTS, OTHER_READING = 0.3, 0.1
+"""How far the two parts of an evaluation's start-up may differ from those of a training's (standard deviations of the
+logarithm): other libraries are imported, the same files are read."""
 SPEED = TwoParts((0.0, 0.0), (0.5**2, 0.0, 0.8**2))
 """What is known before any log of what Inspect and the task's scorer take, and of what the model takes."""
 MOST_LOGS = 25
@@ -107,7 +110,7 @@ class Evaluations:
             return before
         first, both, second = before.covariance
         noise = math.hypot(START_NOISE, START_NOISE_PROCESSOR if gpu.name == "cpu" else 0.0)
-        wider = TwoParts(before.factors, (first + 0.3**2, both, second + 0.1**2))
+        wider = TwoParts(before.factors, (first + OTHER_IMPORTS**2, both, second + OTHER_READING**2))
         times = [
             Timed(middle, *usual(model), noise / math.sqrt(len(some)))
             for model, some in seen.items()

@@ -17,6 +17,7 @@ from runplan.priors.record import PriorRun
 CPU = Gpu("cpu", 64.0, 40.0, 0.3, 0.3)
 """Stands for a processor among the GPUs; its constants are rough, logs of CPU runs correct them."""
 DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
+"""What logs train that do not say it: rank and layers of torchtune's own llama3_1/8B_lora_single_device."""
 _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from runplan.estimate import intervals, steps
+from runplan.estimate.factors import scatter
 from runplan.estimate.logs.figures import Odd
 from runplan.estimate.logs.settings import same_dataset
 from runplan.estimate.memory import allocator, closed_form, outside_torch, torchtune_step
@@ -33,6 +34,8 @@ UNSEEN = 0.9
 """Of what packed steps allocate by the formulas, samples that come often enough show at least so much."""
 MOST_HELD = 3.0
 """Standard deviations above the usual beyond which something else must have been on the GPU."""
+SCATTERED = 4.0
+"""Standard deviations from the median of several runs alike beyond which one of them stands apart."""
 APART = 1.25
 """Nor does one of several runs alike stand apart from the others that differs by less than this factor."""
 
@@ -211,9 +214,9 @@ def _apart(found: Iterable[Sample]) -> tuple[list[Sample], list[Odd]]:
     for members in groups.values():
         logs = [math.log(one.seen) for one in members]
         middle = statistics.median(logs)
-        scatter = 1.48 * statistics.median(abs(log - middle) for log in logs)
+        most = max(SCATTERED * scatter(logs, middle), math.log(APART))
         for one, log in zip(members, logs, strict=True):
-            if len(members) > 2 and abs(log - middle) > max(4 * scatter, math.log(APART)):
+            if len(members) > 2 and abs(log - middle) > most:
                 factor = math.exp(log - middle)
                 why = f"nvidia-smi saw {factor:.2g} times what {len(members) - 1} logs of the same setting show"
                 odd.append(Odd(one.tried.run.path, "memory", why))

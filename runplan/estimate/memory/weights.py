@@ -1,4 +1,4 @@
-"""Which linear layers adapters sit on, what they count, and which layers QLoRA holds in 4 bits."""
+"""Bytes of number formats, adapters and weights; which layers adapters sit on, and which QLoRA holds in 4 bits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+"""Bytes of one number of a number format."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 
 

@@ -19,6 +19,8 @@ other generations, and GPUs behind one switch."""
 UNPACKING = 0.7
 """How uncertain the time is that QLoRA's unpacking takes (standard deviation of its logarithm): published pairs of
 rows leave 0.6 and 2.1 times what is reckoned."""
+CORRELATION = 1.2
+"""Runs of one kind are alike as far as their tokens, or parameters, differ by less than a factor of e to this power."""
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits and
 trainer."""
@@ -66,8 +68,8 @@ def shape_of(step: Step, slope: Constants) -> Shape:
     """What makes a step like others; distances in units of a correlation length."""
     return Shape(
         step.gpu.name,
-        math.log(max(1.0, step.batch * step.tokens)) / 1.2,
-        math.log(step.architecture.params) / 1.2,
+        math.log(max(1.0, step.batch * step.tokens)) / CORRELATION,
+        math.log(step.architecture.params) / CORRELATION,
         (
             *(step.checkpointing, step.packed, step.compile, step.gpus),
             *(step.dtype, step.adapter.quantize_base, step.trainer),

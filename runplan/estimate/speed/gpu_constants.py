@@ -76,10 +76,18 @@ A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
 BANDWIDTH_PROCESSOR = 0.8
+"""The same part where a processor trains (a guess)."""
+MOST_SHARE = 0.8
+"""No formula says more of a peak than this: of small cards without a measured share."""
 FILLING_AMD = -1.5
 """AMD's GPUs are full sooner than their peak lets expect: what short batches lack there is the time between kernels
 (`roofline.MEETING_AMD`), all but the same for batches of 1 and of 64 rows on an MI325X (milabench)."""
-WHOLE_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0}
+A100_TFLOPS = 312.0
+"""Peak of dense bf16 products (NVIDIA's data sheet): what other cards are compared with."""
+WHOLE_TFLOPS = {"a100": A100_TFLOPS, "h100": 989.0, "h200": 989.0}
+"""Such peaks of whole cards, of which MIG slices are parts."""
+HOST_S = 8e-3
+"""Seconds of an optimizer step beside its batches, before any log (a guess)."""
 
 
 def prior(gpu: Gpu) -> Constants:
@@ -93,13 +101,13 @@ def prior(gpu: Gpu) -> Constants:
     """
     if gpu.name == "cpu":
         share = MATRIX_SHARE.get("cpu", A100_SHARE)
-        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(8e-3), 0.0)
+        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(HOST_S), 0.0)
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
-    share = MATRIX_SHARE.get(kind, min(0.8, A100_SHARE * (whole / 312.0) ** -SHARE_FALLS))
+    share = MATRIX_SHARE.get(kind, min(MOST_SHARE, A100_SHARE * (whole / A100_TFLOPS) ** -SHARE_FALLS))
     filling, layer_s = (FILLING_AMD, LAYER_AMD_S) if is_amd(gpu) else (0.0, LAYER_S)
-    return Constants(math.log(share), math.log(BANDWIDTH), layer_s, math.log(8e-3), filling)
+    return Constants(math.log(share), math.log(BANDWIDTH), layer_s, math.log(HOST_S), filling)
 
 
 def is_amd(gpu: Gpu) -> bool:

@@ -7,11 +7,15 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from runplan.estimate.factors import scatter
 from runplan.estimate.speed.observation import Observation
 from runplan.estimate.speed.step import Step
 
 APART = 4.0
 """Standard deviations by which one of several alike runs must differ from their median to be left out, and named."""
+
+TWO = 1.5
+"""By how much more than one run's noise two of them differ from each other: some square root of 2."""
 
 
 def merged(observations: Iterable[Observation]) -> tuple[list[Observation], list[tuple[Observation, str]]]:
@@ -40,10 +44,10 @@ def _split(members: Sequence[Observation]) -> tuple[list[Observation], list[tupl
         return list(members), []
     logs = [math.log(seen.seconds) for seen in members]
     middle = statistics.median(logs)
-    scatter = 1.5 * statistics.median(abs(one - middle) for one in logs)
+    most = APART * max(scatter(logs, middle), members[0].run_noise)
     near, far = [], []
     for seen, one in zip(members, logs, strict=True):
-        if abs(one - middle) > APART * max(scatter, seen.run_noise):
+        if abs(one - middle) > most:
             factor = math.exp(one - middle)
             far.append((seen, f"{factor:.2g} times the step time of {len(members) - 1} logs of the same setting"))
         else:
@@ -53,8 +57,10 @@ def _split(members: Sequence[Observation]) -> tuple[list[Observation], list[tupl
 
 def _agree(members: Sequence[Observation]) -> bool:
     """Whether they may be runs of one speed; two that may not are two observations, which the fit weighs."""
-    logs = [math.log(seen.seconds) for seen in members]
-    return len(members) != 2 or abs(logs[1] - logs[0]) <= APART * 1.5 * members[0].run_noise
+    if len(members) != 2:
+        return True
+    one, other = (math.log(seen.seconds) for seen in members)
+    return abs(other - one) <= APART * TWO * members[0].run_noise
 
 
 def _median(members: Sequence[Observation]) -> Observation:

@@ -10,6 +10,7 @@ TAILS = 4.0
 FREEDOM = 5.0
 """Logs that the assumed standard deviations count as: more logs than that decide themselves how much they scatter."""
 _ROUNDS = 12
+"""Times the common scale is found anew; it has settled by then."""
 
 
 def robust_noise(least: Sequence[float], errors: Sequence[float]) -> list[float]:

@@ -36,6 +36,7 @@ of two pairs on a busy one, by their degrees of freedom (so those runs do not te
 TAIL = 2.13 / 1.645
 """A coming run's noise has the tails that a log's has (noise.py): 95 % of Student's t in units of a normal."""
 _ROUNDS = 12
+"""Most times that the model is linearised again."""
 ODD = 3.0
 """A log is odd whose noise looks so many times larger than assumed."""
 CERTAIN = 0.2
@@ -45,6 +46,7 @@ LOOSER = (2.0, 4.0, 8.0)
 _CLOSE = 0.01
 """Constants that move by less than this between rounds have been found."""
 _STEP = 1e-4
+"""By how much a constant is moved to see the slope."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from runplan.estimate.memory.weights import (
     weight_bytes,
 )
 from runplan.estimate.speed import trl_kernels
-from runplan.estimate.speed.gpu_constants import Constants, cache_bytes, is_amd, link_bytes_per_s, prior
+from runplan.estimate.speed.gpu_constants import A100_TFLOPS, Constants, cache_bytes, is_amd, link_bytes_per_s, prior
 from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
@@ -68,6 +68,12 @@ CHECKPOINTS = 2.0
 """Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
 random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
+COMPILED_LAUNCHES = 0.4
+"""Part of a layer's launching that is left when its kernels are fused (a guess)."""
+LAUNCHES_A_LAYER = 180
+"""Kernels of an eager layer, forward and backward: the unit of launching."""
+ATTENTION_BACKWARD = 2.5
+"""Arithmetic of attention's backward pass over that of its forward pass: five products for two (FlashAttention-2)."""
 UNPACKS = (0.053, 0.064)
 """Unpacking one NF4 weight forward and backward, in units of a layer: 13 kernels and an autograd function in Python
 (80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
@@ -79,8 +85,8 @@ def step_s(step: Step, constants: Constants) -> float:
         2 * step.architecture.num_hidden_layers * (len(step.adapter.attn_modules) + 3 * step.adapter.apply_to_mlp)
     )
     batches = step.accumulation * micro_batch_s(step, constants)
-    # Two launches a trained tensor (scaling its gradient, its share of the fused step), some 180 launches a layer.
-    update = n_tensors * math.exp(constants.layer_s) / 90
+    # Two launches a trained tensor: scaling its gradient, its share of the fused step.
+    update = 2 * n_tensors * math.exp(constants.layer_s) / LAUNCHES_A_LAYER
     return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if step.trainer == TRL else 1.0)
 
 
@@ -96,7 +102,7 @@ def micro_batch_s(step: Step, constants: Constants, *, forward_only: bool = Fals
         step.trainer,
     )
     on_gpu = gpu_s(step, done, constants)
-    launching = done.launches * math.exp(constants.layer_s) * (0.4 if step.compile else 1.0)
+    launching = done.launches * math.exp(constants.layer_s) * (COMPILED_LAUNCHES if step.compile else 1.0)
     # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
     loading = _loading_s(step) * math.exp(constants.layer_s - prior(step.gpu).layer_s)
     launching += loading
@@ -136,7 +142,7 @@ def gpu_s(step: Step, done: Work, constants: Constants) -> float:
     peak = peak_flops(step.gpu, step.dtype)
     tokens = step.batch * step.tokens
     # Small products leave multiprocessors idle; faster chips need more tokens to fill.
-    filled = tokens / (tokens + FILLED * math.exp(constants.filling) * peak / 312e12)
+    filled = tokens / (tokens + FILLED * math.exp(constants.filling) * peak / (1e12 * A100_TFLOPS))
     products = done.flop / (peak * math.exp(constants.flops) * filled)
     weights, beside, unpacking = done.weight_bytes, done.adapter_bytes, done.unpacked_bytes
     elementwise = done.bytes - weights - beside - unpacking
@@ -226,7 +232,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     flop = (
         2 * blocks * (1 + backward) + 2 * head * heads + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
     )
-    attention = 4 * a.num_hidden_layers * a.query_size * (1 + 2.5 * backward + again)
+    attention = 4 * a.num_hidden_layers * a.query_size * (1 + ATTENTION_BACKWARD * backward + again)
     element = ELEMENT_BYTES[dtype]
     layer = (*trl_kernels.layer_traffic(a, adapter, dtype), 0.0) if trl else _layer_traffic(a, adapter, element)
     logits = trl_kernels.head_traffic(a, dtype) if trl else _head_traffic(a, element)

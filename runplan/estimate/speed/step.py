@@ -8,6 +8,9 @@ from runplan.estimate import steps
 from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
 from runplan.facts import Architecture
 
+FLEX_BLOCK = 128
+"""Flex attention computes whole blocks of so many tokens: half of one more than a packed row's own."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -37,7 +40,7 @@ def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
         tokens, span = _trl_tokens(w, batch)
     elif w.packed or not w.lengths.rows:
         tokens = float(w.max_seq_len)
-        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + 64
+        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + FLEX_BLOCK / 2
     else:
         # FSDP's layers wait for those of the other GPUs, so for the longest row of all batches.
         tokens = steps.padded_length(w.lengths, batch * w.gpus)

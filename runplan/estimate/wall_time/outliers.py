@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
 from runplan.estimate import intervals
+from runplan.estimate.factors import scatter
 from runplan.estimate.logs.figures import Odd
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts, learn_parts
 
@@ -64,7 +64,7 @@ def _apart(what: str, times: Sequence[tuple[str, Timed]]) -> list[Odd]:
     else:
         expected, others = learn_parts([one for _, one in times]), "the other logs imply"
         rest = [math.log(one.seconds / expected.of(one.constant, one.scaled).p50) for _, one in times]
-        spread = [max(expected.noise, 1.48 * statistics.median(map(abs, rest)))] * len(times)
+        spread = [max(expected.noise, scatter(rest, 0.0))] * len(times)
     found = []
     for (path, one), sigma in zip(times, spread, strict=True):
         factor = one.seconds / expected.of(one.constant, one.scaled).p50

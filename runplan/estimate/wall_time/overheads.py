@@ -18,6 +18,7 @@ from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 
 GB = 1e9
+"""Bytes, as rates of disks are stated."""
 IMPORT_S = 12.0
 """Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
 IMPORT_PROCESSOR_S = 8.0

@@ -13,7 +13,9 @@ from runplan.estimate.workload import Interval
 CONSTANT_SPREAD, RATE_SPREAD = 0.6, 0.8
 """Standard deviation of the logarithm of either part before any log: machines, and file systems."""
 _ROUNDS = 12
+"""Half steps towards the mode: it is within a part in 4,000 of the way then."""
 _TAILS = 4.0
+"""Degrees of freedom of a time's noise (Student's t)."""
 
 
 class Timed(NamedTuple):
