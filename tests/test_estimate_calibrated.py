@@ -205,6 +205,18 @@ def test_own_jobs_teach_start_up_first_step_and_saving():
     assert saves > 10.0
 
 
+@pytest.mark.parametrize(("ran", "heard"), [("torchtune", True), (None, True), ("axolotl", False), ("trl", False)])
+def test_start_up_and_memory_are_learnt_from_logs_of_the_same_trainer(ran, heard):
+    w = workload(packed=True)
+    stays, freed = closed_form.allocated_parts_gib(w, 4, 2048)
+    block = MemoryGib(allocated=stays + freed, reserved=stays + 1.4 * freed)
+    told = {"trainer": ran, "startup_s": 400.0, "packed": True, "peak_memory_gib": block}
+    logs = [dataclasses.replace(LOG, path=f"{i}.out", **told) for i in range(3)]
+    usual, learnt = NOTHING, calibrate(logs, GPUS, MODELS)
+    assert (learnt.overheads(A100) != usual.overheads(A100)) == heard
+    assert (calibrated.peak(w, learnt, 4, 1) != calibrated.peak(w, usual, 4, 1)) == heard
+
+
 def test_start_up_from_the_trainer_s_logger_counts_with_the_imports_before_it():
     usual = calibrated.size(workload(), NOTHING).parts_s["startup"]
     loaded = dataclasses.replace(LOG, startup_s=None, loading_s=usual - 8.0)

@@ -43,15 +43,15 @@ class Calibration:
     cells: tuple[PriorCell, ...] = ()
     """Earlier evaluations."""
     _fits: dict[object, Posterior] = field(default_factory=dict, repr=False, compare=False)
-    _overheads: dict[tuple[bool, bool], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
+    _overheads: dict[tuple[bool, str], overheads.Overheads] = field(default_factory=dict, repr=False, compare=False)
     _memory: dict[object, MemoryLearnt] = field(default_factory=dict, repr=False, compare=False)
 
     def overheads(self, gpu: Gpu, trainer: str = "torchtune") -> overheads.Overheads:
         """Start-up, first step and checkpoints, from the logs of GPUs, or from those of processors.
 
-        Those of TRL count for TRL alone, and no others do.
+        Those of the same trainer count alone.
         """
-        key = (_is_gpu(gpu), trainer == TRL)
+        key = (_is_gpu(gpu), trainer)
         found = self._overheads.get(key)
         if found is None:
             found = self._overheads[key] = overheads.learn_overheads(self._alike(*key), self.models)
@@ -62,20 +62,20 @@ class Calibration:
 
         Unpacked logs without torch's own figures have the lengths of the workload's dataset, if they name it.
         """
-        gpu, trl = key = (_is_gpu(w.gpu), w.trainer == TRL)
+        gpu, trainer = key = (_is_gpu(w.gpu), w.trainer)
         rows = Rows(w.lengths, w.dataset)
         remembered = (*key, rows if self._rows_tell else None)
         found = self._memory.get(remembered)
         if found is None:
-            seen = [item for item in self._seen if (item.run.trainer == TRL, _is_gpu(item.step.gpu)) == (trl, gpu)]
-            ran_out = [one for one in self._ran_out if (one.run.trainer == TRL) == trl] if gpu else ()
+            seen = [item for item in self._seen if (_trainer(item.run), _is_gpu(item.step.gpu)) == (trainer, gpu)]
+            ran_out = [one for one in self._ran_out if _trainer(one.run) == trainer] if gpu else ()
             found = learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out, rows)
             self._memory[remembered] = found
         return found
 
-    def _alike(self, gpu: bool, trl: bool) -> list[PriorRun]:
-        """Logs of GPUs or of processors, of TRL or of others."""
-        alike = [run for run in self.priors if (run.trainer == TRL) == trl]
+    def _alike(self, gpu: bool, trainer: str) -> list[PriorRun]:
+        """Logs of GPUs or of processors, of one trainer."""
+        alike = [run for run in self.priors if _trainer(run) == trainer]
         return [run for run in alike if (run.gpu or "").startswith("cpu") != gpu]
 
     @cached_property
@@ -154,6 +154,11 @@ class Calibration:
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.step.batch * (1 if seen.step.trainer == TRL else seen.step.gpus))
         return confirmed(seen, tokens) if seen.tokens_known else guessed(seen, tokens, dataset)
+
+
+def _trainer(run: PriorRun) -> str:
+    """Whose memory and start-up a log shows; a log that does not say is taken for torchtune's."""
+    return run.trainer or "torchtune"
 
 
 def _is_gpu(gpu: Gpu) -> bool:
