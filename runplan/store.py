@@ -100,7 +100,7 @@ def write_group(
                 _carry_out(directory, changes)
     except StoreError:
         if new:
-            _remove_if_empty(directory)
+            remove_if_empty(directory)
         raise
     names = (*changes.new_runs, *changes.successors, *changes.files)
     return WriteResult(changes.document, changes.diff, names)
@@ -291,10 +291,10 @@ def _is_dead(pid: int) -> bool:
     return pid == os.getpid()
 
 
-def _remove_if_empty(directory: Path) -> None:
-    """Take back a directory that we made in vain."""
+def remove_if_empty(directory: Path) -> None:
+    """Take back a directory that was made in vain."""
+    ledger = directory / "ledger.jsonl"
     with suppress(OSError):
-        ledger = directory / "ledger.jsonl"
-        if ledger.stat().st_size == 0:
+        if ledger.exists() and ledger.stat().st_size == 0 and not (directory / DOCUMENT).exists():
             ledger.unlink()
         directory.rmdir()

@@ -86,6 +86,12 @@ def test_missing_things_are_no_failure_unless_strict(here, capsys):
     assert run(*words, "verify.strict=true") == 3
 
 
+def test_a_strict_preview_says_whether_the_group_would_be_ready(here, capsys):
+    assert run("model=1B", *TINY[1:], "verify.strict=true", "preview=true") == 3
+    assert "would not be ready; nothing was written" in capsys.readouterr().err
+    assert not (here / "outputs").exists()
+
+
 def test_impossible_runs_are_all_named_and_nothing_is_written(here, capsys):
     code = run("-m", "model=8B,70B,tiny", "resources=t4-16", "dtype=fp32", "group.name=words", "priors.paths=[]")
     error = capsys.readouterr().err
