@@ -63,7 +63,7 @@ def test_two_plans_of_one_second_are_two_groups():
 @pytest.mark.usefixtures("stopped")
 def test_a_name_that_another_call_took_meanwhile_is_left_to_it(monkeypatch):
     chosen = iter([NOW, f"{NOW}_2"])
-    monkeypatch.setattr(moment, "name_of_now", lambda root: next(chosen))
+    monkeypatch.setattr(moment, "name_of_now", lambda _root: next(chosen))
     (Path("outputs") / NOW).mkdir(parents=True)
     assert main(WORDS) == 0
     assert sorted(path.parent.name for path in Path("outputs").glob("*/plan.json")) == [f"{NOW}_2"]
