@@ -34,7 +34,7 @@ from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S, parse_slurm_time
 from runplan.verify import check_run, check_things
 from runplan.verify_cluster import check_cluster, distinct
-from runplan.workloads import Sized, decide_packing, fill_sizes, make_workload
+from runplan.workloads import Sized, decide_packing, fill_sizes, first_rows, make_workload
 
 TOKEN_CHARACTERS = 12
 
@@ -185,6 +185,7 @@ class _Planner:
         checks = (
             lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
             feasible.check_rows,
+            feasible.check_cut,
             feasible.check_steps,
             lambda it: feasible.check_time(it, limit_s, partition),
             lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),
@@ -234,7 +235,8 @@ class _Planner:
         sizing = self._sizing(workload, config.estimator.name)
         if isinstance(sizing, Problem):
             return sizing
-        return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
+        rows = first_rows(train, config.dataset.train_rows)
+        return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason, rows)
 
     def _estimate(self, workload: Workload, estimator: EstimatorName) -> Sizing | Problem:
         by_rules = estimator is EstimatorName.rules
