@@ -188,10 +188,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
+    from runplan.literally import as_typed  # noqa: PLC0415 - same
     from runplan.show import OPTION, split_show  # noqa: PLC0415 - same
 
     words, show = split_show(words)
     found = _arguments(words)
+    found.overrides = as_typed(found.overrides)
     shows = found.cfg or found.info or found.hydra_help
     if shows and show:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])

@@ -142,11 +142,12 @@ def check_rows(sized: Sized) -> Verdict:
         return FINE
     wanted = sizing.batch_size * sizing.gradient_accumulation_steps * workload.gpus
     rows = "packed sequences" if workload.packed else "rows"
+    n_rows = workload.lengths.rows
     return Verdict(
         problem=Problem(
-            f"{_counted(workload.lengths.rows, 'training row')} give{'s' * (workload.lengths.rows == 1)} "
-            f"no whole optimizer step of {wanted} {rows} "
-            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated × {_counted(workload.gpus, 'GPU')}); "
+            f"{_counted(n_rows, 'training row')} give{'s' * (n_rows == 1)} no whole optimizer step of {wanted} {rows} "
+            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated "
+            f"× {_counted(workload.gpus, 'GPU')}); "
             "the trainer would stop after 0 steps without an error",
             "effective_batch_size, batch_size, packed",
             "use a smaller effective_batch_size, packed=false, or more rows",
