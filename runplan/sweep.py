@@ -16,7 +16,7 @@ from runplan import complaints
 from runplan.bench import Workshop, at
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
-from runplan.exclusion import distinct, remaining
+from runplan.exclusion import distinct, evaluated_once, remaining
 from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.plan import Composed
 from runplan.progress import counted
@@ -82,6 +82,8 @@ def compose_sweep(
         part = _compose_branch(Workshop(composer, branch, given))
         found.composed += part.composed
         found.notes += part.notes
+    found.composed, more = evaluated_once(found.composed)
+    found.notes += more
     return found
 
 
