@@ -26,6 +26,7 @@ LONGEST = 99
 HASH_LENGTH = 8
 SHORT_KEYS = {"optimizer.lr": "lr", "batch_size": "bs", "epochs": "ep", "seed": "seed"}
 PATH_KEYS = frozenset({"path", "file", "folder", "script", "custom", "word_list", "models_dir", "data_dir"})
+SENTENCES = frozenset({"system_prompt", "prompt"})
 MODEL_KEYS = frozenset({"model", "model.name", "model.full_name", "model.path", "model.folder", "model.repo_id"})
 EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset", "experiment"})
 NOT_MEASURED = frozenset({"enabled", "epochs"})
@@ -105,7 +106,7 @@ def relevant_overrides(composed: Composed, *, trained: bool) -> tuple[str, ...]:
 
 def level_text(key: str, level: Any, choices: Mapping[str, Any]) -> str:
     """A level as it appears in names: `1e-5`, a group choice's name, a path's stem."""
-    if isinstance(level, str) and key not in choices and (_is_path(key) or "/" in level):
+    if key not in choices and _is_place(key, level):
         return _SUFFIX.sub("", level.rstrip("/").rpartition("/")[2])
     return _plain_text(level)
 
@@ -124,8 +125,10 @@ def _plain_text(level: Any) -> str:
     return str(level)
 
 
-def _is_path(key: str) -> bool:
-    return key.rpartition(".")[2] in PATH_KEYS
+def _is_place(key: str, level: Any) -> bool:
+    """Whether a level is the path of something, by its key or by its look; a sentence may hold a slash, too."""
+    is_path = key.rpartition(".")[2] in PATH_KEYS
+    return isinstance(level, str) and (is_path or ("/" in level and key not in SENTENCES))
 
 
 def _canonical(value: Any) -> str:
@@ -164,8 +167,7 @@ def _parts(one: Composed, keys: Iterable[str]) -> list[str]:
     for key in keys:
         level = one.factors.get(key)
         text = level_text(key, level, one.choices)
-        is_path = isinstance(level, str) and (_is_path(key) or "/" in level)
-        prefix = "" if key in one.choices or is_path else SHORT_KEYS.get(key, key.rpartition(".")[2])
+        prefix = "" if key in one.choices or _is_place(key, level) else SHORT_KEYS.get(key, key.rpartition(".")[2])
         parts.append(prefix + text)
     return parts
 

@@ -20,6 +20,7 @@ from runplan.naming import LONGEST, concerns_control, control_key, control_names
         ({"batch_size": [4, 8], "lora.rank": [4, 8]}, [f"1B_rank{rank}_bs{bs}" for bs in (4, 8) for rank in (4, 8)]),
         ({"optimizer.weight_decay": [0.0, 0.01]}, ["1B_rank8_weight_decay0", "1B_rank8_weight_decay0.01"]),
         ({"dataset.path": ["a/words_5L.json", "b/words_8L.json"]}, ["1B_rank8_words_5L", "1B_rank8_words_8L"]),
+        ({"system_prompt": ["Say yes/no.", "a/b"]}, ["1B_rank8_system_promptSay-yes-no", "1B_rank8_system_prompta-b"]),
         ({"validation": [True, False]}, ["1B_rank8_validationtrue", "1B_rank8_validationfalse"]),
         ({"model.path": ["/m/Llama-3.2-1B", "/m/Qwen2.5-0.5B"]}, ["1B_rank8_Llama-3.2-1B", "1B_rank8_Qwen2.5-0.5B"]),
         ({}, ["1B_rank8"]),
