@@ -8,7 +8,7 @@ from typing import Any
 from runplan.blocks import Block, Commands, Fact, Item, Section, Table, is_command
 from runplan.config import Naming
 from runplan.design import design_title
-from runplan.naming import level_text
+from runplan.levels import level_shown
 from runplan.pasting import pasted_word
 from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import short_hours, short_time
@@ -32,7 +32,6 @@ SOURCES = {
     "user": "set by you",
 }
 NONE = "-"
-LEVEL_SHOWN = 60
 LEVELS_SHOWN = 24
 """As many levels of a factor are all named; plan.json has every one."""
 
@@ -89,15 +88,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def level_shown(key: str, value: Any) -> str:
-    """A level as tables show it: text in full up to a length, a path by its stem."""
-    is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
-    text = value if is_plain_text else level_text(key, value, {})
-    if not text:
-        return '""'
-    return text if len(text) <= LEVEL_SHOWN else f"{text[: LEVEL_SHOWN - 1]}…"
-
-
 def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
@@ -109,20 +99,23 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
 def _levels_shown(key: str, levels: Sequence[Any]) -> list[str]:
     """Levels as tables show them; of very many the first ones, the last and how many."""
     if len(levels) <= LEVELS_SHOWN:
-        return [level_shown(key, level) for level in levels]
-    first = [level_shown(key, level) for level in levels[: LEVELS_SHOWN // 2]]
-    return [*first, "…", f"{level_shown(key, levels[-1])} ({len(levels):,} levels)"]
+        return [level_shown(key, level, levels) for level in levels]
+    first = [level_shown(key, level, levels) for level in levels[: LEVELS_SHOWN // 2]]
+    return [*first, "…", f"{level_shown(key, levels[-1], levels)} ({len(levels):,} levels)"]
 
 
 def all_runs(document: Mapping[str, Any]) -> Table:
     """One row a run: name, model, every varying parameter, batch size, type, estimated time and memory."""
-    varying = [key for key in document["design"]["factors"] if key not in {"model", "batch_size"}]
+    design = document["design"]["factors"]
+    varying = [key for key in design if key not in {"model", "batch_size"}]
     headers = ("Run Name", "Model", *map(label, varying), "Batch Size", "Type", "Est. Time", "Est. Memory")
     rows = []
     for run in document["runs"]:
         factors = run["factors"]
         trained = run["estimate"]["time_s"]["p50"] is not None
-        levels = [level_shown(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
+        levels = [
+            level_shown(key, factors[key], design[key]) if key in factors else _unswept(key, run) for key in varying
+        ]
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
