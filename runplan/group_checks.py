@@ -80,8 +80,8 @@ def check_leaks(runs: Sequence[PlannedRun]) -> list[Problem]:
     datasets = {run.dataset.path: run.dataset for run in runs if run.config.train and run.dataset}
     return [
         Problem(
-            f"{rows} of {dataset.rows(role)} {role} rows of {dataset.path} are {first} rows, too: "
-            "they measure what was learnt by heart",
+            f"{rows} of {dataset.rows(role)} {role} rows of {dataset.path} "
+            f"{f'is a {first} row' if rows == 1 else f'are {first} rows'}, too: it measures what was learnt by heart",
             "dataset.path",
             "take them out of one of the two splits",
         )
