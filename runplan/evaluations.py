@@ -183,7 +183,9 @@ def _size(
     evaluation = Evaluation(
         architecture,
         gpu_of(config.resources),
-        first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),)),
+        first_rows(lengths, limit)
+        if lengths and lengths.rows
+        else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),)),
         config.evaluation.max_tokens,
         config.evaluation.batch_size,
         function,

@@ -168,11 +168,11 @@ class _Planner:
         model = self.world.facts.models[place.model]
         if model.architecture is None:
             return _Planned(None, (_unknown_architecture(model, name),))
+        data = check_run(config, self.world.facts, place, name)
         if not config.train:
-            return self._evaluated(composed, name, place, RunType.eval_only)
+            return _Planned(None, tuple(data)) if data else self._evaluated(composed, name, place, RunType.eval_only)
         recipe = choose_recipe(config)
         sized = self._size(config, model.architecture, place)
-        data = check_run(config, self.world.facts, place, name)
         found = [recipe, *trainer_of(config).setting_problems(config, model.architecture)]
         problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)] + data
         if isinstance(sized, Problem) or self._is_broken(place):

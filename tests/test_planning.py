@@ -132,8 +132,9 @@ def test_a_run_says_what_is_wrong_with_its_recipe_and_its_memory_at_once():
     assert {problem.where for problem in raised.value.problems} == {"recipe", "resources, max_seq_len"}
 
 
-def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows():
-    run = composed()
+@pytest.mark.parametrize("train", [True, False])
+def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows(train):
+    run = composed(train=train)
     known = world([run], status=Status.invalid)
     ((path, broken),) = known.facts.datasets.items()
     finding = Finding(Status.invalid, "is not JSON: line 1")
@@ -145,6 +146,20 @@ def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows():
         (problem,) = raised.value.problems
         assert problem.what == f"{broken.path}: is not JSON: line 1"
         assert problem.fix
+
+
+def test_an_empty_test_split_is_a_problem_of_the_run_that_is_evaluated_on_it():
+    run = composed()
+    known = world([run])
+    datasets = {
+        path: replace(data, splits={**data.splits, "test": Split("test", 0)})
+        for path, data in known.facts.datasets.items()
+    }
+    lengths = {**known.facts.lengths, known.facts.places[0].lengths["test"]: Lengths(())}
+    tasks = {path: replace(task, parameters={"capitalization": ("split",)}) for path, task in known.facts.tasks.items()}
+    facts = replace(known.facts, datasets=datasets, lengths=lengths, tasks=tasks)
+    with pytest.raises(PlanError, match="has no rows in its split 'test'"):
+        make_plan("words", "/out/words", "model=1B", [run], replace(known, facts=facts))
 
 
 def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():

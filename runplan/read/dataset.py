@@ -113,8 +113,8 @@ def _look(path: Path, dataset: Dataset) -> dict[str, Any]:
         return _kept([rows], {}, {}, [])
     findings, texts = list(rows.findings), _usable_texts(rows, dataset)
     findings += _bad_rows(rows, dataset)
-    splits = {
-        role: [rows.fields.get(role, ""), len(rows.splits[role]), _empty(values), len(values) - len(set(values))]
+    splits: dict[str, tuple[str, int, int, int]] = {
+        role: (rows.fields.get(role, ""), len(rows.splits[role]), _empty(values), len(values) - len(set(values)))
         for role, values in texts.items()
     }
     nothing = {"train": Status.invalid}  # of the others it depends on what is asked for
