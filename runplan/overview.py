@@ -158,7 +158,8 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
     blocks = [Fact(name, value) for name, value in said.items() if value]
     total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
-    return (*blocks, Fact("Total GPU hours", total))
+    both = ", evaluation included" if trained and any(run["cells"] for run in document["runs"]) else ""
+    return (*blocks, Fact("Total GPU hours", total + both))
 
 
 def _rungs(run: Mapping[str, Any]) -> str:
@@ -205,14 +206,15 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def by_model(runs: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], Any]) -> str:
-    """A setting of all runs: `4` where they agree, else by model: `4 (1B), 2 (3B)`."""
+    """A setting of all runs: `4` where they agree, else by model: `4 (1B), 2 (3B)`; what has commas by semicolons."""
     models: dict[str, dict[str, None]] = {}
     for run in runs:
         models.setdefault(run["model"], {})[str(value(run))] = None
     distinct = {tuple(values) for values in models.values()}
+    between, within = ("; ", "; ") if any("," in value for values in distinct for value in values) else (", ", "/")
     if len(distinct) == 1:
-        return ", ".join(distinct.pop())
-    return ", ".join(f"{'/'.join(values)} ({model})" for model, values in models.items())
+        return between.join(distinct.pop())
+    return between.join(f"{within.join(values)} ({model})" for model, values in models.items())
 
 
 def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:

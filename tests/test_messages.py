@@ -72,6 +72,8 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["trainer.device=tpu"], 2, [("'tpu'", "trainer.device", "cuda, cpu")]),
     (["resources.gpus=0"], 2, [("resources.gpus is 0", "resources.gpus", "resources.gpus=1")]),
     (["resources.time=10"], 2, [("10 minutes", "resources.time", "00:10:00")]),
+    (["resources.time=0"], 2, [("leaves no time", "resources.time", "HH:MM:SS")]),
+    (["system_prompt=null"], 2, [("system_prompt is null", "system_prompt", "help system_prompt")]),
     (["resources.time=10:30"], 2, [("minutes and seconds", "resources.time", "00:10:30")]),
     (["resources.time=soon"], 2, [("'soon'", "resources.time", "HH:MM:SS")]),
     (["resources.mem=64"], 2, [("64 MB", "resources.mem", "64G")]),
