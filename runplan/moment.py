@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runplan.store import remove_if_empty
+from runplan.present import remove_if_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

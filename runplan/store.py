@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from runplan.errors import StoreError
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
-from runplan.present import PresentRun, is_own, read_run, started_runs
+from runplan.present import PresentRun, is_own, read_run, refuse_strangers, remove_if_empty, started_runs
 from runplan.progress import counted
 from runplan.report.page import PAGE, report
 from runplan.summary import carry_results, readme_of
@@ -92,6 +91,7 @@ def write_group(
     new = False
     try:
         with spoken(directory):
+            refuse_strangers(directory, () if overwrite else files)
             new = not directory.exists()
             directory.mkdir(parents=True, exist_ok=True)
             with group_lock(directory) as locked:
@@ -115,6 +115,7 @@ def compare_group(
         StoreError: writing would be refused.
     """
     with spoken(Path(plan.directory)):
+        refuse_strangers(Path(plan.directory), () if overwrite else files)
         changes = _find_changes(plan, files, overwrite, templates)
     return WriteResult(changes.document, changes.diff, preview=True, texts=changes.texts)
 
@@ -289,12 +290,3 @@ def _is_dead(pid: int) -> bool:
     except PermissionError:
         return False
     return pid == os.getpid()
-
-
-def remove_if_empty(directory: Path) -> None:
-    """Take back a directory that was made in vain."""
-    ledger = directory / "ledger.jsonl"
-    with suppress(OSError):
-        if ledger.exists() and ledger.stat().st_size == 0 and not (directory / DOCUMENT).exists():
-            ledger.unlink()
-        directory.rmdir()

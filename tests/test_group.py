@@ -127,6 +127,19 @@ def test_hydras_directory_is_the_groups(here, key):
     assert not (here / "outputs").exists()
 
 
+def test_files_of_a_directory_that_is_no_group_are_not_written_over(here, capsys):
+    mine = here / "mine" / "README.md"
+    mine.parent.mkdir()
+    mine.write_text("my project")
+    words = [*TINY[:-1], "hydra.sweep.dir=mine"]
+    for more in ([], ["preview=true"]):
+        assert run(*words, *more) == 1
+        assert "mine is no group, but has README.md, which would be written over" in capsys.readouterr().err
+    assert [path.name for path in mine.parent.iterdir()] == ["README.md"]
+    assert run(*words, "overwrite=true") == 0
+    assert mine.read_text().startswith("# Run Plan Summary")
+
+
 def test_two_names_for_a_group_are_one_too_many(here, capsys):
     assert run(*TINY, "hydra.sweep.dir=x/y") == 2
     assert "hydra.sweep.dir=x/y/words" in capsys.readouterr().err
