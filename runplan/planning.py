@@ -20,7 +20,7 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.calibration import Calibration, calibrate
 from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.evaluations import plan_cells, takes_data, unknown_samples
+from runplan.evaluations import evaluation_risks, plan_cells, takes_data
 from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.group_checks import group_risks, merge_risks
 from runplan.naming import control_key, control_names, run_names
@@ -201,7 +201,7 @@ class _Planner:
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        risks += unknown_samples(run.cells)
+        risks += evaluation_risks(run)
         run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
@@ -264,7 +264,7 @@ class _Planner:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
         run = replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
-        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in unknown_samples(run.cells)))
+        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in evaluation_risks(run)))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()

@@ -162,6 +162,15 @@ def test_an_empty_test_split_is_a_problem_of_the_run_that_is_evaluated_on_it():
         make_plan("words", "/out/words", "model=1B", [run], replace(known, facts=facts))
 
 
+def test_an_evaluation_whose_weights_one_gpu_cannot_hold_is_a_risk_that_is_said():
+    said = "an evaluation loads 15.0 GiB of weights into one GPU, t4-16 has 14.6 GiB: it will run out of memory"
+    for more in ({"train": False}, {"lora": "qlora", "dtype": "fp32"}):
+        assert said in [risk.what for risk in plan(composed({"model": "8B"}, resources="t4-16", **more)).risks]
+    assert plan(composed({"model": "3B"}, resources="t4-16", train=False)).risks == ()
+    alone = plan(composed({"model": "8B"}, resources="t4-16", lora="qlora", dtype="fp32", evaluation="none"))
+    assert said not in [risk.what for risk in alone.risks]
+
+
 def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():
     slow = composed(epochs=40)
     needed = plan(slow).runs[0].sizing.time_s
