@@ -11,7 +11,7 @@ from runplan.design import design_title
 from runplan.levels import level_shown
 from runplan.pasting import pasted_word
 from runplan.testimony import evaluation_items, evidence_items
-from runplan.units import short_hours, short_time
+from runplan.units import short_hours, short_number, short_time
 
 LABELS = {
     "model": "Model",
@@ -182,6 +182,18 @@ def _rungs(run: Mapping[str, Any]) -> str:
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
+def _adapters(run: Mapping[str, Any]) -> str:
+    kind = "DoRA" if run["config"].get("use_dora") else "LoRA"
+    if run["config"].get("quantize_base"):
+        kind = f"Q{kind} (base in 4 bits)"
+    own = "lora.alpha" not in run.get("estimated", ())
+    return f"{kind} with alpha {short_number(run['config']['lora_alpha']) if own else '2 × rank'}"
+
+
+def _schedule(name: str) -> str:
+    return "constant" if name == "none" else str(name)
+
+
 def _checkpoint(run: Mapping[str, Any]) -> str:
     """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
     return str(run.get("base_model", run["model"]))
@@ -192,6 +204,8 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Recipe": lambda run: (
         f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
     ),
+    "Adapters": _adapters,
+    "Learning rate": lambda run: f"{short_number(run['config']['lr'])} {_schedule(run['config']['lr_scheduler'])}",
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (
