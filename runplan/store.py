@@ -248,13 +248,18 @@ def _refuse_changed_keys(
         if old is None or new is None or old == new:
             continue
         problems += [
-            f"  {name}: {change.key} was {json.dumps(change.old)}, is now {json.dumps(change.new)}"
+            f"  {name}: {change.key} was {_level(change.old)}, is now {_level(change.new)}"
             for change in user_changes(yaml_text.load(old), yaml_text.load(new), trained=SETUP in runs[name])
         ]
     if problems:
         head = "runs that were submitted or have results would change, nothing was written"
         fix = "  set these back, choose another group.name, or insist with overwrite=true"
         raise StoreError("\n".join([head, *problems, fix]))
+
+
+def _level(value: Any) -> str:
+    """A value as the config has it; a mark is what runplan works out."""
+    return "worked out" if isinstance(value, str) and value.startswith("${rp.") else json.dumps(value)
 
 
 def _carry_out(directory: Path, changes: _Changes) -> None:

@@ -258,8 +258,9 @@ def test_a_run_that_was_submitted_is_not_changed_and_that_is_said(
         for event in ("intent", "submitted")
     ]
     (tmp_path / "g/ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, text = said_of([*plan, "optimizer.lr=1e-5"], capsys)
+    code, text = said_of([*plan, "optimizer.lr=1e-5", "resources.mem=99G"], capsys)
     assert code == 1
+    assert '1B_rank8: resources.mem was worked out, is now "99G"' in text
     assert "1B_rank8: optimizer.lr was 0.0003, is now 1e-05" in text  # where, and both values
     assert "overwrite=true" in text
 
