@@ -23,6 +23,7 @@ LABELS = {
     "batch_size": "Batch Size",
     "max_seq_len": "Max Seq Len",
     "dataset.path": "Dataset",
+    "model.path": "Model Path",
     "dtype": "Dtype",
 }
 TYPES = {"fine-tuned": "Fine-tuned", "control": "Control", "eval-only": "Eval only"}
@@ -59,6 +60,13 @@ def label(key: str) -> str:
     return LABELS.get(key) or key.rpartition(".")[2].replace("_", " ").title()
 
 
+def labels(keys: Iterable[str]) -> dict[str, str]:
+    """Column headers of keys; those that would have one header, such as `seed` and `dataset.seed`, keep their names."""
+    found = {key: label(key) for key in keys}
+    said = list(found.values())
+    return {key: key if said.count(text) > 1 else text for key, text in found.items()}
+
+
 def total_runs(document: Mapping[str, Any]) -> str:
     """`6 (4 fine-tuned + 2 controls)`."""
     counts = {kind: sum(run["type"] == kind for run in document["runs"]) for kind in TYPES}
@@ -92,7 +100,8 @@ def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple((label(key), ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
+    said = labels(factors)
+    rows = tuple((said[key], ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
     return (Table(("Factor", "Levels"), rows),)
 
 
@@ -108,7 +117,7 @@ def all_runs(document: Mapping[str, Any]) -> Table:
     """One row a run: name, model, every varying parameter, batch size, type, estimated time and memory."""
     design = document["design"]["factors"]
     varying = [key for key in design if key not in {"model", "batch_size"}]
-    headers = ("Run Name", "Model", *map(label, varying), "Batch Size", "Type", "Est. Time", "Est. Memory")
+    headers = ("Run Name", "Model", *labels(varying).values(), "Batch Size", "Type", "Est. Time", "Est. Memory")
     rows = []
     for run in document["runs"]:
         factors = run["factors"]

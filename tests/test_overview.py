@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runplan.overview import _adapters, by_model
+from runplan.overview import _adapters, by_model, labels
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_adapters_are_called_what_they_are(config, estimated, said):
 )
 def test_a_setting_is_said_once_where_runs_agree(runs, said):
     assert by_model([{"model": model, "value": value} for model, value in runs], lambda run: run["value"]) == said
+
+
+def test_columns_have_names_of_their_own():
+    assert labels(["seed", "optimizer.lr"]) == {"seed": "Seed", "optimizer.lr": "Learning Rate"}
+    assert labels(["seed", "dataset.seed"]) == {"seed": "seed", "dataset.seed": "dataset.seed"}
