@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from factories import make_architecture, make_config
 
-from runplan.cluster import Cluster, Partition
+from runplan.cluster import Cluster, NodeShape, Partition
 from runplan.document import plan_document
 from runplan.errors import PlanError
 from runplan.estimate import calibrated
@@ -130,6 +130,19 @@ def test_a_run_says_what_is_wrong_with_its_recipe_and_its_memory_at_once():
     with pytest.raises(PlanError) as raised:
         plan(composed({"model": "70B"}, resources="t4-16", dtype="fp32", recipe="lora_finetune_distributed"))
     assert {problem.where for problem in raised.value.problems} == {"recipe", "resources, max_seq_len"}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_what_the_cluster_lacks_is_said_with_what_the_run_needs(train):
+    """A run whose time is too long, and which asks for more GPUs than a node has."""
+    run = composed(epochs=400 if train else 1, resources__gpus=4, train=train)
+    shape = NodeShape(4, 64, 500.0, 0 if not train else 2)
+    cluster = Cluster("c", (Partition("gpu", default=True, time_limit_s=600, shapes=(shape,)),))
+    with pytest.raises(PlanError) as raised:
+        plan(run, cluster=cluster)
+    wheres = {problem.where for problem in raised.value.problems}
+    assert "resources.gpus" in wheres
+    assert ("resources.partition, resources.time" in wheres) == train
 
 
 @pytest.mark.parametrize("train", [True, False])
