@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,14 @@ def control_key(composed: Composed, *, takes_data: bool = True) -> Hashable:
     )
 
 
+def shared_control(first: Composed, other: Composed) -> Composed:
+    """The combination of a control that both share: of its factors those in which they agree."""
+    apart = {key for key, level in first.factors.items() if concerns_control(key) and other.factors.get(key) != level}
+    if not apart:
+        return first
+    return replace(first, factors={key: level for key, level in first.factors.items() if key not in apart})
+
+
 def concerns_control(key: str) -> bool:
     """Whether a config key says something about evaluating a base model."""
     root = key.partition(".")[0]
@@ -165,7 +174,9 @@ def _parts(one: Composed, keys: Iterable[str]) -> list[str]:
     """`lr1e-5`, `bs4`, `words_8L_80P_10000`: one part a varying key."""
     parts = []
     for key in keys:
-        level = one.factors.get(key)
+        if key not in one.factors:
+            continue
+        level = one.factors[key]
         text = level_text(key, level, one.choices)
         prefix = "" if key in one.choices or _is_place(key, level) else SHORT_KEYS.get(key, key.rpartition(".")[2])
         parts.append(prefix + text)

@@ -24,7 +24,7 @@ from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import evaluation_risks, plan_cells, takes_data
 from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.group_checks import group_risks, merge_risks
-from runplan.naming import control_key, control_names, run_names
+from runplan.naming import control_key, control_names, run_names, shared_control
 from runplan.plan import Cell, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
@@ -208,7 +208,9 @@ class _Planner:
         for item, place in zip(composed, places, strict=True):
             if item.config.controls and item.config.train and item.config.evaluation.enabled:
                 own = takes_data(item.config, self.world.facts.tasks.get(place.script or ""))
-                wanted.setdefault(control_key(item, takes_data=own), (item, place))
+                key = control_key(item, takes_data=own)
+                first, known = wanted.get(key, (item, place))
+                wanted[key] = shared_control(first, item), known
         control_of = control_names([item for item, _ in wanted.values()], taken=names)
         return [
             self._evaluated(item, name, place, RunType.control)

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import DatasetType, Naming
-from runplan.naming import LONGEST, concerns_control, control_key, control_names, run_names, safe_name
+from runplan.naming import (
+    LONGEST,
+    concerns_control,
+    control_key,
+    control_names,
+    run_names,
+    safe_name,
+    shared_control,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +60,15 @@ def test_models_that_share_a_short_name_are_told_apart():
 
 def test_runs_without_training_are_named_like_controls():
     assert run_names(cross({"model": ["1B", "3B"]}, extra={"train": False})) == ["1B_base", "3B_base"]
+
+
+def test_a_control_has_the_levels_in_which_those_that_share_it_agree():
+    one, other, third = cross({"experiment": ["a", "b", "b"], "model": ["1B"], "lora.rank": [4]})
+    shared = shared_control(one, other)
+    assert shared.factors == {"model": "1B", "lora.rank": 4}
+    assert shared_control(shared, third) is shared
+    assert shared_control(other, third) is other
+    assert len({*control_names([shared, other])}) == 2
 
 
 def test_controls_are_one_a_base_model_and_evaluation():
