@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ def compose_sweep(
     overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     _make_hydra_known(config)
     notes, directory = _where(config)
+    named = Counter(line.partition("=")[0].lstrip("+") for line in arguments if "=" in line)
+    notes += [f"{key} is named {number} times, the last one counts" for key, number in named.items() if number > 1]
     found = Sweep([], command_line(loader, config, arguments), notes, directory)
     for branch in _branches(composer, overrides, loader):
         given = _given(composer, config, branch, frozenset(arguments))

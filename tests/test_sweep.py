@@ -412,3 +412,9 @@ def test_what_is_only_evaluated_is_planned_once(hydra_app, words, kept, said):
     lines = [[line.lower() for line in one.overrides] for one in found.composed]
     assert all(want.lower() in some for want, some in zip(kept, lines, strict=True))
     assert found.notes == ([] if said is None else [f"{said} with train=false what another run does, planned once"])
+
+
+def test_a_key_that_is_named_twice_is_said(hydra_app):
+    found = ours(hydra_app, "lora.rank=4,8", "seed=1", "lora.rank=16")
+    assert [one.config.lora.rank for one in found.composed] == [16]
+    assert found.notes == ["lora.rank is named 2 times, the last one counts"]
