@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     try:
         with guarded_output():
+            _check_folder()
             return _dispatch(words)
     except RunplanError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -107,6 +108,37 @@ def _interrupted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _check_folder() -> None:
+    """Refuse a current folder that somebody removed.
+
+    Raises:
+        ConfigError: it is gone.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            [Problem("the current folder is gone", "current folder", "cd to one that is there")]
+        ) from None
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse bytes that no file of a plan could hold.
+
+    Raises:
+        ConfigError: a word or the current folder is not UTF-8 text.
+    """
+    texts = [(word, word.partition("=")[0]) for word in words]
+    problems = []
+    for text, where in [*texts, (str(Path.cwd()), "current folder")]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            problems.append(Problem(f"{text!r} is not UTF-8 text", where, "use UTF-8, or LC_ALL=C.UTF-8 if it is"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _say(text: str) -> None:
@@ -188,10 +220,13 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
+    from runplan.literally import as_typed  # noqa: PLC0415 - same
     from runplan.show import OPTION, split_show  # noqa: PLC0415 - same
 
+    _check_text(words)
     words, show = split_show(words)
     found = _arguments(words)
+    found.overrides = as_typed(found.overrides)
     shows = found.cfg or found.info or found.hydra_help
     if shows and show:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])

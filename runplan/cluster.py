@@ -70,11 +70,22 @@ class Cluster:
     """Commands that did not answer in time or failed, with the reason; what they would have told is unknown."""
 
     def partition(self, name: str | None) -> Partition | None:
-        """The partition of that name; the default one for None."""
+        """The partition of that name; the default one for None; of a list (`a,b`) what one or the other offers.
+
+        SLURM starts a job that names several where it can first.
+        """
         for partition in self.partitions:
             if (partition.name == name) if name else partition.default:
                 return partition
-        return None
+        if not name or "," not in name:
+            return None
+        several = [self.partition(part) for part in name.split(",")]
+        known = [partition for partition in several if partition is not None]
+        return _either(name, known) if len(known) == len(several) else None
+
+    def unknown_partitions(self, name: str | None) -> tuple[str, ...]:
+        """Which names of a partition, or of a list of them, are none."""
+        return tuple(part for part in (name or "").split(",") if part and self.partition(part) is None)
 
 
 class Associations(NamedTuple):
@@ -181,6 +192,30 @@ def _with_shapes(partition: Partition, shapes: Sequence[NodeShape]) -> Partition
         features=tuple(sorted({name for shape in shapes for name in shape.features})),
         shapes=tuple(shapes),
     )
+
+
+def _either(name: str, several: Sequence[Partition]) -> Partition:
+    """One partition that stands for several: what any of them allows is allowed."""
+    limits = [partition.time_limit_s for partition in several]
+    accounts = [partition.accounts for partition in several]
+    qos = [partition.qos for partition in several]
+    denied = [set(partition.denied_accounts) for partition in several]
+    shapes = [partition.shapes for partition in several]
+    either = Partition(
+        name,
+        up=any(partition.up for partition in several),
+        time_limit_s=None if None in limits else max(limit or 0 for limit in limits),
+        nodes=sum(partition.nodes for partition in several),
+        accounts=_union(accounts),
+        qos=_union(qos),
+        denied_accounts=tuple(sorted(set.intersection(*denied))),
+    )
+    return _with_shapes(either, [each for some in shapes for each in some] if all(shapes) else ())
+
+
+def _union(allowed: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    found = dict.fromkeys(name for names in allowed for name in names or ())
+    return None if None in allowed else tuple(found)
 
 
 def _number(text: str) -> int:

@@ -124,6 +124,8 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
     match = _CONVERTED.search(text)
     invalid = _NOT_VALID.search(text)
     not_a_list = _NOT_A_LIST.search(text)
+    if "is not Optional" in text:
+        return Problem(f"{key} is null, but every run needs a value", where or key, f"`runplan help {key}` says which")
     line = text.splitlines()[0] if text else "the value does not fit"
     if not_a_list:
         example = _LISTS.get(key, f"{key}=[A] or {key}=[A,B]")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
@@ -493,3 +494,16 @@ def iter_keys(cls: type = Config, prefix: str = "") -> Iterator[str]:
         factory = item.default_factory
         if isinstance(factory, type) and is_dataclass(factory):
             yield from iter_keys(factory, f"{key}.")
+
+
+@cache
+def text_keys(cls: type = Config, prefix: str = "") -> frozenset[str]:
+    """Every dotted key of the schema that takes a text."""
+    found: set[str] = set()
+    for item in fields(cls):
+        factory = item.default_factory
+        if isinstance(factory, type) and is_dataclass(factory):
+            found |= text_keys(factory, f"{prefix}{item.name}.")
+        elif item.type in {"str", "str | None"}:
+            found.add(f"{prefix}{item.name}")
+    return frozenset(found)

@@ -185,6 +185,7 @@ def _config(run: PlannedRun) -> dict[str, Any]:
         "lora_rank": config.lora.rank,
         "lora_alpha": config.lora.alpha,
         "quantize_base": config.lora.quantize_base,
+        "use_dora": config.lora.use_dora,
         "max_seq_len": config.max_seq_len,
         "packed": config.packed,
         "packed_because": run.packed_reason or None,

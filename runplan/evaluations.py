@@ -28,6 +28,8 @@ DATA_PARAMETERS = frozenset({"dataset_path", "data_path", "split", "input_column
 """Of what a task function may take, what says something about the run's dataset."""
 UNKNOWN_SAMPLES = 1000
 """Samples that are counted when nothing says how many a task has."""
+BYTES_EACH = 2
+"""Of a weight in the 16 bits that evaluation loads."""
 HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
 
 
@@ -133,6 +135,29 @@ def plan_cells(
     return tuple(made)
 
 
+def evaluation_risks(run: PlannedRun) -> list[Problem]:
+    """What may go wrong with the evaluations of a run."""
+    return [*_too_large(run), *unknown_samples(run.cells)]
+
+
+def _too_large(run: PlannedRun) -> list[Problem]:
+    """A certain risk where one GPU does not even hold the weights, which are loaded whole and in 16 bits."""
+    architecture, resources = run.model.architecture, run.config.resources
+    if not run.cells or architecture is None or not run.cells[0].request.gpus:
+        return []
+    weights_gib = architecture.params * BYTES_EACH / GIB
+    if weights_gib <= resources.gpu_memory_gib:
+        return []
+    return [
+        Problem(
+            f"an evaluation loads {weights_gib:.1f} GiB of weights into one GPU, {resources.gpu} has "
+            f"{resources.gpu_memory_gib:.1f} GiB: it will run out of memory",
+            "evaluation, resources",
+            "choose resources= with a larger GPU, or evaluation=none and evaluate elsewhere",
+        )
+    ]
+
+
 def unknown_samples(cells: Iterable[Cell]) -> list[Problem]:
     """A risk for each task that brings its own data where nobody knows how many samples those have."""
     names = dict.fromkeys(cell.task for cell in cells if cell.samples_source and cell.samples is None)
@@ -183,7 +208,9 @@ def _size(
     evaluation = Evaluation(
         architecture,
         gpu_of(config.resources),
-        first_rows(lengths, limit) if lengths else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),)),
+        first_rows(lengths, limit)
+        if lengths and lengths.rows
+        else Lengths(((config.max_seq_len, limit or UNKNOWN_SAMPLES),)),
         config.evaluation.max_tokens,
         config.evaluation.batch_size,
         function,
@@ -191,4 +218,4 @@ def _size(
         tuned,
         args,
     )
-    return cell_time(evaluation, calibration), HOST_MEMORY_BASE_GIB + 2 * architecture.params * 2 / GIB
+    return cell_time(evaluation, calibration), HOST_MEMORY_BASE_GIB + 2 * architecture.params * BYTES_EACH / GIB

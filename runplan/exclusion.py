@@ -1,4 +1,4 @@
-"""Which combinations of a sweep are left out: `sweep.exclude`, and those that were named twice."""
+"""Which combinations of a sweep are left out: `sweep.exclude`, and those that would do the same twice."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem
+from runplan.naming import control_key
 from runplan.overrides import Combination, key_of, same
 from runplan.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    from runplan.plan import Composed
 
 WHERE = "sweep.exclude"
 
@@ -78,6 +81,34 @@ def distinct(found: Sequence[Combination]) -> tuple[list[Combination], list[str]
     dropped = len(found) - len(kept)
     said = "combination was" if dropped == 1 else "combinations were"
     return list(kept.values()), [f"{dropped} {said} named twice, planned once"] if dropped else []
+
+
+def evaluated_once(composed: Sequence[Composed]) -> tuple[list[Composed], list[str]]:
+    """Runs in order without those that (`train=false`) only evaluate what another or a control does; and a note."""
+    if all(one.config.train for one in composed):
+        return [*composed], []
+    measured: set[Hashable] = set()
+    controlled = set()
+    for one in composed:
+        config = one.config
+        if config.train and config.controls and config.evaluation.enabled and control_key(one) not in controlled:
+            controlled.add(control_key(one))
+            measured.add(_measured(one))
+    kept = []
+    for one in composed:
+        if not one.config.train:
+            if _measured(one) in measured:
+                continue
+            measured.add(_measured(one))
+        kept.append(one)
+    dropped = len(composed) - len(kept)
+    said = "combination evaluates" if dropped == 1 else "combinations evaluate"
+    return kept, [f"{dropped} {said} with train=false what another run does, planned once"] if dropped else []
+
+
+def _measured(one: Composed) -> Hashable:
+    """What a base model's evaluation gives; the seed counts where answers are drawn."""
+    return control_key(one), one.config.seed if one.config.evaluation.temperature > 0 else None
 
 
 def _level_text(value: Any) -> str:

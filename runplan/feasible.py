@@ -128,6 +128,10 @@ def _can_quantise(w: Workload) -> bool:
     return can and not w.adapter.quantize_base and not nf4.problem(quantised_shapes(w.architecture, then), w.gpus)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def check_rows(sized: Sized) -> Verdict:
     """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0.
 
@@ -138,15 +142,30 @@ def check_rows(sized: Sized) -> Verdict:
         return FINE
     wanted = sizing.batch_size * sizing.gradient_accumulation_steps * workload.gpus
     rows = "packed sequences" if workload.packed else "rows"
+    n_rows = workload.lengths.rows
     return Verdict(
         problem=Problem(
-            f"{workload.lengths.rows} training rows give no whole optimizer step of {wanted} {rows} "
-            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated × GPUs {workload.gpus}); "
+            f"{_counted(n_rows, 'training row')} give{'s' * (n_rows == 1)} no whole optimizer step of {wanted} {rows} "
+            f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated "
+            f"× {_counted(workload.gpus, 'GPU')}); "
             "the trainer would stop after 0 steps without an error",
             "effective_batch_size, batch_size, packed",
             "use a smaller effective_batch_size, packed=false, or more rows",
         )
     )
+
+
+def check_cut(sized: Sized) -> Verdict:
+    """Rows longer than `max_seq_len` lose their end, which is the answer that they should teach."""
+    rows, most = sized.rows, sized.workload.max_seq_len
+    longer = sum(number for tokens, number in rows.counts if tokens > most) if rows else 0
+    if not rows or not longer:
+        return FINE
+    about = "" if rows.measured else "about "
+    few = f"{longer} of {rows.rows} training rows {'is' if longer == 1 else 'are'}"
+    what = f"{few} longer than {most} tokens, the longest has {about}{rows.longest}: the trainer cuts what is beyond"
+    fix = f"max_seq_len={rows.longest} keeps all whole; or shorten such rows, or leave them out"
+    return Verdict(risk=Problem(what, "max_seq_len", fix))
 
 
 def check_steps(sized: Sized) -> Verdict:

@@ -6,18 +6,18 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runplan import locate
 from runplan.config import EvaluateEpochs, Via
 from runplan.deeds import plan_command, without_deeds
-from runplan.errors import ConfigError, NotReadyError, PlanError, Problem, StoreError
+from runplan.errors import ConfigError, PlanError, Problem, StoreError
 from runplan.facts import Status
 from runplan.pasting import has_control
 from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
 from runplan.progress import phase
+from runplan.readiness import not_ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,17 @@ def plan_group(
     plan = make_group(composed, command, experiment, directory, may_create=not config.preview)
     if config.preview:
         preview(plan, config, show)
+        if config.verify.strict and not plan.ready:
+            raise not_ready(plan, written=False)
         return 0
-    return _write(plan, config, summary=summary)
+    if (config.group.name, experiment, directory) != (None, None, None):
+        return _write(plan, config, summary=summary)
+    from runplan.moment import given_back, take  # noqa: PLC0415 - start-up time
+
+    while not take(Path(plan.directory)):
+        plan = make_group(composed, command, experiment, directory, may_create=True)
+    with given_back(Path(plan.directory)):
+        return _write(plan, config, summary=summary)
 
 
 def make_group(
@@ -198,7 +207,9 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
             raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
         name = whole.name
     elif name is None:
-        name = experiment or datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+        from runplan.moment import name_of_now  # noqa: PLC0415 - start-up time
+
+        name = experiment or name_of_now(locate.absolute(config.site.output_root, Path.cwd()))
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
@@ -258,17 +269,8 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
         print(f"\n{'Written to' if result.written else 'Nothing changed in'} {plan.directory}")  # noqa: T201
     submits = config.submit.via is not Via.none
     if not plan.ready and (config.verify.strict or submits):
-        raise NotReadyError(_not_ready(plan))
+        raise not_ready(plan, written=True)
     return _submit(plan, config.submit.via.value) if submits else 0
-
-
-def _not_ready(plan: Plan) -> str:
-    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
-    lines = [
-        f"  {check.kind} {check.name} is {check.status.value}: {check.path}\n      {check.fix}" for check in lacking
-    ]
-    head = f"{plan.directory} is written, but not ready: nothing was submitted"
-    return "\n".join([head, *lines, "  then run the same again"])
 
 
 def _submit(plan: Plan, via: str) -> int:

@@ -51,6 +51,7 @@ def group_risks(
         *check_seeds(runs, tuple(factors)),
         *check_leaks(runs),
         *check_same_things(runs, tuple(factors)),
+        *check_repeated_training(runs, factors),
     ]
 
 
@@ -80,8 +81,8 @@ def check_leaks(runs: Sequence[PlannedRun]) -> list[Problem]:
     datasets = {run.dataset.path: run.dataset for run in runs if run.config.train and run.dataset}
     return [
         Problem(
-            f"{rows} of {dataset.rows(role)} {role} rows of {dataset.path} are {first} rows, too: "
-            "they measure what was learnt by heart",
+            f"{rows} of {dataset.rows(role)} {role} rows of {dataset.path} "
+            f"{f'is a {first} row' if rows == 1 else f'are {first} rows'}, too: it measures what was learnt by heart",
             "dataset.path",
             "take them out of one of the two splits",
         )
@@ -113,6 +114,21 @@ def check_same_things(runs: Sequence[PlannedRun], factors: Sequence[str]) -> lis
                 what = f"{key}={','.join(names)} are the same {root}, {place}: their trainings differ by chance alone"
                 found.append(Problem(what, key, f"give each level a {root} of its own, or drop {key} from the sweep"))
     return found
+
+
+def check_repeated_training(runs: Sequence[PlannedRun], factors: Mapping[str, Sequence[Any]]) -> list[Problem]:
+    """A risk for each factor that only evaluation knows: its levels train the same again."""
+    if not any(run.type is RunType.fine_tuned for run in runs):
+        return []
+    return [
+        Problem(
+            f"{key} changes evaluation alone: each training is done {len(levels)} times, the same but for chance",
+            key,
+            f"drop {key} from the sweep where that is not what you want",
+        )
+        for key, levels in factors.items()
+        if key.partition(".")[0] == "evaluation"
+    ]
 
 
 def _dataset_identity(run: PlannedRun) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ LONGEST = 99
 HASH_LENGTH = 8
 SHORT_KEYS = {"optimizer.lr": "lr", "batch_size": "bs", "epochs": "ep", "seed": "seed"}
 PATH_KEYS = frozenset({"path", "file", "folder", "script", "custom", "word_list", "models_dir", "data_dir"})
+SENTENCES = frozenset({"system_prompt", "prompt"})
 MODEL_KEYS = frozenset({"model", "model.name", "model.full_name", "model.path", "model.folder", "model.repo_id"})
 EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset", "experiment"})
 NOT_MEASURED = frozenset({"enabled", "epochs"})
@@ -89,6 +91,14 @@ def control_key(composed: Composed, *, takes_data: bool = True) -> Hashable:
     )
 
 
+def shared_control(first: Composed, other: Composed) -> Composed:
+    """The combination of a control that both share: of its factors those in which they agree."""
+    apart = {key for key, level in first.factors.items() if concerns_control(key) and other.factors.get(key) != level}
+    if not apart:
+        return first
+    return replace(first, factors={key: level for key, level in first.factors.items() if key not in apart})
+
+
 def concerns_control(key: str) -> bool:
     """Whether a config key says something about evaluating a base model."""
     root = key.partition(".")[0]
@@ -105,7 +115,7 @@ def relevant_overrides(composed: Composed, *, trained: bool) -> tuple[str, ...]:
 
 def level_text(key: str, level: Any, choices: Mapping[str, Any]) -> str:
     """A level as it appears in names: `1e-5`, a group choice's name, a path's stem."""
-    if isinstance(level, str) and key not in choices and (_is_path(key) or "/" in level):
+    if key not in choices and _is_place(key, level):
         return _SUFFIX.sub("", level.rstrip("/").rpartition("/")[2])
     return _plain_text(level)
 
@@ -124,8 +134,10 @@ def _plain_text(level: Any) -> str:
     return str(level)
 
 
-def _is_path(key: str) -> bool:
-    return key.rpartition(".")[2] in PATH_KEYS
+def _is_place(key: str, level: Any) -> bool:
+    """Whether a level is the path of something, by its key or by its look; a sentence may hold a slash, too."""
+    is_path = key.rpartition(".")[2] in PATH_KEYS
+    return isinstance(level, str) and (is_path or ("/" in level and key not in SENTENCES))
 
 
 def _canonical(value: Any) -> str:
@@ -162,10 +174,11 @@ def _parts(one: Composed, keys: Iterable[str]) -> list[str]:
     """`lr1e-5`, `bs4`, `words_8L_80P_10000`: one part a varying key."""
     parts = []
     for key in keys:
-        level = one.factors.get(key)
+        if key not in one.factors:
+            continue
+        level = one.factors[key]
         text = level_text(key, level, one.choices)
-        is_path = isinstance(level, str) and (_is_path(key) or "/" in level)
-        prefix = "" if key in one.choices or is_path else SHORT_KEYS.get(key, key.rpartition(".")[2])
+        prefix = "" if key in one.choices or _is_place(key, level) else SHORT_KEYS.get(key, key.rpartition(".")[2])
         parts.append(prefix + text)
     return parts
 

@@ -8,10 +8,10 @@ from typing import Any
 from runplan.blocks import Block, Commands, Fact, Item, Section, Table, is_command
 from runplan.config import Naming
 from runplan.design import design_title
-from runplan.naming import level_text
+from runplan.levels import level_shown
 from runplan.pasting import pasted_word
 from runplan.testimony import evaluation_items, evidence_items
-from runplan.units import short_hours, short_time
+from runplan.units import short_hours, short_number, short_time
 
 LABELS = {
     "model": "Model",
@@ -23,6 +23,7 @@ LABELS = {
     "batch_size": "Batch Size",
     "max_seq_len": "Max Seq Len",
     "dataset.path": "Dataset",
+    "model.path": "Model Path",
     "dtype": "Dtype",
 }
 TYPES = {"fine-tuned": "Fine-tuned", "control": "Control", "eval-only": "Eval only"}
@@ -32,7 +33,6 @@ SOURCES = {
     "user": "set by you",
 }
 NONE = "-"
-LEVEL_SHOWN = 60
 LEVELS_SHOWN = 24
 """As many levels of a factor are all named; plan.json has every one."""
 
@@ -58,6 +58,13 @@ def sections(document: Mapping[str, Any], directory: str) -> tuple[Section, ...]
 def label(key: str) -> str:
     """A config key as a column header: `optimizer.lr` → `Learning Rate`."""
     return LABELS.get(key) or key.rpartition(".")[2].replace("_", " ").title()
+
+
+def labels(keys: Iterable[str]) -> dict[str, str]:
+    """Column headers of keys; those that would have one header, such as `seed` and `dataset.seed`, keep their names."""
+    found = {key: label(key) for key in keys}
+    said = list(found.values())
+    return {key: key if said.count(text) > 1 else text for key, text in found.items()}
 
 
 def total_runs(document: Mapping[str, Any]) -> str:
@@ -89,40 +96,35 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def level_shown(key: str, value: Any) -> str:
-    """A level as tables show it: text in full up to a length, a path by its stem."""
-    is_plain_text = isinstance(value, str) and not key.endswith((".path", ".file", ".script"))
-    text = value if is_plain_text else level_text(key, value, {})
-    if not text:
-        return '""'
-    return text if len(text) <= LEVEL_SHOWN else f"{text[: LEVEL_SHOWN - 1]}…"
-
-
 def _variables(document: Mapping[str, Any]) -> tuple[Block, ...]:
     factors = document["design"]["factors"]
     if not factors:
         return (Item("Nothing varies: one combination of values."),)
-    rows = tuple((label(key), ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
+    said = labels(factors)
+    rows = tuple((said[key], ", ".join(_levels_shown(key, levels))) for key, levels in factors.items())
     return (Table(("Factor", "Levels"), rows),)
 
 
 def _levels_shown(key: str, levels: Sequence[Any]) -> list[str]:
     """Levels as tables show them; of very many the first ones, the last and how many."""
     if len(levels) <= LEVELS_SHOWN:
-        return [level_shown(key, level) for level in levels]
-    first = [level_shown(key, level) for level in levels[: LEVELS_SHOWN // 2]]
-    return [*first, "…", f"{level_shown(key, levels[-1])} ({len(levels):,} levels)"]
+        return [level_shown(key, level, levels) for level in levels]
+    first = [level_shown(key, level, levels) for level in levels[: LEVELS_SHOWN // 2]]
+    return [*first, "…", f"{level_shown(key, levels[-1], levels)} ({len(levels):,} levels)"]
 
 
 def all_runs(document: Mapping[str, Any]) -> Table:
     """One row a run: name, model, every varying parameter, batch size, type, estimated time and memory."""
-    varying = [key for key in document["design"]["factors"] if key not in {"model", "batch_size"}]
-    headers = ("Run Name", "Model", *map(label, varying), "Batch Size", "Type", "Est. Time", "Est. Memory")
+    design = document["design"]["factors"]
+    varying = [key for key in design if key not in {"model", "batch_size"}]
+    headers = ("Run Name", "Model", *labels(varying).values(), "Batch Size", "Type", "Est. Time", "Est. Memory")
     rows = []
     for run in document["runs"]:
         factors = run["factors"]
         trained = run["estimate"]["time_s"]["p50"] is not None
-        levels = [level_shown(key, factors[key]) if key in factors else _unswept(key, run) for key in varying]
+        levels = [
+            level_shown(key, factors[key], design[key]) if key in factors else _unswept(key, run) for key in varying
+        ]
         batch = str(run["config"]["batch_size"]) if trained else NONE
         time = _time(run["estimate"]["time_s"]) if trained else "eval only"
         memory = _memory(run["estimate"]["peak_memory_gib"]) if trained else NONE
@@ -165,7 +167,8 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
     blocks = [Fact(name, value) for name, value in said.items() if value]
     total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
-    return (*blocks, Fact("Total GPU hours", total))
+    both = ", evaluation included" if trained and any(run["cells"] for run in document["runs"]) else ""
+    return (*blocks, Fact("Total GPU hours", total + both))
 
 
 def _rungs(run: Mapping[str, Any]) -> str:
@@ -188,6 +191,18 @@ def _rungs(run: Mapping[str, Any]) -> str:
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
+def _adapters(run: Mapping[str, Any]) -> str:
+    kind = "DoRA" if run["config"].get("use_dora") else "LoRA"
+    if run["config"].get("quantize_base"):
+        kind = f"Q{kind} (base in 4 bits)"
+    own = "lora.alpha" not in run.get("estimated", ())
+    return f"{kind} with alpha {short_number(run['config']['lora_alpha']) if own else '2 × rank'}"
+
+
+def _schedule(name: str) -> str:
+    return "constant" if name == "none" else str(name)
+
+
 def _checkpoint(run: Mapping[str, Any]) -> str:
     """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
     return str(run.get("base_model", run["model"]))
@@ -198,6 +213,8 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Recipe": lambda run: (
         f"{run['recipe']} ({_count(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
     ),
+    "Adapters": _adapters,
+    "Learning rate": lambda run: f"{short_number(run['config']['lr'])} {_schedule(run['config']['lr_scheduler'])}",
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (
@@ -212,14 +229,15 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def by_model(runs: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], Any]) -> str:
-    """A setting of all runs: `4` where they agree, else by model: `4 (1B), 2 (3B)`."""
+    """A setting of all runs: `4` where they agree, else by model: `4 (1B), 2 (3B)`; what has commas by semicolons."""
     models: dict[str, dict[str, None]] = {}
     for run in runs:
         models.setdefault(run["model"], {})[str(value(run))] = None
     distinct = {tuple(values) for values in models.values()}
+    between, within = ("; ", "; ") if any("," in value for values in distinct for value in values) else (", ", "/")
     if len(distinct) == 1:
-        return ", ".join(distinct.pop())
-    return ", ".join(f"{'/'.join(values)} ({model})" for model, values in models.items())
+        return between.join(distinct.pop())
+    return between.join(f"{within.join(values)} ({model})" for model, values in models.items())
 
 
 def _estimates(document: Mapping[str, Any]) -> tuple[Block, ...]:

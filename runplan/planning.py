@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from pathlib import PurePath
 
 from runplan import feasible
+from runplan.checked import checked, declared_limit_s
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
 from runplan.design import design_of
@@ -20,21 +21,20 @@ from runplan.estimate import calibrated, rules
 from runplan.estimate.calibration import Calibration, calibrate
 from runplan.estimate.intervals import total
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
-from runplan.evaluations import plan_cells, takes_data, unknown_samples
-from runplan.facts import CREATE_DATASET, Architecture, Facts, Lengths, ModelFacts, Place, Status
+from runplan.evaluations import evaluation_risks, plan_cells, takes_data
+from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
 from runplan.group_checks import group_risks, merge_risks
-from runplan.naming import control_key, control_names, run_names
-from runplan.plan import Cell, Check, Composed, Plan, PlannedRun, Request, RunType
+from runplan.naming import control_key, control_names, run_names, shared_control
+from runplan.plan import Cell, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
 from runplan.requests import asked_time_s, fill_request, training_request
 from runplan.rungs import plan_rungs, room_s
 from runplan.trainers.known import trainer_of
-from runplan.units import HOUR_S, parse_slurm_time
+from runplan.units import HOUR_S
 from runplan.verify import check_run, check_things
-from runplan.verify_cluster import check_cluster, distinct
-from runplan.workloads import Sized, decide_packing, fill_sizes, make_workload
+from runplan.workloads import Sized, decide_packing, fill_sizes, first_rows, make_workload
 
 TOKEN_CHARACTERS = 12
 
@@ -61,6 +61,8 @@ class _Planned:
     run: PlannedRun | None
     problems: tuple[Problem, ...] = ()
     risks: tuple[Problem, ...] = ()
+    request: Request | None = None
+    """Of a run that cannot be planned but is sized: what else is wrong with it is said at once."""
 
 
 def make_plan(group: str, directory: str, command: str, composed: Sequence[Composed], world: World) -> Plan:
@@ -85,7 +87,10 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     planned = [planner.plan_run(*each) for each in zip(composed, names, places, strict=True)]
     planned += planner.plan_controls(composed, names, places)
     runs = tuple(item.run for item in planned if item.run is not None)
-    checks, problems = _verify(composed, runs, world, command)
+    things, requests = check_things(composed, world.facts), _requests(planned)
+    configs = {name: item.config for name, item in zip(names, composed, strict=True)}
+    configs |= {run.name: run.config for run in runs}
+    checks, problems = checked(things, requests, configs, command, world.cluster, world.would_take)
     problems = [problem for item in planned for problem in item.problems] + problems
     if problems:
         raise PlanError(problems, len(planned))
@@ -128,28 +133,11 @@ def _with_trainers_view(composed: Sequence[Composed], facts: Facts) -> Facts:
     return replace(facts, models=models)
 
 
-def _verify(
-    composed: Sequence[Composed], runs: Sequence[PlannedRun], world: World, command: str
-) -> tuple[tuple[Check, ...], list[Problem]]:
-    requests = [run.request for run in runs if run.request]
-    requests += [cell.request for run in runs for cell in run.cells]
-    asks = world.would_take
-    tested = {request: asks(request) for request in dict.fromkeys(map(distinct, requests))} if asks else {}
-    declared = {run.name: _declared_limit_s(run.config) for run in runs}
-    cluster_checks, problems = check_cluster(world.cluster, list(dict.fromkeys(requests)), declared, tested)
-    things = [_with_command(check, command) for check in check_things(composed, world.facts)]
-    return (*things, *cluster_checks), list(problems)
-
-
-def _declared_limit_s(config: Config) -> int | None:
-    return parse_slurm_time(config.resources.time_limit) if config.resources.time_limit else None
-
-
-def _with_command(check: Check, command: str) -> Check:
-    """The check with the whole command as its fix, where the fix is to add to it."""
-    if check.fix != CREATE_DATASET:
-        return check
-    return replace(check, fix=f"python -m runplan -m {command} {CREATE_DATASET}")
+def _requests(planned: Sequence[_Planned]) -> list[Request]:
+    """All requests of a group: of trainings, of those that cannot be planned, too, then of evaluations."""
+    runs = [item.run for item in planned if item.run is not None]
+    trained = [item.run.request if item.run else item.request for item in planned]
+    return [request for request in trained if request] + [cell.request for run in runs for cell in run.cells]
 
 
 class _Planner:
@@ -168,11 +156,11 @@ class _Planner:
         model = self.world.facts.models[place.model]
         if model.architecture is None:
             return _Planned(None, (_unknown_architecture(model, name),))
+        data = check_run(config, self.world.facts, place, name)
         if not config.train:
-            return self._evaluated(composed, name, place, RunType.eval_only)
+            return _Planned(None, tuple(data)) if data else self._evaluated(composed, name, place, RunType.eval_only)
         recipe = choose_recipe(config)
         sized = self._size(config, model.architecture, place)
-        data = check_run(config, self.world.facts, place, name)
         found = [recipe, *trainer_of(config).setting_problems(config, model.architecture)]
         problems = [replace(problem, run=name) for problem in found if isinstance(problem, Problem)] + data
         if isinstance(sized, Problem) or self._is_broken(place):
@@ -181,28 +169,36 @@ class _Planner:
             return _Planned(None, tuple(problems + lacking))
         limit_s = self._limit_s(config)
         host_gib = self.calibration.host_memory_gib(sized.workload)[0]
-        partition = f"partition {config.resources.partition or '(default)'}"
-        checks = (
-            lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
-            feasible.check_rows,
-            feasible.check_steps,
-            lambda it: feasible.check_time(it, limit_s, partition),
-            lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),
-            lambda _: feasible.check_asked_memory(config.resources.mem, host_gib),
-        )
-        impossible, risks = feasible.judge(sized, checks)
+        impossible, risks = self._judged(config, sized, host_gib, limit_s)
         problems += [replace(problem, run=name) for problem in impossible]
         if problems or isinstance(recipe, Problem):
-            return _Planned(None, tuple(problems))
+            fill_request(sized.config, sized.sizing.time_s.p95, host_gib, limit_s)
+            return _Planned(None, tuple(problems), request=training_request(sized.config, name))
         rungs = plan_rungs(sized.config, composed, recipe)
         more_s = 0.0 if config.resources.time else room_s(rungs, sized.sizing, config.resources.gpu_memory_gib)
         fill_request(sized.config, sized.sizing.time_s.p95 + more_s, host_gib, limit_s)
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        risks += unknown_samples(run.cells)
+        risks += evaluation_risks(run)
         run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
+
+    def _judged(
+        self, config: Config, sized: Sized, host_gib: float, limit_s: int | None
+    ) -> tuple[list[Problem], list[Problem]]:
+        """(what makes a sized run impossible, what it risks)."""
+        partition = f"partition {config.resources.partition or '(default)'}"
+        checks = (
+            lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
+            feasible.check_rows,
+            feasible.check_cut,
+            feasible.check_steps,
+            lambda it: feasible.check_time(it, limit_s, partition),
+            lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),
+            lambda _: feasible.check_asked_memory(config.resources.mem, host_gib),
+        )
+        return feasible.judge(sized, checks)
 
     def plan_controls(
         self, composed: Sequence[Composed], names: Sequence[str], places: Sequence[Place]
@@ -212,7 +208,9 @@ class _Planner:
         for item, place in zip(composed, places, strict=True):
             if item.config.controls and item.config.train and item.config.evaluation.enabled:
                 own = takes_data(item.config, self.world.facts.tasks.get(place.script or ""))
-                wanted.setdefault(control_key(item, takes_data=own), (item, place))
+                key = control_key(item, takes_data=own)
+                first, known = wanted.get(key, (item, place))
+                wanted[key] = shared_control(first, item), known
         control_of = control_names([item for item, _ in wanted.values()], taken=names)
         return [
             self._evaluated(item, name, place, RunType.control)
@@ -234,7 +232,8 @@ class _Planner:
         sizing = self._sizing(workload, config.estimator.name)
         if isinstance(sizing, Problem):
             return sizing
-        return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason)
+        rows = first_rows(train, config.dataset.train_rows)
+        return Sized(fill_sizes(config, workload, sizing), workload, sizing, reason, rows)
 
     def _estimate(self, workload: Workload, estimator: EstimatorName) -> Sizing | Problem:
         by_rules = estimator is EstimatorName.rules
@@ -249,7 +248,7 @@ class _Planner:
     def _limit_s(self, config: Config) -> int | None:
         """The shorter of what SLURM says about the partition and what the config says, in seconds."""
         known = self.world.cluster.partition(config.resources.partition) if self.world.cluster else None
-        limits = [known.time_limit_s if known else None, _declared_limit_s(config)]
+        limits = [known.time_limit_s if known else None, declared_limit_s(config)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:
@@ -262,7 +261,7 @@ class _Planner:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
         run = replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
-        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in unknown_samples(run.cells)))
+        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in evaluation_risks(run)))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.errors import StoreError
+from runplan.suggest import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,3 +136,32 @@ def _traces(folder: str, names: Iterable[str]) -> bool:
         or (name == "logs" and bool(_names(f"{folder}/logs")))
         for name in names
     )
+
+
+def refuse_strangers(directory: Path, paths: Iterable[str]) -> None:
+    """Refuse to write over files that are nobody's plan: in a directory that is no group, not even one begun.
+
+    Args:
+        directory: of the group.
+        paths: what would be written, relative to it.
+
+    Raises:
+        StoreError: such files are there.
+    """
+    if not directory.is_dir() or any((directory / name).exists() for name in (LEDGER, "plan.json")):
+        return
+    there = [path for path in paths if os.path.lexists(directory / path)]
+    if there:
+        raise StoreError(
+            f"{directory} is no group, but has {listed(there[:3])}{', …' if len(there) > 3 else ''}, which would be "
+            "written over; choose another group.name, move them away, or insist with overwrite=true"
+        )
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Take back a directory that was made in vain."""
+    ledger = directory / LEDGER
+    with suppress(OSError):
+        if ledger.exists() and ledger.stat().st_size == 0 and not (directory / "plan.json").exists():
+            ledger.unlink()
+        directory.rmdir()

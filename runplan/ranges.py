@@ -167,6 +167,8 @@ def _times(config: Config) -> Iterator[Problem]:
 
 def _digits_only(key: str, text: str) -> Problem:
     number = int(text)
+    if not number:
+        return Problem(f"{key} is {text}, which leaves no time", key, 'write "HH:MM:SS"')
     return Problem(
         f"{key} is {text}, which SLURM takes for {number} minutes ({slurm_time(number * 60)})"
         f" and YAML makes of an unquoted {slurm_time(number)}",

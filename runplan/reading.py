@@ -113,7 +113,7 @@ def _leaf(parent: DictConfig, key: str, node: Any, where: str, walk: _Walk) -> t
         return plain(node), _resolved(parent, key, where, walk)
     if isinstance(raw, str):
         if raw == _MISSING:
-            walk.problems.append(Problem(f"{where} has no value", where, f"set {where}=…"))
+            walk.problems.append(Problem(f"{where} has no value", where, _value_advice(where)))
             return raw, None
         if "${" in raw:
             if mark_of(raw):
@@ -122,6 +122,12 @@ def _leaf(parent: DictConfig, key: str, node: Any, where: str, walk: _Walk) -> t
             walk.referring.append(where)
             return raw, _resolved(parent, key, where, walk)
     return (raw.name if isinstance(raw, Enum) else raw), raw
+
+
+def _value_advice(key: str) -> str:
+    """How a key gets its value; a site has them all from the one that it begins with."""
+    base = ", or let the file of the site begin with `defaults: [_site, _self_]`" if key.startswith("site.") else ""
+    return f"set {key}=…{base}"
 
 
 def _children(node: DictConfig) -> Iterable[tuple[str, Any]]:

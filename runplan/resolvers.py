@@ -73,9 +73,13 @@ def device(gpu: str) -> str:
     return "cpu" if gpu == "cpu" else "cuda"
 
 
-def folder_name(path: str | None) -> str:
-    """What a model is called that only its folder names: the folder's last part, `hf` where none is named."""
-    return str(path or "").rstrip("/").rpartition("/")[2] or "hf"
+def folder_name(path: str | None, repository: str | None = None) -> str:
+    """What a model is called that only its folder names, or its repository: the last part; `hf` where none is named.
+
+    >>> folder_name("/models/x/"), folder_name(None, "org/x"), folder_name(None)
+    ('x', 'x', 'hf')
+    """
+    return str(path or repository or "").rstrip("/").rpartition("/")[2] or "hf"
 
 
 TEXTS: Mapping[str, Callable[..., object]] = {

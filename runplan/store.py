@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from runplan.errors import StoreError
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
-from runplan.present import PresentRun, is_own, read_run, started_runs
+from runplan.present import PresentRun, is_own, read_run, refuse_strangers, remove_if_empty, started_runs
 from runplan.progress import counted
 from runplan.report.page import PAGE, report
 from runplan.summary import carry_results, readme_of
@@ -92,6 +91,7 @@ def write_group(
     new = False
     try:
         with spoken(directory):
+            refuse_strangers(directory, () if overwrite else files)
             new = not directory.exists()
             directory.mkdir(parents=True, exist_ok=True)
             with group_lock(directory) as locked:
@@ -100,7 +100,7 @@ def write_group(
                 _carry_out(directory, changes)
     except StoreError:
         if new:
-            _remove_if_empty(directory)
+            remove_if_empty(directory)
         raise
     names = (*changes.new_runs, *changes.successors, *changes.files)
     return WriteResult(changes.document, changes.diff, names)
@@ -115,6 +115,7 @@ def compare_group(
         StoreError: writing would be refused.
     """
     with spoken(Path(plan.directory)):
+        refuse_strangers(Path(plan.directory), () if overwrite else files)
         changes = _find_changes(plan, files, overwrite, templates)
     return WriteResult(changes.document, changes.diff, preview=True, texts=changes.texts)
 
@@ -247,13 +248,18 @@ def _refuse_changed_keys(
         if old is None or new is None or old == new:
             continue
         problems += [
-            f"  {name}: {change.key} was {json.dumps(change.old)}, is now {json.dumps(change.new)}"
+            f"  {name}: {change.key} was {_level(change.old)}, is now {_level(change.new)}"
             for change in user_changes(yaml_text.load(old), yaml_text.load(new), trained=SETUP in runs[name])
         ]
     if problems:
         head = "runs that were submitted or have results would change, nothing was written"
         fix = "  set these back, choose another group.name, or insist with overwrite=true"
         raise StoreError("\n".join([head, *problems, fix]))
+
+
+def _level(value: Any) -> str:
+    """A value as the config has it; a mark is what runplan works out."""
+    return "worked out" if isinstance(value, str) and value.startswith("${rp.") else json.dumps(value)
 
 
 def _carry_out(directory: Path, changes: _Changes) -> None:
@@ -289,12 +295,3 @@ def _is_dead(pid: int) -> bool:
     except PermissionError:
         return False
     return pid == os.getpid()
-
-
-def _remove_if_empty(directory: Path) -> None:
-    """Take back a directory that we made in vain."""
-    with suppress(OSError):
-        ledger = directory / "ledger.jsonl"
-        if ledger.stat().st_size == 0:
-            ledger.unlink()
-        directory.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from runplan import complaints
 from runplan.bench import Workshop, at
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
-from runplan.exclusion import distinct, remaining
+from runplan.exclusion import distinct, evaluated_once, remaining
 from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.plan import Composed
 from runplan.progress import counted
@@ -76,12 +77,16 @@ def compose_sweep(
     overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
     _make_hydra_known(config)
     notes, directory = _where(config)
+    named = Counter(line.partition("=")[0].lstrip("+") for line in arguments if "=" in line)
+    notes += [f"{key} is named {number} times, the last one counts" for key, number in named.items() if number > 1]
     found = Sweep([], command_line(loader, config, arguments), notes, directory)
     for branch in _branches(composer, overrides, loader):
         given = _given(composer, config, branch, frozenset(arguments))
         part = _compose_branch(Workshop(composer, branch, given))
         found.composed += part.composed
         found.notes += part.notes
+    found.composed, more = evaluated_once(found.composed)
+    found.notes += more
     return found
 
 

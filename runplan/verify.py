@@ -211,8 +211,11 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
     keys = ", ".join(dataset.fields.values()) or "none, it is one list"
     for role, wanted in (("train", True), ("validation", config.validation)):
         key = getattr(config.dataset, f"{role}_split")
+        off = ", or validation=false" if role == "validation" else ""
+        if wanted and role in dataset.splits and not dataset.rows(role):
+            fix = f"give it some, name another with dataset.{role}_split={off}"
+            yield Problem(f"{dataset.path}: {role} has no rows", f"dataset.{role}_split", fix)
         if wanted and role not in dataset.splits:
-            off = ", or validation=false" if role == "validation" else ""
             yield Problem(
                 f"{dataset.path} has no {role} split {key!r}; its splits are {keys}",
                 f"dataset.{role}_split",
@@ -230,9 +233,10 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
 def _test_problems(config: Config, dataset: DatasetFacts, task: TaskFacts) -> Iterable[Problem]:
     """Only a task that takes a split or a column asks for the test rows; others bring their own data."""
     takes_split = any("split" in names for names in task.parameters.values())
-    if takes_split and dataset.splits and "test" not in dataset.splits and "split" not in config.evaluation.args:
+    if takes_split and dataset.splits and not dataset.rows("test") and "split" not in config.evaluation.args:
+        split = f"{'rows in its' if 'test' in dataset.splits else 'test'} split {config.dataset.test_split!r}"
         yield Problem(
-            f"{dataset.path} has no test split {config.dataset.test_split!r}, which {config.evaluation.name} evaluates",
+            f"{dataset.path} has no {split}, which {config.evaluation.name} evaluates",
             "dataset.test_split",
             "name it with dataset.test_split=, evaluate another with +evaluation.args.split=, or use evaluation=none",
         )

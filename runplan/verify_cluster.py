@@ -33,13 +33,13 @@ def check_cluster(
     """
     problems = [problem for request in requests for problem in value_problems(request)]
     for request in requests:
-        problems += _time_problems(cluster, request, (time_limits or {}).get(request.job_name))
+        too_long = list(_time_problems(cluster, request, (time_limits or {}).get(request.job_name)))
         ok, message = (tested or {}).get(distinct(request), (None, ""))
         found = [] if ok or cluster is None else list(_problems(cluster, request))
-        if ok is False and not found:
+        if ok is False and not found and not too_long:
             fix = "change what it names: resources.*, site.account, site.partition"
             found = [Problem(f"sbatch refuses the request: {message}", "resources", fix, request.job_name)]
-        problems += found
+        problems += too_long + found
     return _rows(cluster, requests), tuple(dict.fromkeys(problems))
 
 
@@ -91,7 +91,8 @@ def _problems(cluster: Cluster, request: Request) -> Iterator[Problem]:
     if partition is None:
         if cluster.partitions:
             names = ", ".join(each.name for each in cluster.partitions)
-            what = f"there is no partition {request.partition}" if request.partition else "no partition is the default"
+            unknown = ", ".join(cluster.unknown_partitions(request.partition))
+            what = f"there is no partition {unknown}" if request.partition else "no partition is the default"
             yield _problem(request, what, "partition", f"choose one of: {names}")
         return
     yield from _access_problems(partition, request)

@@ -119,7 +119,19 @@ def create(path: Path, dataset: Dataset, word_list: Path | None = None) -> None:
         ConfigError: the settings are impossible, or the word list cannot be read.
         StoreError: the file is there already, or its folder cannot be written.
     """
-    _write_new(path, capitalization_text(dataset, None if word_list is None else _read_lines(word_list)).encode())
+    _write_new(path, _content(dataset, word_list))
+
+
+def is_made(path: Path, dataset: Dataset, word_list: Path | None = None) -> bool:
+    """Whether a file is what `create` would make with these settings."""
+    try:
+        return path.read_bytes() == _content(dataset, word_list)
+    except (OSError, ConfigError):
+        return False
+
+
+def _content(dataset: Dataset, word_list: Path | None) -> bytes:
+    return capitalization_text(dataset, None if word_list is None else _read_lines(word_list)).encode()
 
 
 def _write_new(path: Path, content: bytes) -> None:

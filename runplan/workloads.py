@@ -29,6 +29,8 @@ class Sized:
     workload: Workload
     sizing: Sizing
     packed_reason: str = ""
+    rows: Lengths | None = None
+    """How long the training rows are before `max_seq_len` cuts them."""
 
 
 def gpu_of(resources: Resources) -> Gpu:

@@ -48,6 +48,7 @@ EDGES = {
     "help_text": "lists conf/",
     "ledger": "what was submitted",
     "look": "looks at a group's jobs",
+    "moment": "takes the directory of a group without a name",
     "output": "standard output",
     "overrides": "parses override lines, with Hydra",
     "present": "what is there of a group",

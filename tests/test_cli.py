@@ -521,3 +521,22 @@ def test_without_an_output_the_exit_code_is_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdout", None)
     assert cli.main(["--help"]) == 0
     assert sys.stdout is None
+
+
+@pytest.mark.parametrize("word", ["system_prompt=a\udcffb", "site.output_root=/a\udcff"])
+def test_bytes_that_are_no_text_are_refused(capsys, word):
+    assert cli.main([word, "preview=true"]) == 2
+    error = capsys.readouterr().err
+    assert "is not UTF-8 text   @ " + word.partition("=")[0] in error
+
+
+def test_a_folder_that_is_no_text_or_gone_is_refused(tmp_path, monkeypatch, capsys):
+    odd = tmp_path / "a\udcff"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert cli.main(["preview=true"]) == 2
+    assert "is not UTF-8 text   @ current folder" in capsys.readouterr().err
+    odd.rmdir()
+    for words in (["preview=true"], ["status", "g"]):
+        assert cli.main(words) == 2
+        assert "the current folder is gone" in capsys.readouterr().err

@@ -115,6 +115,20 @@ def test_fewer_rows_than_a_step_is_impossible():
     assert "16" in found.problem.what
 
 
+@pytest.mark.parametrize(
+    ("counts", "measured", "said"),
+    [
+        (((100, 5), (2048, 3)), True, None),
+        (((100, 5), (2049, 1)), True, "1 of 6 training rows is longer than 2048 tokens, the longest has 2049"),
+        (((3000, 1), (4000, 2)), False, "3 of 3 training rows are longer than 2048 tokens, the longest has about 4000"),
+    ],
+)
+def test_rows_that_lose_their_end_are_said(counts, measured, said):
+    risk = feasible.check_cut(replace(sized(), rows=Lengths(counts, measured))).risk
+    assert (risk and risk.what.partition(":")[0]) == said
+    assert risk is None or f"max_seq_len={counts[-1][0]} " in risk.fix
+
+
 def test_warm_up_longer_than_training_and_too_few_steps_are_risks():
     assert "warm-up" in feasible.check_steps(sized(steps_total=60, warmup=100)).risk.what
     assert "only 49 optimizer steps" in feasible.check_steps(sized(steps_total=49)).risk.what

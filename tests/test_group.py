@@ -86,6 +86,12 @@ def test_missing_things_are_no_failure_unless_strict(here, capsys):
     assert run(*words, "verify.strict=true") == 3
 
 
+def test_a_strict_preview_says_whether_the_group_would_be_ready(here, capsys):
+    assert run("model=1B", *TINY[1:], "verify.strict=true", "preview=true") == 3
+    assert "would not be ready; nothing was written" in capsys.readouterr().err
+    assert not (here / "outputs").exists()
+
+
 def test_impossible_runs_are_all_named_and_nothing_is_written(here, capsys):
     code = run("-m", "model=8B,70B,tiny", "resources=t4-16", "dtype=fp32", "group.name=words", "priors.paths=[]")
     error = capsys.readouterr().err
@@ -119,6 +125,19 @@ def test_hydras_directory_is_the_groups(here, key):
     assert (plan["group"], plan["command"].partition(key)[2]) == ("local", "='\"'\"'a b/local'\"'\"''")
     assert (here / "a b/local/tiny_rank4/finetune.slurm").is_file()
     assert not (here / "outputs").exists()
+
+
+def test_files_of_a_directory_that_is_no_group_are_not_written_over(here, capsys):
+    mine = here / "mine" / "README.md"
+    mine.parent.mkdir()
+    mine.write_text("my project")
+    words = [*TINY[:-1], "hydra.sweep.dir=mine"]
+    for more in ([], ["preview=true"]):
+        assert run(*words, *more) == 1
+        assert "mine is no group, but has README.md, which would be written over" in capsys.readouterr().err
+    assert [path.name for path in mine.parent.iterdir()] == ["README.md"]
+    assert run(*words, "overwrite=true") == 0
+    assert mine.read_text().startswith("# Run Plan Summary")
 
 
 def test_two_names_for_a_group_are_one_too_many(here, capsys):

@@ -6,7 +6,14 @@ from types import SimpleNamespace
 
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, Split, Status
-from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_same_things, check_seeds
+from runplan.group_checks import (
+    check_budget,
+    check_effective_batch,
+    check_leaks,
+    check_repeated_training,
+    check_same_things,
+    check_seeds,
+)
 from runplan.plan import RunType
 
 
@@ -60,6 +67,15 @@ def test_effective_batches_that_differ_are_said_unless_they_are_the_factor():
 def test_what_seeds_do_not_replicate_is_said_where_they_are_a_factor():
     assert "shuffles the rows alike" in check_seeds([run("a"), run("b")], ["seed"])[0].what
     assert check_seeds([run("a")], ["model"]) == []
+
+
+def test_factors_of_evaluation_alone_train_the_same_again():
+    runs = [SimpleNamespace(type=RunType.fine_tuned), SimpleNamespace(type=RunType.control)]
+    factors = {"lora.rank": (4, 8), "evaluation.temperature": (0.0, 0.5, 1.0)}
+    (problem,) = check_repeated_training(runs, factors)
+    assert problem.what.startswith("evaluation.temperature changes evaluation alone: each training is done 3 times")
+    assert check_repeated_training(runs, {"lora.rank": (4, 8)}) == []
+    assert check_repeated_training([SimpleNamespace(type=RunType.eval_only)], factors) == []
 
 
 def of_data(level, path, kind=RunType.fine_tuned, **dataset):

@@ -72,6 +72,8 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["trainer.device=tpu"], 2, [("'tpu'", "trainer.device", "cuda, cpu")]),
     (["resources.gpus=0"], 2, [("resources.gpus is 0", "resources.gpus", "resources.gpus=1")]),
     (["resources.time=10"], 2, [("10 minutes", "resources.time", "00:10:00")]),
+    (["resources.time=0"], 2, [("leaves no time", "resources.time", "HH:MM:SS")]),
+    (["system_prompt=null"], 2, [("system_prompt is null", "system_prompt", "help system_prompt")]),
     (["resources.time=10:30"], 2, [("minutes and seconds", "resources.time", "00:10:30")]),
     (["resources.time=soon"], 2, [("'soon'", "resources.time", "HH:MM:SS")]),
     (["resources.mem=64"], 2, [("64 MB", "resources.mem", "64G")]),
@@ -256,8 +258,9 @@ def test_a_run_that_was_submitted_is_not_changed_and_that_is_said(
         for event in ("intent", "submitted")
     ]
     (tmp_path / "g/ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, text = said_of([*plan, "optimizer.lr=1e-5"], capsys)
+    code, text = said_of([*plan, "optimizer.lr=1e-5", "resources.mem=99G"], capsys)
     assert code == 1
+    assert '1B_rank8: resources.mem was worked out, is now "99G"' in text
     assert "1B_rank8: optimizer.lr was 0.0003, is now 1e-05" in text  # where, and both values
     assert "overwrite=true" in text
 

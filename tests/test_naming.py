@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import DatasetType, Naming
-from runplan.naming import LONGEST, concerns_control, control_key, control_names, run_names, safe_name
+from runplan.naming import (
+    LONGEST,
+    concerns_control,
+    control_key,
+    control_names,
+    run_names,
+    safe_name,
+    shared_control,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,7 @@ from runplan.naming import LONGEST, concerns_control, control_key, control_names
         ({"batch_size": [4, 8], "lora.rank": [4, 8]}, [f"1B_rank{rank}_bs{bs}" for bs in (4, 8) for rank in (4, 8)]),
         ({"optimizer.weight_decay": [0.0, 0.01]}, ["1B_rank8_weight_decay0", "1B_rank8_weight_decay0.01"]),
         ({"dataset.path": ["a/words_5L.json", "b/words_8L.json"]}, ["1B_rank8_words_5L", "1B_rank8_words_8L"]),
+        ({"system_prompt": ["Say yes/no.", "a/b"]}, ["1B_rank8_system_promptSay-yes-no", "1B_rank8_system_prompta-b"]),
         ({"validation": [True, False]}, ["1B_rank8_validationtrue", "1B_rank8_validationfalse"]),
         ({"model.path": ["/m/Llama-3.2-1B", "/m/Qwen2.5-0.5B"]}, ["1B_rank8_Llama-3.2-1B", "1B_rank8_Qwen2.5-0.5B"]),
         ({}, ["1B_rank8"]),
@@ -51,6 +60,15 @@ def test_models_that_share_a_short_name_are_told_apart():
 
 def test_runs_without_training_are_named_like_controls():
     assert run_names(cross({"model": ["1B", "3B"]}, extra={"train": False})) == ["1B_base", "3B_base"]
+
+
+def test_a_control_has_the_levels_in_which_those_that_share_it_agree():
+    one, other, third = cross({"experiment": ["a", "b", "b"], "model": ["1B"], "lora.rank": [4]})
+    shared = shared_control(one, other)
+    assert shared.factors == {"model": "1B", "lora.rank": 4}
+    assert shared_control(shared, third) is shared
+    assert shared_control(other, third) is other
+    assert len({*control_names([shared, other])}) == 2
 
 
 def test_controls_are_one_a_base_model_and_evaluation():

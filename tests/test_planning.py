@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from factories import make_architecture, make_config
 
-from runplan.cluster import Cluster, Partition
+from runplan.cluster import Cluster, NodeShape, Partition
 from runplan.document import plan_document
 from runplan.errors import PlanError
 from runplan.estimate import calibrated
@@ -132,8 +132,22 @@ def test_a_run_says_what_is_wrong_with_its_recipe_and_its_memory_at_once():
     assert {problem.where for problem in raised.value.problems} == {"recipe", "resources, max_seq_len"}
 
 
-def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows():
-    run = composed()
+@pytest.mark.parametrize("train", [True, False])
+def test_what_the_cluster_lacks_is_said_with_what_the_run_needs(train):
+    """A run whose time is too long, and which asks for more GPUs than a node has."""
+    run = composed(epochs=400 if train else 1, resources__gpus=4, train=train)
+    shape = NodeShape(4, 64, 500.0, 0 if not train else 2)
+    cluster = Cluster("c", (Partition("gpu", default=True, time_limit_s=600, shapes=(shape,)),))
+    with pytest.raises(PlanError) as raised:
+        plan(run, cluster=cluster)
+    wheres = {problem.where for problem in raised.value.problems}
+    assert "resources.gpus" in wheres
+    assert ("resources.partition, resources.time" in wheres) == train
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows(train):
+    run = composed(train=train)
     known = world([run], status=Status.invalid)
     ((path, broken),) = known.facts.datasets.items()
     finding = Finding(Status.invalid, "is not JSON: line 1")
@@ -145,6 +159,29 @@ def test_a_broken_dataset_is_said_once_and_not_as_too_few_rows():
         (problem,) = raised.value.problems
         assert problem.what == f"{broken.path}: is not JSON: line 1"
         assert problem.fix
+
+
+def test_an_empty_test_split_is_a_problem_of_the_run_that_is_evaluated_on_it():
+    run = composed()
+    known = world([run])
+    datasets = {
+        path: replace(data, splits={**data.splits, "test": Split("test", 0)})
+        for path, data in known.facts.datasets.items()
+    }
+    lengths = {**known.facts.lengths, known.facts.places[0].lengths["test"]: Lengths(())}
+    tasks = {path: replace(task, parameters={"capitalization": ("split",)}) for path, task in known.facts.tasks.items()}
+    facts = replace(known.facts, datasets=datasets, lengths=lengths, tasks=tasks)
+    with pytest.raises(PlanError, match="has no rows in its split 'test'"):
+        make_plan("words", "/out/words", "model=1B", [run], replace(known, facts=facts))
+
+
+def test_an_evaluation_whose_weights_one_gpu_cannot_hold_is_a_risk_that_is_said():
+    said = "an evaluation loads 15.0 GiB of weights into one GPU, t4-16 has 14.6 GiB: it will run out of memory"
+    for more in ({"train": False}, {"lora": "qlora", "dtype": "fp32"}):
+        assert said in [risk.what for risk in plan(composed({"model": "8B"}, resources="t4-16", **more)).risks]
+    assert plan(composed({"model": "3B"}, resources="t4-16", train=False)).risks == ()
+    alone = plan(composed({"model": "8B"}, resources="t4-16", lora="qlora", dtype="fp32", evaluation="none"))
+    assert said not in [risk.what for risk in alone.risks]
 
 
 def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():

@@ -62,12 +62,12 @@ def test_a_missing_file_carries_the_fix_it_was_given(tmp_path):
         ("", "is empty"),
         ("{", "is not JSON: line 1 column 2"),
         ('{"train": [\n  {"input": }\n]}', "is not JSON: line 2 column 13"),
-        ("3", "holds a JSON int"),
-        ('"text"', "holds a JSON str"),
-        ("null", "holds a JSON NoneType"),
+        ("3", "holds a number"),
+        ('"text"', "holds a text"),
+        ("null", "holds null"),
         ("{}", "has no splits: its keys are none"),
         ('{"rows": []}', "has no splits: its keys are 'rows'"),
-        ('{"train": {"a": 1}}', "'train' holds a JSON dict instead of a list of rows"),
+        ('{"train": {"a": 1}}', "'train' holds an object instead of a list of rows"),
         ('{"train": []}', "train has no rows"),
         ("[" * 200_000, "nested too deeply"),
         ('{"input": "a", "output": "b"}\n{"input": oops}\n', "is not JSON lines: line 2: column 11"),
@@ -78,6 +78,20 @@ def test_what_is_no_dataset_is_invalid_and_says_where(tmp_path, document, said):
     facts = read_dataset(write(tmp_path, document), a_dataset())
     assert facts.status is Status.invalid
     assert said in details(facts)
+
+
+def test_a_split_without_rows_is_said_and_left_to_who_asks_for_it(tmp_path):
+    facts = read_dataset(write(tmp_path, {**GOOD, "validation": []}), a_dataset())
+    assert (facts.status, facts.rows("validation")) == (Status.ok, 0)
+    assert "validation has no rows" in details(facts)
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.csv", b"input,output\na,A\n"), ("x.parquet", b"PAR1\xff\x00")])
+def test_a_table_is_called_what_it_is(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (finding,) = read_dataset(tmp_path / name, a_dataset()).findings
+    assert finding.detail.lower().startswith(f"is a {name[2:]} file; it must be one json object")
+    assert finding.fix == "convert it to JSON"
 
 
 def test_bytes_that_are_not_utf8_are_named_with_their_place(tmp_path):
@@ -178,7 +192,7 @@ def test_duplicates_empty_rows_and_leaks_are_counted(tmp_path):
     assert (facts.splits["train"].duplicates, facts.splits["train"].empty) == (1, 1)
     assert (facts.splits["test"].duplicates, facts.splits["test"].empty) == (1, 1)
     assert dict(facts.leaks) == {("train", "validation"): 1, ("validation", "test"): 2}
-    assert "1 validation rows are train rows, too" in details(facts)
+    assert "1 validation row is a train row, too" in details(facts)
     assert "2 validation rows have a train row's prompt" in details(facts)
 
 
@@ -187,15 +201,18 @@ def test_duplicates_empty_rows_and_leaks_are_counted(tmp_path):
     [
         ({"question": "a", "answer": "A"}, "has no 'input'"),
         ({"input": "a"}, "has no 'output'"),
-        ({"input": 3, "output": "A"}, "has a int instead of text in 'input'"),
-        ({"input": "a", "output": None}, "has a null instead of text in 'output'"),
-        ("text", "is a JSON str instead of an object"),
+        ({"input": 3, "output": "A"}, "has a number instead of text in 'input'"),
+        ({"input": "a", "output": None}, "has null instead of text in 'output'"),
+        ("text", "is a text instead of an object"),
     ],
 )
 def test_rows_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path, row, said):
     facts = read_dataset(write(tmp_path, {"train": [*GOOD["train"], row, row]}), a_dataset())
     assert facts.status is Status.invalid
     assert f"2 of 5 train rows, first train row 3 (from 0), each {said}" in details(facts)
+    assert facts.findings[0].fix == "mend such rows, or leave them out"
+    facts = read_dataset(write(tmp_path, {"train": [*GOOD["train"], row]}), a_dataset())
+    assert f"train row 3 (from 0) {said}" in details(facts)
 
 
 def test_unknown_columns_are_listed_with_the_keys_that_name_them(tmp_path):

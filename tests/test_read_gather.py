@@ -10,7 +10,7 @@ from runplan.facts import Status
 from runplan.plan import Composed
 from runplan.read import gather, lengths
 from runplan.read.disk import read_disk
-from runplan.read.gather import gather_facts
+from runplan.read.gather import OTHER_THAN_ASKED, gather_facts
 from runplan.read.trainer import PROGRAMS, read_trainer
 
 
@@ -113,6 +113,19 @@ def test_a_changed_file_does_not_make_the_cache_grow(cwd, tmp_path):
 
 
 # --- making what is missing
+
+
+def test_data_that_are_there_and_other_than_what_would_be_made_are_said(tmp_path):
+    asked = {"dataset__create": True, "dataset__path": "w.json", "model": "tiny"}
+
+    def said(**more):
+        facts = gather_facts(composed(a_config(**asked, **more)), tmp_path, tmp_path / "cache")
+        (data,) = facts.datasets.values()
+        return OTHER_THAN_ASKED in [finding.detail for finding in data.findings], data.status
+
+    assert [said(), said(), said(dataset__seed=15), said()] == [
+        (other, Status.ok) for other in (False, False, True, False)
+    ]
 
 
 def test_what_is_missing_and_wanted_is_made(tmp_path):

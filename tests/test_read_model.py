@@ -291,7 +291,7 @@ def test_a_missing_shard_is_missing_and_named(folder):
     (folder / SHARDS[0]).unlink()
     facts = read_model(folder, HF)
     assert facts.status is Status.missing
-    assert f"1 of 2 shards are not there: {SHARDS[0]}" in details(facts)
+    assert f"1 of 2 shards is not there: {SHARDS[0]}" in details(facts)
 
 
 def test_an_lfs_pointer_is_pulled_not_downloaded(folder):
@@ -311,7 +311,7 @@ def test_an_index_that_disagrees_with_the_shards(folder):
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     index["weight_map"]["lm_head.weight"] = SHARDS[0]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "disagree about 1 tensors, such as lm_head.weight" in details(read_model(folder, HF))
+    assert "disagree about lm_head.weight" in details(read_model(folder, HF))
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,11 @@ def test_bad_fractions_name_the_key() -> None:
 def test_a_file_is_called_by_its_stem_and_a_task_by_its_folder(path: str | None, name: str) -> None:
     assert resolvers.label(path, "none") == name
     assert OmegaConf.create({"path": path, "name": "${rp.label:${path},none}"}).name == name
+
+
+@pytest.mark.parametrize(
+    ("path", "repository", "name"),
+    [("/m/a/", "org/b", "a"), (None, "org/b", "b"), ("a", None, "a"), (None, None, "hf")],
+)
+def test_a_model_is_called_after_its_folder_or_else_its_repository(path, repository, name):
+    assert resolvers.folder_name(path, repository) == name

@@ -394,3 +394,27 @@ def test_one_run_is_a_group_and_hydras_mode_is_said_to_be_so(hydra_app: Hydra) -
 def test_hydra_values_resolve(hydra_app: Hydra) -> None:
     (run,) = ours(hydra_app, "site.data_dir='${hydra:runtime.cwd}/d'").composed
     assert run.config.site.data_dir == f"{Path.cwd()}/d"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "said"),
+    [
+        (["train=false", "lora.rank=4,8"], ["lora.rank=4"], "1 combination evaluates"),
+        (["train=true,false"], ["train=true"], "1 combination evaluates"),
+        (["train=true,false", "controls=false"], ["train=true", "train=false"], None),
+        (["train=false", "seed=1,2"], ["seed=1"], "1 combination evaluates"),
+        (["train=false", "seed=1,2", "evaluation.temperature=1"], ["seed=1", "seed=2"], None),
+        (["train=false", "model=1B,3B", "epochs=1,2"], ["model=1B", "model=3B"], "2 combinations evaluate"),
+    ],
+)
+def test_what_is_only_evaluated_is_planned_once(hydra_app, words, kept, said):
+    found = ours(hydra_app, *words)
+    lines = [[line.lower() for line in one.overrides] for one in found.composed]
+    assert all(want.lower() in some for want, some in zip(kept, lines, strict=True))
+    assert found.notes == ([] if said is None else [f"{said} with train=false what another run does, planned once"])
+
+
+def test_a_key_that_is_named_twice_is_said(hydra_app):
+    found = ours(hydra_app, "lora.rank=4,8", "seed=1", "lora.rank=16")
+    assert [one.config.lora.rank for one in found.composed] == [16]
+    assert found.notes == ["lora.rank is named 2 times, the last one counts"]

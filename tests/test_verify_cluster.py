@@ -32,6 +32,7 @@ def test_a_request_that_fits_has_no_problem():
     ("change", "what", "where"),
     [
         ({"partition": "gpus"}, "there is no partition gpus", "partition"),
+        ({"partition": "gpu,gpus,cpus"}, "there is no partition gpus, cpus", "partition"),
         ({"partition": "old", "constraint": None}, "partition old is not up", "partition"),
         ({"account": "guest"}, "account guest is not yours", "account"),
         ({"qos": "low"}, "QOS low is not yours", "qos"),
@@ -101,3 +102,22 @@ def test_time_limit_is_slurms_where_it_says_one():
     assert time_limit_s(CLUSTER, FINE, 60) == 72 * 3600
     assert time_limit_s(CLUSTER, replace(FINE, partition="cpu"), 60) is None
     assert time_limit_s(None, FINE, 60) == 60
+
+
+def test_of_several_partitions_one_that_takes_the_job_is_enough():
+    both = replace(FINE, partition="old,gpu")
+    rows, problems = check_cluster(CLUSTER, [both])
+    assert problems == ()
+    assert [(row.name, row.status, row.detail) for row in rows[:1]] == [
+        ("partition old,gpu", Status.ok, "up, limit 72:00:00, up to 4 GPUs a node")
+    ]
+    assert said(replace(both, time_s=73 * 3600)) == [
+        "asks for 73:00:00, partition old,gpu allows 72:00:00 @ resources.time"
+    ]
+    assert CLUSTER.partition("cpu,gpu").time_limit_s is None
+
+
+def test_a_time_that_is_too_long_is_said_once():
+    long = replace(FINE, time_s=73 * 3600)
+    tested = {distinct(long): (False, "Requested time limit is invalid")}
+    assert len(said(long, tested=tested)) == 1

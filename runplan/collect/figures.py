@@ -65,7 +65,7 @@ def text_of(text: str, most: int = LABEL_SHOWN) -> str:
 
 def _effects(report: Report) -> dict[str, Any]:
     """A row a combination with its effect, a panel a measure."""
-    keys = [key for key in report.document["design"]["factors"] if key != REPLICATION]
+    factors = {key: levels for key, levels in report.document["design"]["factors"].items() if key != REPLICATION}
     measured: dict[str, list[dict[str, Any]]] = {}
     for one in report.combinations:
         if one.effect is None:
@@ -76,7 +76,7 @@ def _effects(report: Report) -> dict[str, Any]:
             f"runs: {', '.join(map(visible, one.runs))}"
         )
         row = {
-            "label": combination_name(one, keys),
+            "label": combination_name(one, factors),
             "interval": _ends(inner),
             "outer": _ends(outer),
             "dot": one.effect.mean,

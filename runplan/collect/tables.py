@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.blocks import Block, Fact, Item, Table
 from runplan.design import REPLICATION
-from runplan.overview import NONE, label, level_shown
+from runplan.levels import level_shown
+from runplan.overview import NONE, label
 
 if TYPE_CHECKING:
     from runplan.collect.effects import Combination, Level, Pooled
@@ -37,7 +38,12 @@ def by_factor(report: Report) -> tuple[Block, ...]:
         intervals = _intervals(one.effect for one in levels)
         headers = ("Level", "Runs", "Mean", "Effect", *intervals)
         rows = tuple(
-            (_level_name(one), f"{len(one.runs)} of {one.planned}", shown(one.value), *changed(one.effect, intervals))
+            (
+                _level_name(report, one),
+                f"{len(one.runs)} of {one.planned}",
+                shown(one.value),
+                *changed(one.effect, intervals),
+            )
             for one in levels
         )
         blocks += [Fact("Measure", str(measure)), Table(headers, rows), *_against_first(report, levels)]
@@ -48,30 +54,32 @@ def _against_first(report: Report, levels: Sequence[Level]) -> list[Block]:
     compared = [one for one in levels if one.contrast is not None]
     if not compared:
         return []
-    firsts = {key: level_shown(key, found[0]) for key, found in report.document["design"]["factors"].items()}
+    firsts = {key: level_shown(key, found[0], found) for key, found in report.document["design"]["factors"].items()}
     intervals = _intervals(one.contrast for one in compared)
     rows = tuple(
-        (f"{_level_name(one)} less {firsts[one.factor]}", str(one.pairs), *changed(one.contrast, intervals))
+        (f"{_level_name(report, one)} less {firsts[one.factor]}", str(one.pairs), *changed(one.contrast, intervals))
         for one in compared
     )
     lead = Item("Against the first level, over pairs of runs that differ in nothing else:")
     return [lead, Table(("Levels", "Pairs", "Difference", *intervals), rows)]
 
 
-def _level_name(one: Level) -> str:
-    return f"{label(one.factor)} {level_shown(one.factor, one.level)}"
+def _level_name(report: Report, one: Level) -> str:
+    levels = report.document["design"]["factors"].get(one.factor, ())
+    return f"{label(one.factor)} {level_shown(one.factor, one.level, levels)}"
 
 
 def replicates(report: Report) -> tuple[Block, ...]:
     """Runs that differ in nothing but the seed, together."""
     blocks: list[Block] = []
-    keys = [key for key in report.document["design"]["factors"] if key != REPLICATION]
+    factors = report.document["design"]["factors"]
+    keys = [key for key in factors if key != REPLICATION]
     for measure in _measures(report):
         found = [one for one in report.combinations if one.measure == measure]
         intervals = _intervals(one.effect for one in found)
         rows = tuple(
             (
-                combination_name(one, keys),
+                combination_name(one, {key: factors[key] for key in keys}),
                 f"{len(one.runs)} of {one.planned}",
                 shown(one.value.mean if one.value else None),
                 *changed(one.effect, intervals),
@@ -83,19 +91,25 @@ def replicates(report: Report) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def combination_name(one: Combination, keys: Sequence[str]) -> str:
-    """The levels of a combination in words, the model where nothing varies."""
-    levels = [f"{label(key)} {level_shown(key, one.factors[key])}" for key in keys if key in one.factors]
+def combination_name(one: Combination, factors: Mapping[str, Sequence[Any]]) -> str:
+    """The levels of a combination in words, the model where nothing varies.
+
+    Args:
+        one: the combination.
+        factors: those to name, with all their levels.
+    """
+    named = [(key, levels) for key, levels in factors.items() if key in one.factors]
+    levels = [f"{label(key)} {level_shown(key, one.factors[key], levels)}" for key, levels in named]
     return ", ".join(levels) or one.model
 
 
 def by_run(report: Report) -> tuple[Block, ...]:
     """Every result of every run."""
     blocks: list[Block] = []
-    keys = [key for key in report.document["design"]["factors"] if key != "model"]
-    headers = ("Run Name", *map(label, keys), "Epoch", "Value", "± SE", "Samples", "Effect", "95 % CI")
+    factors = {key: levels for key, levels in report.document["design"]["factors"].items() if key != "model"}
+    headers = ("Run Name", *map(label, factors), "Epoch", "Value", "± SE", "Samples", "Effect", "95 % CI")
     for measure in _measures(report):
-        rows = [_run_row(row, keys) for row in report.rows if row.measure == measure]
+        rows = [_run_row(row, factors) for row in report.rows if row.measure == measure]
         table = Table(headers, tuple(rows[:ROWS_SHOWN]))
         blocks += [Fact("Measure", str(measure)), table, *more(len(rows))]
     starred = dict.fromkeys(f"*: {row.note}" for row in report.rows if row.note and row.effect is not None)
@@ -103,10 +117,10 @@ def by_run(report: Report) -> tuple[Block, ...]:
     return (*blocks, *(Item(text) for text in (*starred, *without)))
 
 
-def _run_row(row: Row, keys: Sequence[str]) -> tuple[str, ...]:
+def _run_row(row: Row, factors: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     return (
         row.run,
-        *(_level(row.factors, key) for key in keys),
+        *(_level(row.factors, key, levels) for key, levels in factors.items()),
         NONE if row.epoch is None else str(row.epoch),
         shown(row.value),
         shown(row.stderr),
@@ -128,8 +142,8 @@ def _intervals(means: Iterable[Pooled | None]) -> tuple[str, ...]:
     return (*samples, *((REPLICATES,) if any(mean.replicates for mean in known) else ()))
 
 
-def _level(factors: Mapping[str, Any], key: str) -> str:
-    return level_shown(key, factors[key]) if key in factors else NONE
+def _level(own: Mapping[str, Any], key: str, levels: Sequence[Any]) -> str:
+    return level_shown(key, own[key], levels) if key in own else NONE
 
 
 def shown(value: float | None, *, sign: bool = False) -> str:

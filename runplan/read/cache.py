@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it when what is kept changes its meaning."""
 
 

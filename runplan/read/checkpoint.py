@@ -108,7 +108,10 @@ def _read_indexed(folder: Folder) -> Checkpoint:
     gone = [name for name in wanted if name not in folder.names]
     if gone:
         listed = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
-        folder.say(Status.missing, f"{len(gone)} of {len(wanted)} shards are not there: {listed}")
+        folder.say(
+            Status.missing,
+            f"{len(gone)} of {len(wanted)} shards {'is' if len(gone) == 1 else 'are'} not there: {listed}",
+        )
     checkpoint = _read_shards(folder, [name for name in wanted if name in folder.names], weight_map)
     checkpoint.whole = checkpoint.whole and not gone
     checkpoint.names = wanted
@@ -132,7 +135,8 @@ def _read_shards(folder: Folder, names: Sequence[str], weight_map: Mapping[str, 
     checkpoint.whole = whole and bool(checkpoint.tensors)
     if whole and weight_map is not None and len(names) == len(set(weight_map.values())) and where != weight_map:
         odd = sorted(key for key in weight_map.keys() | where.keys() if weight_map.get(key) != where.get(key))
-        folder.say(Status.invalid, f"{_INDEX} and the shards disagree about {len(odd)} tensors, such as {odd[0]}")
+        about = odd[0] if len(odd) == 1 else f"{len(odd)} tensors, such as {odd[0]}"
+        folder.say(Status.invalid, f"{_INDEX} and the shards disagree about {about}")
     return checkpoint
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from runplan.config import Dataset, DatasetType
 from runplan.facts import DatasetFacts, Finding, Split, Status
 from runplan.read.cache import Cache
-from runplan.read.rows import Rows, read_rows
+from runplan.read.rows import Rows, kind_of, read_rows
 
 _FEWEST_TO_COMPARE = 20
 """Splits with fewer rows differ in length by chance."""
@@ -67,7 +67,7 @@ def row_texts(row: Any, dataset: Dataset) -> tuple[str, ...] | str:
     Chat rows give role and content of every message in turn.
     """
     if not isinstance(row, _ROW_TYPES):
-        return f"is a JSON {type(row).__name__} instead of an object"
+        return f"is {kind_of(row)} instead of an object"
     if dataset.type is DatasetType.chat:
         return _chat_texts(row, dataset.messages_column)
     columns = (
@@ -77,14 +77,14 @@ def row_texts(row: Any, dataset: Dataset) -> tuple[str, ...] | str:
         if column not in row:
             return f"has no {column!r}"
         if not isinstance(row[column], str):
-            return f"has a {_type(row[column])} instead of text in {column!r}"
+            return f"has {kind_of(row[column])} instead of text in {column!r}"
     return tuple(row[column] for column in columns)
 
 
 def _chat_texts(row: Mapping[str, Any], column: str) -> tuple[str, ...] | str:
     messages = row.get(column)
     if not isinstance(messages, list):
-        return f"has no {column!r}" if messages is None else f"has a {_type(messages)} instead of a list in {column!r}"
+        return f"has no {column!r}" if messages is None else f"has {kind_of(messages)} instead of a list in {column!r}"
     texts: list[str] = []
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
@@ -106,10 +106,6 @@ def _content(content: Any) -> str | None:
     return "".join(part for part in parts if part) if all(isinstance(part, str) for part in parts) else None
 
 
-def _type(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
-
-
 def _look(path: Path, dataset: Dataset) -> dict[str, Any]:
     """Everything `DatasetFacts` needs, as JSON values for the cache."""
     rows = read_rows(path, dataset)
@@ -117,29 +113,39 @@ def _look(path: Path, dataset: Dataset) -> dict[str, Any]:
         return _kept([rows], {}, {}, [])
     findings, texts = list(rows.findings), _usable_texts(rows, dataset)
     findings += _bad_rows(rows, dataset)
-    splits = {
-        role: [rows.fields.get(role, ""), len(rows.splits[role]), _empty(values), len(values) - len(set(values))]
+    splits: dict[str, tuple[str, int, int, int]] = {
+        role: (rows.fields.get(role, ""), len(rows.splits[role]), _empty(values), len(values) - len(set(values)))
         for role, values in texts.items()
     }
+    nothing = {"train": Status.invalid}  # of the others it depends on what is asked for
     findings += [
-        Finding(Status.invalid, f"{role} has no rows", "") for role, values in rows.splits.items() if not values
+        Finding(nothing.get(role, Status.ok), f"{role} has no rows") for role, some in rows.splits.items() if not some
     ]
     for role, (_, _, empty, repeated) in splits.items():
-        findings += [Finding(Status.ok, f"{empty} {role} rows without prompt or answer")] if empty else []
-        findings += [Finding(Status.ok, f"{repeated} {role} rows repeat an earlier one")] if repeated else []
+        findings += [Finding(Status.ok, f"{_rows(empty, role)} without prompt or answer")] if empty else []
+        findings += (
+            [Finding(Status.ok, f"{_rows(repeated, role, 'repeats', 'repeat')} an earlier one")] if repeated else []
+        )
     leaks = _shared(texts, lambda row: row)
     findings += [
-        Finding(Status.ok, f"{shared} {second} rows are {first} rows, too") for first, second, shared in leaks if shared
+        Finding(Status.ok, f"{_rows(shared, second, f'is a {first} row', f'are {first} rows')}, too")
+        for first, second, shared in leaks
+        if shared
     ]
     if dataset.type is not DatasetType.text:
         same = {(first, second): shared for first, second, shared in leaks}
         findings += [
-            Finding(Status.ok, f"{shared} {second} rows have a {first} row's prompt")
+            Finding(Status.ok, f"{_rows(shared, second, 'has', 'have')} a {first} row's prompt")
             for first, second, shared in _shared(texts, lambda row: row[:-1])
             if shared > same[first, second]
         ]
     findings += _odd_lengths(texts)
     return _kept(findings, splits, dict(rows.fields), [leak for leak in leaks if leak[2]])
+
+
+def _rows(number: int, role: str, one: str = "", several: str = "") -> str:
+    """`1 test row is`, `3 test rows are`."""
+    return (f"{number} {role} row {one}" if number == 1 else f"{number} {role} rows {several}").rstrip()
 
 
 def _kept(
@@ -174,8 +180,11 @@ def _bad_rows(rows: Rows, dataset: Dataset) -> list[Finding]:
     for fault, numbers in faults.items():
         who = ", ".join(f"{number} of {len(rows.splits[role])} {role} rows" for role, number in numbers.items())
         role, i = first[fault]
-        detail = f"{who}, first {role} row {i} (from 0), each {fault}"
-        findings.append(Finding(Status.invalid, detail, _columns_fix(rows.splits[role][i], dataset)))
+        row = f"{role} row {i} (from 0)"
+        detail = f"{row} {fault}" if numbers.total() == 1 else f"{who}, first {row}, each {fault}"
+        all_rows = all(number == len(rows.splits[role]) for role, number in numbers.items())
+        fix = _columns_fix(rows.splits[role][i], dataset) if all_rows else "mend such rows, or leave them out"
+        findings.append(Finding(Status.invalid, detail, fix))
     return findings
 
 

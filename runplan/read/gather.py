@@ -43,6 +43,7 @@ from runplan.read.task import read_task
 from runplan.read.trainer import read_trainer
 
 GENERATORS = {"capitalization": words.create}
+OTHER_THAN_ASKED = "it was there already, and is not what dataset.create=true would make with these settings"
 """What makes a dataset, by `dataset.generator`."""
 
 IMAGINED = "not there; sized as the data that dataset.create=true would make"
@@ -102,6 +103,8 @@ class _Reader:
     places: list[Place] = field(default_factory=list)
     stand_ins: dict[str, Path] = field(default_factory=dict)
     """Path → where a preview made the thing instead."""
+    made: set[Path] = field(default_factory=set)
+    """What this call made in its place."""
     texts: dict[str, dict[str, list[tuple[str, ...]]]] = field(default_factory=dict)
     """Dataset key → role → texts of its usable rows."""
     counters: dict[str, Callable[[Sequence[str]], Sequence[int]] | None] = field(default_factory=dict)
@@ -150,10 +153,22 @@ class _Reader:
         if makes and not path.exists() and str(path) not in self.stand_ins:
             self._make_dataset(path, config)
         facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
+        if not self._is_as_asked(path, config):
+            facts = replace(facts, findings=(*facts.findings, Finding(Status.ok, OTHER_THAN_ASKED)))
         if str(path) not in self.stand_ins:
             return facts
         absent = WILL_BE_MADE if config.dataset.create else Finding(Status.missing, IMAGINED, self._fix(config))
         return replace(facts, path=str(path), status=Status.missing, findings=(absent, *facts.findings))
+
+    def _is_as_asked(self, path: Path, config: Config) -> bool:
+        """Whether data that are to be made, and are there, are those that would be made."""
+        dataset = config.dataset
+        if not dataset.create or dataset.generator not in GENERATORS or path in self.made or not path.exists():
+            return True
+        lists = [absolute(dataset.word_list, self.cwd)] if dataset.word_list else []
+        asked = [dataset.word_length, dataset.n_words, dataset.train_fraction, dataset.seed, *settings(dataset)]
+        found = self.cache.remembered("made", asked, [path, *lists], lambda: words.is_made(path, dataset, *lists))
+        return bool(found)
 
     def _make_dataset(self, path: Path, config: Config) -> None:
         dataset = config.dataset
@@ -172,6 +187,8 @@ class _Reader:
 
             folder = self.stack.enter_context(TemporaryDirectory(prefix="runplan-preview-"))
             self.stand_ins[str(path)] = Path(folder) / path.name
+        else:
+            self.made.add(path)
         try:
             create(self._real(str(path)))
         except StoreError:

@@ -22,6 +22,9 @@ _OTHER_NAMES = {
     "validation": ("valid", "val", "dev", "eval", "evaluation"),
     "test": ("testing",),
 }
+_TABLES = {".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet", ".arrow": "Arrow", ".xlsx": "Excel", ".xls": "Excel"}
+_KINDS = {"NoneType": "null", "bool": "a truth value", "int": "a number", "float": "a number", "str": "a text",
+          "list": "a list", "dict": "an object"}  # fmt: skip
 _WANTED = "it must be one JSON object with a list of rows under each of train, validation and test"
 
 
@@ -48,8 +51,13 @@ def read_rows(path: Path, dataset: Dataset) -> Rows | Finding:
             (Finding(Status.ok, f"one list without splits: all {len(document)} rows are training rows"),),
         )
     if not isinstance(document, dict):
-        return Finding(Status.invalid, f"holds a JSON {type(document).__name__}; {_WANTED}")
+        return Finding(Status.invalid, f"holds {kind_of(document)}; {_WANTED}")
     return _splits(document, dataset)
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls a value: `a number`, `an object`, `null`."""
+    return _KINDS[type(value).__name__]
 
 
 def _read_document(path: Path) -> Any:
@@ -63,12 +71,22 @@ def _read_document(path: Path) -> Any:
             pull = f"git -C {pasted_word(str(path.parent))} lfs pull"
             return Finding(Status.invalid, "is a Git LFS pointer, not the data", pull)
         with open_regular(path) as file:
-            text = file.read().decode("utf-8-sig")
+            data = file.read()
     except OSError as error:
         return Finding(Status.invalid, f"cannot be read: {error.strerror or error}", "check the path's permissions")
+    return _decoded(data, _TABLES.get(path.suffix.lower()))
+
+
+def _decoded(data: bytes, table: str | None) -> Any:
+    """What JSON says, or a finding: of a file that is called a table, that it is one."""
+    try:
+        parsed = _parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Finding(Status.invalid, f"is not UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start}")
-    return _parse(text)
+        what = f"is not UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start}"
+        parsed = Finding(Status.invalid, what, "save it as UTF-8")
+    if table and isinstance(parsed, Finding):
+        return Finding(Status.invalid, f"is a {table} file; {_WANTED}", "convert it to JSON")
+    return parsed
 
 
 def _parse(text: str) -> Any:
@@ -115,7 +133,7 @@ def _splits(document: Mapping[str, Any], dataset: Dataset) -> Rows | Finding:
         if key != configured:
             findings.append(Finding(Status.ok, f"{role} rows are under {key!r}"))
         if not isinstance(document[key], list):
-            detail = f"{key!r} holds a JSON {type(document[key]).__name__} instead of a list of rows"
+            detail = f"{key!r} holds {kind_of(document[key])} instead of a list of rows"
             findings.append(Finding(Status.invalid, detail, f"{_WANTED}"))
             continue
         splits[role], fields[role] = document[key], key
