@@ -198,10 +198,16 @@ class Ledger:
         self.trace[-1].append(Event(self.same.pop(storage, storage), 0))
 
     def note(self, tensor: Any) -> None:
-        """Count a tensor's storage unless it is known, or none of this device's: of `meta`, or of many processes."""
+        """Count a tensor's storage, of one on many devices this device's, unless it is known or on none."""
         from torch.distributed.tensor import DTensor
 
-        if tensor.device.type == "meta" or isinstance(tensor, DTensor):
+        if isinstance(tensor, DTensor):
+            tensor = tensor._local_tensor  # noqa: SLF001 - `to_local` does more than to look
+        if hasattr(tensor, "__tensor_flatten__"):  # 4 bits have no storage, but their parts
+            for name in tensor.__tensor_flatten__()[0]:
+                self.note(getattr(tensor, name))
+            return
+        if tensor.device.type == "meta":
             return
         storage = tensor.untyped_storage()
         if storage.nbytes() and storage not in self.known:

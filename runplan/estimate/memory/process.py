@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from runplan.estimate import intervals, steps
-from runplan.estimate.memory import allocator, closed_form, got_through, outside_torch, torchtune_step
+from runplan.estimate.memory import activations, allocator, closed_form, got_through, outside_torch
 from runplan.estimate.memory.footprint import KEPT
 from runplan.estimate.memory.learnt import MemoryLearnt
 from runplan.estimate.memory.ran_out import bounded
@@ -81,11 +81,7 @@ def _held_part(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> flo
     loss = footprint.loss_bytes(batch, tokens) / GIB if footprint.root else freed
     if w.trainer != TRL:
         logits = (
-            torchtune_step.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0]
-            * batch
-            * tokens
-            / GIB
-            / loss
+            activations.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * batch * tokens / GIB / loss
         )
     uneven = allocator.unevenness(w.lengths, batch, w.packed)
     part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, logits)
