@@ -76,7 +76,9 @@ def peak_bytes(trace: Trace) -> int:
     return peak
 
 
-def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1) -> Trace:
+def traced(
+    w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1, validation: Sequence[int] = ()
+) -> Trace:
     """Events of one optimizer step for each of `lengths`, as the single-device recipe runs them.
 
     Args:
@@ -84,6 +86,7 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
         batch: sequences of a batch.
         lengths: tokens that the sequences of each step are padded to.
         accumulation: batches of a step.
+        validation: tokens of batches that are validated in the end, each with events of its own.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -110,6 +113,9 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
                 one_pass(model, loss_fn, ignored, (batch, length, w.packed))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        for length in validation:
+            record.trace.append([])
+            validate(model, loss_fn, ignored, (batch, length))
         # What goes when everything ends is not the recipe's.
         return [list(events) for events in record.trace]
 
@@ -146,8 +152,24 @@ def build(w: Workload) -> Any:
     )
 
 
+def validate(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int]) -> None:
+    """What the recipes with validation do with a batch of (sequences, tokens of each)."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        _loss(model, loss_fn, ignored, (*shape, False))
+    model.train()
+
+
 def one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
     """Forward and backward of one batch: (sequences, tokens of each, packed)."""
+    loss, _batch = _loss(model, loss_fn, ignored, shape)
+    loss.backward()
+
+
+def _loss(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> tuple[Any, Any]:
+    """The loss of a batch, and the batch."""
     import torch
 
     batch, tokens, packed = shape
@@ -159,9 +181,7 @@ def one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool
     if not isinstance(logits, list):
         labels = labels.reshape(-1)
         logits = logits.reshape(-1, logits.size(-1))
-    loss = loss_fn(logits, labels)
-    del logits
-    loss.backward()
+    return loss_fn(logits, labels), (inputs, labels)
 
 
 class Ledger:

@@ -11,13 +11,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from allocator.recipe import Ledger, Trace, build, fake_torchtune, one_pass, recorder
+from allocator.recipe import Ledger, Trace, build, fake_torchtune, one_pass, recorder, validate
 
 from runplan.estimate.workload import Workload
 
 
 def traced(
-    w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1, *, keeps_root: bool = False
+    w: Workload,
+    batch: int,
+    lengths: Sequence[int],
+    accumulation: int = 1,
+    validation: Sequence[int] = (),
+    *,
+    keeps_root: bool = False,
 ) -> Trace:
     """Events of one optimizer step for each of `lengths` on the first of the workload's GPUs.
 
@@ -26,6 +32,7 @@ def traced(
         batch: sequences of a batch.
         lengths: tokens that the sequences of each step are padded to.
         accumulation: batches of a step.
+        validation: tokens of batches that are validated in the end, each with events of its own.
         keeps_root: whether embedding and output stay gathered through the loss, as torch up to 2.7 has it.
     """
     import torch
@@ -63,6 +70,9 @@ def traced(
                 one_pass(model, loss_fn, ignored, (batch, length, w.packed))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        for length in validation:
+            record.trace.append([])
+            validate(model, loss_fn, ignored, (batch, length))
         return [list(events) for events in record.trace]
 
 

@@ -142,6 +142,20 @@ def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tupl
     return 2 * _FP32 * v, 3 * _FP32 * v
 
 
+def validated_piece_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> float:
+    """Bytes a token of the piece of logits that the loss is at, without gradients: its log-softmax, and it in fp32."""
+    if chunks == 0 or compiled:
+        return 0.0
+    return (1 if dtype == "fp32" else 2) * _FP32 * a.vocab_size / chunks
+
+
+def validated_block_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes a token inside a block without gradients: at the MLP's third product, or at attention."""
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    mlp = 4 * f if adapter.apply_to_mlp else 3 * f
+    return float(e * max(mlp + d, 2 * d + 4 * q))
+
+
 def output_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     """Bytes a token that adapters of the output head keep: inputs of A and B, dropout's, and DoRA's two outputs."""
     if not adapter.apply_to_output:

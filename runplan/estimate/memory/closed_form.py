@@ -51,6 +51,16 @@ def footprint_of_log(run: PriorRun, model: Architecture, gpu: str, *, compiled: 
     return form(model, adapter_of(run), dtype_of(run), mode, LOSS_CHUNKS, run.num_gpus or 1, gpu)
 
 
+def validation_footprint_for(w: Workload) -> Footprint | None:
+    """What one GPU holds while it validates between two steps; None where that is not known, or does not happen."""
+    if w.trainer == TRL or w.validation_lengths is None or not w.validation_lengths.rows:
+        return None
+    mode = (w.activation_checkpointing, w.packed, False, w.compile)
+    return torchtune_step.validation_footprint(
+        w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name
+    )
+
+
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
     """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
     parts = footprint_for(w, accumulation)

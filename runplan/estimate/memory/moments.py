@@ -167,3 +167,25 @@ def _unpacking(s: Step) -> Iterator[Moment]:
     shapes = quantised_shapes(s.a, s.adapter), adapted_shapes(s.a, s.adapter)
     trained = layers * s.trained_in_block / s.gpus * (2 + s.accumulated)  # and their moments: not there yet
     yield from nf4.moments(s.a, s.adapter, s.e, shapes, blocks, (trained, s.checkpointing, s.compiled))
+
+
+def validation_moments(step: Step) -> tuple[Moment, ...]:
+    """Those of a batch that is validated, without gradients; the first is the loss, one piece after the other."""
+    s, a, e = step, step.a, step.e
+    d, root, block = e * a.hidden_size, s.shards.root, s.shards.block
+    logits = float(e * a.vocab_size) if s.chunks else activations.head_bytes(a, s.dtype, 0, s.compiled)[0]
+    added = 2 * e * a.vocab_size / max(s.chunks, 1) * s.adapter.apply_to_output  # the adapter's product, and the sum
+    inside, in_head = activations.identity_bytes(a, s.adapter, e)
+    found = [
+        (0.0, logits + activations.validated_piece_bytes(a, s.dtype, s.chunks, s.compiled)),
+        (root + block + in_head, logits + added + 2 * d),
+        (root + 2 * block, 2 * d + activations.validated_block_bytes(a, s.adapter, e)),
+        (root + 2 * block + inside, 4 * d + e * a.intermediate_size * s.adapter.apply_to_mlp),
+        (root + 3 * block, d),
+        (2 * (root + block), d),
+    ]
+    shapes = quantised_shapes(a, s.adapter), adapted_shapes(a, s.adapter)
+    if shapes[0] and not s.compiled:
+        unpacking = nf4.largest_bytes(s.adapter, e, shapes)
+        found.append((root + 2 * block + unpacking, 3 * d + e * a.intermediate_size))
+    return tuple((extra, per_token + _IDS) for extra, per_token in found)

@@ -90,6 +90,18 @@ def kept_bytes(block: float, layers: int, checkpointing: bool, compiled: bool) -
     return (block, 0.0) if checkpointing else (block * layers, block * layers)
 
 
+def largest_bytes(adapter: Adapter, element: int, shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]]) -> float:
+    """Most bytes while a weight is unpacked; `shapes` of the quantised and of the adapted layers of a block.
+
+    With DoRA the identity that goes through the adapter, and the product's weight, are there, too.
+    """
+    quantised, adapted = shapes
+    most = unpacking_bytes(quantised, element)
+    if not adapter.use_dora:
+        return most
+    return max(most, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
+
+
 def moments(
     a: Architecture,
     adapter: Adapter,
@@ -113,7 +125,7 @@ def moments(
         mode: bytes that are not there yet when weights are loaded; activation checkpointing; compiled blocks, which
             have unpacked weights among what they keep.
     """
-    quantised, adapted = shapes
+    quantised = shapes[0]
     if not quantised:
         return ()
     missing, checkpointing, compiled = mode
@@ -126,9 +138,7 @@ def moments(
     alive = 3 * d + (0 if adapter.apply_to_mlp else d + f)
     if (f, d) not in quantised:  # Qwen's MLP as it is: backward of attention, when the MLP's products are gone
         alive = -3 * f - 2 * d
-    unpacking = unpacking_bytes(quantised, element)
-    if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
-        unpacking = max(unpacking, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
+    unpacking = largest_bytes(adapter, element, shapes)
     *others, (extra, first) = blocks
     found = [(unpacking + there, held + element * alive) for there, held in others]
     return loading, *found, (unpacking + extra, first + element * (alive if checkpointing else d))

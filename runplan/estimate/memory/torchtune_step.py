@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from runplan.estimate.memory import moments, sharding
-from runplan.estimate.memory.footprint import Footprint
+from runplan.estimate.memory import activations, moments, sharding
+from runplan.estimate.memory.footprint import Footprint, ValidationFootprint
 from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params, weight_bytes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
@@ -60,6 +60,28 @@ def footprint(
     places = _position_bytes(a, dtype, checkpointing, packed, gpu)
     pieces = loss_chunks, _in_chunk(a, dtype, loss_chunks, compiled)
     return Footprint(fixed, moments.moments(step), *places, *pieces, root=shards.root, block=shards.block)
+
+
+@lru_cache(maxsize=4096)
+def validation_footprint(
+    architecture: Architecture,
+    adapter: Adapter,
+    dtype: str,
+    mode: tuple[bool, bool, bool, bool],
+    loss_chunks: int,
+    gpus: int,
+    gpu: str,
+) -> Footprint:
+    """What one GPU holds while it validates: no gradients, nothing for backward; arguments are those of `footprint`."""
+    checkpointing, packed, _, compiled = mode
+    shards = sharding.sharded(architecture, adapter, dtype, gpus)
+    fixed = footprint(architecture, adapter, dtype, (checkpointing, packed, False, compiled), loss_chunks, gpus, gpu)
+    step = moments.Step(architecture, adapter, dtype, loss_chunks, gpus, *mode, shards)
+    piece = loss_chunks * activations.validated_piece_bytes(architecture, dtype, loss_chunks, compiled)
+    found = moments.validation_moments(step)
+    return ValidationFootprint(
+        fixed.fixed, found, 0.0, 0.0, loss_chunks, (piece, 0.0), root=shards.root, block=shards.block
+    )
 
 
 def _position_bytes(a: Architecture, dtype: str, checkpointing: bool, packed: bool, gpu: str) -> tuple[float, float]:
