@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from allocator.offloaded import handling
+
 from runplan.estimate.workload import Workload
 
 FLASH_ROWS = 128
@@ -26,6 +28,7 @@ class Event(NamedTuple):
 
 Trace = list[list[Event]]
 """Events of building the model and optimizer, then of each optimizer step."""
+Shapes = tuple[int, Sequence[int], Sequence[int]]
 
 
 @contextmanager
@@ -106,18 +109,36 @@ def traced(
         if w.loss_chunks:
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
             model.set_num_output_chunks(w.loss_chunks)
-        ignored = torch.full((batch, 1), -100)
-        for length in lengths:
-            record.trace.append([])
-            for _ in range(accumulation):
-                one_pass(model, loss_fn, ignored, (batch, length, w.packed))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        for length in validation:
-            record.trace.append([])
-            validate(model, loss_fn, ignored, (batch, length))
+        with handling(model, w.activation_offloading) as forward:
+            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
         # What goes when everything ends is not the recipe's.
         return [list(events) for events in record.trace]
+
+
+def run(record: Any, parts: tuple[Any, Any, Any, Any], shapes: Shapes, packed: bool, accumulation: int) -> None:
+    """Optimizer steps and validation, each with events of its own.
+
+    Args:
+        record: what notes the events.
+        parts: model, loss, optimizer, and what the forward pass runs in.
+        shapes: sequences of a batch, tokens of each in the steps, and in the batches that are validated.
+        packed: whether sequences are packs.
+        accumulation: batches of a step.
+    """
+    import torch
+
+    model, loss_fn, optimizer, forward = parts
+    batch, lengths, validation = shapes
+    given = model, loss_fn, torch.full((batch, 1), -100), forward
+    for length in lengths:
+        record.trace.append([])
+        for _ in range(accumulation):
+            one_pass(*given, (batch, length, packed))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    for length in validation:
+        record.trace.append([])
+        validate(*given, (batch, length))
 
 
 def build(w: Workload) -> Any:
@@ -152,23 +173,23 @@ def build(w: Workload) -> Any:
     )
 
 
-def validate(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int]) -> None:
+def validate(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int]) -> None:
     """What the recipes with validation do with a batch of (sequences, tokens of each)."""
     import torch
 
     model.eval()
     with torch.no_grad():
-        _loss(model, loss_fn, ignored, (*shape, False))
+        _loss(model, loss_fn, ignored, forward, (*shape, False))
     model.train()
 
 
-def one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
+def one_pass(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int, bool]) -> None:
     """Forward and backward of one batch: (sequences, tokens of each, packed)."""
-    loss, _batch = _loss(model, loss_fn, ignored, shape)
+    loss, _batch = _loss(model, loss_fn, ignored, forward, shape)
     loss.backward()
 
 
-def _loss(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> tuple[Any, Any]:
+def _loss(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int, bool]) -> tuple[Any, Any]:
     """The loss of a batch, and the batch."""
     import torch
 
@@ -176,7 +197,8 @@ def _loss(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) 
     inputs = torch.zeros(batch, tokens, dtype=torch.long)
     labels = torch.zeros(batch, tokens, dtype=torch.long)
     positions = {"input_pos": torch.zeros(batch, tokens, dtype=torch.long)} if packed else {}
-    logits = model(inputs, **positions)
+    with forward:
+        logits = model(inputs, **positions)
     labels = torch.hstack((labels[..., 1:], ignored))
     if not isinstance(logits, list):
         labels = labels.reshape(-1)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from allocator.recipe import Ledger, Trace, build, fake_torchtune, one_pass, recorder, validate
+from allocator.offloaded import handling
+from allocator.recipe import Ledger, Trace, build, fake_torchtune, recorder, run
 
 from runplan.estimate.workload import Workload
 
@@ -63,16 +64,8 @@ def traced(
         if w.loss_chunks:
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
             model.set_num_output_chunks(w.loss_chunks)
-        ignored = torch.full((batch, 1), -100)
-        for length in lengths:
-            record.trace.append([])
-            for _ in range(accumulation):
-                one_pass(model, loss_fn, ignored, (batch, length, w.packed))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        for length in validation:
-            record.trace.append([])
-            validate(model, loss_fn, ignored, (batch, length))
+        with handling(model, w.activation_offloading) as forward:
+            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
         return [list(events) for events in record.trace]
 
 

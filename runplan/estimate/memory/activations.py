@@ -106,14 +106,19 @@ def block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     return max(half * mlp - dropped, half * attention, 0)
 
 
-def block_recomputed_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes a token at the end of recomputing a block, beside what it keeps and the gradient that came in.
+def block_recomputed_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
+    """Bytes a token at the end of recomputing a block, and at the MLP's third layer, beside what it keeps.
 
-    Attention's output, the block's middle, the last frozen layer's output; with dropout its input and the norm's
-    output, too, of which adapters keep copies.
+    And beside the gradient that came in. At the end: attention's output, the block's middle, the last frozen layer's
+    output; with dropout its input and the norm's output, too, of which adapters keep copies. At the third layer the
+    adapter's product twice, where the last layer's input is not there yet.
     """
-    copied = adapter.dropout > 0 and adapter.apply_to_mlp
-    return float(e * (3 * a.hidden_size + copied * (a.intermediate_size + a.hidden_size)))
+    d, f = a.hidden_size, a.intermediate_size
+    if not adapter.apply_to_mlp:
+        return 3.0 * e * d, 0.0
+    if adapter.dropout > 0:
+        return float(e * (4 * d + f)), 0.0
+    return 3.0 * e * d, float(e * (2 * d + f - adapter.rank))
 
 
 def first_gradient_bytes(a: Architecture, adapter: Adapter, e: int) -> float:

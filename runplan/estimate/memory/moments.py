@@ -22,6 +22,8 @@ Moment = tuple[float, float]
 _FP32 = 4
 _IDS = 24
 """Bytes of a token and its label, integers of 8, and of the labels' shifted copy."""
+_STASHED = 5
+"""Tensors on their way to the host that are still on the GPU (`OffloadActivations`, `max_fwd_stash_size`)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Step:
     accumulated: bool
     compiled: bool
     shards: Sharded
+    offloaded: bool = False
+    """Whether inputs of recomputed blocks wait in host memory."""
 
     @cached_property
     def e(self) -> int:
@@ -69,14 +73,21 @@ class Step:
         """Bytes a token in backward of a block when it and the ones before are left, so many in all."""
         if not self.checkpointing:
             return blocks * self.kept - self.spared
-        return blocks * self.stored - self.shared + self.kept - self.spared * (blocks == 1)
+        here = 1 if self.offloaded else blocks
+        return here * self.stored - self.shared + self.kept - self.spared * (blocks == 1)
 
     @cached_property
     def in_head(self) -> float:
         """Bytes a token in the output head: what blocks keep, and the input of the final norm."""
         blocks = self.a.num_hidden_layers
-        through = blocks * self.stored if self.checkpointing else self.held(blocks)
+        # Of what goes to the host the last five tensors are still here (`_STASHED`): four are the norm's.
+        through = (1 if self.offloaded else blocks) * self.stored if self.checkpointing else self.held(blocks)
         return through + _FP32 * self.a.hidden_size + 4 + activations.output_bytes(self.a, self.adapter, self.e)
+
+    @cached_property
+    def norm_brought_back(self) -> float:
+        """Bytes a token of the final norm's input in fp32 and its gradient; in fp32 the input is still there."""
+        return self.e * self.a.hidden_size + (0.0 if self.dtype == "fp32" else _FP32 * self.a.hidden_size + 4)
 
     @cached_property
     def unpacked(self) -> tuple[float, float]:
@@ -138,15 +149,20 @@ def _in_blocks(s: Step) -> Iterator[Moment]:
     layers = a.num_hidden_layers
     inside = activations.block_backward_bytes(a, s.adapter, s.e)
     identity = activations.identity_bytes(a, s.adapter, s.e)[0] + s.unpacked[1]
-    again = s.checkpointing * activations.block_recomputed_bytes(a, s.adapter, s.e)
+    again, third = (s.checkpointing * part for part in activations.block_recomputed_bytes(a, s.adapter, s.e))
+    copied = 0.0 if s.dtype == "fp32" else d  # the gradient in fp32 becomes one in the number format
     for left in sorted({layers, min(layers, 2), 1}):
         there, last = s.gathered(left) + s.gradients(left), left == layers
         part = 1.0 if s.checkpointing else left / layers
         yield there + (0.0 if last else s.first_gradients) + part * s.unpacked[0], s.held(left) + inside
+        # What was brought back from the host goes when the next node, this block's first, is through.
+        back = (s.norm_brought_back if last else s.stored) * s.offloaded
         if last:
-            yield there + identity, s.held(left) + d + again
+            yield there + identity, s.held(left) + d + again + back
+            yield there + s.unpacked[1], s.held(left) + d + third + back
         elif s.checkpointing:
-            yield there + identity, s.held(left) + (2 * d + again if left > 1 else d)
+            yield there + identity, s.held(left) + back + (d + copied + again if left > 1 else d)
+            yield there + s.unpacked[1], s.held(left) + back + d + third + (copied if left > 1 else 0.0)
     yield s.gradients(0) + (s.trained_in_block if s.gpus > 1 else 0.0), 0.0
 
 
@@ -154,7 +170,8 @@ def _when_gathering(s: Step) -> Iterator[Moment]:
     if s.gpus > 1:
         d = s.e * s.a.hidden_size
         yield 2 * (s.shards.root + s.shards.block), d
-        kept = (s.a.num_hidden_layers - 1) * (s.stored or s.kept)
+        blocks = s.a.num_hidden_layers - 1
+        kept = (min(_STASHED, blocks) if s.offloaded else blocks) * (s.stored or s.kept)
         yield s.shards.root + 3 * s.shards.block + s.unpacked[1], kept - (0 if s.checkpointing else s.spared) + d
 
 

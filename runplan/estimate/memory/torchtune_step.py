@@ -42,13 +42,17 @@ def footprint(
     architecture: Architecture,
     adapter: Adapter,
     dtype: str,
-    mode: tuple[bool, bool, bool, bool],
+    mode: tuple[bool, ...],
     loss_chunks: int,
     gpus: int,
     gpu: str,
 ) -> Footprint:
-    """What one GPU holds; `mode` is (activation checkpointing, packed, gradients accumulated, compiled)."""
-    checkpointing, packed, accumulated, compiled = mode
+    """What one GPU holds.
+
+    `mode` is (activation checkpointing, packed, gradients accumulated, compiled), and whether activations are offloaded
+    where that is said.
+    """
+    checkpointing, packed, accumulated, compiled, *offloaded = mode
     a, e = architecture, ELEMENT_BYTES[dtype]
     shards = sharding.sharded(a, adapter, dtype, gpus)
     weights, trained = weight_bytes(a, adapter, dtype), float(e * adapter_params(a, adapter))
@@ -56,7 +60,9 @@ def footprint(
         weights = (shards.root + a.num_hidden_layers * shards.block) / gpus
         trained = (shards.root_trained + a.num_hidden_layers * shards.block_trained) / gpus
     fixed = weights + (2 + accumulated) * trained + rope_bytes(a) + workspace_bytes(gpu)
-    step = moments.Step(a, adapter, dtype, loss_chunks, gpus, *mode, shards)
+    step = moments.Step(
+        a, adapter, dtype, loss_chunks, gpus, checkpointing, packed, accumulated, compiled, shards, any(offloaded)
+    )
     places = _position_bytes(a, dtype, checkpointing, packed, gpu)
     pieces = loss_chunks, _in_chunk(a, dtype, loss_chunks, compiled)
     return Footprint(fixed, moments.moments(step), *places, *pieces, root=shards.root, block=shards.block)
@@ -67,16 +73,19 @@ def validation_footprint(
     architecture: Architecture,
     adapter: Adapter,
     dtype: str,
-    mode: tuple[bool, bool, bool, bool],
+    mode: tuple[bool, ...],
     loss_chunks: int,
     gpus: int,
     gpu: str,
 ) -> Footprint:
     """What one GPU holds while it validates: no gradients, nothing for backward; arguments are those of `footprint`."""
-    checkpointing, packed, _, compiled = mode
+    checkpointing, packed, _, compiled, *_ = mode
     shards = sharding.sharded(architecture, adapter, dtype, gpus)
     fixed = footprint(architecture, adapter, dtype, (checkpointing, packed, False, compiled), loss_chunks, gpus, gpu)
-    step = moments.Step(architecture, adapter, dtype, loss_chunks, gpus, *mode, shards)
+    step = moments.Step(
+        architecture, adapter, dtype, loss_chunks, gpus, checkpointing, packed, accumulated=False,
+        compiled=compiled, shards=shards,
+    )  # fmt: skip
     piece = loss_chunks * activations.validated_piece_bytes(architecture, dtype, loss_chunks, compiled)
     found = moments.validation_moments(step)
     return ValidationFootprint(
