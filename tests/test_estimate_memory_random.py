@@ -20,7 +20,7 @@ def test_closed_form_agrees_with_torchtune_on_what_nobody_chose(seed):
 
 @pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("seed", [7, 12, 26])
 def test_closed_form_agrees_with_torchtune_on_several_gpus_and_with_offloading(seed):
     one = draws.draw_shared(random.Random(seed), layers=3)
     assert abs(differences.difference(one)) < 0.01, str(one)

@@ -26,7 +26,7 @@ def with_validation(tokens, **changes):
 
 @pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("seed", "gpus"), [(1, 1), (5, 1), (6, 4), (12, 2)])
+@pytest.mark.parametrize(("seed", "gpus"), [(5, 1), (6, 4)])
 def test_closed_form_agrees_with_the_simulated_recipe(seed, gpus):
     one = draws.draw(random.Random(seed), layers=3)
     w = dataclasses.replace(one.workload, gpus=gpus, validation_lengths=rows(one.tokens))
