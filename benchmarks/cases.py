@@ -249,7 +249,12 @@ STATED = (
     ),
 )
 """Rows of torchtune with adapters whose configuration is stated, follows from the named config of the named version,
-or from their memory. What a row taught the estimator, it does not test: its last column."""
+or from their memory. What a row taught the estimator, it does not test: its last column.
+
+QLoRA of 405B on eight A100 (44.8 GB, alone in that unit) is not among them: with the batch of the table's note,
+2 x 2048, a GPU's part of the weights and the inputs of 126 blocks are 41 GiB, and embedding and output, 8 GiB, must be
+gathered beside them (61 GiB come out). With the batch of its configuration, one row of 512 tokens, 44.8 GiB do.
+"""
 _FULL_NAMES = {
     "qwen2.5-0.5B": "Qwen2.5-0.5B",
     "qwen2.5-1.5B-base": "Qwen2.5-1.5B",

@@ -12,7 +12,7 @@ from simulated_allocator import grid
 
 from runplan.estimate import calibrated, intervals
 from runplan.estimate.calibration import calibrate
-from runplan.estimate.memory import allocator, torchtune_step
+from runplan.estimate.memory import activations, allocator
 from runplan.facts import Lengths
 
 TABLE = grid.read(Path(__file__).parent / "data/allocator.csv")
@@ -97,8 +97,7 @@ def test_beside_recomputed_layers_the_logits_are_what_is_held():
 def test_simulated_blocks_of_logits_are_held_whatever_the_model():
     rows = [row for row in UNEVEN if row.checkpointing and not row.model.startswith("qwen")]
     logits = [
-        torchtune_step.head_bytes(LLAMA_8B, "bf16", 8, compiled=False)[0] * row.batch * row.longest / 2**30
-        for row in rows
+        activations.head_bytes(LLAMA_8B, "bf16", 8, compiled=False)[0] * row.batch * row.longest / 2**30 for row in rows
     ]
     held = [(row.reserved_gib - row.allocated_gib) / part for row, part in zip(rows, logits, strict=True)]
     assert len({row.model for row in rows}) >= 3

@@ -32,6 +32,20 @@ def test_a_batch_that_ran_out_is_not_chosen_again():
     assert "broke.out: batch 8 ran out of memory on a100-80; batch 4 is below that" in after.evidence
 
 
+@pytest.mark.parametrize(
+    "recipe", ["full_finetune_distributed", "FullFinetuneRecipeSingleDevice", "lora_dpo_distributed"]
+)
+def test_what_another_kind_of_training_needed_says_nothing(recipe):
+    seen = dataclasses.replace(BROKE, recipe=recipe, process_peak_gib=70.0)
+    more = dataclasses.replace(seen, state="host_oom", max_rss_gib=400.0)
+    after, before = (calibrated.size(PACKED, learnt) for learnt in (known(seen, more), NOTHING))
+    assert after.batch_size == before.batch_size
+    assert (after.needed_memory_gib, after.peak_memory_gib) == (before.needed_memory_gib, before.peak_memory_gib)
+    assert known(seen, more).host_memory_gib(PACKED) == NOTHING.host_memory_gib(PACKED)
+    adapters = dataclasses.replace(seen, recipe="LoRAFinetuneValRecipeDistributed")
+    assert calibrated.size(PACKED, known(adapters)).batch_size < 8
+
+
 def test_earlier_attempts_in_a_log_count_too():
     log = dataclasses.replace(LOG, packed=True, batch_size=4, gradient_accumulation_steps=4, oom_batch_sizes=(16, 8))
     assert {one.batch for one in batches_that_ran_out([log], MODELS, GPUS)} == {8, 16}

@@ -2,6 +2,8 @@
 
     python benchmarks/allocator/differences.py              # 100 settings, a second each
     python benchmarks/allocator/differences.py 1000 1300    # those of other seeds
+    python benchmarks/allocator/differences.py --of shared      # on several GPUs, with activations offloaded
+    python benchmarks/allocator/differences.py --of validated   # a batch without gradients
 
 Each is simulated on fake tensors (allocator/recipe.py); printed are those off by more than 0.3 %, then how all are
 distributed. Needs torch and torchtune, no GPU. A few are known to remain: adapters of the output head, and batches of
@@ -20,8 +22,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from allocator import recipe
-from allocator.draws import Draw, draw
+from allocator import recipe, sharded
+from allocator.draws import Draw, draw, draw_shared, draw_validated
 
 from runplan.estimate.memory import closed_form, nf4, torchtune_step
 from runplan.estimate.memory.weights import ELEMENT_BYTES, quantised_shapes, weight_bytes
@@ -32,25 +34,36 @@ TOLD = 0.003
 def difference(one: Draw) -> float:
     """Computed over simulated peak, less 1; of QLoRA the peak may be that of loading, which is not simulated."""
     w = one.workload
-    steps = (min(16, one.tokens), one.tokens)  # the first makes the optimizer's state
-    peak: float = recipe.peak_bytes(recipe.traced(w, one.batch, steps, one.accumulation))
-    if w.adapter.quantize_base:
+    traced = (sharded if w.gpus > 1 else recipe).traced
+    if w.validation_lengths is not None:
+        footprint = closed_form.validation_footprint_for(w)
+        trace = traced(w, one.batch, (min(16, one.tokens),), one.accumulation, (one.tokens,))
+    else:
+        footprint = closed_form.footprint_for(w, one.accumulation)
+        # The first makes the optimizer's state.
+        trace = traced(w, one.batch, (min(16, one.tokens), one.tokens), one.accumulation)
+    peak: float = recipe.peak_bytes(trace)
+    if w.adapter.quantize_base and w.validation_lengths is None:
         shapes = quantised_shapes(w.architecture, w.adapter)
-        stored = weight_bytes(w.architecture, w.adapter, w.dtype) + torchtune_step.rope_bytes(w.architecture)
+        stored = weight_bytes(w.architecture, w.adapter, w.dtype) / w.gpus + torchtune_step.rope_bytes(w.architecture)
         peak = max(peak, stored + nf4.making_bytes(shapes, ELEMENT_BYTES[w.dtype]))
-    workspace = torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
-    return (closed_form.allocated_gib(w, one.batch, one.tokens, one.accumulation) - workspace) * 2**30 / peak - 1
+    computed = footprint.peak_bytes(one.batch, one.tokens) if footprint else 0.0
+    return (computed - torchtune_step.workspace_bytes(w.gpu.name)) / peak - 1
+
+
+KINDS = {"plain": draw, "shared": draw_shared, "validated": draw_validated}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=int, nargs="?", default=0, help="first seed")
     parser.add_argument("end", type=int, nargs="?", default=100, help="seed to stop before")
+    parser.add_argument("--of", choices=KINDS, default="plain", help="what kind of settings")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     errors = []
     for seed in range(arguments.first, arguments.end):
-        one = draw(random.Random(seed))
+        one = KINDS[arguments.of](random.Random(seed))
         errors.append(abs(error := difference(one)))
         if abs(error) > TOLD:
             print(f"{seed:6} {error:+7.2%}  {one}", flush=True)

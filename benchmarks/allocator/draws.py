@@ -34,11 +34,12 @@ class Draw(NamedTuple):
         shape = f"{a.family} {a.hidden_size}/{a.num_hidden_layers}/{a.num_attention_heads}:{a.num_key_value_heads}"
         shape += f"/{a.intermediate_size}/{a.vocab_size}/{a.max_position_embeddings}{' tied' * a.tie_word_embeddings}"
         names = [name[:2] for name in b.attn_modules] + ["mlp"] * b.apply_to_mlp + ["head"] * b.apply_to_output
+        where = f" on {w.gpus} GPUs" * (w.gpus > 1) + " offloaded" * w.activation_offloading
         kind = " DoRA" * b.use_dora + " QLoRA" * b.quantize_base + " dropout" * (b.dropout > 0)
         mode = " packed" * w.packed + " recomputed" * w.activation_checkpointing + f" chunks {w.loss_chunks}"
         return (
             f"{shape}, {self.batch} x {self.tokens} x{self.accumulation} {w.dtype}{mode}, "
-            f"r{b.rank} {'+'.join(names)}{kind}"
+            f"r{b.rank} {'+'.join(names)}{kind}{where}"
         )
 
 
@@ -60,6 +61,29 @@ def draw(rng: random.Random, trainer: str = "torchtune", layers: int = 4) -> Dra
         activation_checkpointing=rng.random() < 0.5, compile=False, epochs=1, effective_batch_size=batch * accumulation,
     )  # fmt: skip
     return Draw(w, batch, tokens, accumulation)
+
+
+def draw_shared(rng: random.Random, layers: int = 4) -> Draw:
+    """A setting of torchtune for several GPUs, or with activations offloaded, or both."""
+    one = draw(rng, layers=layers)
+    w, adapter = one.workload, one.workload.adapter
+    gpus, offloaded = rng.choice((1, 2, 2, 3, 4, 8)), rng.random() < 0.3
+    offloaded |= gpus == 1
+    split = not nf4.problem(quantised_shapes(w.architecture, adapter), gpus) and not adapter.use_dora
+    if gpus > 1 and not split:  # which no GPUs can share
+        adapter = replace(adapter, quantize_base=False)
+    recomputed = w.activation_checkpointing or offloaded
+    w = replace(
+        w, adapter=adapter, gpus=gpus, activation_offloading=offloaded, activation_checkpointing=recomputed,
+        effective_batch_size=w.effective_batch_size * gpus,
+    )  # fmt: skip
+    return one._replace(workload=w)
+
+
+def draw_validated(rng: random.Random, layers: int = 4) -> Draw:
+    """A setting whose batch is validated: on one GPU or on several."""
+    one = (draw_shared if rng.random() < 0.5 else draw)(rng, layers=layers)
+    return one._replace(workload=replace(one.workload, validation_lengths=Lengths(((one.tokens, 100),))))
 
 
 def _architecture(rng: random.Random, layers: int) -> Architecture:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from allocator.offloaded import handling
+
 from runplan.estimate.workload import Workload
 
 FLASH_ROWS = 128
@@ -26,6 +28,7 @@ class Event(NamedTuple):
 
 Trace = list[list[Event]]
 """Events of building the model and optimizer, then of each optimizer step."""
+Shapes = tuple[int, Sequence[int], Sequence[int]]
 
 
 @contextmanager
@@ -76,7 +79,9 @@ def peak_bytes(trace: Trace) -> int:
     return peak
 
 
-def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1) -> Trace:
+def traced(
+    w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 1, validation: Sequence[int] = ()
+) -> Trace:
     """Events of one optimizer step for each of `lengths`, as the single-device recipe runs them.
 
     Args:
@@ -84,6 +89,7 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
         batch: sequences of a batch.
         lengths: tokens that the sequences of each step are padded to.
         accumulation: batches of a step.
+        validation: tokens of batches that are validated in the end, each with events of its own.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -103,15 +109,36 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], accumulation: int = 
         if w.loss_chunks:
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
             model.set_num_output_chunks(w.loss_chunks)
-        ignored = torch.full((batch, 1), -100)
-        for length in lengths:
-            record.trace.append([])
-            for _ in range(accumulation):
-                one_pass(model, loss_fn, ignored, (batch, length, w.packed))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with handling(model, w.activation_offloading) as forward:
+            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
         # What goes when everything ends is not the recipe's.
         return [list(events) for events in record.trace]
+
+
+def run(record: Any, parts: tuple[Any, Any, Any, Any], shapes: Shapes, packed: bool, accumulation: int) -> None:
+    """Optimizer steps and validation, each with events of its own.
+
+    Args:
+        record: what notes the events.
+        parts: model, loss, optimizer, and what the forward pass runs in.
+        shapes: sequences of a batch, tokens of each in the steps, and in the batches that are validated.
+        packed: whether sequences are packs.
+        accumulation: batches of a step.
+    """
+    import torch
+
+    model, loss_fn, optimizer, forward = parts
+    batch, lengths, validation = shapes
+    given = model, loss_fn, torch.full((batch, 1), -100), forward
+    for length in lengths:
+        record.trace.append([])
+        for _ in range(accumulation):
+            one_pass(*given, (batch, length, packed))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    for length in validation:
+        record.trace.append([])
+        validate(*given, (batch, length))
 
 
 def build(w: Workload) -> Any:
@@ -146,22 +173,37 @@ def build(w: Workload) -> Any:
     )
 
 
-def one_pass(model: Any, loss_fn: Any, ignored: Any, shape: tuple[int, int, bool]) -> None:
+def validate(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int]) -> None:
+    """What the recipes with validation do with a batch of (sequences, tokens of each)."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        _loss(model, loss_fn, ignored, forward, (*shape, False))
+    model.train()
+
+
+def one_pass(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int, bool]) -> None:
     """Forward and backward of one batch: (sequences, tokens of each, packed)."""
+    loss, _batch = _loss(model, loss_fn, ignored, forward, shape)
+    loss.backward()
+
+
+def _loss(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int, int, bool]) -> tuple[Any, Any]:
+    """The loss of a batch, and the batch."""
     import torch
 
     batch, tokens, packed = shape
     inputs = torch.zeros(batch, tokens, dtype=torch.long)
     labels = torch.zeros(batch, tokens, dtype=torch.long)
     positions = {"input_pos": torch.zeros(batch, tokens, dtype=torch.long)} if packed else {}
-    logits = model(inputs, **positions)
+    with forward:
+        logits = model(inputs, **positions)
     labels = torch.hstack((labels[..., 1:], ignored))
     if not isinstance(logits, list):
         labels = labels.reshape(-1)
         logits = logits.reshape(-1, logits.size(-1))
-    loss = loss_fn(logits, labels)
-    del logits
-    loss.backward()
+    return loss_fn(logits, labels), (inputs, labels)
 
 
 class Ledger:
@@ -198,10 +240,16 @@ class Ledger:
         self.trace[-1].append(Event(self.same.pop(storage, storage), 0))
 
     def note(self, tensor: Any) -> None:
-        """Count a tensor's storage unless it is known, or none of this device's: of `meta`, or of many processes."""
+        """Count a tensor's storage, of one on many devices this device's, unless it is known or on none."""
         from torch.distributed.tensor import DTensor
 
-        if tensor.device.type == "meta" or isinstance(tensor, DTensor):
+        if isinstance(tensor, DTensor):
+            tensor = tensor._local_tensor  # noqa: SLF001 - `to_local` does more than to look
+        if hasattr(tensor, "__tensor_flatten__"):  # 4 bits have no storage, but their parts
+            for name in tensor.__tensor_flatten__()[0]:
+                self.note(getattr(tensor, name))
+            return
+        if tensor.device.type == "meta":
             return
         storage = tensor.untyped_storage()
         if storage.nbytes() and storage not in self.known:

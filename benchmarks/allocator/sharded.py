@@ -11,18 +11,29 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from allocator.recipe import Ledger, Trace, build, fake_torchtune, one_pass, recorder
+from allocator.offloaded import handling
+from allocator.recipe import Ledger, Trace, build, fake_torchtune, recorder, run
 
 from runplan.estimate.workload import Workload
 
 
-def traced(w: Workload, batch: int, lengths: Sequence[int], *, keeps_root: bool) -> Trace:
-    """Events of one optimizer step for each of `lengths` on one of the workload's GPUs.
+def traced(
+    w: Workload,
+    batch: int,
+    lengths: Sequence[int],
+    accumulation: int = 1,
+    validation: Sequence[int] = (),
+    *,
+    keeps_root: bool = False,
+) -> Trace:
+    """Events of one optimizer step for each of `lengths` on the first of the workload's GPUs.
 
     Args:
-        w: what is trained, with activation checkpointing or not.
+        w: what is trained; its own batch and accumulation are not looked at.
         batch: sequences of a batch.
         lengths: tokens that the sequences of each step are padded to.
+        accumulation: batches of a step.
+        validation: tokens of batches that are validated in the end, each with events of its own.
         keeps_root: whether embedding and output stay gathered through the loss, as torch up to 2.7 has it.
     """
     import torch
@@ -33,7 +44,8 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], *, keeps_root: bool)
 
     record = recorder()
     with _group(w.gpus) as mesh, fake_torchtune(), FakeTensorMode(allow_non_fake_inputs=True), record, _resized(record):
-        with training.set_default_dtype(torch.bfloat16), torch.device("meta"):
+        dtype = torch.bfloat16 if w.dtype == "bf16" else torch.float32
+        with training.set_default_dtype(dtype), torch.device("meta"):
             model = build(w)
         set_trainable_params(model, get_adapter_params(model))
         if w.activation_checkpointing:
@@ -44,18 +56,28 @@ def traced(w: Workload, batch: int, lengths: Sequence[int], *, keeps_root: bool)
         for module in model.modules():
             if hasattr(module, "rope_init"):
                 module.rope_init()
+        _settle(model)
         if keeps_root:
             model.set_reshard_after_forward(False, recurse=False)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
-        loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
-        model.set_num_output_chunks(w.loss_chunks)
-        ignored = torch.full((batch, 1), -100)
-        for length in lengths:
-            record.trace.append([])
-            one_pass(model, loss_fn, ignored, (batch, length, w.packed))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        loss_fn: Any = torch.nn.CrossEntropyLoss()
+        if w.loss_chunks:
+            loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
+            model.set_num_output_chunks(w.loss_chunks)
+        with handling(model, w.activation_offloading) as forward:
+            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
         return [list(events) for events in record.trace]
+
+
+def _settle(model: Any) -> None:
+    """Give quantised weights what `to_empty` leaves behind: their levels and the mean of their scales."""
+    import torch
+    from torchao.dtypes.nf4tensor import NF4Tensor
+
+    for parameter in model.parameters():
+        local = getattr(parameter, "_local_tensor", None)
+        if isinstance(local, NF4Tensor):
+            local.nf4, local.scaler_mean = (torch.empty_like(it, device="cpu") for it in (local.nf4, local.scaler_mean))
 
 
 @contextmanager

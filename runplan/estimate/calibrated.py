@@ -37,6 +37,7 @@ def size(workload: Workload, calibration: Calibration) -> Sizing:
     odd, n_started = (*memory.odd, *overheads.odd), overheads.startup.n
     said = evidence.of(w, step, posterior, odd, calibration.silent, n_started)
     bounds = got_through.described(w, memory.samples, (batch, accumulation))
+    bounds = (*process.set_by_validation(w, memory, (batch, accumulation)), *bounds)
     notes = (*process.held_in_vain(held, least), *_of_logs(w, calibration, batch, accumulation), *bounds, *inexact)
     return Sizing(
         batch_size=batch,

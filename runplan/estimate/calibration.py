@@ -12,7 +12,7 @@ from runplan.estimate.evaluation.learnt import Evaluations
 from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.logs.other_trainers import heard_by
 from runplan.estimate.logs.repeats import newest_alike
-from runplan.estimate.logs.settings import same_dataset
+from runplan.estimate.logs.settings import same_dataset, trains_adapters
 from runplan.estimate.memory.host_logs import HostSeen, formula_gib, host_seen, most_host_memory
 from runplan.estimate.memory.learnt import MemoryLearnt, learn_memory
 from runplan.estimate.memory.nvidia_smi import Rows
@@ -69,7 +69,8 @@ class Calibration:
         if found is None:
             seen = [item for item in self._seen if (_trainer(item.run), _is_gpu(item.step.gpu)) == (trainer, gpu)]
             ran_out = [one for one in self._ran_out if _trainer(one.run) == trainer] if gpu else ()
-            found = learn_memory(self._alike(*key), seen, self.models, self.gpus, ran_out, rows)
+            alike = [run for run in self._alike(*key) if trains_adapters(run)]
+            found = learn_memory(alike, seen, self.models, self.gpus, ran_out, rows)
             self._memory[remembered] = found
         return found
 
@@ -117,11 +118,11 @@ class Calibration:
 
     @cached_property
     def _host_seen(self) -> tuple[HostSeen, ...]:
-        return host_seen(self.priors, self.models)
+        return host_seen(filter(trains_adapters, self.priors), self.models)
 
     @cached_property
     def _ran_out(self) -> tuple[Tried, ...]:
-        return batches_that_ran_out(self.priors, self.models, self.gpus)
+        return batches_that_ran_out(filter(trains_adapters, self.priors), self.models, self.gpus)
 
     @cached_property
     def _guesses(self) -> bool:

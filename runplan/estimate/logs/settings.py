@@ -22,6 +22,15 @@ _LAST_RESORT = 0.15
 """Parameters of a model matched by size alone may differ by this much."""
 
 
+_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
+"""Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
+
+
+def trains_adapters(run: PriorRun) -> bool:
+    """Whether a log may be of a run such as those planned: its recipe, where it says which, trains adapters."""
+    return not (run.recipe and _NOT_LORA.search(run.recipe))
+
+
 @lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """A model's name without what differs between a builder, a folder and a repository: `llama321b`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -104,6 +104,61 @@ def block_backward_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
     attention = 14 * d + 8 * q - freed
     dropped = f if adapter.apply_to_mlp and adapter.dropout > 0 else 0  # the mask of the last layer is gone by then
     return max(half * mlp - dropped, half * attention, 0)
+
+
+def block_recomputed_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
+    """Bytes a token at the end of recomputing a block, and at the MLP's third layer, beside what it keeps.
+
+    And beside the gradient that came in. At the end: attention's output, the block's middle, the last frozen layer's
+    output; with dropout its input and the norm's output, too, of which adapters keep copies. At the third layer the
+    adapter's product twice, where the last layer's input is not there yet.
+    """
+    d, f = a.hidden_size, a.intermediate_size
+    if not adapter.apply_to_mlp:
+        return 3.0 * e * d, 0.0
+    if adapter.dropout > 0:
+        return float(e * (4 * d + f)), 0.0
+    return 3.0 * e * d, float(e * (2 * d + f - adapter.rank))
+
+
+def first_gradient_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes of the first gradients of a block: those of the MLP's last layer."""
+    return float(e * adapter.rank * (a.hidden_size + a.intermediate_size)) if adapter.apply_to_mlp else 0.0
+
+
+def gradient_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
+    """Bytes of gradients when backward has come to the MLP of the first block, and when it is through."""
+    trained = float(e * adapter_params(a, adapter))
+    return trained * (1 - 1 / a.num_hidden_layers) + first_gradient_bytes(a, adapter, e), trained
+
+
+def head_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> tuple[float, float]:
+    """Bytes a token of logits at the forward peak (in the loss) and at the start of backward.
+
+    A compiled loss of chunks keeps the logits alone, and makes the gradient of one chunk at a time.
+    """
+    v = a.vocab_size
+    logits = ELEMENT_BYTES[dtype]
+    if chunks > 0 and compiled:
+        return float(logits * v), (logits + logits / chunks) * v
+    if chunks > 0:
+        upcast = 0 if dtype == "fp32" else _FP32 / chunks
+        return (logits + _FP32 + upcast) * v, (_FP32 + 2 * _FP32 / chunks) * v
+    return 2 * _FP32 * v, 3 * _FP32 * v
+
+
+def validated_piece_bytes(a: Architecture, dtype: str, chunks: int, compiled: bool) -> float:
+    """Bytes a token of the piece of logits that the loss is at, without gradients: its log-softmax, and it in fp32."""
+    if chunks == 0 or compiled:
+        return 0.0
+    return (1 if dtype == "fp32" else 2) * _FP32 * a.vocab_size / chunks
+
+
+def validated_block_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
+    """Bytes a token inside a block without gradients: at the MLP's third product, or at attention."""
+    d, q, f = a.hidden_size, a.query_size, a.intermediate_size
+    mlp = 4 * f if adapter.apply_to_mlp else 3 * f
+    return float(e * max(mlp + d, 2 * d + 4 * q))
 
 
 def output_bytes(a: Architecture, adapter: Adapter, e: int) -> float:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of
 from runplan.estimate.memory import torchtune_step, trl_step
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import TRL, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -38,7 +37,9 @@ def allocated_gib(workload: Workload, batch: int, tokens: int, accumulation: int
 
 def footprint_for(w: Workload, accumulation: int = 1) -> Footprint:
     """What one GPU holds of a workload."""
-    mode = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
+    mode: tuple[bool, ...] = (w.activation_checkpointing, w.packed, accumulation > 1, w.compile)
+    if w.trainer != TRL and w.activation_checkpointing:
+        mode = (*mode, w.activation_offloading)
     form = form_of(w.trainer)
     return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
 
@@ -51,13 +52,17 @@ def footprint_of_log(run: PriorRun, model: Architecture, gpu: str, *, compiled: 
     return form(model, adapter_of(run), dtype_of(run), mode, LOSS_CHUNKS, run.num_gpus or 1, gpu)
 
 
+def validation_footprint_for(w: Workload) -> Footprint | None:
+    """What one GPU holds while it validates between two steps; None where that is not known, or does not happen."""
+    if w.trainer == TRL or w.validation_lengths is None or not w.validation_lengths.rows:
+        return None
+    mode = (w.activation_checkpointing, w.packed, False, w.compile)
+    return torchtune_step.validation_footprint(
+        w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name
+    )
+
+
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:
     """The two parts of `allocated_gib`: what stays from step to step, and what every step allocates and frees."""
     parts = footprint_for(w, accumulation)
-    freed = parts.peak_bytes(batch, tokens) - parts.fixed
-    if w.activation_offloading and w.activation_checkpointing:
-        # torchtune keeps the last five tensors that go to the host (`OffloadActivations`, `max_fwd_stash_size`); in the
-        # loss those are the final norm's four and one block's input, the other blocks' wait in host memory.
-        waiting = w.architecture.num_hidden_layers - 1
-        freed -= waiting * ELEMENT_BYTES[w.dtype] * w.architecture.hidden_size * batch * tokens
-    return parts.fixed / GIB, freed / GIB
+    return parts.fixed / GIB, (parts.peak_bytes(batch, tokens) - parts.fixed) / GIB

@@ -79,6 +79,17 @@ class Footprint:
         return sizes
 
 
+@dataclass(frozen=True)
+class ValidationFootprint(Footprint):
+    """Bytes while a batch is validated: the loss keeps nothing of a piece, and the first is the largest."""
+
+    def _sizes(self, batch: int, tokens: int) -> list[float]:
+        sizes = [extra + per_token * batch * tokens for extra, per_token in self.moments]
+        if self.chunks:
+            sizes[LOSS] += self.in_chunk[0] * batch * (-(-tokens // self.chunks) - tokens / self.chunks)
+        return sizes
+
+
 def _pieces(tokens: int, chunks: int) -> tuple[float, float]:
     """Tokens that count as the loss's piece in its forward and backward peak.
 

@@ -16,7 +16,7 @@ from runplan.estimate.logs.settings import (
     peak_in_use_gib,
     same_dataset,
 )
-from runplan.estimate.memory import allocator, closed_form, nvidia_smi, outside_torch, torchtune_step
+from runplan.estimate.memory import activations, allocator, closed_form, nvidia_smi, outside_torch
 from runplan.estimate.memory.footprint import KEPT, Footprint
 from runplan.estimate.memory.nvidia_smi import Rows, Sample
 from runplan.estimate.memory.outliers import odd_memory, weights_gib
@@ -189,7 +189,7 @@ def _logits_part(run: PriorRun, model: Architecture) -> float | None:
     """Logits as a part of what a step allocates and frees; None where the loss keeps none."""
     if run.trainer == TRL:
         return None
-    per_token = torchtune_step.head_bytes(model, dtype_of(run), closed_form.LOSS_CHUNKS, compiled=False)[0]
+    per_token = activations.head_bytes(model, dtype_of(run), closed_form.LOSS_CHUNKS, compiled=False)[0]
     return per_token / max(per for _, per in _footprint(run, model).moments)
 
 

@@ -6,7 +6,7 @@ number of the trainer's format; tensors count in the 512 bytes that torch's allo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
@@ -90,33 +90,46 @@ def kept_bytes(block: float, layers: int, checkpointing: bool, compiled: bool) -
     return (block, 0.0) if checkpointing else (block * layers, block * layers)
 
 
+def largest_bytes(adapter: Adapter, element: int, shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]]) -> float:
+    """Most bytes while a weight is unpacked; `shapes` of the quantised and of the adapted layers of a block.
+
+    With DoRA the identity that goes through the adapter, and the product's weight, are there, too.
+    """
+    quantised, adapted = shapes
+    most = unpacking_bytes(quantised, element)
+    if not adapter.use_dora:
+        return most
+    return max(most, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
+
+
 def moments(
     a: Architecture,
     adapter: Adapter,
     element: int,
     shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]],
-    blocks: tuple[float, float],
-    mode: tuple[float, bool, bool, bool, bool],
+    blocks: Sequence[tuple[float, float]],
+    mode: tuple[float, bool, bool],
 ) -> tuple[tuple[float, float], ...]:
-    """When the largest weight is unpacked, in the last block and in the first one's backward, and when it is loaded.
+    """When the largest weight is unpacked in backward of a block, and when it is loaded.
 
-    Bytes and bytes a token, beside what is always there. The last block has every block's activations, backward of the
-    first has the gradients of all adapters. A compiled block has unpacked weights among what it keeps. What is alive
-    inside the block is what simulated steps have there (tests/test_estimate_memory_simulation.py).
+    Bytes and bytes a token, beside what is always there. What is alive inside the block is what simulated steps have
+    there (tests/test_estimate_memory_simulation.py).
 
     Args:
         a: the model.
         adapter: adapters of the run.
         element: bytes of a number.
         shapes: of the quantised and of the adapted layers of a block.
-        blocks: bytes a token that all blocks keep for backward, and that are left for that of the first.
-        mode: bytes of the trained parameters; `mode` of `memory.footprint`.
+        blocks: bytes that gradients and gathered weights take in backward of a block, and bytes a token that it and
+            the ones before keep; of the last block, others, and the first.
+        mode: bytes that are not there yet when weights are loaded; activation checkpointing; compiled blocks, which
+            have unpacked weights among what they keep.
     """
-    quantised, adapted = shapes
+    quantised = shapes[0]
     if not quantised:
         return ()
-    trained, checkpointing, _, accumulated, compiled = mode
-    loading = (making_bytes(quantised, element) - (2 + accumulated) * trained, 0.0)
+    missing, checkpointing, compiled = mode
+    loading = (making_bytes(quantised, element) - missing, 0.0)
     if compiled:
         return (loading,)
     d, f = a.hidden_size, a.intermediate_size
@@ -125,12 +138,10 @@ def moments(
     alive = 3 * d + (0 if adapter.apply_to_mlp else d + f)
     if (f, d) not in quantised:  # Qwen's MLP as it is: backward of attention, when the MLP's products are gone
         alive = -3 * f - 2 * d
-    unpacking = unpacking_bytes(quantised, element)
-    if adapter.use_dora:  # the identity that goes through the adapter, and the product's weight, are there, too
-        unpacking = max(unpacking, *(unpacking_bytes([(i, o)], element) + element * i * (i + o) for i, o in adapted))
-    last, first = blocks
-    late = unpacking + (0 if accumulated else trained)
-    return loading, (unpacking, last + element * alive), (late, first + element * (alive if checkpointing else d))
+    unpacking = largest_bytes(adapter, element, shapes)
+    *others, (extra, first) = blocks
+    found = [(unpacking + there, held + element * alive) for there, held in others]
+    return loading, *found, (unpacking + extra, first + element * (alive if checkpointing else d))
 
 
 def _allocated(size: int) -> int:

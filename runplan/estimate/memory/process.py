@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from runplan.estimate import intervals, steps
-from runplan.estimate.memory import allocator, closed_form, got_through, outside_torch, torchtune_step
+from runplan.estimate.memory import activations, allocator, closed_form, got_through, outside_torch
 from runplan.estimate.memory.footprint import KEPT
 from runplan.estimate.memory.learnt import MemoryLearnt
 from runplan.estimate.memory.ran_out import bounded
@@ -32,11 +33,13 @@ def needed(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], out: Tried
     """
     uneven = allocator.unevenness(w.lengths, shape[0], w.packed)
     lost = learnt.needed.of(allocator.needed_part(w.activation_checkpointing, uneven))
-    tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    kept = KEPT * closed_form.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
-    kept /= allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))[1]
-    computed = _with_lost(w, learnt, shape, Interval(lost.p50 + kept, lost.p95 + kept))
-    return bounded(got_through.got_through(w, learnt.samples, shape, computed), shape[0], out)
+    step = _step(w, learnt, shape)
+    kept = KEPT * step.kept / step.freed
+    computed = _with_lost(w, learnt, step, Interval(lost.p50 + kept, lost.p95 + kept))
+    got = got_through.got_through(w, learnt.samples, shape, computed)
+    if validated := validation(w, learnt, shape):
+        got = _larger(got, _with_lost(w, learnt, validated, lost))
+    return bounded(got, shape[0], out)
 
 
 def peak(
@@ -49,9 +52,27 @@ def peak(
     """
     part = _held_part(w, learnt, shape)
     lost = learnt.held[w.packed].of(part)
-    held = got_through.was_seen(w, learnt.samples, shape, _with_lost(w, learnt, shape, lost))
+    held = got_through.was_seen(w, learnt.samples, shape, _with_lost(w, learnt, _step(w, learnt, shape), lost))
     least = least or needed(w, learnt, shape, out)
     return Interval(*(max(low, min(high, w.gpu.memory_gib)) for low, high in zip(least, held, strict=True)))
+
+
+def _larger(one: Interval, other: Interval) -> Interval:
+    return Interval(max(one.p50, other.p50), max(one.p95, other.p95))
+
+
+def set_by_validation(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> tuple[str, ...]:
+    """What to say where validation has longer rows than training: which of the two sets the peak."""
+    validated = validation(w, learnt, shape)
+    if validated is None or w.validation_lengths is None:
+        return ()
+    trained, rows = (steps.longest_sequence(w.lengths, w.max_seq_len, w.packed), _validated_tokens(w))
+    if rows <= trained:
+        return ()
+    ours, theirs = (sum(one[:2]) for one in (validated, _step(w, learnt, shape)))
+    which = "validation" if ours > theirs else "training"
+    lengths = f"longest batch of validation, {rows} tokens a row, {ours:.1f} GiB allocated without gradients"
+    return (f"memory: {which} sets the peak: {lengths}; of training, {trained} tokens a row, {theirs:.1f}",)
 
 
 def held_in_vain(held: Interval, least: Interval) -> tuple[str, ...]:
@@ -81,24 +102,49 @@ def _held_part(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> flo
     loss = footprint.loss_bytes(batch, tokens) / GIB if footprint.root else freed
     if w.trainer != TRL:
         logits = (
-            torchtune_step.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0]
-            * batch
-            * tokens
-            / GIB
-            / loss
+            activations.head_bytes(w.architecture, w.dtype, w.loss_chunks, w.compile)[0] * batch * tokens / GIB / loss
         )
     uneven = allocator.unevenness(w.lengths, batch, w.packed)
     part = allocator.held_part(w.activation_checkpointing, w.gpus, uneven, logits)
     return footprint.held_bytes(batch, tokens, part) / GIB / freed
 
 
-def _with_lost(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int], lost: Interval) -> Interval:
-    """Memory of the process when the allocator loses a part of what comes and goes."""
+class Allocated(NamedTuple):
+    """What torch allocates for the longest batch, in GiB."""
+
+    stays: float
+    freed: float
+    kept: float
+    """How much more where FSDP keeps embedding and output gathered through the loss."""
+
+
+def _step(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> Allocated:
     tokens = steps.longest_sequence(w.lengths, w.max_seq_len, w.packed)
-    stays, freed = allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1]))
+    kept = closed_form.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
+    return Allocated(*allocated_parts_gib(w, learnt, (shape[0], tokens, shape[1])), kept)
+
+
+def _validated_tokens(w: Workload) -> int:
+    """Tokens of the longest validation row, which are never packed."""
+    return steps.longest_sequence(w.validation_lengths, w.max_seq_len, packed=False) if w.validation_lengths else 0
+
+
+def validation(w: Workload, learnt: MemoryLearnt, shape: tuple[int, int]) -> Allocated | None:
+    """The same of the longest batch of validation, which has training's size; None where it is not known."""
+    footprint, tokens = closed_form.validation_footprint_for(w), _validated_tokens(w)
+    if footprint is None:
+        return None
+    corrected, stays = math.exp(learnt.allocated.log_factor), closed_form.footprint_for(w, shape[1]).fixed
+    freed = max(0.0, footprint.peak_bytes(shape[0], tokens) - stays)
+    kept = footprint.kept_bytes(shape[0], tokens)
+    return Allocated(corrected * stays / GIB, corrected * freed / GIB, kept / GIB)
+
+
+def _with_lost(w: Workload, learnt: MemoryLearnt, allocated: Allocated, lost: Interval) -> Interval:
+    """Memory of the process when the allocator loses a part of what comes and goes."""
+    stays, freed, kept = allocated
     usual, buffers = outside_torch.usual_gib(w.gpu.name, w.gpus), outside_torch.buffers_gib(w.gpu.name, w.gpus)
     beside = learnt.outside.of(usual)
-    kept = closed_form.footprint_for(w, shape[1]).kept_bytes(shape[0], tokens) / GIB
     median = stays * (1 + allocator.ROUNDED_UP) + freed * (1 + lost.p50) + beside.p50
     spread = math.hypot(learnt.allocated.sigma, SHARDED_SIGMA if w.gpus > 1 else 0.0)
     compiled = COMPILED_SIGMA if w.compile else 0.0

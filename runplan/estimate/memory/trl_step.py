@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from runplan.estimate.memory.activations import gradient_bytes
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.memory.torchtune_step import gradient_bytes, workspace_bytes
+from runplan.estimate.memory.torchtune_step import workspace_bytes
 from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
@@ -149,7 +150,7 @@ def footprint(
     fixed = e * a.params + _FP32 * n_adapter * (3 + accumulated + (gpus > 1)) + workspace_bytes(gpu)
     # bf16 copies of the adapters, as long as a block's backward may need them; gradients, all there in the end
     copies = float(e * n_adapter if dtype != "fp32" else 0)
-    others, gradients = (0.0, 0.0) if accumulated else gradient_bytes(a, adapter, _FP32, 1)
+    others, gradients = (0.0, 0.0) if accumulated else gradient_bytes(a, adapter, _FP32)
     late = copies / a.num_hidden_layers + others
     peaks = (_recomputed_peaks if checkpointing else _kept_peaks)(a, adapter, dtype, copies, late)
     peaks = (*peaks, Moment(gradients, 0.0, 0.0, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from runplan.estimate.logs.settings import (
     match_model,
     peak_in_use_gib,
     s_per_step,
+    trains_adapters,
     variants,
 )
 from runplan.estimate.memory import closed_form
@@ -40,8 +40,6 @@ SETTLED_STEPS = 20
 VARIANT = 0.15
 """How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
 2039 GB/s, H100 by their form."""
-_NOT_LORA = re.compile(r"full|qat|dpo|ppo|knowledge|kd_|(?<!finetun)eval|generat", re.IGNORECASE)
-"""Recipes by name or class; `LoRAFinetuneValRecipe…` trains and validates."""
 TOKENS_OF_PEAK_SIGMA = 0.2
 WAITED_SIGMA = 0.1
 """Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
@@ -96,7 +94,7 @@ def observe(
     seconds = s_per_step(run)
     if not seconds or not math.isfinite(seconds) or seconds <= 0 or not run.batch_size or run.batch_size < 1:
         return "no speed or no batch size"
-    if run.recipe and _NOT_LORA.search(run.recipe):
+    if not trains_adapters(run):
         return f"recipe {run.recipe} does not train adapters"
     matched = match_model(run, models)
     if matched is None:
