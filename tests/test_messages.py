@@ -151,7 +151,7 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["init", "a/b", "--print", "--seconds", "0.1"], 2, [("cannot name a site", "NAME", "letters")]),
     (["init", "--seconds", "x"], 2, [("'x'", "--seconds", "runplan init --help")]),
     (["ask"], 2, [("no terminal", "runplan ask", "--yes")]),
-    (["ask", "--yse"], 2, [("'--yse'", "command line", "--yes?")]),
+    (["ask", "--yse"], 2, [("'--yse'", "command line", "--yes")]),
     (["ask", "--answers"], 2, [("expected one argument", "--answers", "runplan ask --help")]),
     (["ask", "--yes", "--answers", "nowhere.yaml"], 2, [("nowhere.yaml cannot be read", "--answers", "YAML file")]),
     (["ask", "--yes", "--answers", "broken.yaml"], 2, [("broken.yaml is no YAML", "--answers", "KEY: VALUE")]),
