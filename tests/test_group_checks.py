@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from runplan.errors import Problem
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, Split, Status
-from runplan.group_checks import check_budget, check_effective_batch, check_leaks, check_same_things, check_seeds
+from runplan.group_checks import (
+    check_budget,
+    check_effective_batch,
+    check_leaks,
+    check_same_things,
+    check_seeds,
+    merge_risks,
+)
 from runplan.plan import RunType
 
 
@@ -90,3 +98,11 @@ def test_two_sizes_of_one_folder_are_said():
         run.composed.factors["model"] = run.composed.choices["model"] = level
     (problem,) = check_same_things(runs, ["dataset", "model"])
     assert problem.what.startswith("model=1B,3B are the same model, /m")
+
+
+def test_what_concerns_every_training_says_so():
+    risks = [Problem("few steps", "epochs", "more", run=f"r{i}") for i in range(24)]
+    assert [risk.run for risk in merge_risks(risks, 28, 24)] == ["all fine-tuned runs"]
+    assert [risk.run for risk in merge_risks(risks, 24, 24)] == ["all runs"]
+    assert merge_risks(risks, 30, 26)[0].run.endswith(" and 20 more")
+    assert merge_risks(risks[:1], 1, 1)[0].run == "r0"
