@@ -163,6 +163,8 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     hours = document["totals"]["gpu_hours"]
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
+    if trained:
+        said["Packing"] = _packing([run["config"]["packed_because"] for run in trained], said["Packing"])
     blocks = [Fact(name, value) for name, value in said.items() if value]
     total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     return (*blocks, Fact("Total GPU hours", total))
@@ -188,6 +190,14 @@ def _rungs(run: Mapping[str, Any]) -> str:
     return "the job fails" + "; trainer.max_rungs=2 would let it try smaller batches than yours" * set_by_user
 
 
+def _packing(reasons: Sequence[str | None], said: str) -> str:
+    """Whether rows are packed and why; where runs differ in the figures alone, those of one."""
+    if len(set(reasons)) == 1:
+        return reasons[0] or said
+    example = next((reason.partition(": ")[2] for reason in reasons if reason), "")
+    return f"{said}; for example {example}" if example and said in {"on", "off"} else said
+
+
 def _checkpoint(run: Mapping[str, Any]) -> str:
     """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
     return str(run.get("base_model", run["model"]))
@@ -206,7 +216,7 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Out of GPU memory": _rungs,
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
     "Max sequence length": lambda run: run["config"]["max_seq_len"],
-    "Packing": lambda run: run["config"]["packed_because"] or ("on" if run["config"]["packed"] else "off"),
+    "Packing": lambda run: "on" if run["config"]["packed"] else "off",
     "Wall time asked": lambda run: run["resources"]["time"],
 }
 
