@@ -52,6 +52,7 @@ def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
     problems += _hydra_problems(readable)
     ours = [override for override in readable if not override.is_hydra_override()]
     check = _Checker(loader, [str(override.input_line) for override in readable if override.is_hydra_override()])
+    problems += check.gpu_names(ours)
     for override in ours:
         found = _line_problems(override, check)
         if found:
@@ -100,6 +101,19 @@ class _Checker:
 
     def _is_group(self, override: Override) -> bool:
         return override.key_or_group in self._groups or self._repository.group_exists(override.key_or_group)
+
+    def gpu_names(self, overrides: Sequence[Override]) -> list[Problem]:
+        """Whether a GPU was named, and its memory and speed left those of another."""
+        given = {key_of(override): override for override in overrides}
+        if "resources.gpu" not in given or "resources.gpu_memory_gib" in given:
+            return []
+        kinds = [name for name in self._repository.get_group_options("resources") if not name.startswith("_")]
+        named = given["resources.gpu"].get_value_element_as_str()
+        near = [kind for kind in kinds if kind.startswith(named.lower())][:3]
+        fix = f"choose {' or '.join(f'resources={kind}' for kind in near) or f'resources={kinds[0]}, …'}"
+        return [
+            Problem(f"resources.gpu={named} names a GPU, and leaves memory and speed as they are", "resources", fix)
+        ]
 
     def name(self, override: Override) -> list[Problem]:
         """Whether the key or group is there."""
