@@ -10,6 +10,7 @@ from runplan.config import Naming
 from runplan.design import design_title
 from runplan.naming import level_text
 from runplan.pasting import pasted_word
+from runplan.plan import TO_BE_MADE
 from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import short_hours, short_time
 
@@ -155,7 +156,8 @@ def _verified(document: Mapping[str, Any]) -> tuple[Block, ...]:
         place = f": {check['path']}" if check["path"] else ""
         detail = f" ({check['detail']})" if check["detail"] else ""
         command = check["fix"] if check["status"] != "ok" else ""
-        items.append(Item(f"{head}{place}{detail}", marks[check["status"]], command))
+        mark = "+" if check["detail"].startswith(TO_BE_MADE) else marks[check["status"]]
+        items.append(Item(f"{head}{place}{detail}", mark, command))
     return tuple(items) or (Item("Nothing was checked.", "?"),)
 
 

@@ -274,6 +274,14 @@ def test_only_commands_are_shown_as_something_to_type():
     assert "\n  `hf download x`" in markdown(Section("", (Item("a", "✗", "hf download x"),)))
 
 
+def test_what_will_be_made_is_no_fault():
+    document = plan_document(make_plan())
+    check = {"kind": "dataset", "name": "d", "path": "/d", "status": "missing", "fix": "", "files": []}
+    checks = [check | {"detail": "will be made; 8 rows"}, check | {"detail": "no such file"}]
+    (section,) = (one for one in sections(document | {"verified": checks}, "/g") if one.heading == "Resources Verified")
+    assert [block.mark for block in section.blocks] == ["+", "✗"]
+
+
 def test_reasons_for_packing_that_differ_in_figures_are_one():
     document = plan_document(make_plan({"lora.rank": [4, 8, 16]}))
     for number, run in enumerate(document["runs"]):
