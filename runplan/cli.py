@@ -132,6 +132,8 @@ def _dispatch(words: list[str]) -> int:
         return _completion(words)
     if words and words[0] in VERBS:
         return _verb(words)
+    if words[:1] == ["help"] and {"--help", "-h"} & {*words}:
+        words = ["help"]
     if words[:1] == ["help"] and len(words) > 1:
         from runplan.explain import explain  # noqa: PLC0415 - composes
 

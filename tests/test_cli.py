@@ -472,8 +472,9 @@ def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.Monk
 
 
 def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["help"]) == 0
-    assert "Config groups" in capsys.readouterr().out
+    for words in (["help"], ["help", "--help"], ["help", "-h"]):
+        assert cli.main(words) == 0
+        assert "Config groups" in capsys.readouterr().out
 
 
 GROUP = str(ROOT / "tests" / "data" / "collected_group")
