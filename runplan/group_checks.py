@@ -165,18 +165,17 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_RUNS]) + more
 
 
-def merge_risks(risks: Sequence[Problem], n_runs: int, n_trained: int = 0) -> list[Problem]:
+def merge_risks(risks: Sequence[Problem], runs: Sequence[PlannedRun]) -> list[Problem]:
     """Risks that several runs share, said once with the names of the runs.
 
     Args:
         risks: of single runs.
-        n_runs: how many runs there are.
-        n_trained: how many of them are trained.
+        runs: all of them.
     """
     runs_of: dict[tuple[str, str, str], list[str]] = {}
     for risk in risks:
         runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
-    every = {n_trained: "all fine-tuned runs", n_runs: "all runs"}
+    every = {sum(run.sizing is not None for run in runs): "all fine-tuned runs", len(runs): "all runs"}
     return [
         Problem(what, where, fix, run=every[len(names)] if len(names) in every and len(names) > 1 else _some(names))
         for (what, where, fix), names in runs_of.items()

@@ -102,7 +102,8 @@ def test_two_sizes_of_one_folder_are_said():
 
 def test_what_concerns_every_training_says_so():
     risks = [Problem("few steps", "epochs", "more", run=f"r{i}") for i in range(24)]
-    assert [risk.run for risk in merge_risks(risks, 28, 24)] == ["all fine-tuned runs"]
-    assert [risk.run for risk in merge_risks(risks, 24, 24)] == ["all runs"]
-    assert merge_risks(risks, 30, 26)[0].run.endswith(" and 20 more")
-    assert merge_risks(risks[:1], 1, 1)[0].run == "r0"
+    trained, control = run("r"), SimpleNamespace(sizing=None)
+    assert [risk.run for risk in merge_risks(risks, [trained] * 24 + [control] * 4)] == ["all fine-tuned runs"]
+    assert [risk.run for risk in merge_risks(risks, [trained] * 24)] == ["all runs"]
+    assert merge_risks(risks, [trained] * 26)[0].run.endswith(" and 20 more")
+    assert merge_risks(risks[:1], [trained])[0].run == "r0"
