@@ -103,7 +103,7 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["batch_size=4096", "max_seq_len=8192", "packed=true", *PLAN], 1,
      [("a100-80 has 79.1 GiB", "batch_size, resources", "try batch_size="),
       ("4096 packed sequences", "effective_batch_size, batch_size, packed", "smaller effective_batch_size")]),
-    (["model=70B", "resources=t4-16", *PLAN], 1, [("14.6 GiB", "resources", "smaller model")]),
+    (["model=70B", "resources=t4-16", *PLAN], 1, [("14.6 GiB", "resources", "resources=b200-180 resources.gpus=2")]),
     (["dtype=bf16", "resources=v100-32", *PLAN], 1, [("no bf16 units", "dtype", "dtype=fp32")]),
     (["trainer.device=cpu", "resources.gpus=2", *PLAN], 1, [("no recipe", "recipe", "resources.gpus=1")]),
     (["recipe=lora_finetune_single_device", *PLAN], 1, [("no validation", "recipe", "validation=false")]),
