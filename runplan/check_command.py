@@ -11,13 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from runplan.check_files import OPEN
-from runplan.complaints import option_advice, problems_of, unknown_key
+from runplan.complaints import key_advice, option_advice, problems_of
 from runplan.compose import apply, refuse_hydra_groups
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem
 from runplan.overrides import Axis, axes, key_of, parse
 from runplan.progress import counted
-from runplan.suggest import did_you_mean
+from runplan.torn import torn_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,8 +42,8 @@ def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
         CommandError: everything that is wrong with them.
     """
     readable: list[Override] = []
-    problems: list[Problem] = []
-    for line in lines:
+    whole, problems = torn_lines(lines)
+    for line in whole:
         try:
             readable += parse([line], loader)
         except ConfigError as error:
@@ -52,6 +52,7 @@ def check_command(lines: Sequence[str], loader: ConfigLoaderImpl) -> None:
     problems += _hydra_problems(readable)
     ours = [override for override in readable if not override.is_hydra_override()]
     check = _Checker(loader, [str(override.input_line) for override in readable if override.is_hydra_override()])
+    problems += check.gpu_names(ours)
     for override in ours:
         found = _line_problems(override, check)
         if found:
@@ -101,6 +102,19 @@ class _Checker:
     def _is_group(self, override: Override) -> bool:
         return override.key_or_group in self._groups or self._repository.group_exists(override.key_or_group)
 
+    def gpu_names(self, overrides: Sequence[Override]) -> list[Problem]:
+        """Whether a GPU was named, and its memory and speed left those of another."""
+        given = {key_of(override): override for override in overrides}
+        if "resources.gpu" not in given or "resources.gpu_memory_gib" in given:
+            return []
+        kinds = [name for name in self._repository.get_group_options("resources") if not name.startswith("_")]
+        named = given["resources.gpu"].get_value_element_as_str()
+        near = [kind for kind in kinds if kind.startswith(named.lower())][:3]
+        fix = f"choose {' or '.join(f'resources={kind}' for kind in near) or f'resources={kinds[0]}, …'}"
+        return [
+            Problem(f"resources.gpu={named} names a GPU, and leaves memory and speed as they are", "resources", fix)
+        ]
+
     def name(self, override: Override) -> list[Problem]:
         """Whether the key or group is there."""
         key = override.key_or_group
@@ -108,9 +122,7 @@ class _Checker:
             return [Problem(f"{override.input_line!r} names no key", override.input_line or "", "write KEY=VALUE")]
         if key in self._keys or self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
             return []
-        known = [*self._keys, *self._groups]
-        near = did_you_mean(key, known)
-        return [Problem(f"there is no key {key}", key, near)] if near else [unknown_key(key)]
+        return [Problem(f"there is no key {key}", key, key_advice(key, self._groups))]
 
     def levels(self, axis: Axis) -> list[Problem]:
         """Whether every level fits."""
@@ -139,7 +151,7 @@ class _Checker:
         options = chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
         known = self._repository.get_group_options(group, ObjectType.CONFIG)
         return [
-            Problem(f"{group} has no option {option!r}", group, option_advice(str(option), known))
+            Problem(f"{group} has no option {option!r}", group, option_advice(group, str(option), known))
             for option in options
             if not self._repository.config_exists(f"{group}/{option}")
         ]

@@ -39,6 +39,22 @@ def option_files(group: str) -> list[str]:
     return sorted({path.stem for folder in _folders() for path in (folder / group).glob("*.yaml")}) if group else []
 
 
+def options_that_say(group: str, word: str) -> list[str]:
+    """Options of a group whose file has a text with `word` in it, whatever is between its letters: `Llama-3.2-1B`."""
+    wanted = _letters(word)
+    return [name for name in option_files(group) if len(wanted) > 2 and wanted in _letters(_values(group, name))]
+
+
+def _values(group: str, name: str) -> str:
+    path = find(f"{group}/{name}")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    return " ".join(line.partition(":")[2] for line in lines if not line.lstrip().startswith("#"))
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.lower() if char.isalnum())
+
+
 def find_circle() -> list[str]:
     """Files of one group whose defaults lists lead back to the first, as `site/a, site/b, site/a`; empty for none."""
     for conf in user_conf_dirs():

@@ -164,6 +164,8 @@ def _dispatch(words: list[str]) -> int:
         return _completion(words)
     if words and words[0] in VERBS:
         return _verb(words)
+    if words[:1] == ["help"] and {"--help", "-h"} & {*words}:
+        words = ["help"]
     if words[:1] == ["help"] and len(words) > 1:
         from runplan.explain import explain  # noqa: PLC0415 - composes
 
@@ -210,12 +212,22 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise ConfigError(
             [
-                Problem(f"there is no option {word}", word, did_you_mean(word, options, "runplan --help lists them"))
+                Problem(f"there is no option {word}", word, did_you_mean(word, options, _option_advice(word)))
                 for word in unknown
             ]
         )
     found.overrides = [*found.overrides, *rest]
     return found
+
+
+def _option_advice(word: str) -> str:
+    """People write keys as options of other programs: `--preview`, `--lora.rank=4`."""
+    from runplan.config import iter_keys  # noqa: PLC0415 - only for a mistake
+
+    key, _, value = word.lstrip("-").replace("-", "_").partition("=")
+    if key not in set(iter_keys()):
+        return "runplan --help lists them"
+    return f"it is a key: write {key}={value or ('true' if key in {'preview', 'overwrite'} else 'VALUE')}"
 
 
 def _hydra(words: list[str]) -> int:

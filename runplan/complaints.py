@@ -10,13 +10,13 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.check_files import OPEN, file_problems, find_circle, option_files, undecodable
-from runplan.config import iter_keys
+from runplan.check_files import OPEN, file_problems, find_circle, option_files, options_that_say, undecodable
 from runplan.errors import ConfigError, Problem, RunplanError
+from runplan.keys import described
 from runplan.suggest import QUOTING, did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 TRANSLATED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError, OSError)
 """What Hydra raises for a user's mistake, some of it by assert."""
@@ -34,6 +34,8 @@ _LISTS = {
     "sweep.zip": "sweep.zip=[[model,optimizer.lr]]: factors that go together",
     "sweep.exclude": "sweep.exclude=[{model: 3B, lora.rank: 64}]: combinations to leave out",
 }
+_FEW = 3
+"""So many other names are suggested; more would be a list."""
 _SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)' requires --multirun")
 
 
@@ -104,19 +106,39 @@ def _missing_file(error: MissingConfigException) -> Problem:
         return Problem(f"there is no config {option!r}{named}", option, "look for it with --info searchpath")
     if not options:
         return Problem(f"there is no {group}/{option}{named}", group, "look for it with --info searchpath")
-    return Problem(f"{group} has no option {option!r}{named}", group, option_advice(option, options))
+    return Problem(f"{group} has no option {option!r}{named}", group, option_advice(group, option, options))
 
 
-def option_advice(option: str, options: list[str]) -> str:
-    """Near options of a group, or all; files such as `_request.yaml` are parts of others."""
+def option_advice(group: str, option: str, options: list[str]) -> str:
+    """Near options of a group, else those whose file names it otherwise (`model=Llama-3.2-1B`), else all.
+
+    Files such as `_request.yaml` are parts of others.
+    """
     options = [name for name in options if not name.startswith("_")]
-    return did_you_mean(option, options, f"options: {listed(options)}")
+    called = [name for name in options_that_say(group, option) if name in options]
+    otherwise = f"did you mean {' or '.join(called)}?" if 0 < len(called) <= _FEW else f"options: {listed(options)}"
+    return did_you_mean(option, options, otherwise)
 
 
 def unknown_key(key: str, where: str = "") -> Problem:
     """A key that the schema does not have."""
-    fix = did_you_mean(key, iter_keys(), "`runplan --cfg job` lists all keys")
-    return Problem(f"there is no key {key}", where or key, fix)
+    return Problem(f"there is no key {key}", where or key, key_advice(key))
+
+
+def key_advice(key: str, more: Iterable[str] = ()) -> str:
+    """Near keys, else those whose meaning has the words, else where its group's or all keys are listed.
+
+    Args:
+        key: what there is not.
+        more: names beside the schema's keys that may be meant.
+    """
+    known = described()
+    words = key.rpartition(".")[2].replace("_", " ").replace("-", " ").lower()
+    meant = [each.name for each in known if each.kind and re.search(rf"\b{re.escape(words)}\b", each.meaning.lower())]
+    group = key.rpartition(".")[0]
+    lists = f"`runplan help {group}` lists its keys" if group in {each.name for each in known if not each.kind} else ""
+    otherwise = f"did you mean {' or '.join(meant)}?" if 0 < len(meant) <= _FEW else lists
+    return did_you_mean(key, [*(each.name for each in known), *more], otherwise or "`runplan --cfg job` lists all keys")
 
 
 def wrong_value(key: str, text: str, where: str = "") -> Problem:
@@ -136,6 +158,10 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
         line = f"{key}: {invalid[1]!r} is neither true nor false"
     elif key and not line.startswith(key):
         line = f"{key}: {line}"
+    if match and match[1].startswith("["):
+        return Problem(
+            line, where or key, f"brackets make one value; several are {key}={match[1][1:-1].replace(' ', '')}"
+        )
     fix = QUOTING if "dict" in line or "list" in line.lower() else f"`runplan help {key}` says what it takes"
     return Problem(line, where or key, fix)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.naming import concerns_control
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 NOT_OF_A_RUN = (
     "preview", "overwrite", "controls", "naming", "submit", "priors", "group", "budget", "verify", "sweep",
@@ -20,6 +20,9 @@ NOT_OF_A_RUN = (
 FREE_FORM = ("evaluation.args.", "site.env.")
 """Where users make up keys; elsewhere a key that one side lacks came with another version of runplan."""
 CHANGES_SHOWN = 6
+RUNS_SHOWN = 4
+ESTIMATED = ("estimate.", "gpu_hours.", "cells")
+"""Parts of a run's entry that are figures: of many, how many there are says enough."""
 _MISSING = object()
 
 
@@ -60,10 +63,12 @@ class GroupDiff:
     """Of the old plan, not of the new one; their directories stay."""
     ran: tuple[str, ...] = ()
     """Submitted or with results, kept as they are."""
+    outdated: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    """Of those, the ones whose model is another by now, and what would be written otherwise."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.added or self.changed or self.orphaned)
+        return bool(self.added or self.changed or self.orphaned or self.outdated)
 
     def lines(self, *, full: bool = False) -> list[str]:
         """The changes as lines for people; none when nothing changed.
@@ -74,19 +79,37 @@ class GroupDiff:
         if not self:
             return []
         lines = [f"+ {name}" for name in self.added]
-        for name, changes in self.changed.items():
-            if full and len(changes) > 1:
-                lines += [f"~ {name}", *(f"    {change}" for change in changes)]
-                continue
-            shown = [str(change) for change in changes[:CHANGES_SHOWN]]
-            more = [f"and {len(changes) - CHANGES_SHOWN} more"] if len(changes) > CHANGES_SHOWN else []
-            lines.append(f"~ {name}: {', '.join(shown + more)}")
+        for name, changes in self.changed.items() if full else ():
+            lines += [f"~ {name}", *(f"    {change}" for change in changes)]
+        lines += [] if full else _alike(self.changed.items())
         lines += [f"? {name}: no longer planned; its directory is left as it is" for name in self.orphaned]
         if self.ran:
             lines.append(f"= already run, kept as they are: {', '.join(self.ran)}")
+        lines += _alike(self.outdated.items(), "! another model by now, overwrite=true takes it: ")
         if self.unchanged:
             lines.append(f"= unchanged: {len(self.unchanged)}")
         return lines
+
+
+def _alike(changed: Iterable[tuple[str, Sequence[Change]]], sign: str = "~ ") -> list[str]:
+    """A line for all runs that change alike: their names, and the first of the changes."""
+    runs: dict[str, list[str]] = {}
+    for name, changes in changed:
+        runs.setdefault(_first(changes), []).append(name)
+    lines = []
+    for said, names in runs.items():
+        more = f" and {len(names) - RUNS_SHOWN} more" if len(names) > RUNS_SHOWN else ""
+        lines.append(f"{sign}{', '.join(names[:RUNS_SHOWN])}{more}: {said}")
+    return lines
+
+
+def _first(changes: Sequence[Change]) -> str:
+    """The first few changes in a line, figures of the estimate last."""
+    figures = [change for change in changes if change.key.startswith(ESTIMATED)]
+    others = [change for change in changes if change not in figures]
+    shown = [*others, *([] if others and len(changes) > CHANGES_SHOWN else figures)][:CHANGES_SHOWN]
+    more = [f"and {len(changes) - len(shown)} more"] if len(changes) > len(shown) else []
+    return ", ".join([*map(str, shown), *more])
 
 
 def entries(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -99,6 +122,7 @@ def compare(
     new: Mapping[str, Any],
     changed_files: Mapping[str, Collection[str]],
     ran: Collection[str] = (),
+    outdated: Mapping[str, tuple[Change, ...]] | None = None,
 ) -> GroupDiff:
     """What changes from one plan document to the next.
 
@@ -107,6 +131,7 @@ def compare(
         new: the one that takes its place, merged already.
         changed_files: run → its files whose text changes, for runs that are there already.
         ran: runs that are kept as they are.
+        outdated: of these, what would be written otherwise because the model is another one.
     """
     before, after = entries(old), entries(new)
     planned = {name: entry for name, entry in after.items() if not entry.get("orphaned")}
@@ -115,8 +140,10 @@ def compare(
         if name in before:
             changes = tuple(changed_keys(before[name], entry))
             files = changed_files.get(name, ())
-            if changes or files:
-                changed[name] = changes or tuple(Change(path) for path in sorted(files))
+            if all(change.key.startswith(ESTIMATED) for change in changes):
+                changes = (*(Change(path) for path in sorted(files)), *changes)
+            if changes:
+                changed[name] = changes
     common = [name for name in planned if name in before and name not in changed]
     kept = [name for name in planned if name in ran]
     return GroupDiff(
@@ -125,6 +152,7 @@ def compare(
         unchanged=tuple(name for name in common if name not in ran),
         orphaned=tuple(name for name in before if name not in planned),
         ran=tuple(kept),
+        outdated=outdated or {},
     )
 
 

@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runplan.complaints import key_advice
 from runplan.errors import ConfigError, Problem
 from runplan.help_text import groups
 from runplan.keys import Key, default_text, described
-from runplan.suggest import did_you_mean
 
 WIDTH = 100
 
@@ -44,11 +44,7 @@ def explain(words: Sequence[str]) -> str:
     known = {key.name: key for key in described()}
     options = groups()
     problems = [
-        Problem(
-            f"there is no key {word}",
-            word,
-            did_you_mean(word, [*known, *options], "`runplan --cfg job` lists all keys"),
-        )
+        Problem(f"there is no key {word}", word, key_advice(word, options))
         for word in words
         if word not in known and word not in options
     ]

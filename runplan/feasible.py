@@ -101,9 +101,29 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> str:
         counts = (count for count in (2, 4, 8) if workload.gpus < count <= per_node)
         enough = next((count for count in counts if with_(gpus=count) <= usable), None)
         options += [f"resources.gpus={enough} (weights are sharded over GPUs)"] if enough else []
+    options = options or _together(sized, gpus, needs)
     if not options:
         return "use a smaller model: no GPU that runplan knows is large enough"
     return f"try {' or '.join(options)}"
+
+
+def _together(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> list[str]:
+    """The fewest of the smallest GPUs that hold the run, in bf16 where they have it and nothing else was asked for."""
+    workload, sizing = sized.workload, sized.sizing
+    whole = sorted((gpu for name, gpu in gpus.items() if "-mig-" not in name and name != "cpu"), key=_gib)
+    for count in (1, 2, 4, 8) if workload.trainer == "torchtune" else (1,):
+        for gpu in whole:
+            dtype = "bf16" if gpu.supports_bf16 and sized.config.dtype is None else workload.dtype
+            there = replace(workload, gpu=gpu, gpus=count, dtype=dtype)
+            needed = needs(there, sizing.batch_size, sizing.gradient_accumulation_steps)
+            if needed <= gpu.memory_gib:
+                several = f" resources.gpus={count}" if count > 1 else ""
+                return [f"resources={gpu.name}{several} ({needed:.0f} of {gpu.memory_gib:.0f} GiB a GPU)"]
+    return []
+
+
+def _gib(gpu: Gpu) -> float:
+    return gpu.memory_gib
 
 
 def _larger(gpus: Mapping[str, Gpu], needed_gib: float) -> list[str]:

@@ -181,12 +181,18 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_RUNS]) + more
 
 
-def merge_risks(risks: Sequence[Problem], n_runs: int) -> list[Problem]:
-    """Risks that several runs share, said once with the names of the runs."""
+def merge_risks(risks: Sequence[Problem], runs: Sequence[PlannedRun]) -> list[Problem]:
+    """Risks that several runs share, said once with the names of the runs.
+
+    Args:
+        risks: of single runs.
+        runs: all of them.
+    """
     runs_of: dict[tuple[str, str, str], list[str]] = {}
     for risk in risks:
         runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
+    every = {sum(run.sizing is not None for run in runs): "all fine-tuned runs", len(runs): "all runs"}
     return [
-        Problem(what, where, fix, run="all runs" if len(names) == n_runs > 1 else _some(names))
+        Problem(what, where, fix, run=every[len(names)] if len(names) in every and len(names) > 1 else _some(names))
         for (what, where, fix), names in runs_of.items()
     ]

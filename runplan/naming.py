@@ -38,6 +38,9 @@ TRAINED_ON = frozenset(
 )
 """Keys that a base model's evaluation does not depend on, in groups that it does."""
 
+PROJECTION = "_proj"
+"""How names of a model's modules end, each of them: `[q_proj,v_proj]` is `q-v`."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 _DASHES = re.compile(r"--+")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,5}$")
@@ -128,7 +131,7 @@ def _plain_text(level: Any) -> str:
     if isinstance(level, int | float):
         return short_number(level)
     if isinstance(level, (list, tuple)):
-        return "-".join(_plain_text(item) for item in level)
+        return "-".join(_plain_text(item).removesuffix(PROJECTION) for item in level)
     if hasattr(level, "items"):
         return "-".join(f"{name}-{_plain_text(item)}" for name, item in level.items())
     return str(level)
@@ -171,7 +174,7 @@ def _raw(one: Composed, model: str, varying: Iterable[str]) -> tuple[str, tuple[
 
 
 def _parts(one: Composed, keys: Iterable[str]) -> list[str]:
-    """`lr1e-5`, `bs4`, `words_8L_80P_10000`: one part a varying key."""
+    """`lr1e-5`, `bs4`, `dtype-fp32`, `words_8L_80P_10000`: one part a varying key; words do not run into its name."""
     parts = []
     for key in keys:
         if key not in one.factors:
@@ -179,7 +182,7 @@ def _parts(one: Composed, keys: Iterable[str]) -> list[str]:
         level = one.factors[key]
         text = level_text(key, level, one.choices)
         prefix = "" if key in one.choices or _is_place(key, level) else SHORT_KEYS.get(key, key.rpartition(".")[2])
-        parts.append(prefix + text)
+        parts.append(f"{prefix}{'-' if prefix and text[:1].isalpha() else ''}{text}")
     return parts
 
 

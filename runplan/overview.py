@@ -10,6 +10,7 @@ from runplan.config import Naming
 from runplan.design import design_title
 from runplan.levels import level_shown
 from runplan.pasting import pasted_word
+from runplan.plan import TO_BE_MADE
 from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import short_hours, short_number, short_time
 
@@ -157,7 +158,8 @@ def _verified(document: Mapping[str, Any]) -> tuple[Block, ...]:
         place = f": {check['path']}" if check["path"] else ""
         detail = f" ({check['detail']})" if check["detail"] else ""
         command = check["fix"] if check["status"] != "ok" else ""
-        items.append(Item(f"{head}{place}{detail}", marks[check["status"]], command))
+        mark = "+" if check["detail"].startswith(TO_BE_MADE) else marks[check["status"]]
+        items.append(Item(f"{head}{place}{detail}", mark, command))
     return tuple(items) or (Item("Nothing was checked.", "?"),)
 
 
@@ -165,6 +167,8 @@ def _configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
     hours = document["totals"]["gpu_hours"]
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
+    if trained:
+        said["Packing"] = _packing([run["config"]["packed_because"] for run in trained], said["Packing"])
     blocks = [Fact(name, value) for name, value in said.items() if value]
     total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     both = ", evaluation included" if trained and any(run["cells"] for run in document["runs"]) else ""
@@ -203,6 +207,14 @@ def _schedule(name: str) -> str:
     return "constant" if name == "none" else str(name)
 
 
+def _packing(reasons: Sequence[str | None], said: str) -> str:
+    """Whether rows are packed and why; where runs differ in the figures alone, those of one."""
+    if len(set(reasons)) == 1:
+        return reasons[0] or said
+    example = next((reason.partition(": ")[2] for reason in reasons if reason), "")
+    return f"{said}; for example {example}" if example and said in {"on", "off"} else said
+
+
 def _checkpoint(run: Mapping[str, Any]) -> str:
     """The base model's whole name, `-Instruct` included; a run kept from an older plan may have its short one alone."""
     return str(run.get("base_model", run["model"]))
@@ -223,7 +235,7 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Out of GPU memory": _rungs,
     "Warm-up": lambda run: f"{run['config']['num_warmup_steps']} of {run['steps']['total']} steps",
     "Max sequence length": lambda run: run["config"]["max_seq_len"],
-    "Packing": lambda run: run["config"]["packed_because"] or ("on" if run["config"]["packed"] else "off"),
+    "Packing": lambda run: "on" if run["config"]["packed"] else "off",
     "Wall time asked": lambda run: run["resources"]["time"],
 }
 

@@ -148,6 +148,10 @@ class PlannedRun:
     """Seconds of the requested time that are there for attempts that run out of memory; 0 where that is unlikely."""
 
 
+TO_BE_MADE = "will be made"
+"""How the detail begins of what is missing and will be made when the plan is written."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One row of `verified`."""

@@ -96,7 +96,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
         raise PlanError(problems, len(planned))
     hours = total([run.gpu_hours for run in runs])
     design = design_of(composed)
-    risks = merge_risks([risk for item in planned for risk in item.risks], len(runs))
+    risks = merge_risks([risk for item in planned for risk in item.risks], runs)
     risks += group_risks(runs, design.factors, hours, composed[0].config.budget.gpu_hours)
     return Plan(
         group=group,

@@ -18,6 +18,7 @@ from jinja2 import (
     UndefinedError,
     select_autoescape,
 )
+from jinja2.defaults import DEFAULT_NAMESPACE
 
 from runplan import yaml_text
 from runplan.document import document_csv, document_text, plan_document
@@ -26,6 +27,7 @@ from runplan.jobs import job_files, submit_all
 from runplan.provenance import hydra_files
 from runplan.report.page import PAGE, report
 from runplan.setup_file import setup_finetune
+from runplan.suggest import did_you_mean, listed
 from runplan.summary import readme_of
 from runplan.trainers.known import trainer_of
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runplan.plan import Plan, PlannedRun
+
+SUFFIX = ".j2"
 
 
 @cache
@@ -74,14 +78,30 @@ def template_errors() -> Iterator[None]:
     try:
         yield
     except UndefinedError as error:
-        what = f"a template names something the plan does not have: {error}"
-        raise RenderError(f"{what}; mend it, where it is your own in conf/templates/") from error
+        place, names = _undefined(error)
+        what = f"{place}: {error}: the plan has no such thing"
+        word = str(error).partition("'")[2].partition("'")[0]
+        raise RenderError(f"{what}; {did_you_mean(word, names, f'there are {listed(names)}')}") from error
     except TemplateSyntaxError as error:
         place = f"{error.filename or error.name}, line {error.lineno}"
         raise RenderError(f"{place}: {error.message}; mend the template") from error
     except TemplateNotFound as error:
         what = f"a template asks for {error.name}, which is in no folder of templates"
         raise RenderError(f"{what}; put it into conf/templates/") from error
+
+
+def _undefined(error: UndefinedError) -> tuple[str, list[str]]:
+    """The template and line that name what is not there, and the names that they could use."""
+    place = "a template"
+    names: list[str] = []
+    frames = error.__traceback__
+    while frames is not None:  # jinja2 rewrites them: file, line and local names are the template's
+        if frames.tb_frame.f_code.co_filename.endswith(SUFFIX):
+            place = f"{frames.tb_frame.f_code.co_filename}, line {frames.tb_lineno}"
+            known = frames.tb_frame.f_locals
+            names = [name for name in known if name not in DEFAULT_NAMESPACE and not name.startswith("_")]
+        frames = frames.tb_next
+    return place, names
 
 
 def render(plan: Plan, templates: Environment) -> dict[str, str]:

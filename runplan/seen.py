@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,9 @@ _BAR_SIGNS = (b"%|", b"it/s]", b"s/it]")
 _LINE_BYTES = 600
 _OURS = ("finetune.slurm: ", "cell.slurm: ")
 """How job scripts begin what they say."""
+_ITS_LAST = re.compile(r"^finetune\.slurm: \S+ ended with exit code \d+$")
+"""What they say last of a trainer that failed."""
+_SLURM = "slurmstepd"
 
 
 class SlurmAnswer(Enum):
@@ -103,9 +107,23 @@ def ending_of(tail: bytes) -> Ending | None:
     text = of_last_attempt(tail)
     found = ending(text, max(text.rfind(b"|Loss:"), 0), finished=False)
     if found.reason:
-        return Ending(found.state, found.reason)
+        return Ending(found.state, _whole(found.reason, text))
     line = last_words(text)
+    if told := _ITS_LAST.search(line):  # the trainer's own words stand before
+        line = last_words(text[: text.rfind(told[0].encode())].rpartition(b"\n")[0]) or line
     return Ending(found.state, line if line.startswith(_OURS) else f"last line of its log: {line}") if line else None
+
+
+def _whole(reason: str, text: bytes) -> str:
+    """A reason without the progress bar that SLURM wrote behind, and with the next line where it ends in a colon."""
+    start = reason.find(_SLURM)
+    if start > 0:
+        return reason[start:]
+    if not reason.endswith(":"):
+        return reason
+    rest = text[text.rfind(reason.encode()) + len(reason.encode()) :] if reason.encode() in text else b""
+    lines = rest[: 4 * _LINE_BYTES].decode("utf-8", "replace").split("\n")
+    return " ".join([reason, *[line for line in (" ".join(line.split()) for line in lines) if line][:1]])
 
 
 def last_words(text: bytes) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan import staging, yaml_text
-from runplan.diff import GroupDiff, compare, merge, user_changes
+from runplan import staging
+from runplan.diff import GroupDiff, compare, merge
 from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
+from runplan.kept import outdated, refuse_changed_keys
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 DOCUMENT = "plan.json"
 README = "README.md"
 TABLE = "plan.csv"
-CONFIG = ".hydra/config.yaml"
-SETUP = "setup_finetune.yaml"
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,8 @@ def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templat
     known = [run["name"] for run in old["runs"]] if old else []
     ran = started_runs(directory, dict.fromkeys([*runs, *known]))
     kept = {name for name in ran if not (overwrite and name in runs)}
-    _refuse_changed_keys(runs, present, kept)
+    before_of_kept = {name: present[name].texts for name in runs if name in kept}
+    refuse_changed_keys(runs, before_of_kept)
     document, group_files = _merged(plan, old, group_files, kept, templates)
     changed = {name: _changed_paths(run, present[name]) for name, run in runs.items() if name not in kept}
     touched = {name: paths for name, paths in changed.items() if paths and present[name].there}
@@ -168,7 +168,7 @@ def _find_changes(plan: Plan, files: Mapping[str, str], overwrite: bool, templat
     wanted = {path: _with_results(path, before[path], text) for path, text in group_files.items()}
     return _Changes(
         document,
-        compare(old, document, touched, kept) if old else GroupDiff(),
+        compare(old, document, touched, kept, outdated(runs, before_of_kept)) if old else GroupDiff(),
         {name: run for name, run in runs.items() if name not in kept and not present[name].there},
         {name: runs[name] for name in touched if name not in insisted},
         present,
@@ -235,31 +235,6 @@ def _texts_of_runs(
 ) -> dict[str, str]:
     texts = {name: present[name].texts if name in kept else files for name, files in runs.items()}
     return {f"{name}/{path}": text for name, files in texts.items() for path, text in files.items()}
-
-
-def _refuse_changed_keys(
-    runs: Mapping[str, Mapping[str, str]], present: Mapping[str, PresentRun], kept: set[str]
-) -> None:
-    problems = []
-    for name in runs:
-        if name not in kept:
-            continue
-        old, new = present[name].texts.get(CONFIG), runs[name].get(CONFIG)
-        if old is None or new is None or old == new:
-            continue
-        problems += [
-            f"  {name}: {change.key} was {_level(change.old)}, is now {_level(change.new)}"
-            for change in user_changes(yaml_text.load(old), yaml_text.load(new), trained=SETUP in runs[name])
-        ]
-    if problems:
-        head = "runs that were submitted or have results would change, nothing was written"
-        fix = "  set these back, choose another group.name, or insist with overwrite=true"
-        raise StoreError("\n".join([head, *problems, fix]))
-
-
-def _level(value: Any) -> str:
-    """A value as the config has it; a mark is what runplan works out."""
-    return "worked out" if isinstance(value, str) and value.startswith("${rp.") else json.dumps(value)
 
 
 def _carry_out(directory: Path, changes: _Changes) -> None:

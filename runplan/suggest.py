@@ -40,6 +40,8 @@ def _similarity(word: str, other: str) -> float:
     word, other = word.lower(), other.lower()
     if word == other:
         return 1.0
+    if len(word) > 3 and sorted(word) == sorted(other):  # letters in the wrong order: of short words the ratio sees few
+        return 0.9
     matcher = SequenceMatcher(None, word, other)
     # The two upper bounds are much cheaper than the ratio, and most words are far apart.
     if matcher.real_quick_ratio() < CLOSE or matcher.quick_ratio() < CLOSE:

@@ -32,12 +32,16 @@ def evidence_items(trained: Sequence[Mapping[str, Any]]) -> list[Item]:
 
 def evaluation_items(runs: Iterable[Mapping[str, Any]]) -> list[Item]:
     """What the times of evaluations were learnt from; nothing where no log of one counts."""
-    said: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for cell in run["cells"]:
-            if evidence := cell.get("time_evidence"):
-                said.setdefault(evidence, {})[cell["task"]] = None
-    items = [Item(f"Time to evaluate {', '.join(tasks)}: {text}.") for text, tasks in said.items()]
+    evaluated = [run for run in runs if any(cell.get("time_evidence") for cell in run["cells"])]
+    said: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in evaluated:
+        for pair in dict.fromkeys((cell["task"], cell.get("time_evidence")) for cell in run["cells"]):
+            if pair[1]:
+                said.setdefault(pair, []).append(run)
+    items = []
+    for (task, text), mine in said.items():
+        whose = _of(mine, evaluated).removesuffix(": ")
+        items.append(Item(f"Time to evaluate {task}{f' ({whose})' if whose else ''}: {text}."))
     more = [Item("… and others in plan.json.")] if len(items) > EVALUATIONS_SHOWN else []
     return [*items[:EVALUATIONS_SHOWN], *more]
 

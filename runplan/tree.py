@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from runplan.diff import GroupDiff
@@ -9,6 +10,8 @@ from runplan.summary import visible
 
 RUNS_SHOWN = 24
 """Runs that are named; more are counted."""
+ALIKE_SHOWN = 4
+"""Of runs with the same files to which the same happens, so many are named."""
 
 _Tree = dict[str, "_Tree"]
 
@@ -30,15 +33,23 @@ def tree_lines(root: str, paths: Iterable[str], diff: GroupDiff) -> list[str]:
     runs = [name for name, inside in nested.items() if inside]
     entries: list[tuple[str, _Tree]] = [(visible(name), {}) for name in files]
     first: dict[str, str] = {}
-    for name in runs[:RUNS_SHOWN]:
-        shape = repr(nested[name])
-        alike = first.setdefault(shape, name)
-        notes = [_mark(name, diff), f"files as in {visible(alike)}/" if alike != name else ""]
-        note = "; ".join(filter(None, notes))
+    seen: Counter[tuple[str, str]] = Counter()
+    hidden: Counter[tuple[str, str]] = Counter()
+    for name in runs:
+        alike = first.setdefault(repr(nested[name]), name)
+        kind = (_mark(name, diff), alike)
+        if seen[kind] == ALIKE_SHOWN or seen.total() == RUNS_SHOWN:
+            hidden[kind] += 1
+            continue
+        seen[kind] += 1
+        note = _note(*kind) if alike != name else kind[0]
         entries.append((f"{visible(name)}/{f'   {note}' if note else ''}", nested[name] if alike == name else {}))
-    if len(runs) > RUNS_SHOWN:
-        entries.append((f"… {len(runs) - RUNS_SHOWN} more runs", {}))
+    entries += [(f"… {number} more runs   {_note(*kind)}", {}) for kind, number in hidden.items()]
     return [f"{visible(root.rstrip('/'))}/", *_drawn(entries, "")]
+
+
+def _note(mark: str, alike: str) -> str:
+    return "; ".join(filter(None, (mark, f"files as in {visible(alike)}/")))
 
 
 def _mark(name: str, diff: GroupDiff) -> str:

@@ -142,8 +142,10 @@ def _trainer_check(facts: Facts, config: Config, *, wandb: bool) -> Check:
     if own is not None:
         return Check("trainer", name, "", Status.unchecked, f"{wanted} is expected in the jobs' site.{own}")
     if seen is None:
-        detail = f"{wanted} is expected, but not installed in this environment; jobs may have it in another"
-        return Check("trainer", name, "", Status.unchecked, detail, install)
+        jobs = "site.modules may bring it" if site.modules else "jobs have this one, as the site names no other"
+        detail = f"{wanted} is expected, but not installed in this environment; {jobs}"
+        fix = install if site.modules else f"{install} # before you submit, or set site.venv or site.conda_env"
+        return Check("trainer", name, "", Status.unchecked, detail, fix)
     if seen != wanted:
         detail = f"{seen} is installed here, trainer.version is {wanted}"
         fix = f"{install}, or set trainer.version={seen}"

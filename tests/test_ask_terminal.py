@@ -87,7 +87,7 @@ def test_defaults_write_a_plan_in_nine_answers_and_the_command_writes_the_same()
     assert len(ON_DEFAULTS) <= 9
     assert Path("outputs/1B_rank8/plan.json").is_file()
     for part in (
-        *("hf download meta-llama/Llama-3.2-1B-Instruct", "8000 train / 1000 validation", "evaluation capitalization"),
+        *("hf download meta-llama/Llama-3.2-1B-Instruct", "8000 train / 1000 validation", "Evaluation capitalization"),
         *("they measure the effect of fine-tuning", "Run Plan Summary", "Total GPU hours", "├── 1B_rank8/"),
     ):
         assert part in terminal.text, part

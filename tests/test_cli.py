@@ -129,6 +129,15 @@ def test_options_may_stand_between_overrides(planner: Planner) -> None:
         (["prirs", "x"], ["did you mean priors?"]),
         (["launch"], ["no verb", "priors"]),
         (["--prevew"], ["no option --prevew"]),
+        (["--preview"], ["no option --preview", "write preview=true"]),
+        (["--lora.rank=4"], ["write lora.rank=4"]),
+        (["model=tyni"], ["did you mean tiny?"]),
+        (["model=meta-llama/Llama-3.1-8B-Instruct"], ["did you mean 8B?"]),
+        (["learning_rate=1e-4"], ["did you mean optimizer.lr?"]),
+        (["lora.targets=x"], ["`runplan help lora` lists its keys"]),
+        (["lora.rank=[4,64]"], ["several are lora.rank=4,64"]),
+        (["resources.gpu=h100"], ["leaves memory and speed", "resources=h100-80 or resources=h100-mig-10"]),
+        (["lora.rank=4,", "64"], ["spaces around a comma", "write lora.rank=4,64"]),
         (["--cfg", "jobb"], ["jobb"]),
         (["--config-dir", "/nowhere/at all"], ["no folder /nowhere/at all"]),
         (["resources.time=90"], ["90 minutes", "quotes"]),
@@ -463,8 +472,9 @@ def test_ctrl_c_while_omegaconf_holds_a_value_is_ctrl_c(monkeypatch: pytest.Monk
 
 
 def test_help_may_be_asked_for_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["help"]) == 0
-    assert "Config groups" in capsys.readouterr().out
+    for words in (["help"], ["help", "--help"], ["help", "-h"]):
+        assert cli.main(words) == 0
+        assert "Config groups" in capsys.readouterr().out
 
 
 GROUP = str(ROOT / "tests" / "data" / "collected_group")

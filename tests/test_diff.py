@@ -46,6 +46,24 @@ def test_many_changed_keys_are_counted():
     assert diff.lines()[0].endswith("k5 5 → 6, and 3 more")
 
 
+def test_runs_that_change_alike_are_one_line_with_figures_last():
+    figures = tuple(Change(f"estimate.k{i}", i, i + 1) for i in range(9))
+    diff = GroupDiff(changed={name: (*figures, Change("finetune.yaml")) for name in "abcdef"})
+    assert diff.lines() == ["~ a, b, c, d and 2 more: finetune.yaml, and 9 more"]
+    assert len(diff.lines(full=True)) == 6 * 11
+
+
+def test_files_are_named_where_only_figures_changed():
+    old = plan_document(make_plan({"lora.rank": [4, 8]}))
+    new = plan_document(make_plan({"lora.rank": [4, 8]}))
+    new["runs"][0]["estimate"]["it_per_s"] = 99.0
+    new["runs"][1]["config"]["epochs"] = 7
+    touched = {"1B_rank4": ["finetune.yaml"], "1B_rank8": ["finetune.yaml"]}
+    changed = compare(old, new, touched).changed
+    assert [change.key for change in changed["1B_rank4"]] == ["finetune.yaml", "estimate.it_per_s"]
+    assert [change.key for change in changed["1B_rank8"]] == ["config.epochs"]
+
+
 def test_merging_keeps_entries_and_puts_orphans_before_controls():
     old = plan_document(make_plan({"lora.rank": [4, 8]}))
     new = plan_document(make_plan({"lora.rank": [8, 16]}))

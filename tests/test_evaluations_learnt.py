@@ -72,9 +72,9 @@ def test_the_second_plan_expects_what_the_first_took():
         script = Path("outputs/second", name[0], name[1], "cell.slurm").read_text()
         assert re.search(r"--time=(\S+)", script)[1] == "00:20:00"
     readme = Path("outputs/second/README.md").read_text()
-    for number, tuned in ((2, "fine-tuned"), (1, "not fine-tuned")):
+    for run, number, tuned in (("tiny_rank8", 2, "fine-tuned"), ("tiny_base", 1, "not fine-tuned")):
         said = f"3 logs of earlier evaluations ({number} of this task, model and GPU, {tuned})"
-        assert f"Time to evaluate capitalization: {said}." in readme
+        assert f"Time to evaluate capitalization ({run}): {said}." in readme
 
 
 def test_evaluations_of_other_folders_are_not_looked_at():

@@ -101,6 +101,17 @@ def test_more_gpus_are_advised_only_where_they_help(monkeypatch, needs_gib, said
     assert "resources.gpus" not in check_memory(trl, needs=lambda *_: 100.0).problem.fix
 
 
+def test_where_no_single_gpu_is_enough_several_of_another_kind_are_named():
+    large = replace(LLAMA, hidden_size=8192, num_hidden_layers=80, intermediate_size=28672, tie_word_embeddings=False)
+    on_t4 = replace(WORKLOAD, architecture=large, gpu=T4, dtype="fp32", activation_checkpointing=True)
+    one = sized(on_t4, batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(260, 270))
+    one.config.dtype = None
+    found = check_memory(one, {"t4-16": T4, "a100-80": A100})
+    assert "try resources=a100-80 resources.gpus=2 (" in found.problem.fix
+    one.config.dtype = "fp32"
+    assert "resources.gpus=8" in check_memory(one, {"t4-16": T4, "a100-80": A100}).problem.fix
+
+
 def test_recomputing_activations_is_advised_only_where_that_is_enough():
     one = sized(batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
     for needed, advised in ((79.0, True), (80.0, False)):

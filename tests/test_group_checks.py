@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from runplan.errors import Problem
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, Split, Status
 from runplan.group_checks import (
@@ -13,6 +14,7 @@ from runplan.group_checks import (
     check_repeated_training,
     check_same_things,
     check_seeds,
+    merge_risks,
 )
 from runplan.plan import RunType
 
@@ -106,3 +108,12 @@ def test_two_sizes_of_one_folder_are_said():
         run.composed.factors["model"] = run.composed.choices["model"] = level
     (problem,) = check_same_things(runs, ["dataset", "model"])
     assert problem.what.startswith("model=1B,3B are the same model, /m")
+
+
+def test_what_concerns_every_training_says_so():
+    risks = [Problem("few steps", "epochs", "more", run=f"r{i}") for i in range(24)]
+    trained, control = run("r"), SimpleNamespace(sizing=None)
+    assert [risk.run for risk in merge_risks(risks, [trained] * 24 + [control] * 4)] == ["all fine-tuned runs"]
+    assert [risk.run for risk in merge_risks(risks, [trained] * 24)] == ["all runs"]
+    assert merge_risks(risks, [trained] * 26)[0].run.endswith(" and 20 more")
+    assert merge_risks(risks[:1], [trained])[0].run == "r0"

@@ -28,8 +28,15 @@ from runplan.naming import (
         ({"batch_size": [4, 8], "lora.rank": [4, 8]}, [f"1B_rank{rank}_bs{bs}" for bs in (4, 8) for rank in (4, 8)]),
         ({"optimizer.weight_decay": [0.0, 0.01]}, ["1B_rank8_weight_decay0", "1B_rank8_weight_decay0.01"]),
         ({"dataset.path": ["a/words_5L.json", "b/words_8L.json"]}, ["1B_rank8_words_5L", "1B_rank8_words_8L"]),
-        ({"system_prompt": ["Say yes/no.", "a/b"]}, ["1B_rank8_system_promptSay-yes-no", "1B_rank8_system_prompta-b"]),
-        ({"validation": [True, False]}, ["1B_rank8_validationtrue", "1B_rank8_validationfalse"]),
+        (
+            {"system_prompt": ["Say yes/no.", "a/b"]},
+            ["1B_rank8_system_prompt-Say-yes-no", "1B_rank8_system_prompt-a-b"],
+        ),
+        (
+            {"lora.attn_modules": [["q_proj", "v_proj"], ["q_proj", "output_proj"]]},
+            ["1B_rank8_attn_modules-q-v", "1B_rank8_attn_modules-q-output"],
+        ),
+        ({"validation": [True, False]}, ["1B_rank8_validation-true", "1B_rank8_validation-false"]),
         ({"model.path": ["/m/Llama-3.2-1B", "/m/Qwen2.5-0.5B"]}, ["1B_rank8_Llama-3.2-1B", "1B_rank8_Qwen2.5-0.5B"]),
         ({}, ["1B_rank8"]),
     ],
@@ -82,10 +89,10 @@ def test_controls_are_one_a_base_model_and_evaluation():
 @pytest.mark.parametrize(
     ("key", "levels", "names"),
     [
-        ("system_prompt", ["", "Be terse."], ["1B_base_system_prompt", "1B_base_system_promptBe-terse"]),
+        ("system_prompt", ["", "Be terse."], ["1B_base_system_prompt", "1B_base_system_prompt-Be-terse"]),
         ("evaluation.temperature", [0.0, 0.7], ["1B_base_temperature0", "1B_base_temperature0.7"]),
         ("dataset.path", ["x/a.json", "x/b.json"], ["1B_base_a", "1B_base_b"]),
-        ("prompt", ["{input}", "Q: {input}"], ["1B_base_prompt-input", "1B_base_promptQ-input"]),
+        ("prompt", ["{input}", "Q: {input}"], ["1B_base_prompt-input", "1B_base_prompt-Q-input"]),
     ],
 )
 def test_a_control_is_named_by_what_varies_in_its_evaluation(key, levels, names):
@@ -115,7 +122,7 @@ def test_control_names_avoid_those_of_runs():
 
 def test_long_values_end_in_a_hash_and_keep_their_beginning():
     names = run_names(cross({"system_prompt": ["a" * 300, "a" * 299 + "b"]}))
-    assert all(len(name) <= LONGEST and name.startswith("1B_rank8_system_promptaaa") for name in names)
+    assert all(len(name) <= LONGEST and name.startswith("1B_rank8_system_prompt-aaa") for name in names)
     assert len(set(names)) == 2
 
 

@@ -420,6 +420,25 @@ def test_qwen_needs_vocab_and_merges(folder):
     }
 
 
+def test_names_that_qwens_tokenizer_looks_up_have_to_be_there(folder):
+    edit(folder / "config.json", model_type="qwen2", rope_scaling=None)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text("{}")
+    said = details(read_model(folder, HF))
+    assert "tokenizer.json does not name <|endoftext|>, <|im_start|>, <|im_end|>, <tool_call>, </tool_call>" in said
+    assert "does not name" not in details(read_model(folder, HF, trainer="trl"))
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
+    edit(folder / "tokenizer.json", added_tokens=[tokens[0] | {"content": name} for name in names])
+    assert "does not name" not in details(read_model(folder, HF))
+
+
+def test_without_a_place_to_download_from_another_trainer_is_named(folder):
+    (folder / "original/tokenizer.model").unlink()
+    (finding,) = read_model(folder, Model(name="hf", family="auto")).findings
+    assert finding.fix.endswith("; trainer=trl reads tokenizer.json alone")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a rank\n", b"AA== x\n", b"AA==\n", b"AA== 99999\n", POINTER])
 def test_bad_ranks_are_invalid(folder, content):
     (folder / "original/tokenizer.model").write_bytes(content)

@@ -40,11 +40,12 @@ def test_without_any_ours_are_used(own):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{{ tokn }}", "'tokn' is undefined"), ("x\n{% if %}", "finetune.slurm.j2, line 2"),
+    [("x\n{{ tokn }}", "finetune.slurm.j2, line 2: 'tokn' is undefined.*did you mean token?"),
+     ("x\n{% if %}", "finetune.slurm.j2, line 2"),
      ('{% include "mine.j2" %}', "asks for mine.j2")],
     ids=["name", "syntax", "include"],
 )  # fmt: skip
 def test_a_wrong_template_says_what_and_where(own, text, said):
     (own / "finetune.slurm.j2").write_text(text)
-    with pytest.raises(RenderError, match=said.replace(".", r"\.")):
+    with pytest.raises(RenderError, match=said.replace(".", r"\.").replace(r"\.*", ".*").replace("?", r"\?")):
         files()

@@ -147,6 +147,21 @@ def test_last_words_are_no_bars_and_no_blanks():
     assert ending_of(b"") is None
 
 
+def test_the_trainers_last_words_count_more_than_its_exit_code():
+    said = b"tune: bad interpreter: Permission denied\nfinetune.slurm: finetune.yaml ended with exit code 126\n"
+    assert ending_of(said).reason == "last line of its log: tune: bad interpreter: Permission denied"
+    assert ending_of(said.splitlines()[1]).reason.endswith("exit code 126")
+
+
+def test_a_reason_is_whole_and_without_the_bar_before_it():
+    words = b"Error(s) in loading state_dict for TransformerDecoder:\n\tsize mismatch for norm: [336]\n\tmore"
+    found = ending_of(b"Traceback (most recent call last):\nRuntimeError: " + words)
+    assert found.reason.endswith("for TransformerDecoder: size mismatch for norm: [336]")
+    over = b"slurmstepd: error: *** JOB 3 ON n1 CANCELLED AT 2026-01-31T12:00:00 DUE TO TIME LIMIT ***"
+    found = ending_of(b"1|15|Loss: 5.6: 30%|##| 15/50 [03:39<09:03, 1.55s/it]" + over + b"\n")
+    assert (found.state, found.reason) == ("timeout", over.decode())
+
+
 @pytest.mark.parametrize(
     ("name", "state"), [("26", "oom"), ("28", "oom"), ("29", "timeout"), ("30", "host_oom"), ("32", "host_oom")]
 )

@@ -170,7 +170,7 @@ def test_piped_output_is_plain_and_never_cut():
     text = printed(plan)
     assert "\x1b" not in text
     assert "d" * 300 in text
-    assert f"1B_rank4_name{'x' * 50}" in text
+    assert f"1B_rank4_name-{'x' * 50}" in text
     assert not [line for line in text.splitlines() if line != line.rstrip()]
 
 
@@ -272,3 +272,26 @@ def test_only_commands_are_shown_as_something_to_type():
     assert (words, commands) == (Item("name it with dataset.path"), Commands(("hf download x",)))
     assert "\n  name it with dataset.path\n" in markdown(Section("", (Item("a", "✗", words.text), head)))
     assert "\n  `hf download x`" in markdown(Section("", (Item("a", "✗", "hf download x"),)))
+
+
+def test_what_will_be_made_is_no_fault():
+    document = plan_document(make_plan())
+    check = {"kind": "dataset", "name": "d", "path": "/d", "status": "missing", "fix": "", "files": []}
+    checks = [check | {"detail": "will be made; 8 rows"}, check | {"detail": "no such file"}]
+    (section,) = (one for one in sections(document | {"verified": checks}, "/g") if one.heading == "Resources Verified")
+    assert [block.mark for block in section.blocks] == ["+", "✗"]
+
+
+def test_reasons_for_packing_that_differ_in_figures_are_one():
+    document = plan_document(make_plan({"lora.rank": [4, 8, 16]}))
+    for number, run in enumerate(document["runs"]):
+        run["config"] |= {"packed": False, "packed_because": f"off: {number} packs would leave too few steps"}
+    assert "Packing: off; for example 0 packs would leave too few steps\n" in said_configuration(document)
+    for run in document["runs"]:
+        run["config"]["packed_because"] = "off: 9 packs"
+    assert "Packing: off: 9 packs\n" in said_configuration(document)
+
+
+def said_configuration(document):
+    blocks = next(section.blocks for section in sections(document, "g") if section.heading == "Configuration")
+    return "".join(f"{block.label}: {block.value}\n" for block in blocks)

@@ -1,4 +1,4 @@
-from runplan.testimony import EVIDENCE_SHOWN, evidence_items
+from runplan.testimony import EVIDENCE_SHOWN, evaluation_items, evidence_items
 
 
 def run(name, model, *evidence):
@@ -29,3 +29,18 @@ def test_an_odd_log_is_shown_however_many_there_are():
     shown = texts(run("1B", "1B", *lines, "far.out: but 9 times, so the interval reaches further"))
     assert shown[0].startswith("far.out")
     assert shown[-1] == "… and 6 more in plan.json."
+
+
+def evaluated(name, model, evidence):
+    return {"name": name, "model": model, "cells": [{"task": "t", "time_evidence": evidence}]}
+
+
+def test_times_of_evaluations_say_of_which_runs_they_are():
+    tuned = [evaluated(f"1B_rank{rank}", "1B", "2 logs, fine-tuned") for rank in (4, 64)]
+    shown = [item.text for item in evaluation_items([*tuned, evaluated("1B_base", "1B", "1 log, not fine-tuned")])]
+    assert shown == [
+        "Time to evaluate t (1B_rank4, 1B_rank64): 2 logs, fine-tuned.",
+        "Time to evaluate t (1B_base): 1 log, not fine-tuned.",
+    ]
+    assert [item.text for item in evaluation_items(tuned)] == ["Time to evaluate t: 2 logs, fine-tuned."]
+    assert evaluation_items([evaluated("1B_base", "1B", None)]) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runplan.diff import Change, GroupDiff
-from runplan.tree import RUNS_SHOWN, tree_lines
+from runplan.tree import ALIKE_SHOWN, RUNS_SHOWN, tree_lines
 
 FILES = (".hydra/config.yaml", "finetune.yaml", "eval/t_epoch0/eval.yaml", "eval/t_epoch0/cell.slurm")
 
@@ -47,8 +47,24 @@ def test_marks_of_planning_again():
 
 def test_many_runs_are_counted():
     lines = tree_lines("g", paths(*(f"r{i}" for i in range(1000))), GroupDiff())
-    assert lines[-1] == f"└── … {1000 - RUNS_SHOWN} more runs"
-    assert len(lines) < 50
+    assert lines[-2:] == [
+        f"├── r{ALIKE_SHOWN - 1}/   files as in r0/",
+        f"└── … {1000 - ALIKE_SHOWN} more runs   files as in r0/",
+    ]
+
+
+def test_runs_that_differ_are_named_up_to_a_number():
+    lines = tree_lines("g", [f"r{i}/f{i}" for i in range(100)], GroupDiff())
+    assert sum(line.startswith(("├── r", "└── r")) for line in lines) == RUNS_SHOWN
+
+
+def test_what_happens_to_others_is_not_hidden_among_those_alike():
+    diff = GroupDiff(added=("new",), unchanged=tuple(f"r{i}" for i in range(9)))
+    lines = tree_lines("g", paths(*(f"r{i}" for i in range(9)), "new"), diff)
+    assert lines[-2:] == [
+        "├── new/   new; files as in r0/",
+        f"└── … {9 - ALIKE_SHOWN} more runs   unchanged; files as in r0/",
+    ]
 
 
 def test_names_stay_on_their_line():

@@ -153,7 +153,13 @@ def test_without_evaluation_there_is_no_row_for_it():
     ("seen", "site", "status", "said"),
     [
         ("0.6.1", {}, Status.ok, "version 0.6.1"),
-        (None, {}, Status.unchecked, "not installed in this environment"),
+        (
+            None,
+            {},
+            Status.unchecked,
+            "not installed in this environment; jobs have this one, as the site names no other",
+        ),
+        (None, {"site__modules": ["tune/1"]}, Status.unchecked, "not installed in this environment; site.modules may"),
         ("0.5.0", {}, Status.unchecked, "0.5.0 is installed here, trainer.version is 0.6.1"),
         ("0.5.0", {"site__conda_env": "tune"}, Status.unchecked, "0.6.1 is expected in the jobs' site.conda_env=tune"),
     ],

@@ -25,6 +25,7 @@ from runplan.errors import ConfigError, PlanError, RunplanError
 from runplan.facts import Status
 from runplan.group import make_group, preview
 from runplan.pasting import pasted
+from runplan.plan import TO_BE_MADE
 
 if TYPE_CHECKING:
     from runplan.plan import Check, Plan
@@ -174,7 +175,8 @@ class Dialogue:
                 self._said.add(check)
                 state = "" if check.status is Status.ok else f" {check.status.value}"
                 detail = f" ({check.detail})" if check.detail else ""
-                say(f"  {MARKS[check.status]} {check.kind} {check.name}{state}: {check.path}{detail}", "    ")
+                mark = "+" if check.detail.startswith(TO_BE_MADE) else MARKS[check.status]
+                say(f"  {mark} {check.kind.title()} {check.name}{state}: {check.path}{detail}", "    ")
                 if check.fix and check.status is not Status.ok:
                     print(f"      {check.fix}")  # noqa: T201 - to be copied: nothing is broken in it
 

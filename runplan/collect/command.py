@@ -75,6 +75,6 @@ def _show(report: Report, directory: str, written: Sequence[str]) -> None:
     shown = [section for _, section in results_sections(report)]
     lacking = len(report.missing)
     done = f"Written to {directory}: {', '.join(written)}" if written else f"Nothing changed in {directory}"
-    lines = [f"{lacking} of what was planned has no result: see Results"] if lacking else []
+    lines = [f"{lacking} planned trainings and evaluations have no result: see Results"] if lacking else []
     look = f"To look at: {directory}/{PAGE}"
     print_sections(f"Results of {report.document['group']}", shown, [*lines, done, look])

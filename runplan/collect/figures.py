@@ -58,9 +58,10 @@ def figures(report: Report, templates: Environment) -> dict[str, str]:
 
 
 def text_of(text: str, most: int = LABEL_SHOWN) -> str:
-    """A text that XML can hold, on one line and not too long."""
+    """A text that XML can hold, on one line and not too long; names differ at their ends, so the middle goes."""
     plain = visible(text).encode("utf-8", "replace").decode()
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+    tail = most // 2
+    return plain if len(plain) <= most else f"{plain[: most - 1 - tail]}…{plain[-tail:]}"
 
 
 def _effects(report: Report) -> dict[str, Any]:

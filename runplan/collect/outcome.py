@@ -9,6 +9,7 @@ from runplan.attempts import LOCAL
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
 from runplan.pasting import pasted_word
+from runplan.status.reasons import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,12 +106,12 @@ def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, 
 def _told(job: FoundJob) -> str:
     """What is known of how a job is or ended."""
     observed = job.observed
-    said = observed.reason
+    said = waiting_for(observed.reason) if observed.state is JobState.pending else observed.reason
     if observed.exit_code and f"exit code {observed.exit_code}" not in said:
         said = f"{said}, exit code {observed.exit_code}" if said else f"exit code {observed.exit_code}"
     if job.last_words and job.last_words not in said:
         said = f"{said}: {job.last_words}" if said else job.last_words
-    return said or ("" if observed.state is JobState.not_submitted else observed.state.value)
+    return said
 
 
 def _fix(job: FoundJob, place: str) -> str:

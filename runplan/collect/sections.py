@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runplan.collect.results import Row
 
 MISSING_SHOWN = 50
+RUNS_SHOWN = 4
 FOLDER = "results"
 _METHODS = {
     BOOTSTRAP: f"Intervals over samples: 95 %, percentile bootstrap ({RESAMPLES:,} resamples, seed {SEED}) of "
@@ -81,20 +82,29 @@ def _results(report: Report) -> tuple[Block, ...]:
         blocks.append(Fact("Trainings done", f"{len(trainings) - gone['train']} of {len(trainings)}"))
     blocks.append(Fact("Evaluations collected", f"{len(cells) - gone['cell']} of {len(cells)}"))
     blocks.append(Fact("All numbers", TABLE))
-    blocks += [
-        Item(": ".join(filter(None, (one.name, one.state, one.reason))), "✗", one.fix)
-        for one in report.missing[:MISSING_SHOWN]
-    ]
-    if len(report.missing) > MISSING_SHOWN:
-        blocks.append(
-            Item(f"… and {len(report.missing) - MISSING_SHOWN} more: runplan collect --json lists them all", "✗")
-        )
+    blocks += lacking_items(report.missing)
     blocks += [Item(text, "!") for text in report.warnings]
     return (
         *blocks,
         *_methods(report),
         *_figure(report, "effects.svg", "Effects against the control, with 95 % intervals"),
     )
+
+
+def lacking_items(missing: Sequence[Missing]) -> list[Block]:
+    """What has no result; what lacks it for the same reason is one item."""
+    alike: dict[tuple[str, str, str], list[Missing]] = {}
+    for one in missing:
+        alike.setdefault((one.kind, one.state, one.reason), []).append(one)
+    items: list[Block] = []
+    for (_, state, reason), ones in list(alike.items())[:MISSING_SHOWN]:
+        more = f" and {len(ones) - RUNS_SHOWN} more" if len(ones) > RUNS_SHOWN else ""
+        names = ", ".join(one.name for one in ones[:RUNS_SHOWN]) + more
+        items.append(Item(": ".join(filter(None, (names, state, reason))), "✗", ones[0].fix))
+    if len(alike) > MISSING_SHOWN:
+        hidden = sum(map(len, list(alike.values())[MISSING_SHOWN:]))
+        items.append(Item(f"… and {hidden} more: runplan collect --json lists them all", "✗"))
+    return items
 
 
 def _methods(report: Report) -> list[Block]:

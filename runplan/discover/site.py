@@ -146,7 +146,7 @@ def _silence(cluster: Cluster | None) -> str:
     """Why nothing is known of what the user may charge."""
     if cluster is None:
         return "no SLURM here"
-    return "SLURM has no accounting that says" if cluster.partitions else "SLURM did not answer"
+    return "sacctmgr names none of yours" if cluster.partitions else "SLURM did not answer"
 
 
 def _account(cluster: Cluster | None, wish: str | None) -> Setting:

@@ -29,7 +29,7 @@ from runplan.facts import (
     TaskFacts,
 )
 from runplan.locate import absolute, dataset_path, dataset_paths, model_path, place_of
-from runplan.plan import Composed
+from runplan.plan import TO_BE_MADE, Composed
 from runplan.progress import counted
 from runplan.read import lengths as token_lengths
 from runplan.read.cache import Cache, file_identity
@@ -47,7 +47,7 @@ OTHER_THAN_ASKED = "it was there already, and is not what dataset.create=true wo
 """What makes a dataset, by `dataset.generator`."""
 
 IMAGINED = "not there; sized as the data that dataset.create=true would make"
-WILL_BE_MADE = Finding(Status.missing, "will be made", "made when this plan is written")
+WILL_BE_MADE = Finding(Status.missing, TO_BE_MADE, "made when this plan is written")
 
 
 def gather_facts(composed: Sequence[Composed], cwd: Path, cache_dir: Path | None, *, may_create: bool = True) -> Facts:

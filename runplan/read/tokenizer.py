@@ -28,6 +28,8 @@ _LLAMA3_SPECIAL = tuple(
         *("end_header_id", "eot_id", "eom_id", "python_tag", "image"),
     )
 )
+# The same of torchtune/models/qwen2_5/_tokenizer.py, Qwen2_5Tokenizer.__init__, and of its defaults.
+_QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,11 @@ def read_tokenizer(
     lacking_tokens: tuple[str, ...] = _LLAMA3_SPECIAL
     if "tokenizer.json" in there:
         path = folder.path / "tokenizer.json"
-        said = cache.remembered("tokenizer tokens", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
+        said = cache.remembered("tokenizer names", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
         lacking_tokens = tuple(said["lacking"])
-        _say(folder, "tokenizer.json", said["problems"])
+        unnamed = said["unnamed"] if trainer == "torchtune" and (family or "").startswith("qwen") else []
+        looked_up = [f"does not name {', '.join(unnamed)}, which torchtune looks up"] if unnamed else []
+        _say(folder, "tokenizer.json", [*said["problems"], *looked_up])
     if ranks is not None and family != "llama2":  # Llama 2's tokenizer.model is sentencepiece, which is not read here
         path_of_ranks = folder.path / ranks
         problems = cache.remembered(
@@ -71,7 +75,10 @@ def read_tokenizer(
         _say(folder, ranks, problems)
     lacking = {name: why for name, why in _wanted(family, ranks, trainer).items() if name not in there}
     for name, why in lacking.items():
-        folder.say(Status.missing, f"{name}, which {why}, is not there", folder.download(list(lacking)))
+        fix = folder.download(list(lacking))
+        if "tokenizer.json" in there and not folder.configured.repo_id:
+            fix += "; trainer=trl reads tokenizer.json alone"
+        folder.say(Status.missing, f"{name}, which {why}, is not there", fix)
     return TokenizerFacts(
         tokenizer="tokenizer.json" if "tokenizer.json" in there else None,
         tiktoken=ranks,
@@ -101,24 +108,26 @@ def _wanted(family: str | None, ranks: str | None, trainer: str) -> dict[str, st
 
 
 def _look_at_tokenizer(path: Path, vocab_size: int | None) -> dict[str, Any]:
-    """As JSON, for the cache: problems as text, and which of Llama 3's special tokens are not named."""
+    """As JSON, for the cache: problems as text, and which special tokens of Llama 3 and of Qwen2.5 are not named."""
     lacking = list(_LLAMA3_SPECIAL)
     try:
         if is_lfs_pointer(path):
-            return {"lacking": lacking, "problems": [_POINTER]}
+            return {"lacking": lacking, "unnamed": [], "problems": [_POINTER]}
         data = json.loads(path.read_bytes())
         added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
         vocab = data["model"]["vocab"]
         ids = [*(vocab.values() if isinstance(vocab, Mapping) else range(len(vocab))), *added.values()]
         largest = max(ids)
     except OSError as error:
-        return {"lacking": lacking, "problems": [f"cannot be read: {error.strerror or error}"]}
+        return {"lacking": lacking, "unnamed": [], "problems": [f"cannot be read: {error.strerror or error}"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return {"lacking": lacking, "problems": [f"is no tokenizer: {type(error).__name__} {error}"[:200]]}
+        problem = f"is no tokenizer: {type(error).__name__} {error}"[:200]
+        return {"lacking": lacking, "unnamed": [], "problems": [problem]}
     problems = []
     if vocab_size is not None and largest >= vocab_size:
         problems.append(f"has token id {largest}, the embedding has {vocab_size} rows (ids 0 to {vocab_size - 1})")
-    return {"lacking": [name for name in _LLAMA3_SPECIAL if name not in added], "problems": problems}
+    lacking, unnamed = ([name for name in names if name not in added] for names in (_LLAMA3_SPECIAL, _QWEN_SPECIAL))
+    return {"lacking": lacking, "unnamed": unnamed, "problems": problems}
 
 
 def _look_at_ranks(path: Path, vocab_size: int | None) -> list[str]:

@@ -189,7 +189,7 @@ def _close(group: WrittenGroup, wish: Wish, decision: Decision, outcome: Outcome
         print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place
     if outcome.stopped:
         _note(outcome.stopped)
-    for line in closing_lines(group.directory, decision, outcome):
+    for line in closing_lines(group.directory, decision, outcome, wish.via):
         _say(wish, line)
 
 

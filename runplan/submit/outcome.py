@@ -32,7 +32,7 @@ class Outcome:
         return 1 if self.left or self.stopped else 0
 
 
-def closing_lines(directory: Path, decision: Decision, outcome: Outcome) -> list[str]:
+def closing_lines(directory: Path, decision: Decision, outcome: Outcome, via: str = "sbatch") -> list[str]:
     """What is said at the end: how many, what ended before, what to type next."""
     place = pasted_word(str(directory))
     n_left = len(outcome.left)
@@ -45,7 +45,8 @@ def closing_lines(directory: Path, decision: Decision, outcome: Outcome) -> list
     if decision.ended:
         said = ", ".join(f"{len(jobs)} {state.value}" for state, jobs in decision.ended.items())
         only = ",".join(state.value for state in _asked_for(decision))
-        lines.append(f"ended before: {said}; again with: runplan submit {place} --only {only}")
+        how = "" if via == "sbatch" else f" --via {via}"
+        lines.append(f"ended before: {said}; again with: runplan submit {place}{how} --only {only}")
     if outcome.submitted or decision.already:
         lines.append(f"next: runplan status {place}")
     return lines

@@ -181,13 +181,13 @@ submit() { # submit DIR SCRIPT TOKEN JSON_OF_PATH [DIR TOKEN of the training]
   fi
 }
 
-submit 1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1 finetune.slurm rp-1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1 '"1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/finetune.slurm"'
-submit 1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch0 cell.slurm rp-1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1-15e576c7 '"1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch0/cell.slurm"' 1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1 rp-1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1
-submit 1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch1 cell.slurm rp-1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1-e520aeec '"1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch1/cell.slurm"' 1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1 rp-1B_rank4_system_prompta-echo-x-rm-rf-id-SBATCH-time-1
+submit 1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1 finetune.slurm rp-1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1 '"1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/finetune.slurm"'
+submit 1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch0 cell.slurm rp-1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1-0746f6f4 '"1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch0/cell.slurm"' 1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1 rp-1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1
+submit 1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch1 cell.slurm rp-1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1-7f52860d '"1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization_epoch1/cell.slurm"' 1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1 rp-1B_rank4_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1
 submit 1B_rank4_system_prompt finetune.slurm rp-1B_rank4_system_prompt '"1B_rank4_system_prompt/finetune.slurm"'
 submit 1B_rank4_system_prompt/eval/capitalization_epoch0 cell.slurm rp-1B_rank4_system_prompt-794822ef '"1B_rank4_system_prompt/eval/capitalization_epoch0/cell.slurm"' 1B_rank4_system_prompt rp-1B_rank4_system_prompt
 submit 1B_rank4_system_prompt/eval/capitalization_epoch1 cell.slurm rp-1B_rank4_system_prompt-e3ffb7d4 '"1B_rank4_system_prompt/eval/capitalization_epoch1/cell.slurm"' 1B_rank4_system_prompt rp-1B_rank4_system_prompt
-submit 1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization cell.slurm rp-1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1-7cdfaef9 '"1B_base_system_prompta-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization/cell.slurm"'
+submit 1B_base_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization cell.slurm rp-1B_base_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1-3e366b9c '"1B_base_system_prompt-a-echo-x-rm-rf-id-SBATCH-time-1/eval/capitalization/cell.slurm"'
 submit 1B_base_system_prompt/eval/capitalization cell.slurm rp-1B_base_system_prompt-36647718 '"1B_base_system_prompt/eval/capitalization/cell.slurm"'
 printf '%s submitted, %s already submitted, %s not submitted\n' "$submitted" "$already" "$failed"
 if [ "$((submitted + already))" -gt 0 ]; then echo "check status: squeue -u $(id -un)"; fi
