@@ -13,7 +13,7 @@ from runplan.errors import Problem
 from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import quantised_shapes, weight_bytes
 from runplan.recipe import CAPABILITIES
-from runplan.units import GIB, parse_memory_gib, short_time, slurm_time
+from runplan.units import GIB, number_of, parse_memory_gib, short_time, slurm_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,10 +148,6 @@ def _can_quantise(w: Workload) -> bool:
     return can and not w.adapter.quantize_base and not nf4.problem(quantised_shapes(w.architecture, then), w.gpus)
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def check_rows(sized: Sized) -> Verdict:
     """A batch needs its rows: torchtune drops the last, incomplete batch, trains 0 steps and exits 0.
 
@@ -165,9 +161,9 @@ def check_rows(sized: Sized) -> Verdict:
     n_rows = workload.lengths.rows
     return Verdict(
         problem=Problem(
-            f"{_counted(n_rows, 'training row')} give{'s' * (n_rows == 1)} no whole optimizer step of {wanted} {rows} "
+            f"{number_of(n_rows, 'training row')} give{'s' * (n_rows == 1)} no whole optimizer step of {wanted} {rows} "
             f"({sizing.batch_size} a batch × {sizing.gradient_accumulation_steps} accumulated "
-            f"× {_counted(workload.gpus, 'GPU')}); "
+            f"× {number_of(workload.gpus, 'GPU')}); "
             "the trainer would stop after 0 steps without an error",
             "effective_batch_size, batch_size, packed",
             "use a smaller effective_batch_size, packed=false, or more rows",

@@ -117,3 +117,12 @@ def short_number(value: float) -> str:
 def short_hours(hours: float) -> str:
     """Hours with one decimal, small ones with two digits that count: `12.3`, `0.049`."""
     return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def number_of(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> number_of(1, "file"), number_of(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -134,6 +134,7 @@ def test_hundreds_of_logs_make_short_evidence():
     assert len(lines) <= 14
     assert any(line.startswith("and ") and "as similar or less" in line and "on a100-80" in line for line in lines)
     assert "41 logs without use for speed: 40 no speed or no batch size; 1 model gpt2 is not known" in lines
+    assert "40 logs without use for speed: no speed or no batch size" in size([*logs, *silent]).evidence
 
 
 def test_one_first_step_of_many_minutes_does_not_slow_all_plans_and_three_do():

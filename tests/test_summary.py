@@ -11,7 +11,7 @@ from runplan.blocks import Commands, Item, Section
 from runplan.design import design_title
 from runplan.diff import GroupDiff
 from runplan.document import plan_document
-from runplan.overview import all_runs, by_model, sections
+from runplan.overview import all_runs, sections
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import RunType
 from runplan.screen import encodable, print_summary
@@ -88,12 +88,6 @@ def test_what_is_missing_comes_with_its_command():
     assert "✓ Dataset capitalization" in missing
     assert "The runs are not ready" in text.split("## How to submit")[1]
     assert "p95 of the time is 26 min, the limit 25 min" in text
-
-
-def test_settings_by_model():
-    runs = [{"model": "1B", "b": 4}, {"model": "1B", "b": 4}, {"model": "3B", "b": 2}]
-    assert by_model(runs, lambda run: run["b"]) == "4 (1B), 2 (3B)"
-    assert by_model(runs[:2], lambda run: run["b"]) == "4"
 
 
 def test_what_happens_when_the_gpu_is_too_small_is_said():

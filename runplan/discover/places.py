@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from runplan.discover.found import Discovered, ModelFolder, Offer, Setting, Wishes
 from runplan.suggest import as_text
+from runplan.units import number_of
 
 _OF_A_TASK = re.compile(r"/tasks/[^/]+/input$")
 """Where the data of one task lies: found without `data_dir`."""
@@ -22,13 +23,9 @@ def is_plain(path: str) -> bool:
     return "$" not in path and not path.startswith("~")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _one_of(key: str, noun: str, holders: Counter[str], given: Sequence[str], option: str) -> Setting:
     """A folder: the only one that holds something, or the one that was given; several are offered."""
-    offers = tuple(Offer(path, f"holds {_count(number, noun)}") for path, number in holders.most_common())
+    offers = tuple(Offer(path, f"holds {number_of(number, noun)}") for path, number in holders.most_common())
     nested = key == "data_dir"  # a data file may lie in a folder of its task's name
     if len(given) == 1 and (len(holders) <= 1 or given[0] in holders or nested):
         rest = tuple(offer for offer in offers if offer.value != given[0])
@@ -36,12 +33,12 @@ def _one_of(key: str, noun: str, holders: Counter[str], given: Sequence[str], op
         only = next(iter(holders), given[0])
         if not inside and only != given[0]:
             return Setting(key, only, f"in {given[0]} ({option}); {offers[0].said}")
-        return Setting(key, given[0], f"given with {option}; holds {_count(inside, noun)}", rest)
+        return Setting(key, given[0], f"given with {option}; holds {number_of(inside, noun)}", rest)
     if len(offers) == 1 and is_plain(offers[0].value):
         return Setting(key, offers[0].value, f"the only folder found; {offers[0].said}")
     if not offers:
         return Setting(key, None, f"no {noun} found; name a folder with {option}")
-    return Setting(key, None, f"{_count(len(offers), 'folder')} found", offers)
+    return Setting(key, None, f"{number_of(len(offers), 'folder')} found", offers)
 
 
 def model_setting(found: Discovered, wishes: Wishes) -> Setting:
@@ -60,11 +57,11 @@ def data_setting(found: Discovered, wishes: Wishes) -> Setting:
 def log_setting(found: Discovered, wishes: Wishes) -> Setting:
     """`priors`: every folder with logs, since all of them teach; after them the folder runplan writes to."""
     folders = [folder for folder in found.logs if is_plain(folder.path)][:LISTED]
-    rest = tuple(Offer(f.path, f"holds {_count(f.logs, 'log')}") for f in found.logs if f not in folders)
+    rest = tuple(Offer(f.path, f"holds {number_of(f.logs, 'log')}") for f in found.logs if f not in folders)
     if not folders:
         option = "" if wishes.logs else "; name a folder with --logs"
         return Setting("priors", None, f"no log of torchtune found{option}", rest)
-    said = "; ".join(f"{_count(folder.logs, 'log')} in {folder.path}" for folder in folders)
+    said = "; ".join(f"{number_of(folder.logs, 'log')} in {folder.path}" for folder in folders)
     return Setting("priors", ("${site.output_root}", *(folder.path for folder in folders)), said, rest)
 
 

@@ -16,6 +16,7 @@ from runplan.estimate.speed.observation import Observation
 from runplan.estimate.speed.posterior import Posterior
 from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import Workload
+from runplan.units import number_of
 
 MOST_ALIKE = 3
 """Logs that are described one by one; of the others it is said how many there are."""
@@ -25,6 +26,8 @@ MOST_FAR = 2
 """So many more are described that are less alike, but odd."""
 MOST_LINES = 5
 """Logs that are left out and named one by one."""
+SMALL = 1e8
+"""Models of fewer parameters are told in millions."""
 MOST_REASONS = 3
 """Reasons why logs say nothing about speed that are counted one by one."""
 VERY_SIMILAR = 0.7
@@ -70,14 +73,10 @@ def of(
     left_out += [f"{one.path}: its {one.what} left out, {one.why}" for one in odd]
     lines += left_out[:MOST_LINES]
     if more := len(left_out) - MOST_LINES:
-        lines += [f"{_logs(more)} more left out for such reasons"] if more > 0 else []
-    if silent:
-        reasons = sorted(silent.items(), key=lambda item: (-item[1], item[0]))
-        said = "; ".join(f"{number} {why}" for why, number in reasons[:MOST_REASONS])
-        rest = sum(number for _, number in reasons[MOST_REASONS:])
-        lines.append(f"{_logs(sum(silent.values()))} without use for speed: {said}{f'; {rest} others' if rest else ''}")
+        lines += [f"{number_of(more, 'log')} more left out for such reasons"] if more > 0 else []
+    lines += _without_use(silent)
     if not posterior.used:
-        what = f" for speed, but the start-up is learnt from {_logs(started)}" if started else ""
+        what = f" for speed, but the start-up is learnt from {number_of(started, 'log')}" if started else ""
         lines.append(f"no earlier log counts{what}: physics and public specifications alone, wide intervals")
         return Evidence(tuple(lines), extrapolated=True)
     beyond = _beyond(w, step, posterior.used)
@@ -104,11 +103,7 @@ def _others(w: Workload, rest: Sequence[Observation]) -> list[str]:
         return []
     here = sum(seen.repeats for seen in rest if seen.gpu_known and seen.step.gpu.name == w.gpu.name)
     total = sum(seen.repeats for seen in rest)
-    return [f"and {_logs(total)} as similar or less, {here} of them on {w.gpu.name}"]
-
-
-def _logs(number: int) -> str:
-    return f"{number} log{'s' * (number != 1)}"
+    return [f"and {number_of(total, 'log')} as similar or less, {here} of them on {w.gpu.name}"]
 
 
 def _described(seen: Observation) -> str:
@@ -159,6 +154,17 @@ def _distance(step: Step, seen: Observation) -> float:
     return far + 0.5 * (not seen.tokens_known)
 
 
+def _without_use(silent: Mapping[str, int]) -> list[str]:
+    """How many logs say nothing about speed, and why: the commonest reasons, with their numbers where there are two."""
+    if not silent:
+        return []
+    reasons = sorted(silent.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{number} {why}" for why, number in reasons[:MOST_REASONS]] if len(reasons) > 1 else [reasons[0][0]]
+    rest = sum(number for _, number in reasons[MOST_REASONS:])
+    told += [f"{rest} others"] if rest else []
+    return [f"{number_of(sum(silent.values()), 'log')} without use for speed: {'; '.join(told)}"]
+
+
 def _beyond(w: Workload, step: Step, used: Sequence[Observation]) -> list[str]:
     """In what the run leaves the range of the logs on its own GPU type."""
     same = [seen.step for seen in used if seen.gpu_known and seen.step.gpu.name == w.gpu.name]
@@ -167,10 +173,11 @@ def _beyond(w: Workload, step: Step, used: Sequence[Observation]) -> list[str]:
     said = []
     if w.adapter.quantize_base and not any(other.adapter.quantize_base for other in same):
         said.append("QLoRA, no log has weights in 4 bits")
-    sizes = [other.architecture.params / 1e9 for other in same]
-    params = w.architecture.params / 1e9
-    if not min(sizes) / 1.1 <= params <= max(sizes) * 1.1:
-        said.append(f"{params:.2f} B parameters, logs have {_range(sizes, '.2f')} B")
+    params = w.architecture.params
+    unit, name = (1e9, "B") if params >= SMALL else (1e6, "M")
+    sizes = [other.architecture.params / unit for other in same]
+    if not min(sizes) / 1.1 <= params / unit <= max(sizes) * 1.1:
+        said.append(f"{params / unit:.3g} {name} parameters, logs have {_range(sizes, '.3g')} {name}")
     told = [seen for seen in used if seen.tokens_known or seen.tokens_sigma < OTHER_DATASET_SIGMA]
     lengths = [seen.step.tokens for seen in told if seen.gpu_known and seen.step.gpu.name == w.gpu.name]
     if not lengths:

@@ -19,6 +19,7 @@ from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.names import better_gpu, sized_gpu
 from runplan.priors.record import MemoryGib, PriorRun, quick_run
+from runplan.units import number_of
 
 _FRESH_S = 120
 _ASK_FOR_S = 7 * 86400
@@ -103,7 +104,7 @@ def _read(
         found.update((log.path, (log, said)) for log, said in _fields(logs, index))
         index.save()
     if not warnings and not any(said for _, said in found.values()):
-        where = f"{_count(len(found), 'file')} of priors.paths: {', '.join(paths)}"
+        where = f"{number_of(len(found), 'file')} of priors.paths: {', '.join(paths)}"
         warnings += [f"no training log in {where}; priors.paths=[DIR] names yours"] if paths else []
     now = time.time()
     runs = tuple(_run(log, said, gpu, now) for log, said in join_disk_logs(found.values()))
@@ -141,10 +142,6 @@ def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[s
 
 def _is_there(path: str) -> bool:
     return Path(path).exists() or (is_pattern(path) and matches(path))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _fields(logs: Sequence[LogFile], index: Index) -> list[tuple[LogFile, Fields | None]]:

@@ -17,6 +17,7 @@ from runplan.estimate.speed.gpu_constants import Constants, prior
 from runplan.estimate.wall_time.overheads import GB, READ_GB_PER_S
 from runplan.estimate.workload import Gpu, Interval
 from runplan.facts import Architecture, Lengths
+from runplan.units import number_of
 
 IMPORT_S = 20.0
 """Inspect AI and transformers on a cluster's file system (7-13 s on a quiet CPU)."""
@@ -106,12 +107,8 @@ def _described(speed: Speed, answers: int, *, tuned: bool | None) -> str:
     """What a time was learnt from, in words; empty for nothing."""
     if not speed.n:
         tell = "tells" if answers == 1 else "tell"
-        return f"{_logs(answers)} of the same task, which {tell} its answers' length" if answers else ""
+        return f"{number_of(answers, 'log')} of the same task, which {tell} its answers' length" if answers else ""
     alike = "this task, model and GPU" if speed.same == speed.n else f"{speed.same} of this task, model and GPU"
     alike += {True: ", fine-tuned", False: ", not fine-tuned", None: ""}[tuned]
     guess = "" if answers else "; the length of its answers is a guess"
-    return f"{_logs(speed.n)} of earlier evaluations ({alike}){guess}"
-
-
-def _logs(number: int) -> str:
-    return f"{number} log{'s' * (number != 1)}"
+    return f"{number_of(speed.n, 'log')} of earlier evaluations ({alike}){guess}"
