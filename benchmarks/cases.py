@@ -12,6 +12,7 @@ from pathlib import Path
 from gpu.grid import Point, workload
 from gpu.shapes import WIDE, shapes
 from milabench import LLAMA_70B, milabench_runs
+from published import log_of
 from transformers_runs import SHAPES as TRANSFORMERS_SHAPES
 from transformers_runs import transformers_runs
 
@@ -296,32 +297,15 @@ def _published(
         f"{name}_{gpu}_x{count}" + ("_qlora" if w.adapter.quantize_base else ""),
         f"published {w.gpu.name}",
         w,
-        _log_of(w, measured, name),
+        log_of(
+            name,
+            w,
+            measured["s/step"],
+            1000,
+            model=name if name == "Llama-2-7B" else w.model_name,
+            peak_memory_gib=MemoryGib(measured.get("allocated"), None, measured.get("reserved")),
+            init_memory_gib=MemoryGib(weight_bytes(w.architecture, w.adapter) / 2**30),
+        ),
         measured,
         taught=frozenset(taught.split()),
-    )
-
-
-def _log_of(w: Workload, measured: Mapping[str, float], name: str) -> PriorRun:
-    """The record that a log of such a run makes."""
-    return PriorRun(
-        name,
-        trainer="torchtune",
-        model=name if name == "Llama-2-7B" else w.model_name,
-        params_b=w.architecture.params / 1e9,
-        lora_rank=w.adapter.rank,
-        lora_targets=(*w.adapter.attn_modules, *(("mlp",) if w.adapter.apply_to_mlp else ())),
-        batch_size=w.batch_size,
-        gradient_accumulation_steps=1,
-        max_seq_len=w.max_seq_len,
-        packed=True,
-        dtype=w.dtype,
-        activation_checkpointing=w.activation_checkpointing,
-        compile=w.compile,
-        gpu=w.gpu.name,
-        num_gpus=w.gpus,
-        steps_done=1000,
-        s_per_step=measured["s/step"],
-        peak_memory_gib=MemoryGib(measured.get("allocated"), None, measured.get("reserved")),
-        init_memory_gib=MemoryGib(weight_bytes(w.architecture, w.adapter) / 2**30),
     )

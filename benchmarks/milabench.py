@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from published import log_of
+
 from runplan.estimate import steps
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
@@ -121,30 +123,6 @@ def _run(row: Mapping[str, str], start: Workload, gpus: Mapping[str, Gpu]) -> Ru
     ):
         taught.add("s/step")
     name = f"{row['model']}_{row['gpu'].split()[0]}_x{n}_b{batch}"
-    return Run(name, w, _log(name, w, measured, float(row["tokens_per_s"])), measured, frozenset(taught))
-
-
-def _log(name: str, w: Workload, measured: Mapping[str, float], tokens_per_s: float) -> PriorRun:
-    """The record that a log of such a run makes."""
-    return PriorRun(
-        name,
-        trainer="torchtune",
-        model=w.model_name,
-        params_b=w.architecture.params / 1e9,
-        lora_rank=w.adapter.rank,
-        lora_targets=(*w.adapter.attn_modules, *(("mlp",) if w.adapter.apply_to_mlp else ())),
-        batch_size=w.batch_size,
-        gradient_accumulation_steps=w.gradient_accumulation_steps,
-        max_seq_len=w.max_seq_len,
-        packed=False,
-        dtype=w.dtype,
-        activation_checkpointing=True,
-        compile=False,
-        gpu=w.gpu.name,
-        num_gpus=w.gpus,
-        steps_done=STEPS,
-        s_per_step=measured["s/step"],
-        tokens_per_s=tokens_per_s,
-        dataset=w.dataset,
-        process_peak_gib=measured.get("process"),
-    )
+    told = {"tokens_per_s": float(row["tokens_per_s"]), "process_peak_gib": measured.get("process")}
+    log = log_of(name, w, measured["s/step"], STEPS, dataset=w.dataset, **told)
+    return Run(name, w, log, measured, frozenset(taught))

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from published import log_of
+
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
@@ -134,29 +136,5 @@ def _run(row: Mapping[str, str], source: Source, start: Workload, gpus: Mapping[
         model_name=row["model"],
     )
     name = f"{row['model'].rsplit('/', 1)[-1]}_{w.gpu.name}_b{batch}x{accumulation}_t{tokens}_r{w.adapter.rank}"
-    return Run(name, w, _log(name, w, per_s, 1 / steps_per_s), 1 / steps_per_s)
-
-
-def _log(name: str, w: Workload, tokens_per_s: float, s_per_step: float) -> PriorRun:
-    """The record that a log of such a run makes."""
-    return PriorRun(
-        name,
-        trainer="trl",
-        trainer_version=w.trainer_version,
-        model=w.model_name,
-        params_b=w.architecture.params / 1e9,
-        lora_rank=w.adapter.rank,
-        lora_targets=(*w.adapter.attn_modules, *(("mlp",) if w.adapter.apply_to_mlp else ())),
-        batch_size=w.batch_size,
-        gradient_accumulation_steps=w.gradient_accumulation_steps,
-        max_seq_len=w.max_seq_len,
-        packed=False,
-        dtype=w.dtype,
-        activation_checkpointing=w.activation_checkpointing,
-        compile=False,
-        gpu=w.gpu.name,
-        num_gpus=1,
-        steps_done=_STEPS,
-        s_per_step=s_per_step,
-        tokens_per_s=tokens_per_s,
-    )
+    log = log_of(name, w, 1 / steps_per_s, _STEPS, tokens_per_s=per_s, trainer_version=w.trainer_version)
+    return Run(name, w, log, 1 / steps_per_s)

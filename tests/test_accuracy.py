@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("accuracy", "cases", "milabench", "rivals", "transformers_runs", "gpu", "gpu.grid", "gpu.shapes")
+MODULES = (
+    "accuracy",
+    "cases",
+    "milabench",
+    "published",
+    "rivals",
+    "transformers_runs",
+    "gpu",
+    "gpu.grid",
+    "gpu.shapes",
+)
 
 
 @pytest.fixture(name="script")
