@@ -34,6 +34,7 @@ from runplan.estimate.speed import gpu_constants
 
 COUNTS = (0, 1, 3, 10)
 ORDERS = 6
+PUBLISHED = "published"
 QUANTITIES = ("allocated", "reserved", "process", "s/step", "wall")
 
 
@@ -62,6 +63,12 @@ class Score:
         if p95 is not None:
             self.covered.append(measured <= p95)
             self.widths.append(p95 / p50)
+
+    def include(self, other: Score) -> None:
+        """Count all answers of another one, too."""
+        self.errors += other.errors
+        self.covered += other.covered
+        self.widths += other.widths
 
     def line(self) -> str:
         """Number of answers, median, mean and worst error, coverage and width."""
@@ -108,6 +115,16 @@ def _moments(
                 found += [(n, "same", same.sample(rest, n), target) for _ in range(orders)]
             if n <= len(others):
                 found += [(n, "other", other.sample(others, n), target) for _ in range(orders)]
+    return found
+
+
+def whole(scores: dict[Key, Score]) -> dict[Key, Score]:
+    """Scores of all published runs of a trainer's layers, whatever their GPU."""
+    found: dict[Key, Score] = defaultdict(Score)
+    for key, score in scores.items():
+        if key.fleet.startswith(PUBLISHED):
+            layers = "transformers" if key.fleet.endswith("transformers") else "torchtune"
+            found[key._replace(fleet=f"all {PUBLISHED} of {layers}")].include(score)
     return found
 
 
@@ -189,7 +206,10 @@ def main() -> None:
     if arguments.each:
         each(wanted)
     scores = replay(fleets, arguments.orders)
-    show({key: score for key, score in scores.items() if key.fleet in wanted})
+    show(
+        {key: score for key, score in scores.items() if key.fleet in wanted}
+        | ({} if arguments.fleet else whole(scores))
+    )
     print("\nbatch: the largest power of two below what would fit")
     print("\n".join(batches(wanted) or ["of no setting several batches were tried"]))
 

@@ -76,6 +76,7 @@ def _scores():
         for case in cases.cases():
             fleets.setdefault(case.fleet, []).append(case)
         found = accuracy.replay(fleets, 4)
+        found |= accuracy.whole(found)
         for name in MODULES:
             sys.modules.pop(name, None)
     return found
@@ -108,6 +109,25 @@ def test_logs_of_own_jobs_tell_the_whole_time(scores):
     )
     assert after < 0.25 < before
     assert statistics.fmean(scores["cpu", "wall", "calibrated", "3 same"].covered) >= 0.9
+
+
+@pytest.mark.parametrize(("logs", "mean"), [("0", 0.20), ("1 same", 0.08), ("3 same", 0.05)])
+def test_published_step_times_are_met_over_all_gpu_types(scores, logs, mean):
+    score = scores["all published of torchtune", "s/step", "calibrated", logs]
+    assert statistics.fmean(map(abs, score.errors)) < mean
+    assert statistics.fmean(score.covered) >= 0.95
+    if logs != "0":
+        assert statistics.median(score.widths) <= 1.3
+
+
+def test_published_memory_is_met_over_all_gpu_types(scores):
+    errors = sorted(map(abs, scores["all published of torchtune", "allocated", "calibrated", "0"].errors))
+    assert statistics.median(errors) < 0.01
+    assert errors[-1] < 0.03
+    for kind in ("process", "reserved"):
+        score = scores["all published of torchtune", kind, "calibrated", "0"]
+        assert statistics.fmean(map(abs, score.errors)) < 0.05
+        assert all(score.covered)
 
 
 def test_reserved_memory_without_any_log(scores):
