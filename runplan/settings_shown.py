@@ -50,12 +50,15 @@ def _adapters(run: Mapping[str, Any]) -> str:
     kind = "DoRA" if run["config"].get("use_dora") else "LoRA"
     if run["config"].get("quantize_base"):
         kind = f"Q{kind} (base in 4 bits)"
-    own = "lora.alpha" not in run.get("estimated", ())
-    return f"{kind} with alpha {short_number(run['config']['lora_alpha']) if own else '2 × rank'}"
+    if "lora.alpha" in run.get("estimated", ()):
+        return f"{kind} with alpha 2 × rank"
+    alpha = run["config"].get("lora_alpha")
+    return kind if alpha is None else f"{kind} with alpha {short_number(alpha)}"
 
 
-def _schedule(name: str) -> str:
-    return "constant" if name == "none" else str(name)
+def _learning_rate(run: Mapping[str, Any]) -> str:
+    rate, schedule = run["config"].get("lr"), run["config"].get("lr_scheduler")
+    return "" if rate is None else f"{short_number(rate)} {'constant' if schedule in {None, 'none'} else schedule}"
 
 
 def _packing(reasons: Sequence[str | None], said: str) -> str:
@@ -77,7 +80,7 @@ _CONFIGURATION: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         f"{run['recipe']} ({number_of(run['resources']['gpus'], 'GPU') if run['resources']['gpus'] else 'CPU'})"
     ),
     "Adapters": _adapters,
-    "Learning rate": lambda run: f"{short_number(run['config']['lr'])} {_schedule(run['config']['lr_scheduler'])}",
+    "Learning rate": _learning_rate,
     "Epochs": lambda run: run["config"]["epochs"],
     "Batch size": lambda run: run["config"]["batch_size"],
     "Effective batch size": lambda run: (

@@ -12,6 +12,7 @@ from runplan.settings_shown import _adapters, by_model
     [
         ({}, ["lora.alpha"], "LoRA with alpha 2 × rank"),
         ({}, [], "LoRA with alpha 16"),
+        ({"lora_alpha": None}, [], "LoRA"),
         ({"use_dora": True}, [], "DoRA with alpha 16"),
         ({"quantize_base": True}, [], "QLoRA (base in 4 bits) with alpha 16"),
         ({"quantize_base": True, "use_dora": True}, [], "QDoRA (base in 4 bits) with alpha 16"),

@@ -110,26 +110,24 @@ def traced(
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
             model.set_num_output_chunks(w.loss_chunks)
         with handling(model, w.activation_offloading) as forward:
-            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
+            parts = model, loss_fn, torch.full((batch, 1), -100), forward
+            run(record, (*parts, optimizer), (batch, lengths, validation), w.packed, accumulation)
         # What goes when everything ends is not the recipe's.
         return [list(events) for events in record.trace]
 
 
-def run(record: Any, parts: tuple[Any, Any, Any, Any], shapes: Shapes, packed: bool, accumulation: int) -> None:
+def run(record: Any, parts: tuple[Any, Any, Any, Any, Any], shapes: Shapes, packed: bool, accumulation: int) -> None:
     """Optimizer steps and validation, each with events of its own.
 
     Args:
         record: what notes the events.
-        parts: model, loss, optimizer, and what the forward pass runs in.
+        parts: model, loss, labels that are ignored, what the forward pass runs in, and optimizer.
         shapes: sequences of a batch, tokens of each in the steps, and in the batches that are validated.
         packed: whether sequences are packs.
         accumulation: batches of a step.
     """
-    import torch
-
-    model, loss_fn, optimizer, forward = parts
+    *given, optimizer = parts
     batch, lengths, validation = shapes
-    given = model, loss_fn, torch.full((batch, 1), -100), forward
     for length in lengths:
         record.trace.append([])
         for _ in range(accumulation):

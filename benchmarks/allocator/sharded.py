@@ -65,7 +65,8 @@ def traced(
             loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
             model.set_num_output_chunks(w.loss_chunks)
         with handling(model, w.activation_offloading) as forward:
-            run(record, (model, loss_fn, optimizer, forward), (batch, lengths, validation), w.packed, accumulation)
+            parts = model, loss_fn, torch.full((batch, 1), -100), forward
+            run(record, (*parts, optimizer), (batch, lengths, validation), w.packed, accumulation)
         return [list(events) for events in record.trace]
 
 
