@@ -28,6 +28,7 @@ def templates() -> Environment:
 def config(**site) -> Config:
     made = Config(seed=14, system_prompt="", prompt="{input}", epochs=1)
     made.model.full_name = "Tiny"
+    made.lora.alpha, made.optimizer.lr, made.optimizer.lr_scheduler = 16.0, 3e-4, "cosine"
     made.trainer.save_adapter_weights_only = False
     made.evaluation.max_tokens, made.evaluation.temperature, made.evaluation.batch_size = 8, 0.0, 4
     for key, value in site.items():
