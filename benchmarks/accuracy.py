@@ -144,7 +144,7 @@ def batches(fleets: dict[str, list[Case]]) -> list[str]:
             tried = sorted({case.workload.batch_size or 0 for case in some})
             broke = min((case.workload.batch_size or 0 for case in some if case.state == "oom"), default=None)
             ran = max((case for case in some if case.state == "ok"), key=_batch, default=None)
-            if fleet != "cpu" and ran is not None and (broke or len(tried) > TRIED):
+            if not fleet.startswith("cpu") and ran is not None and (broke or len(tried) > TRIED):
                 seen = f"{broke} ran out of memory" if broke else "none ran out of memory"
                 lines.append(f"{fleet} {ran.name}: {_batch(ran)} ran, {seen}; {', '.join(_chosen(ran, broke))}")
     return lines

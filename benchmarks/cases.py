@@ -25,8 +25,10 @@ from runplan.priors.read import read_priors
 from runplan.priors.record import MemoryGib, PriorRun
 
 DATA = Path(__file__).parents[1] / "tests/data"
-MEASURED_SETS = ("gpu_runs", "cpu_runs")
-"""Folders of tests/data that benchmarks/gpu/measure.py filled: table.csv and runs/."""
+QUIET = "cpu quiet"
+MEASURED_SETS = {"gpu_runs": "", "cpu_runs": "", "cpu_runs_quiet": QUIET}
+"""Folders of tests/data that benchmarks/gpu/measure.py filled (table.csv and runs/), and their fleets where that is not
+the GPU. The same runs took twice as long on a busy processor as on the quiet one; the busy ones chose constants."""
 GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
     "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
     "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
@@ -54,7 +56,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All measured runs at hand, in the order in which they ran; published ones last."""
-    measured = (case for name in MEASURED_SETS for case in measured_cases(DATA / name))
+    measured = (case for name, fleet in MEASURED_SETS.items() for case in measured_cases(DATA / name, fleet))
     return [*measured, *published_cases(), *milabench_cases(), *transformers_cases()]
 
 
@@ -82,8 +84,8 @@ def transformers_cases() -> list[Case]:
     ]
 
 
-def measured_cases(folder: Path) -> list[Case]:
-    """Runs of benchmarks/gpu/measure.py, their logs read as a user's are."""
+def measured_cases(folder: Path, fleet: str = "") -> list[Case]:
+    """Runs of benchmarks/gpu/measure.py, their logs read as a user's are; of their GPU's fleet, or of the one named."""
     table = folder / "table.csv"
     if not table.exists():
         return []
@@ -92,7 +94,7 @@ def measured_cases(folder: Path) -> list[Case]:
     by_name = {Path(run.path).relative_to(folder / "runs").parts[0]: run for run in logs}
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [_measured_case(row, by_name[row["run"]]) for row in rows if row["state"] in {"ok", "oom"}]
+    return [_measured_case(row, by_name[row["run"]], fleet) for row in rows if row["state"] in {"ok", "oom"}]
 
 
 def point_of(row: Mapping[str, str]) -> Point:
@@ -105,7 +107,7 @@ def point_of(row: Mapping[str, str]) -> Point:
     return Point(**values)  # type: ignore[arg-type]
 
 
-def _measured_case(row: Mapping[str, str], log: PriorRun) -> Case:
+def _measured_case(row: Mapping[str, str], log: PriorRun, fleet: str) -> Case:
     point = point_of(row)
     gpu = GPUS[row["gpu"]]
     columns = {"allocated": "allocated_gib", "reserved": "reserved_gib", "s/step": "s_per_step", "wall": "wall_s"}
@@ -115,8 +117,10 @@ def _measured_case(row: Mapping[str, str], log: PriorRun) -> Case:
     if "wall" in found and log.wall_s and log.startup_s is None:
         # A job notes its whole seconds in jobs.jsonl; these runs were no jobs, so the table stands for that.
         log = replace(log, startup_s=max(0.0, round(found["wall"]) - log.wall_s), wall_s=float(round(found["wall"])))
-    taught = frozenset({"s/step"} if gpu.name == "cpu" else ())
-    return Case(row["run"], gpu.name, workload(point, SHAPES[point.model], gpu), log, found, row["state"], taught)
+    taught = frozenset({"s/step"} if gpu.name == "cpu" and not fleet else ())
+    return Case(
+        row["run"], fleet or gpu.name, workload(point, SHAPES[point.model], gpu), log, found, row["state"], taught
+    )
 
 
 def log_names() -> dict[str, Architecture]:
