@@ -94,7 +94,6 @@ def traced(
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torchtune import modules, training
-    from torchtune.modules.loss import CEWithChunkedOutputLoss
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
 
     dtype = torch.bfloat16 if w.dtype == "bf16" else torch.float32
@@ -105,15 +104,23 @@ def traced(
         if w.activation_checkpointing:
             training.set_activation_checkpointing(model, auto_wrap_policy={modules.TransformerSelfAttentionLayer})
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        loss_fn: Any = torch.nn.CrossEntropyLoss()
-        if w.loss_chunks:
-            loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
-            model.set_num_output_chunks(w.loss_chunks)
+        loss_fn = loss_of(w, model)
         with handling(model, w.activation_offloading) as forward:
             parts = model, loss_fn, torch.full((batch, 1), -100), forward
             run(record, (*parts, optimizer), (batch, lengths, validation), w.packed, accumulation)
         # What goes when everything ends is not the recipe's.
         return [list(events) for events in record.trace]
+
+
+def loss_of(w: Workload, model: Any) -> Any:
+    """The loss that a recipe trains with; in chunks, the model is told of them, too."""
+    import torch
+    from torchtune.modules.loss import CEWithChunkedOutputLoss
+
+    if not w.loss_chunks:
+        return torch.nn.CrossEntropyLoss()
+    model.set_num_output_chunks(w.loss_chunks)
+    return CEWithChunkedOutputLoss(w.loss_chunks)
 
 
 def run(record: Any, parts: tuple[Any, Any, Any, Any, Any], shapes: Shapes, packed: bool, accumulation: int) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from allocator.offloaded import handling
-from allocator.recipe import Ledger, Trace, build, fake_torchtune, recorder, run
+from allocator.recipe import Ledger, Trace, build, fake_torchtune, loss_of, recorder, run
 
 from runplan.estimate.workload import Workload
 
@@ -39,7 +39,6 @@ def traced(
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torchtune import modules, training
-    from torchtune.modules.loss import CEWithChunkedOutputLoss
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
 
     record = recorder()
@@ -60,10 +59,7 @@ def traced(
         if keeps_root:
             model.set_reshard_after_forward(False, recurse=False)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
-        loss_fn: Any = torch.nn.CrossEntropyLoss()
-        if w.loss_chunks:
-            loss_fn = CEWithChunkedOutputLoss(w.loss_chunks)
-            model.set_num_output_chunks(w.loss_chunks)
+        loss_fn = loss_of(w, model)
         with handling(model, w.activation_offloading) as forward:
             parts = model, loss_fn, torch.full((batch, 1), -100), forward
             run(record, (*parts, optimizer), (batch, lengths, validation), w.packed, accumulation)
