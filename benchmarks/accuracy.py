@@ -85,7 +85,8 @@ def replay(fleets: dict[str, list[Case]], orders: int) -> dict[Key, Score]:
     scores: dict[Key, Score] = defaultdict(Score)
     models = log_names()
     for fleet, members in fleets.items():
-        others = [case for name, some in fleets.items() if name != fleet for case in some]
+        types = {_type(case) for case in members}
+        others = [case for some in fleets.values() for case in some if _type(case) not in types]
         for n, where, history, target in _moments(members, others, orders):
             logs = f"{n}" if n == 0 else f"{n} {where}"
             priors = [case.prior for case in history]
@@ -93,6 +94,11 @@ def replay(fleets: dict[str, list[Case]], orders: int) -> dict[Key, Score]:
                 answer = estimate(target.workload, priors, GPUS, models)
                 _count(scores, (fleet, name, logs), answer, target)
     return scores
+
+
+def _type(case: Case) -> tuple[str, str]:
+    """What a log has to share with a run to be one of the same GPU."""
+    return case.workload.gpu.name, case.workload.trainer
 
 
 def _count(scores: dict[Key, Score], key: tuple[str, str, str], answer: Answer, target: Case) -> None:

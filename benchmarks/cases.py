@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu.grid import Point, workload
-from gpu.shapes import WIDE, shapes
+from gpu.shapes import MADE, shapes
 from milabench import LLAMA_70B, milabench_runs
 from published import log_of
 from transformers_runs import SHAPES as TRANSFORMERS_SHAPES
@@ -25,10 +25,15 @@ from runplan.priors.read import read_priors
 from runplan.priors.record import MemoryGib, PriorRun
 
 DATA = Path(__file__).parents[1] / "tests/data"
-QUIET = "cpu quiet"
-MEASURED_SETS = {"gpu_runs": "", "cpu_runs": "", "cpu_runs_quiet": QUIET}
+MEASURED_SETS = {
+    "gpu_runs": "",
+    "cpu_runs_two_cores": "cpu 2 cores",
+    "cpu_runs_one_core": "cpu 1 core",
+    "cpu_runs_busy": "cpu busy",
+}
 """Folders of tests/data that benchmarks/gpu/measure.py filled (table.csv and runs/), and their fleets where that is not
-the GPU. The same runs took twice as long on a busy processor as on the quiet one; the busy ones chose constants."""
+the GPU. Of the processors' all but the busy ones chose constants; those took up to 1.8 times as long."""
+BUSY = "cpu busy"
 GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
     "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
     "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
@@ -109,7 +114,7 @@ def point_of(row: Mapping[str, str]) -> Point:
 
 def _measured_case(row: Mapping[str, str], log: PriorRun, fleet: str) -> Case:
     point = point_of(row)
-    gpu = GPUS[row["gpu"]]
+    gpu = replace(GPUS[row["gpu"]], cores=int(row["cores"] or 0))
     columns = {"allocated": "allocated_gib", "reserved": "reserved_gib", "s/step": "s_per_step", "wall": "wall_s"}
     # Where nvidia-smi does not tell processes apart, the GPU ran nothing else.
     columns["process"] = "process_gib" if row["process_gib"] else "device_gib"
@@ -117,7 +122,7 @@ def _measured_case(row: Mapping[str, str], log: PriorRun, fleet: str) -> Case:
     if "wall" in found and log.wall_s and log.startup_s is None:
         # A job notes its whole seconds in jobs.jsonl; these runs were no jobs, so the table stands for that.
         log = replace(log, startup_s=max(0.0, round(found["wall"]) - log.wall_s), wall_s=float(round(found["wall"])))
-    taught = frozenset({"s/step"} if gpu.name == "cpu" and not fleet else ())
+    taught = frozenset({"s/step"} if gpu.name == "cpu" and fleet != BUSY else ())
     return Case(
         row["run"], fleet or gpu.name, workload(point, SHAPES[point.model], gpu), log, found, row["state"], taught
     )
@@ -128,7 +133,7 @@ def log_names() -> dict[str, Architecture]:
     return {
         **TRANSFORMERS_SHAPES,
         **SHAPES,
-        str(WIDE["folder"]): SHAPES[str(WIDE["name"])],
+        **{str(keys["folder"]): SHAPES[name] for name, keys in MADE.items()},
         "Llama-2-7B": LLAMA2_7B,
         "70B": LLAMA_70B,
     }

@@ -43,7 +43,12 @@ def fill_request(config: Config, time_s: float, mem_gib: float, limit_s: int | N
     if resources.mem is None:
         resources.mem = slurm_memory(mem_gib)
     if resources.cpus_per_task is None:
-        resources.cpus_per_task = CPUS_PER_GPU * resources.gpus
+        resources.cpus_per_task = cpus_of(resources)
+
+
+def cpus_of(resources: Resources) -> int:
+    """CPU cores that a training job asks for."""
+    return resources.cpus_per_task or CPUS_PER_GPU * resources.gpus
 
 
 def training_request(config: Config, job_name: str) -> Request:
@@ -53,7 +58,7 @@ def training_request(config: Config, job_name: str) -> Request:
         job_name=job_name,
         time_s=parse_slurm_time(resources.time or "") or 0,
         mem_gib=math.ceil(parse_memory_gib(resources.mem)) if resources.mem else None,
-        cpus_per_task=resources.cpus_per_task or CPUS_PER_GPU * resources.gpus,
+        cpus_per_task=cpus_of(resources),
         gpus=0 if config.trainer.device == "cpu" else resources.gpus,
         gres=resources.gres,
         partition=resources.partition,

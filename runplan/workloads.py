@@ -11,6 +11,7 @@ from runplan.config import Config, Dtype
 from runplan.estimate.steps import choose_packed, validation_interval
 from runplan.estimate.workload import TRL, Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
+from runplan.requests import CPU, cpus_of
 
 if TYPE_CHECKING:
     from runplan.config import Resources
@@ -34,7 +35,7 @@ class Sized:
 
 
 def gpu_of(resources: Resources) -> Gpu:
-    """The GPU of a run by its specification."""
+    """The GPU of a run by its specification, or the processor with the cores that its job asks for."""
     return Gpu(
         resources.gpu,
         resources.gpu_memory_gib,
@@ -42,6 +43,7 @@ def gpu_of(resources: Resources) -> Gpu:
         resources.bf16_tflops,
         resources.fp32_tflops,
         resources.supports_bf16,
+        cpus_of(resources) if resources.gpu == CPU else 0,
     )
 
 

@@ -64,9 +64,9 @@ class Point:
 
 
 def cpu_grid() -> list[Point]:
-    """Some ten seconds each on one core: two tiny shapes, ranks, batches, lengths, accumulation, packing."""
+    """Some ten seconds each on one core: three tiny shapes, ranks, batches, lengths, accumulation, packing."""
     base = Point("tiny", dtype="fp32", tokens=128)
-    wide = replace(base, model="tiny-wide")
+    wide, large = replace(base, model="tiny-wide"), replace(base, model="tiny-512")
     return [
         base,
         replace(wide, batch=8, tokens=256),
@@ -84,6 +84,23 @@ def cpu_grid() -> list[Point]:
         replace(wide, batch=4, dtype="bf16"),
         replace(base, batch=8, rank=4),
         replace(wide, batch=4, rank=64),
+        replace(base, batch=1, tokens=64),
+        replace(base, batch=32),
+        replace(base, batch=1, tokens=512, rank=16),
+        replace(base, batch=2, accumulation=8),
+        replace(base, batch=8, tokens=256, rows=UNEVEN),
+        replace(wide, batch=2, tokens=512),
+        replace(wide, batch=16, tokens=256),
+        replace(wide, batch=1, accumulation=8),
+        replace(wide, batch=4, mlp=False),
+        replace(wide, batch=4, tokens=256, packed=True),
+        replace(base, batch=8, dtype="bf16"),
+        replace(large, batch=4),
+        replace(large, batch=1),
+        replace(large, batch=8, tokens=256),
+        replace(large, batch=2, tokens=512, checkpointing=True),
+        replace(large, batch=4, dtype="bf16"),
+        replace(large, batch=2, accumulation=4),
     ]
 
 

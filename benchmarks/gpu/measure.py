@@ -37,7 +37,7 @@ from pathlib import Path
 
 from checkpoints import make_model
 from grid import Point, cpu_grid, gpu_grid, made_whole, write_rows
-from shapes import WIDE, folder_of, shapes
+from shapes import MADE, folder_of, shapes
 from watched import Trace, after_init, peaks, watch
 
 from runplan.catalogue import gpus
@@ -73,7 +73,7 @@ MEASURED = (
     "checkpoint_s",
     "wall_s",
 )
-COLUMNS = ("run", *SETTINGS, "gpu", "gpu_name", "torch", "state", *MEASURED, *PLANNED, "reason")
+COLUMNS = ("run", *SETTINGS, "gpu", "cores", "gpu_name", "torch", "state", *MEASURED, *PLANNED, "reason")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Machine:
     gpu: Gpu
     name: str
     torch: str
+    cores: int
+    """That compute where no GPU does."""
 
 
 def machine(device: str, resources: str | None) -> Machine:
@@ -91,7 +93,8 @@ def machine(device: str, resources: str | None) -> Machine:
 
     known = gpus([CONF_DIR])
     if device == "cpu":
-        return Machine("cpu", known[resources or "cpu"], "", torch.__version__)
+        cores = min(len(os.sched_getaffinity(0)), int(os.environ.get("OMP_NUM_THREADS", "0")) or sys.maxsize)
+        return Machine("cpu", replace(known[resources or "cpu"], cores=cores), "", torch.__version__, cores)
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA GPU here; --device cpu --models tiny runs without one")
     name = torch.cuda.get_device_name(0)
@@ -100,15 +103,14 @@ def machine(device: str, resources: str | None) -> Machine:
         raise SystemExit(
             f"{name} is no entry of conf/resources; name one with --resources, of {', '.join(sorted(known))}"
         )
-    return Machine("cuda", known[key], name, torch.__version__)
+    return Machine("cuda", known[key], name, torch.__version__, 0)
 
 
 def plan(point: Point, where: Machine, models_dir: Path, out: Path) -> Path:
     """The run directory of a point, written by runplan."""
-    wide = point.model == WIDE["name"]
     words = {
-        "model": "tiny" if wide else point.model,
-        **({f"model.{key}": value for key, value in WIDE.items()} if wide else {}),
+        "model": "tiny" if point.model in MADE else point.model,
+        **{f"model.{key}": value for key, value in MADE.get(point.model, {}).items()},
         "lora": "default" if point.mlp else "attention-only",
         "lora.rank": point.rank,
         "batch_size": point.batch,
@@ -130,6 +132,7 @@ def plan(point: Point, where: Machine, models_dir: Path, out: Path) -> Path:
         "resources.gpu_memory_gib": 1e6,  # or a run beyond the edge would be refused
         "site.models_dir": models_dir.resolve(),
         "site.output_root": (out / "runs").resolve(),
+        **({"resources.cpus_per_task": where.cores} if where.cores else {}),
         "priors.paths": "[]",
         "group.name": point.name,
         "overwrite": True,
@@ -141,7 +144,7 @@ def plan(point: Point, where: Machine, models_dir: Path, out: Path) -> Path:
     return next((out / "runs" / point.name).glob("*/finetune.yaml")).parent
 
 
-def environment(out: Path) -> dict[str, str]:
+def environment(out: Path, cores: int = 0) -> dict[str, str]:
     """What a job's script sets: nothing is looked up in the network, nothing is kept in the home directory."""
     root = Path(__file__).parents[2]
     paths = [str(root), str(root / "runplan/_hydra"), os.environ.get("PYTHONPATH", ""), "."]
@@ -156,7 +159,7 @@ def environment(out: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
         "TRITON_CACHE_DIR": f"{cache}/triton",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "4"),
+        "OMP_NUM_THREADS": str(cores or os.environ.get("OMP_NUM_THREADS", 4)),
     }
 
 
@@ -164,10 +167,17 @@ def run(point: Point, folder: Path, where: Machine, out: Path, limit_s: float) -
     """Train, and make a row of what was seen."""
     (folder / "logs").mkdir(exist_ok=True)
     recipe = ["run", "lora_finetune_single_device", "--config", "finetune.yaml"]
-    seen = watch([sys.executable, "-m", "torchtune._cli.tune", *recipe], folder, environment(out), limit_s)
+    seen = watch([sys.executable, "-m", "torchtune._cli.tune", *recipe], folder, environment(out, where.cores), limit_s)
     shutil.rmtree(folder / "artifacts", ignore_errors=True)
     disk = "".join(path.read_text() for path in (folder / "logs").glob("log_*.txt"))
-    identity = {"run": point.name, **vars(point), "gpu": where.gpu.name, "gpu_name": where.name, "torch": where.torch}
+    identity = {
+        "run": point.name,
+        **vars(point),
+        "gpu": where.gpu.name,
+        "cores": where.cores or "",
+        "gpu_name": where.name,
+    }
+    identity["torch"] = where.torch
     return {**identity, **_measured(seen, disk), **_planned(folder), "state": seen.state, "reason": seen.reason}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from runplan.estimate import steps
@@ -146,6 +146,9 @@ class Calibration:
     def _with_lengths(self, seen: Observation, gpu: Gpu, lengths: Lengths, dataset: str) -> Observation | None:
         if not seen.gpu_known:
             seen = placed(seen, gpu, self.gpus)
+        elif not seen.step.gpu.cores and gpu.cores:
+            # A user's jobs on processors ask for the same cores, as far as logs do not say otherwise.
+            seen = replace(seen, step=replace(seen.step, gpu=replace(seen.step.gpu, cores=gpu.cores)))
         certain = seen.tokens_known and not seen.tokens_sigma
         named = same_dataset(seen.run, dataset)
         if certain or (seen.tokens_known and not (named and lengths.rows)):

@@ -29,6 +29,8 @@ class Gpu:
     bf16_tflops: float
     fp32_tflops: float
     supports_bf16: bool = True
+    cores: int = 0
+    """Of a processor in a GPU's place (what else is said of it is for one core); 0: unknown, or a GPU."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
-from runplan.estimate.speed.roofline import unpacked_part
 from runplan.estimate.speed.step import Step
+from runplan.estimate.speed.work import unpacked_part
 from runplan.estimate.workload import Gpu
 
 SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
@@ -24,8 +24,13 @@ CORRELATION = 1.2
 _MODE_WEIGHTS = (1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0)
 """How far apart runs are that differ in checkpointing, packing, compiling, number of GPUs, number format, 4 bits and
 trainer."""
-_PROCESSOR = 9.0
-"""Constants of processors differ from each other, and from what GPUs teach, by so many times the variance of GPUs."""
+MACHINE = 0.25
+"""How far processors differ from each other in all that they do (standard deviation): clocks, generations, neighbours.
+The 16 runs of one core took 1.36 times as long on a machine that others used, give or take 14 %."""
+CORES = 0.15
+"""How uncertain it is what more cores bring: standard deviation of the power of their number, known for two."""
+_PROCESSOR = 0.25
+"""Constants of processors differ from each other by so much of the variance of GPUs, beside that."""
 
 
 def spreads(a: Gpu, b: Gpu) -> tuple[tuple[float, float], ...]:
@@ -62,6 +67,8 @@ class Shape(NamedTuple):
     """The same from several GPUs."""
     unpacked: float = 0.0
     """The same from unpacking weights in 4 bits."""
+    woken: float = 0.0
+    """The same from cores beside the first."""
 
 
 def shape_of(step: Step, slope: Constants) -> Shape:
@@ -77,6 +84,7 @@ def shape_of(step: Step, slope: Constants) -> Shape:
         LAUNCHES_CHECKPOINTED * slope.layer_s if step.checkpointing else 0.0,
         math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if step.gpus > 1 else 0.0,
         UNPACKING * -slope.bandwidth * unpacked_part(step) if step.adapter.quantize_base else 0.0,
+        CORES * math.log(max(1, step.gpu.cores)),
     )
 
 
@@ -96,4 +104,6 @@ def shape_covariance(a: Shape, b: Shape) -> float:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
     parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked
+    if a.gpu == "cpu":
+        parts += MACHINE**2 + a.woken * b.woken
     return parts + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))

@@ -43,7 +43,6 @@ MATRIX_SHARE = {
     "a10": 0.55,
     "mi300x": 0.26,
     "mi325x": 0.26,
-    "cpu": 0.5,
 }
 """Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
 above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), cards of little power below
@@ -61,11 +60,10 @@ CACHE_MB = {
     "l40": 96.0,
     "rtx6000ada": 96.0,
     "b200": 126.0,
-    "cpu": 0.0,
 }
 CACHE_USUAL_MB = 32.0
 """L2 caches of GPUs as their makers' papers on the architectures state them."""
-LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.6e-3)
+LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.32e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
@@ -75,8 +73,8 @@ A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 """Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
-BANDWIDTH_PROCESSOR = 0.8
-"""The same part where a processor trains (a guess)."""
+PROCESSOR = (1.2, 1.05)
+"""Parts of a processor's peak and bandwidth that are reached, as its entry in conf/resources states them."""
 MOST_SHARE = 0.8
 """No formula says more of a peak than this: of small cards without a measured share."""
 FILLING_AMD = -1.5
@@ -86,8 +84,8 @@ A100_TFLOPS = 312.0
 """Peak of dense bf16 products (NVIDIA's data sheet): what other cards are compared with."""
 WHOLE_TFLOPS = {"a100": A100_TFLOPS, "h100": 989.0, "h200": 989.0}
 """Such peaks of whole cards, of which MIG slices are parts."""
-HOST_S = 8e-3
-"""Seconds of an optimizer step beside its batches, before any log (a guess)."""
+HOST_S, HOST_PROCESSOR_S = 8e-3, 1.25e-3
+"""Seconds of an optimizer step beside its batches, before any log: a guess; where nothing waits for a GPU."""
 
 
 def prior(gpu: Gpu) -> Constants:
@@ -100,14 +98,19 @@ def prior(gpu: Gpu) -> Constants:
     than was seen, as hosts differ and few were.
     """
     if gpu.name == "cpu":
-        share = MATRIX_SHARE.get("cpu", A100_SHARE)
-        return Constants(math.log(share), math.log(BANDWIDTH_PROCESSOR), LAYER_PROCESSOR_S, math.log(HOST_S), 0.0)
+        share, bandwidth = PROCESSOR
+        return Constants(math.log(share), math.log(bandwidth), LAYER_PROCESSOR_S, math.log(HOST_PROCESSOR_S), 0.0)
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops
     share = MATRIX_SHARE.get(kind, min(MOST_SHARE, A100_SHARE * (whole / A100_TFLOPS) ** -SHARE_FALLS))
     filling, layer_s = (FILLING_AMD, LAYER_AMD_S) if is_amd(gpu) else (0.0, LAYER_S)
     return Constants(math.log(share), math.log(BANDWIDTH), layer_s, math.log(HOST_S), filling)
+
+
+def peak_flops(gpu: Gpu, dtype: str) -> float:
+    """Peak FLOP/s of dense products in a number format."""
+    return 1e12 * (gpu.fp32_tflops if dtype == "fp32" else gpu.bf16_tflops)
 
 
 def is_amd(gpu: Gpu) -> bool:

@@ -19,8 +19,9 @@ from runplan.estimate.logs.settings import (
 )
 from runplan.estimate.memory import closed_form
 from runplan.estimate.memory.weights import ELEMENT_BYTES
-from runplan.estimate.speed.roofline import peak_flops, work
+from runplan.estimate.speed.gpu_constants import peak_flops
 from runplan.estimate.speed.step import Step
+from runplan.estimate.speed.work import work
 from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -28,8 +29,8 @@ from runplan.units import GIB
 
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
-NOISE_PROCESSOR = 0.15
-"""What processors add to that: cores, caches and clocks are shared (as RUN_PROCESSOR in posterior.py)."""
+NOISE_PROCESSOR = 0.08
+"""What processors add to that: who shared their cores, caches and clocks that day, nobody knows."""
 UNKNOWN_GPU = 0.50
 """What it adds that a log does not say on which GPU it ran."""
 UNKNOWN_NAME, UNKNOWN_ACCUMULATION, UNKNOWN_CHECKPOINTING, UNKNOWN_TARGETS, SHORT = 0.10, 0.10, 0.06, 0.03, 0.08

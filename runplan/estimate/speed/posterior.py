@@ -30,9 +30,8 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
-RUN_PROCESSOR = 0.15
-"""The same for processors, which share cores, caches and clocks: 0.10 of 16 recorded runs on a quiet machine and 0.32
-of two pairs on a busy one, by their degrees of freedom (so those runs do not test it)."""
+RUN_PROCESSOR = 0.05
+"""The same for processors, which share cores, caches and clocks (16 runs and again on a quiet machine: 0.03)."""
 TAIL = 2.13 / 1.645
 """A coming run's noise has the tails that a log's has (noise.py): 95 % of Student's t in units of a normal."""
 _ROUNDS = 12

@@ -7,39 +7,21 @@ beside that, so the slower of both counts. Short batches are bound by launches (
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
 
-from runplan.estimate.memory import nf4
-from runplan.estimate.memory.weights import (
-    ELEMENT_BYTES,
-    adapted_shapes,
-    adapter_params,
-    quantised_shapes,
-    weight_bytes,
+from runplan.estimate.memory.weights import ELEMENT_BYTES, weight_bytes
+from runplan.estimate.speed import processor, trl_kernels
+from runplan.estimate.speed.gpu_constants import (
+    A100_TFLOPS,
+    Constants,
+    cache_bytes,
+    is_amd,
+    link_bytes_per_s,
+    peak_flops,
+    prior,
 )
-from runplan.estimate.speed import trl_kernels
-from runplan.estimate.speed.gpu_constants import A100_TFLOPS, Constants, cache_bytes, is_amd, link_bytes_per_s, prior
 from runplan.estimate.speed.step import Step
-from runplan.estimate.workload import TRL, Adapter, Gpu
-from runplan.facts import Architecture
-
-
-class Work(NamedTuple):
-    """What one forward and backward pass asks of a GPU."""
-
-    flop: float
-    bytes: float
-    launches: float
-    """In units of one layer with four adapters, forward and backward, no checkpointing."""
-    adapter_bytes: float = 0.0
-    """Of `bytes`, what the products of adapters read and write."""
-    weight_bytes: float = 0.0
-    """Of `bytes`, what is read of weights."""
-    unpacked_bytes: float = 0.0
-    """Of `bytes`, what unpacks weights in 4 bits."""
-
+from runplan.estimate.speed.work import Work, work
+from runplan.estimate.workload import TRL
 
 COMPILED_TRAFFIC, COMPILED_ADAPTERS, COMPILED_UNPACKING = 0.12, 0.7, 0.2
 """Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
@@ -64,19 +46,10 @@ MEETING, MEETING_SHARDED, MEETING_AMD = 4.0, 3.0, 1.0
 that one whose launches are late there makes all of them late: batches of 1 and 8 rows on four H100 and eight H200
 (milabench). On AMD's GPUs they add up, which is a power of 1: steps of one MI325X take 1.1 s and 1.29 ms a token from
 batches of 1 row to those of 64, of eight 2.8 s and 1.23 ms (milabench): it idles from one kernel to the next."""
-CHECKPOINTS = 2.0
-"""Python of torch's checkpointing of a layer, in units of its forward pass: hooks on every saved tensor, state of
-random numbers. With the second forward pass a layer takes 2.85 times as long on a processor (torchtune's own layers,
-widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
 COMPILED_LAUNCHES = 0.4
 """Part of a layer's launching that is left when its kernels are fused (a guess)."""
 LAUNCHES_A_LAYER = 180
 """Kernels of an eager layer, forward and backward: the unit of launching."""
-ATTENTION_BACKWARD = 2.5
-"""Arithmetic of attention's backward pass over that of its forward pass: five products for two (FlashAttention-2)."""
-UNPACKS = (0.053, 0.064)
-"""Unpacking one NF4 weight forward and backward, in units of a layer: 13 kernels and an autograd function in Python
-(80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
 
 
 def step_s(step: Step, constants: Constants) -> float:
@@ -101,12 +74,13 @@ def micro_batch_s(step: Step, constants: Constants, *, forward_only: bool = Fals
         step.span,
         step.trainer,
     )
-    on_gpu = gpu_s(step, done, constants)
-    launching = done.launches * math.exp(constants.layer_s) * (COMPILED_LAUNCHES if step.compile else 1.0)
     # The trainer makes a batch itself, while the GPU still works on the one before; once a step the GPU has to wait.
     loading = _loading_s(step) * math.exp(constants.layer_s - prior(step.gpu).layer_s)
-    launching += loading
-    if step.gpu.name != "cpu" and not forward_only:
+    if step.gpu.name == "cpu":
+        return processor.batch_s(step, done, constants, forward_only=forward_only) + loading
+    on_gpu = gpu_s(step, done, constants)
+    launching = loading + done.launches * math.exp(constants.layer_s) * (COMPILED_LAUNCHES if step.compile else 1.0)
+    if not forward_only:
         on_gpu += loading / step.accumulation
     if step.gpus > 1:
         if step.trainer == TRL:
@@ -117,9 +91,6 @@ def micro_batch_s(step: Step, constants: Constants, *, forward_only: bool = Fals
                 launching += _larger(gathering, hooks, MEETING)
             else:  # collectives run beside the products
                 on_gpu, launching = math.hypot(on_gpu, gathering), launching + hooks
-    # A processor does its own launching.
-    if step.gpu.name == "cpu":
-        return on_gpu + launching
     one = MEETING_AMD if is_amd(step.gpu) else MEETING
     return _larger(on_gpu, launching, min(one, MEETING_SHARDED) if step.gpus > 1 else one)
 
@@ -162,122 +133,8 @@ def gathering_s(step: Step, *, forward_only: bool = False) -> float:
     return weights * (1 if forward_only else 2) / link_bytes_per_s(step.gpu)
 
 
-def peak_flops(gpu: Gpu, dtype: str) -> float:
-    """Peak FLOP/s of dense products in a number format."""
-    return 1e12 * (gpu.fp32_tflops if dtype == "fp32" else gpu.bf16_tflops)
-
-
 def _larger(a: float, b: float, power: float) -> float:
     """A smooth maximum: near the crossing both hinder each other, the more the lower the power."""
     top = max(a, b)
     low = min(a, b) / top
     return float(top * (1 + low**power) ** (1 / power))
-
-
-def work(
-    architecture: Architecture,
-    adapter: Adapter,
-    dtype: str,
-    mode: tuple[bool, bool, bool],
-    tokens: float,
-    span: float,
-    trainer: str = "torchtune",
-) -> Work:
-    """FLOP, bytes and launches of one pass over `tokens`; `mode` is (checkpointing, packed, forward only)."""
-    per_token = _per_token(architecture, adapter, dtype, mode, trainer)
-    attention = per_token.attention_flop * span
-    return Work(
-        tokens * (per_token.flop + attention),
-        tokens * per_token.bytes + per_token.weight_bytes + per_token.unpacked_bytes,
-        per_token.launches,
-        tokens * per_token.adapter_bytes,
-        per_token.weight_bytes,
-        per_token.unpacked_bytes,
-    )
-
-
-def unpacked_part(step: Step) -> float:
-    """The part of a step's memory traffic that unpacks weights in 4 bits; 0 without them."""
-    mode = (step.checkpointing, step.packed, False)
-    tokens = step.batch * step.tokens
-    plain = replace(step.adapter, quantize_base=False)
-    whole, rest = (
-        work(step.architecture, adapter, step.dtype, mode, tokens, step.span).bytes for adapter in (step.adapter, plain)
-    )
-    return 1 - rest / whole
-
-
-class _PerToken(NamedTuple):
-    flop: float
-    attention_flop: float
-    """For every token of the span."""
-    bytes: float
-    weight_bytes: float
-    launches: float
-    adapter_bytes: float
-    unpacked_bytes: float
-
-
-@lru_cache(maxsize=1024)
-def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, bool, bool], trainer: str) -> _PerToken:
-    checkpointing, _packed, forward_only = mode
-    blocks = a.num_hidden_layers * a.layer_params
-    head = a.embedding_params
-    adapters = adapter_params(a, adapter)
-    again = 1 if checkpointing and not forward_only else 0
-    backward = 0 if forward_only else 1
-    # Frozen weights need no weight gradients: backward is as dear as forward, for adapters twice.
-    trl = trainer == TRL
-    heads = 1 + backward * (2 if trl else 1)  # TRL keeps no logits and multiplies once more
-    flop = (
-        2 * blocks * (1 + backward) + 2 * head * heads + 2 * blocks * again + 2 * adapters * (1 + 2 * backward + again)
-    )
-    attention = 4 * a.num_hidden_layers * a.query_size * (1 + ATTENTION_BACKWARD * backward + again)
-    element = ELEMENT_BYTES[dtype]
-    layer = (*trl_kernels.layer_traffic(a, adapter, dtype), 0.0) if trl else _layer_traffic(a, adapter, element)
-    logits = trl_kernels.head_traffic(a, dtype) if trl else _head_traffic(a, element)
-    moved = a.num_hidden_layers * (layer[0] * (1 + again) + layer[1] * backward) + logits[0] + logits[1] * backward
-    # Weights are read once a pass however few the tokens are.
-    weights = float(element) * (blocks * (1 + backward + again) + head * heads)
-    unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
-    units = trl_kernels.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
-    n = len(quantised_shapes(a, adapter))
-    units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
-    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
-    beside = a.num_hidden_layers * layer[2] * (1 + again + backward)
-    return _PerToken(float(flop), float(attention), moved, weights, launches, beside, unpacked)
-
-
-def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
-    """Bytes that eager kernels move to unpack every weight of QLoRA once; they are unpacked anew in every pass."""
-    shapes = quantised_shapes(architecture, adapter)
-    return float(architecture.num_hidden_layers * nf4.elements(shapes) * nf4.traffic(element))
-
-
-def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float, float]:
-    """Bytes a token that one layer's elementwise kernels move, forward and backward, and its adapters' part of either.
-
-    Counted from the kernels of simulated steps (within 6 %): an fp32 RMSNorm of the residual stream takes 10 reads or
-    writes of 4 bytes, RoPE 12, an adapter 6 of its output and one of its input. Large products are not in here, their
-    traffic hides behind their arithmetic.
-    """
-    d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
-    stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
-    adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted_shapes(a, adapter))
-    return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters, float(adapters)
-
-
-def _head_traffic(a: Architecture, e: int) -> tuple[float, float]:
-    """Bytes a token that the loss moves, forward and backward: upcast, log-softmax and its gradient."""
-    cast = 6 if e < 4 else 0
-    return (8.5 + cast) * a.vocab_size, (15.0 + cast) * a.vocab_size
-
-
-def _layer_launches(adapter: Adapter) -> tuple[float, float]:
-    """Kernels of one layer forward and backward, in units of a layer with LoRA on q, v, output and the MLP.
-
-    72 and 111 kernels, counted in simulated steps; one launched from Python takes about 1.4 times one of autograd's.
-    """
-    adapted = len(adapter.attn_modules) + 3 * adapter.apply_to_mlp
-    whole = 1.4 * 72 + 111
-    return 1.4 * (48 + 4 * adapted) / whole, (75 + 6 * adapted) / whole

@@ -1,0 +1,92 @@
+"""How long a processor computes one batch of a step: for tiny models, tests and machines without a GPU.
+
+A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
+elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. The form of attention's is that
+of its kernels timed alone (torch 2.13, AVX-512 and AMX); its numbers and all others are from torchtune's recipe on one
+core and on two: 49 runs with steps of 5 ms to 1.3 s, widths of 64 to 512, both number formats (mean error 5 %).
+"""
+
+from __future__ import annotations
+
+import math
+
+from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.speed.gpu_constants import Constants, peak_flops, prior
+from runplan.estimate.speed.step import Step
+from runplan.estimate.speed.work import Work
+from runplan.estimate.workload import Gpu
+
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.67, 0.84, 0.78, 0.49
+"""Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
+gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
+GRAIN = 32768
+"""Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
+NARROW, NARROW_ADAPTER = 57.0, 36.0
+"""Widths of a layer, and ranks, at which products reach half their speed."""
+CACHE_BYTES, CACHED = 4.8e5, 0.5
+"""Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
+that elementwise kernels take there."""
+LAUNCHES_BF16 = 2.5
+"""Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
+SCORE_S = {"fp32": (0.86e-9, 0.068e-9), "bf16": (0.33e-9, 0.012e-9)}
+"""Seconds of attention, forward and backward, for a score, and for every channel of its head."""
+ROW_S = {"fp32": 0.13e-6, "bf16": 2.5e-6}
+"""The same for a row of scores: bf16's backward pass gathers every row anew."""
+FORWARD = {"fp32": 0.3, "bf16": 0.1}
+"""The forward pass's part of that."""
+BLOCK = 512
+"""Scores beyond the causal diagonal are computed in blocks of so many keys."""
+
+
+def batch_s(step: Step, done: Work, constants: Constants, *, forward_only: bool = False) -> float:
+    """Seconds of the forward and backward pass of one batch, or of the forward pass alone, loading not included."""
+    width, rank = step.architecture.hidden_size, step.adapter.rank
+    layers = done.flop - done.adapter_flop - done.attention_flop
+    products = layers * (1 + NARROW / width) + done.adapter_flop * (1 + NARROW_ADAPTER / rank)
+    computing = products / peak_flops(step.gpu, step.dtype) / math.exp(constants.flops)
+    computing /= cores(step.gpu) ** CORES_PRODUCTS
+    attention = attention_s(step, forward_only=forward_only) * math.exp(prior(step.gpu).flops - constants.flops)
+    attention /= cores(step.gpu) ** CORES_ATTENTION
+    return computing + attention + _elementwise_s(step, done, constants) + _launching_s(step, done, constants)
+
+
+def cores(gpu: Gpu) -> int:
+    """Cores that compute; one where nothing says how many."""
+    return max(1, gpu.cores)
+
+
+def attention_s(step: Step, *, forward_only: bool = False) -> float:
+    """Seconds that one core takes for the attention of one batch.
+
+    A mask of packed rows is dense: what rows do not see of each other is computed, too.
+    """
+    a = step.architecture
+    dtype = "fp32" if step.dtype == "fp32" else "bf16"
+    keys = step.tokens if step.packed else (step.tokens + min(step.tokens, BLOCK)) / 2
+    score, channel = SCORE_S[dtype]
+    rows = step.batch * step.tokens * a.num_attention_heads * a.num_hidden_layers
+    both = rows * (ROW_S[dtype] + keys * (score + channel * a.query_size / a.num_attention_heads))
+    return both * (FORWARD[dtype] if forward_only else 1 + FORWARD[dtype] * step.checkpointing)
+
+
+def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
+    held = _elements(step) * ELEMENT_BYTES[step.dtype]
+    passing = held / (held + CACHE_BYTES * cores(step.gpu))
+    rate = step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth)
+    return done.bytes * (CACHED + (1 - CACHED) * passing) / rate / _woken(step, CORES_TRAFFIC)
+
+
+def _launching_s(step: Step, done: Work, constants: Constants) -> float:
+    casting = 1.0 if step.dtype == "fp32" else LAUNCHES_BF16
+    return done.launches * casting * math.exp(constants.layer_s) * _woken(step, CORES_LAUNCHES)
+
+
+def _elements(step: Step) -> float:
+    """Elements of a tensor of the residual stream."""
+    return step.batch * step.tokens * step.architecture.hidden_size
+
+
+def _woken(step: Step, power: float) -> float:
+    """The number of cores to a power, as far as the step's tensors are large enough for more than one."""
+    elements = _elements(step)
+    return float(cores(step.gpu) ** (power * elements / (elements + GRAIN)))
