@@ -43,8 +43,8 @@ def test_scores_are_relative_errors_coverage_and_width(script):
 
 def test_history_comes_before_the_run_that_is_asked_about(script):
     accuracy, runs = script("accuracy"), script("cases").cases()
-    cpu = [case for case in runs if case.fleet == "cpu"]
-    others = [case for case in runs if case.fleet != "cpu"][:7]
+    cpu = [case for case in runs if case.fleet == "cpu 1 core"]
+    others = [case for case in runs if not case.fleet.startswith("cpu")][:7]
     moments = accuracy._moments(cpu, others, 2)
     assert {(n, where) for n, where, _, _ in moments} == {
         *((0, ""), (1, "same"), (3, "same"), (10, "same")),
@@ -53,18 +53,19 @@ def test_history_comes_before_the_run_that_is_asked_about(script):
     for n, where, history, target in moments:
         assert len(history) == n
         assert target not in history
-        assert all((case.fleet == "cpu") == (where == "same") for case in history)
+        assert all((case.fleet == "cpu 1 core") == (where == "same") for case in history)
 
 
 def test_recorded_runs_are_whole(script):
-    cpu = [case for case in script("cases").cases() if case.fleet == "cpu"]
-    assert len(cpu) >= 12
+    cpu = [case for case in script("cases").cases() if case.fleet.startswith("cpu")]
+    assert len(cpu) >= 60
     assert all({"s/step", "wall"} <= set(case.measured) for case in cpu)
-    assert len({case.workload.architecture for case in cpu}) == 2
+    assert len({case.workload.architecture for case in cpu}) == 3
+    assert {case.workload.gpu.cores for case in cpu} == {1, 2}
     # What the reader makes of a log's whole seconds against steps timed one by one.
     read = [case.prior.s_per_step / case.measured["s/step"] for case in cpu]
     assert len(read) == len(cpu)
-    assert all(abs(ratio - 1) < 0.04 for ratio in read)
+    assert all(abs(ratio - 1) < 0.05 for ratio in read)
 
 
 @pytest.fixture(name="scores", scope="module")
@@ -82,42 +83,31 @@ def _scores():
     return found
 
 
-@pytest.mark.parametrize(
-    ("logs", "median", "coverage"), [("0", 0.15, 0.95), ("1 same", 0.15, 0.95), ("3 same", 0.15, 0.92)]
-)
-def test_speed_on_a_processor(scores, logs, median, coverage):
-    score = scores["cpu", "s/step", "calibrated", logs]
-    assert statistics.median(map(abs, score.errors)) < median
-    assert statistics.fmean(score.covered) >= coverage
-    rival = scores.get(("cpu", "s/step", "parameter ratio", logs))
-    if rival:
-        assert statistics.median(map(abs, score.errors)) < statistics.median(map(abs, rival.errors)) / 1.5
+@pytest.mark.parametrize("fleet", ["cpu 1 core", "cpu 2 cores"])
+@pytest.mark.parametrize(("logs", "mean"), [("0", 0.06), ("1 same", 0.08), ("3 same", 0.065), ("10 same", 0.065)])
+def test_speed_on_a_processor(scores, fleet, logs, mean):
+    score = scores[fleet, "s/step", "calibrated", logs]
+    assert statistics.fmean(map(abs, score.errors)) < mean
+    assert statistics.fmean(score.covered) >= 0.95
+    if logs != "0":
+        assert statistics.median(score.widths) < 1.31
+        rival = scores[fleet, "s/step", "parameter ratio", logs]
+        assert statistics.median(map(abs, score.errors)) < statistics.median(map(abs, rival.errors)) / 4
 
 
-def test_logs_of_a_processor_correct_a_prior_that_is_far_off(scores):
-    rows = [scores["cpu quiet", "s/step", "calibrated", logs] for logs in ("0", "1 same", "3 same", "10 same")]
+def test_logs_correct_what_is_expected_of_a_processor_that_others_use(scores):
+    rows = [scores["cpu busy", "s/step", "calibrated", logs] for logs in ("0", "1 same", "3 same", "10 same")]
     errors = [statistics.fmean(map(abs, score.errors)) for score in rows]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[1] < 0.3 * errors[0]
-    assert errors[3] < 0.13
-    assert all(all(score.covered) for score in rows)
-
-
-def test_more_logs_of_a_processor_are_better(scores):
-    means = [
-        statistics.fmean(map(abs, scores["cpu", "s/step", "calibrated", logs].errors))
-        for logs in ("1 same", "3 same", "10 same")
-    ]
-    assert means[2] < means[0]
-    assert means[2] < 0.15
+    assert errors[3] < errors[2] < errors[1] < 0.65 * errors[0]
+    assert min(statistics.fmean(score.covered) for score in rows) > 0.8
 
 
 def test_logs_of_own_jobs_tell_the_whole_time(scores):
     before, after = (
-        statistics.fmean(map(abs, scores["cpu", "wall", "calibrated", logs].errors)) for logs in ("0", "3 same")
+        statistics.fmean(map(abs, scores["cpu 2 cores", "wall", "calibrated", logs].errors)) for logs in ("0", "3 same")
     )
-    assert after < 0.25 < before
-    assert statistics.fmean(scores["cpu", "wall", "calibrated", "3 same"].covered) >= 0.9
+    assert after < 0.12 < before
+    assert statistics.fmean(scores["cpu 2 cores", "wall", "calibrated", "3 same"].covered) >= 0.95
 
 
 @pytest.mark.parametrize(("logs", "mean"), [("0", 0.20), ("1 same", 0.08), ("3 same", 0.05)])
@@ -244,7 +234,7 @@ def test_the_table_is_printed():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "cpu: s/step" in done.stdout
+    assert "cpu 1 core: s/step" in done.stdout
     assert "10 same   calibrated" in done.stdout
     assert "of no setting several batches were tried" in done.stdout
 

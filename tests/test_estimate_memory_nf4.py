@@ -15,8 +15,9 @@ from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.speed.observation import observe
 from runplan.estimate.speed.posterior import fit
-from runplan.estimate.speed.roofline import step_s, unpacked_part
+from runplan.estimate.speed.roofline import step_s
 from runplan.estimate.speed.step import planned_step
+from runplan.estimate.speed.work import unpacked_part
 from runplan.priors.record import MemoryGib
 
 QUANTISED = dataclasses.replace(ADAPTER, quantize_base=True)

@@ -19,7 +19,7 @@ from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
 from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.weights import adapter_params
-from runplan.estimate.speed import gpu_constants, roofline, trl_kernels
+from runplan.estimate.speed import gpu_constants, roofline, trl_kernels, work
 from runplan.estimate.speed.step import planned_step
 from runplan.estimate.steps import best_fit_rows, optimizer_steps, packed_rows
 from runplan.facts import Lengths
@@ -259,7 +259,7 @@ def test_a_step_of_trl_costs_more_to_launch_and_less_in_the_head():
     short = [dataclasses.replace(step, tokens=16.0, span=8.0) for step in (tune, other)]
     prior = gpu_constants.prior(tune.gpu)
     assert roofline.step_s(short[1], prior) > 1.1 * roofline.step_s(short[0], prior)
-    assert trl_kernels.head_traffic(LLAMA_1B, "bf16")[0] < roofline._head_traffic(LLAMA_1B, 2)[0] / 5
+    assert trl_kernels.head_traffic(LLAMA_1B, "bf16")[0] < work._head_traffic(LLAMA_1B, 2)[0] / 5
 
 
 def test_logs_of_trl_teach_trl_its_memory_and_start_up_and_torchtune_neither():

@@ -159,7 +159,7 @@ def environment(out: Path, cores: int = 0) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
         "TRITON_CACHE_DIR": f"{cache}/triton",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(cores or os.environ.get("OMP_NUM_THREADS", 4)),
+        "OMP_NUM_THREADS": str(cores or os.environ.get("OMP_NUM_THREADS", "4")),
     }
 
 

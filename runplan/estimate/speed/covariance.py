@@ -10,8 +10,9 @@ from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import unpacked_part
 from runplan.estimate.workload import Gpu
 
-SHAPE_OWN, SHAPE_SHARED = 0.065, 0.055
-"""What the physics gets wrong for a shape of run: on one GPU type, and on all alike (standard deviations)."""
+SHAPE_OWN, SHAPE_SHARED, SHAPE_PROCESSOR = 0.065, 0.055, 0.06
+"""What the physics gets wrong for a shape of run: on one GPU type, on all alike, and on processors (standard
+deviations)."""
 LAUNCHES_CHECKPOINTED, LAUNCHES_SHARDED, LINKS = 0.25, 0.35, 0.30
 """How uncertain the launches are that checkpointing adds, the hooks of several GPUs, and what links between GPUs carry
 (standard deviations of their logarithm): measured without a GPU; 1.3 and 4.8 layers a layer in published runs; PCIe of
@@ -29,7 +30,7 @@ MACHINE = 0.25
 The 16 runs of one core took 1.36 times as long on a machine that others used, give or take 14 %."""
 CORES = 0.15
 """How uncertain it is what more cores bring: standard deviation of the power of their number, known for two."""
-_PROCESSOR = 0.25
+_PROCESSOR = 0.1
 """Constants of processors differ from each other by so much of the variance of GPUs, beside that."""
 
 
@@ -104,6 +105,7 @@ def shape_covariance(a: Shape, b: Shape) -> float:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
     parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked
+    alike = math.exp(-distance / 2)
     if a.gpu == "cpu":
-        parts += MACHINE**2 + a.woken * b.woken
-    return parts + math.exp(-distance / 2) * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))
+        return parts + MACHINE**2 + a.woken * b.woken + alike * SHAPE_PROCESSOR**2
+    return parts + alike * (SHAPE_SHARED**2 + (SHAPE_OWN**2 if same_gpu else 0.0))

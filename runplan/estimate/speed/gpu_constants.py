@@ -63,7 +63,7 @@ CACHE_MB = {
 }
 CACHE_USUAL_MB = 32.0
 """L2 caches of GPUs as their makers' papers on the architectures state them."""
-LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.32e-3)
+LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.28e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
@@ -73,8 +73,6 @@ A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
 """Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""
-PROCESSOR = (1.2, 1.05)
-"""Parts of a processor's peak and bandwidth that are reached, as its entry in conf/resources states them."""
 MOST_SHARE = 0.8
 """No formula says more of a peak than this: of small cards without a measured share."""
 FILLING_AMD = -1.5
@@ -84,7 +82,7 @@ A100_TFLOPS = 312.0
 """Peak of dense bf16 products (NVIDIA's data sheet): what other cards are compared with."""
 WHOLE_TFLOPS = {"a100": A100_TFLOPS, "h100": 989.0, "h200": 989.0}
 """Such peaks of whole cards, of which MIG slices are parts."""
-HOST_S, HOST_PROCESSOR_S = 8e-3, 1.25e-3
+HOST_S, HOST_PROCESSOR_S = 8e-3, 1.06e-3
 """Seconds of an optimizer step beside its batches, before any log: a guess; where nothing waits for a GPU."""
 
 
@@ -98,8 +96,8 @@ def prior(gpu: Gpu) -> Constants:
     than was seen, as hosts differ and few were.
     """
     if gpu.name == "cpu":
-        share, bandwidth = PROCESSOR
-        return Constants(math.log(share), math.log(bandwidth), LAYER_PROCESSOR_S, math.log(HOST_PROCESSOR_S), 0.0)
+        # Its entry in conf/resources says what one core reaches.
+        return Constants(0.0, 0.0, LAYER_PROCESSOR_S, math.log(HOST_PROCESSOR_S), 0.0)
     kind = gpu.name.split("-", 1)[0]
     # A MIG slice reaches the part of its own peak that the whole card reaches.
     whole = WHOLE_TFLOPS.get(kind, gpu.bf16_tflops) if "-mig-" in gpu.name else gpu.bf16_tflops

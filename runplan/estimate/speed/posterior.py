@@ -30,8 +30,9 @@ OUTLIER = 4.0
 """Standard deviations from what all other logs say beyond which a log is left out, and named."""
 RUN = 0.03
 """One run differs from the next on the same GPU by this much."""
-RUN_PROCESSOR = 0.05
-"""The same for processors, which share cores, caches and clocks (16 runs and again on a quiet machine: 0.03)."""
+RUN_PROCESSOR = 0.08
+"""The same for processors, which share cores, caches and clocks: 0.03 of 16 pairs on a quiet machine, 0.3 on a busy
+one."""
 TAIL = 2.13 / 1.645
 """A coming run's noise has the tails that a log's has (noise.py): 95 % of Student's t in units of a normal."""
 _ROUNDS = 12

@@ -16,21 +16,21 @@ from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work
 from runplan.estimate.workload import Gpu
 
-CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.67, 0.84, 0.78, 0.49
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.78, 0.84, 0.67, 0.5
 """Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
 gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
 GRAIN = 32768
 """Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
-NARROW, NARROW_ADAPTER = 57.0, 36.0
-"""Widths of a layer, and ranks, at which products reach half their speed."""
-CACHE_BYTES, CACHED = 4.8e5, 0.5
+NARROW, NARROW_ADAPTER, FEW = 47.0, 30.0, 19.0
+"""Widths of a layer, ranks, and tokens at which products reach half their speed."""
+CACHE_BYTES, CACHED = 4.9e5, 0.58
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
-LAUNCHES_BF16 = 2.5
+LAUNCHES_BF16 = 2.7
 """Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
-SCORE_S = {"fp32": (0.86e-9, 0.068e-9), "bf16": (0.33e-9, 0.012e-9)}
+SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
-ROW_S = {"fp32": 0.13e-6, "bf16": 2.5e-6}
+ROW_S = {"fp32": 0.114e-6, "bf16": 2.3e-6}
 """The same for a row of scores: bf16's backward pass gathers every row anew."""
 FORWARD = {"fp32": 0.3, "bf16": 0.1}
 """The forward pass's part of that."""
@@ -40,14 +40,19 @@ BLOCK = 512
 
 def batch_s(step: Step, done: Work, constants: Constants, *, forward_only: bool = False) -> float:
     """Seconds of the forward and backward pass of one batch, or of the forward pass alone, loading not included."""
-    width, rank = step.architecture.hidden_size, step.adapter.rank
-    layers = done.flop - done.adapter_flop - done.attention_flop
-    products = layers * (1 + NARROW / width) + done.adapter_flop * (1 + NARROW_ADAPTER / rank)
-    computing = products / peak_flops(step.gpu, step.dtype) / math.exp(constants.flops)
-    computing /= cores(step.gpu) ** CORES_PRODUCTS
+    computing = _products(step, done) / peak_flops(step.gpu, step.dtype) / math.exp(constants.flops)
+    computing /= math.pow(cores(step.gpu), CORES_PRODUCTS)
     attention = attention_s(step, forward_only=forward_only) * math.exp(prior(step.gpu).flops - constants.flops)
-    attention /= cores(step.gpu) ** CORES_ATTENTION
+    attention /= math.pow(cores(step.gpu), CORES_ATTENTION)
     return computing + attention + _elementwise_s(step, done, constants) + _launching_s(step, done, constants)
+
+
+def _products(step: Step, done: Work) -> float:
+    """FLOP of all products but attention's, and what the small ones lose, in FLOP of large ones."""
+    few = FEW / (step.batch * step.tokens)
+    layers = done.flop - done.adapter_flop - done.attention_flop
+    wide = layers * (1 + few + NARROW / step.architecture.hidden_size)
+    return wide + done.adapter_flop * (1 + few + NARROW_ADAPTER / step.adapter.rank)
 
 
 def cores(gpu: Gpu) -> int:
@@ -58,11 +63,12 @@ def cores(gpu: Gpu) -> int:
 def attention_s(step: Step, *, forward_only: bool = False) -> float:
     """Seconds that one core takes for the attention of one batch.
 
-    A mask of packed rows is dense: what rows do not see of each other is computed, too.
+    A mask is dense: what packed rows, or padding, do not see is computed, too.
     """
     a = step.architecture
     dtype = "fp32" if step.dtype == "fp32" else "bf16"
-    keys = step.tokens if step.packed else (step.tokens + min(step.tokens, BLOCK)) / 2
+    masked = step.packed or step.span >= step.tokens
+    keys = max(step.tokens, step.span) if masked else (step.tokens + min(step.tokens, BLOCK)) / 2
     score, channel = SCORE_S[dtype]
     rows = step.batch * step.tokens * a.num_attention_heads * a.num_hidden_layers
     both = rows * (ROW_S[dtype] + keys * (score + channel * a.query_size / a.num_attention_heads))
@@ -89,4 +95,4 @@ def _elements(step: Step) -> float:
 def _woken(step: Step, power: float) -> float:
     """The number of cores to a power, as far as the step's tensors are large enough for more than one."""
     elements = _elements(step)
-    return float(cores(step.gpu) ** (power * elements / (elements + GRAIN)))
+    return math.exp(math.log(cores(step.gpu)) * power * elements / (elements + GRAIN))

@@ -1,0 +1,120 @@
+import dataclasses
+import math
+
+import pytest
+from estimate_cases import LLAMA_1B, STEP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runplan.catalogue import gpus
+from runplan.estimate.speed.gpu_constants import peak_flops, prior
+from runplan.estimate.speed.processor import attention_s, batch_s, cores
+from runplan.estimate.speed.roofline import micro_batch_s, step_s
+from runplan.estimate.speed.work import work
+from runplan.facts import Architecture
+from runplan.paths import CONF_DIR
+
+CPU = gpus([CONF_DIR])["cpu"]
+TINY = Architecture("llama", 64, 2, 4, 2, 16, 256, 512, 131072, 500000.0, 32.0, 1e-5, tie_word_embeddings=True)
+
+
+def step(**changes):
+    values = {"architecture": TINY, "gpu": CPU, "dtype": "fp32", "packed": False, "batch": 4, "tokens": 128.0}
+    values |= changes
+    return dataclasses.replace(STEP, **{"span": values["tokens"] / 2, **values})
+
+
+def done(one, *, forward_only=False):
+    mode = (one.checkpointing, one.packed, forward_only)
+    return work(one.architecture, one.adapter, one.dtype, mode, one.batch * one.tokens, one.span)
+
+
+def seconds(one):
+    return step_s(one, prior(one.gpu))
+
+
+def on(n):
+    return dataclasses.replace(CPU, cores=n)
+
+
+@given(st.integers(1, 64), st.integers(8, 2048), st.integers(1, 16), st.sampled_from(["fp32", "bf16"]))
+def test_steps_take_longer_with_every_kind_of_work(batch, tokens, n, dtype):
+    one = step(batch=batch, tokens=float(tokens), dtype=dtype, gpu=on(n))
+    here = seconds(one)
+    for more in (
+        {"batch": batch + 1},
+        {"tokens": tokens + 1.0, "span": (tokens + 1) / 2},
+        {"accumulation": 2},
+        {"checkpointing": True},
+        {"adapter": dataclasses.replace(one.adapter, rank=2 * one.adapter.rank)},
+        {"architecture": dataclasses.replace(TINY, num_hidden_layers=3)},
+    ):
+        assert seconds(dataclasses.replace(one, **more)) >= here, more
+
+
+@pytest.mark.parametrize("n", [2, 4, 16])
+def test_more_cores_help_long_batches_and_never_by_more_than_their_number(n):
+    long = step(batch=64, tokens=512.0)
+    assert 1.3 < seconds(long) / seconds(dataclasses.replace(long, gpu=on(n))) < n
+    # One short row is launches of small tensors, which one core computes.
+    short = step(batch=1, tokens=16.0)
+    assert seconds(dataclasses.replace(short, gpu=on(n))) / seconds(short) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_processor_of_unknown_cores_has_one():
+    assert cores(CPU) == cores(on(1)) == 1
+    assert seconds(step()) == seconds(step(gpu=on(1)))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_no_estimate_beats_the_peak(dtype):
+    one = step(architecture=LLAMA_1B, batch=8, tokens=512.0, dtype=dtype)
+    share = done(one).flop / batch_s(one, done(one), prior(CPU)) / peak_flops(CPU, dtype)
+    assert 0.1 < share < 1
+
+
+@pytest.mark.parametrize(
+    ("heads", "channels", "batch", "tokens", "dtype", "timed_ms"),
+    [
+        (8, 16, 8, 128, "fp32", 3.87),
+        (8, 16, 2, 512, "fp32", 11.57),
+        (8, 64, 2, 512, "fp32", 31.6),
+        (4, 128, 2, 512, "fp32", 27.4),
+        (4, 128, 1, 1024, "fp32", 36.0),
+        (8, 16, 8, 128, "bf16", 19.4),
+        (8, 64, 2, 512, "bf16", 21.4),
+        (8, 64, 1, 1024, "bf16", 25.3),
+        (4, 128, 1, 1024, "bf16", 16.3),
+    ],
+)
+def test_attention_is_that_of_its_kernels_timed_alone(heads, channels, batch, tokens, dtype, timed_ms):
+    # Forward and backward on one core, torch 2.13 with AVX-512 and AMX; the numbers are those of whole steps.
+    one_layer = dataclasses.replace(
+        TINY, hidden_size=heads * channels, num_hidden_layers=1, num_attention_heads=heads, head_dim=channels
+    )
+    one = step(architecture=one_layer, batch=batch, tokens=float(tokens), dtype=dtype)
+    assert 1e3 * attention_s(one) == pytest.approx(timed_ms, rel=0.3)
+
+
+def test_a_mask_costs_what_lies_beyond_the_diagonal():
+    long = step(batch=1, tokens=2048.0)
+    masked = dataclasses.replace(long, span=long.tokens)
+    assert 1.4 < attention_s(masked) / attention_s(long) < 2
+    assert attention_s(dataclasses.replace(long, packed=True)) == attention_s(masked)
+    short = step(batch=1, tokens=256.0)  # within one block of keys all are computed anyway
+    assert attention_s(dataclasses.replace(short, span=short.tokens)) == attention_s(short)
+
+
+def test_validation_is_the_forward_pass_alone():
+    one = step()
+    both, forward = (micro_batch_s(one, prior(CPU), forward_only=only) for only in (False, True))
+    assert 0.25 < forward / both < 0.6
+
+
+def test_seconds_follow_the_constants():
+    one, constants = step(batch=16), prior(CPU)
+    half = -math.log(2)
+    twice = constants._replace(
+        flops=constants.flops + half, bandwidth=constants.bandwidth + half, layer_s=constants.layer_s - half
+    )
+    assert batch_s(one, done(one), twice) == pytest.approx(2 * batch_s(one, done(one), constants))
