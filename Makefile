@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-BENCHMARKS := startup plan accuracy priors status submit
+BENCHMARKS := startup plan accuracy timings priors status submit
 
 # All of them, whatever one says.
 bench: $(INSTALLED)

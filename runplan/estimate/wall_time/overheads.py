@@ -28,11 +28,13 @@ LOGGER_S = 8.0
 LOGGER_PROCESSOR_S = 6.0
 """The same where no GPU is started."""
 READ_GB_PER_S = 0.6
-"""Reading a checkpoint from a cluster's file system and moving it to the GPU (82 s for 16 GB in a JUWELS log)."""
+"""Reading a checkpoint and moving it to the GPU: 0.14 to 0.55 GB/s from clusters' file systems the first time, 1 to
+8 GB/s where an earlier job of the node left it in memory (tests/data/published_timings.csv); this lies between."""
 SAVE_S = 1.0
 """Work of a save beside writing (a guess)."""
-WRITE_GB_PER_S = 0.08
-"""Merging adapters and writing the checkpoint: 33 s to 285 s for 2.5 GB in recorded logs."""
+WRITE_GB_PER_S = 0.14
+"""Gathering, merging adapters and writing the checkpoint: the middle of seven published sources, from 6.6 s to 285 s
+for 2.5 GB and from 260 s to 1,080 s for 141 GB (tests/data/published_timings.csv)."""
 TOKENIZE_ROW_S = 0.0004
 """Tokenising a row before training, as packing does."""
 IMPORT_TRL_S = 4.0
@@ -40,10 +42,12 @@ IMPORT_TRL_S = 4.0
 PREPARE_ROW_S = 0.0007
 """A row's way through TRL before training: written as a conversation, tokenised, its labels built, cut."""
 FIRST_STEP_S = {"eager": 3.0, "packed": 25.0, "compile": 60.0, "processor": 0.2}
-"""Flex attention, which packed rows use, is compiled in the first step (28.5 s seen); so is a compiled model. A
-processor loads no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
-FIRST_STEP_SPREAD, FIRST_STEP_NOISE = 0.6, 0.3
-"""Standard deviations of its logarithm: from one cluster to the next, and from one run to the next."""
+"""What it takes longer than others. Flex attention, which packed rows use, is compiled in it (28 s published once); so
+is a compiled model (29 s to 104 s on A100s); else 0.6 s to 15 s (tests/data/published_timings.csv). A processor loads
+no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
+FIRST_STEP_SPREAD, FIRST_STEP_NOISE = 0.8, 0.3
+"""Standard deviations of its logarithm: from one cluster to the next (1.0 among ten published first steps, of which
+the longest waited for data), and from one run to the next."""
 LEAST_S = 0.05
 """Shorter times are as good as none, and their logarithms would outweigh all others."""
 
