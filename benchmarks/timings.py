@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cases import GPUS, LLAMA2_7B, SHAPES
+from milabench import LLAMA_70B
 
 from runplan.estimate import intervals
 from runplan.estimate.evaluation.cell_time import SPEED_SIGMA, usual_startup
@@ -28,7 +30,7 @@ from runplan.estimate.factors import learn
 from runplan.estimate.speed.gpu_constants import prior
 from runplan.estimate.wall_time import overheads
 from runplan.estimate.wall_time.two_parts import NOTHING
-from runplan.estimate.workload import Interval
+from runplan.estimate.workload import Adapter, Interval
 
 TABLE = Path(__file__).parents[1] / "tests/data/published_timings.csv"
 Row = Mapping[str, str]
@@ -37,7 +39,12 @@ MODELS = {
     "Llama-3.2-3B": SHAPES["3B"],
     "Llama-3.2-3B-Instruct": SHAPES["3B"],
     "Llama-2-7B": LLAMA2_7B,
+    "Llama-3.1-70B": LLAMA_70B,
 }
+_TARGETS = ("q_proj", "v_proj", "output_proj")
+"""Beside the MLP, of all published saves with adapters; the sizes of their adapters say so."""
+THREADS = 4
+"""Where it is not said: what a job has that runplan plans."""
 CARDS = {"L40S": GPUS["l40s-48"], "A10": GPUS["a10-24"]}
 NEW_TOKENS, PROMPT_TOKENS = 300, 100
 """Of GSM8K's questions as PEFT's script asks them: the longest answer allowed, and about the mean prompt."""
@@ -72,7 +79,11 @@ def _load(row: Row) -> Interval:
 
 
 def _save(row: Row) -> Interval:
-    return NOTHING.of(overheads.SAVE_S, float(row["gb"]) / overheads.WRITE_GB_PER_S)
+    scaled = float(row["gb"]) / overheads.WRITE_GB_PER_S
+    if merged := re.fullmatch(r"merged, rank (\d+)(?:, threads (\d+))?", row["setting"]):
+        adapter, threads = Adapter(int(merged[1]), _TARGETS, apply_to_mlp=True), int(merged[2] or THREADS)
+        scaled += overheads.merge_s(MODELS[row["model"]], adapter, "bf16", row["gpu"], threads)
+    return NOTHING.of(overheads.SAVE_S, scaled)
 
 
 def _first_step(row: Row) -> Interval:

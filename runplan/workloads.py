@@ -52,6 +52,7 @@ def make_workload(
 ) -> Workload:
     """The workload of a config whose trainer defaults are filled in; `packed=auto` counts as not packed."""
     effective, accumulation = _batches(config)
+    gpus = config.resources.gpus
     return Workload(
         trainer=config.trainer.name,
         trainer_version=config.trainer.version,
@@ -66,7 +67,7 @@ def make_workload(
             config.lora.quantize_base,
         ),
         gpu=gpu_of(config.resources),
-        gpus=config.resources.gpus,
+        gpus=gpus,
         lengths=first_rows(train, config.dataset.train_rows).cut(config.max_seq_len),
         max_seq_len=config.max_seq_len,
         packed=config.packed is True,
@@ -85,6 +86,7 @@ def make_workload(
         utilization=config.estimator.utilization,
         model_name=config.model.name,
         dataset=dataset,
+        threads=max(1, cpus_of(config.resources) // max(1, gpus)),
     )
 
 

@@ -37,7 +37,7 @@ def test_every_row_has_a_source_a_kind_and_whether_it_counts(timings):
     [
         ("load", 16, 1.4, 2.3, 0.95),
         ("first step", 10, 1.1, 2.0, 0.9),
-        ("save", 7, 1.2, 3.0, 0.85),
+        ("save", 7, 1.35, 1.5, 0.85),
         ("decode step", 3, 1.15, 1.25, 1.0),
         ("answers", 1, 1.1, 1.1, 1.0),
         ("cell start-up", 2, 1.7, 1.7, 1.0),

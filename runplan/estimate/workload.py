@@ -87,6 +87,8 @@ class Workload:
     """Short name of the model, for evidence and for the hand rules."""
     dataset: str = ""
     """Path or name of the dataset; unpacked logs of the same one are taken to have its lengths."""
+    threads: int = 4
+    """Of the processor, for each GPU."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ def adapter_params(architecture: Architecture, adapter: Adapter) -> int:
     return a.num_hidden_layers * per_layer + output
 
 
+def adapted_params(architecture: Architecture, adapter: Adapter) -> int:
+    """Parameters of the layers that adapters sit on, which merging changes."""
+    a = architecture
+    per_layer = sum(inner * outer for inner, outer in adapted_shapes(a, adapter))
+    return a.num_hidden_layers * per_layer + (a.hidden_size * a.vocab_size if adapter.apply_to_output else 0)
+
+
 def quantised_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of the linear layers of one block that QLoRA stores in NF4; none without it.
 

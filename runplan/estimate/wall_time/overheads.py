@@ -10,7 +10,7 @@ from runplan.estimate.factors import Learnt, learn
 from runplan.estimate.logs.figures import Odd
 from runplan.estimate.logs.settings import adapter_of, dtype_of, match_model
 from runplan.estimate.memory import torchtune_step
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_params, adapter_params
 from runplan.estimate.wall_time.outliers import first_step_ratios, learn_times
 from runplan.estimate.wall_time.two_parts import Timed, TwoParts
 from runplan.estimate.workload import TRL, Adapter
@@ -32,9 +32,16 @@ READ_GB_PER_S = 0.6
 8 GB/s where an earlier job of the node left it in memory (tests/data/published_timings.csv); this lies between."""
 SAVE_S = 1.0
 """Work of a save beside writing (a guess)."""
-WRITE_GB_PER_S = 0.14
-"""Gathering, merging adapters and writing the checkpoint: the middle of seven published sources, from 6.6 s to 285 s
-for 2.5 GB and from 260 s to 1,080 s for 141 GB (tests/data/published_timings.csv)."""
+WRITE_GB_PER_S = 0.4
+"""Gathering a checkpoint and writing it: 0.14 to 0.54 GB/s in four published saves of full fine-tuning, of 2.5 GB to
+145 GB (tests/data/published_timings.csv)."""
+MERGE_PARAM_S = 3e-9
+"""Adding a product of adapters to one weight, on the processor as torchtune does (bf16, one thread of a Xeon)."""
+MERGE_FLOP_PER_S = 1.2e9
+"""Multiplying adapters in bf16 with one thread of a processor that does not know bf16: 1.1 to 1.5 GFLOP/s with oneDNN
+held to AVX2 (torch 2.13), so that a 1B model takes half a minute with rank 16, as it did on a cluster."""
+KNOWS_BF16 = ("cpu", "h100", "h200", "gh200", "b200")
+"""GPUs whose machines have processors that do; there products of adapters take next to nothing."""
 TOKENIZE_ROW_S = 0.0004
 """Tokenising a row before training, as packing does."""
 IMPORT_TRL_S = 4.0
@@ -76,14 +83,31 @@ def startup_parts_s(
 
 
 def checkpoint_parts_s(
-    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool
+    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool, gpu: str = "", threads: int = 4
 ) -> tuple[float, float]:
-    """Usual seconds of one save at the end of an epoch: a small work of its own, and writing."""
+    """Usual seconds of one save at the end of an epoch: a small work of its own; merging and writing.
+
+    Args:
+        architecture: of the model.
+        adapter: what it is trained with.
+        dtype: of its weights.
+        adapter_only: whether nothing is merged.
+        gpu: name of the GPU type, which tells what processors are beside it.
+        threads: of those, for each GPU.
+    """
     bytes_each = ELEMENT_BYTES[dtype]
     size = adapter_params(architecture, adapter) * bytes_each / GB
-    if not adapter_only:
-        size += architecture.params * bytes_each / GB
-    return SAVE_S, size / WRITE_GB_PER_S
+    if adapter_only:
+        return SAVE_S, size / WRITE_GB_PER_S
+    size += architecture.params * bytes_each / GB
+    return SAVE_S, size / WRITE_GB_PER_S + merge_s(architecture, adapter, dtype, gpu, threads)
+
+
+def merge_s(architecture: Architecture, adapter: Adapter, dtype: str, gpu: str, threads: int) -> float:
+    """Usual seconds of adding products of adapters to the weights beneath them."""
+    slow = ELEMENT_BYTES[dtype] == ELEMENT_BYTES["bf16"] and not gpu.startswith(KNOWS_BF16)
+    products = 2 * adapter.rank / (MERGE_FLOP_PER_S * threads) if slow else 0.0
+    return adapted_params(architecture, adapter) * (MERGE_PARAM_S + products)
 
 
 def first_step_kind(packed: bool, compiled: bool, gpu: str) -> str:
@@ -135,5 +159,7 @@ def _save(run: PriorRun, model: Architecture) -> Timed | None:
     """The median of a log's saves."""
     if not run.checkpoint_s:
         return None
-    usual = checkpoint_parts_s(model, adapter_of(run), dtype_of(run), bool(run.save_adapter_weights_only))
+    usual = checkpoint_parts_s(
+        model, adapter_of(run), dtype_of(run), bool(run.save_adapter_weights_only), run.gpu or ""
+    )
     return Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual)

@@ -34,7 +34,9 @@ def time_parts(
     wide = seconds.p95 / seconds.p50
     rows = w.lengths.rows if w.packed or w.trainer == TRL else 0
     kind = overheads.first_step_kind(w.packed, w.compile, w.gpu.name)
-    save = overheads.checkpoint_parts_s(w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only)
+    save = overheads.checkpoint_parts_s(
+        w.architecture, w.adapter, w.dtype, w.save_adapter_weights_only, w.gpu.name, w.threads
+    )
     return {
         "startup": learnt.startup.of(*overheads.startup_parts_s(w.architecture, w.dtype, w.gpu.name, rows, w.trainer)),
         "first_step": learnt.first_step[kind].of(overheads.FIRST_STEP_S[kind]),
