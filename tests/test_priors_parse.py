@@ -245,6 +245,14 @@ def test_recorded_log_says_what_a_reader_finds_in_it(name):
     assert ("reason" in fields) == (name in REASONS)
 
 
+def test_loading_is_told_where_the_trainer_timed_it():
+    loading = {
+        name: parse_text((LOGS / f"{name}.out").read_bytes(), f"{name}.out").get("loading_s")
+        for name in ("17_torchtune_kubeflow_distributed_full", "19_torchtune_v061_rocm_8gpu")
+    }
+    assert list(loading.values()) == [17.31, None]
+
+
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_line_ends_do_not_matter(newline):
     whole = (LOGS / "07_torchtune_cruijff_fixture_two_epochs.out").read_bytes()

@@ -44,6 +44,7 @@ _CHECKPOINTING = (b"Hint: enable_activation_checkpointing is True", b"Activation
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
 _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
+_LOADED = re.compile(rb"loading checkpoint took (\d{1,5}\.?\d*) secs")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
@@ -129,6 +130,8 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     fields["head"] = head
     _add_head(head, fields)
     fields["init_memory_gib"] = peaks.init_memory(head)
+    # Nearly all that passes between the logger's start and the first step.
+    fields["loading_s"] = float(loaded[1]) if (loaded := _LOADED.search(head)) else None
     fields["gigabytes"] = peaks.counts_gigabytes(head, file_name)
     # These loggers write their numbers elsewhere, but for W&B's summary at the end.
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
