@@ -106,6 +106,15 @@ def test_what_was_open_is_filled_in_and_what_was_set_stays():
     assert open_run.resources.time.count(":") == 2
 
 
+def test_processors_that_a_job_asks_for_merge_its_adapters():
+    asked = [None, 1, 4, 16]
+    runs = [plan(composed(resources__cpus_per_task=cpus, resources__gpu="a100-80")).runs[0] for cpus in asked]
+    usual, *saves = (run.sizing.parts_s["checkpoints"] for run in runs)
+    assert usual == saves[1]
+    assert saves == sorted(saves, reverse=True)
+    assert saves[0] > 1.5 * saves[2]
+
+
 def test_the_plan_never_changes_the_config_it_was_given():
     item = composed()
     before = repr(item.config)
