@@ -21,11 +21,11 @@ GB = 1e9
 """Bytes, as rates of disks are stated."""
 IMPORT_S = 12.0
 """Importing torch and torchtune, CUDA's start (8 s on a quiet CPU machine)."""
-IMPORT_PROCESSOR_S = 8.0
-"""The same where no GPU is started; chosen with recorded CPU runs in sight (4 to 5 s alone, 8 to 11 s as jobs)."""
+IMPORT_PROCESSOR_S = 6.0
+"""The same where no GPU is started; chosen with recorded CPU runs in sight (3 to 5 s alone, 8 to 11 s as jobs)."""
 LOGGER_S = 8.0
 """Of that, what passes before torchtune's logger starts: the imports."""
-LOGGER_PROCESSOR_S = 6.0
+LOGGER_PROCESSOR_S = 4.5
 """The same where no GPU is started."""
 READ_GB_PER_S = 0.6
 """Reading a checkpoint and moving it to the GPU: 0.14 to 0.55 GB/s from clusters' file systems the first time, 1 to
