@@ -173,6 +173,11 @@ def other_config(records: Iterable[Record], job_id: str | None) -> str | None:
     return config if isinstance(config, str) and config != PLANNED_CONFIG else None
 
 
+def is_local(job_id: str | None) -> bool:
+    """Whether a job runs, or ran, without SLURM; False for no job."""
+    return (job_id or "").startswith(LOCAL)
+
+
 def now() -> str:
     """The time as ledgers and records have it."""
     return datetime.now(UTC).strftime(TIME_FORMAT)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runplan.attempts import LOCAL, Attempt, Ledger, Record, moment
+from runplan.attempts import Attempt, Ledger, Record, is_local, moment
 from runplan.copies import copy_note
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
@@ -122,8 +122,8 @@ def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mappin
 def _asked_since(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> datetime | None:
     """When the first job began its way that SLURM may know of; None when there is none."""
     tried = [attempt for tries in ledger.attempts.values() for attempt in tries]
-    times = [one.intended_at for one in tried if one.via != "local" and not (one.job_id or "").startswith(LOCAL)]
-    times += [one.time for some in records.values() for one in some if not one.job_id.startswith(LOCAL)]
+    times = [one.intended_at for one in tried if one.via != "local" and not is_local(one.job_id)]
+    times += [one.time for some in records.values() for one in some if not is_local(one.job_id)]
     if not times:
         return None
     known = [when for text in times if (when := moment(text)) is not None]

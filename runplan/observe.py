@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from runplan.attempts import Attempt, Record
+from runplan.attempts import Attempt, Record, is_local
 from runplan.queue import WAITING, SlurmJob
 
 
@@ -258,7 +258,7 @@ def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bo
         return _with(facts, JobState.running)
     if ending is not None and ending.state in FROM_LOG:
         return _with(facts, JobState(ending.state), ending.reason or "")
-    local = (facts.job_id or "").startswith("local-")
+    local = is_local(facts.job_id)
     if local and alive is False:
         return _with(facts, JobState.cancelled, "its process is gone without a word, killed or lost with the machine")
     if known.queue is None or local:

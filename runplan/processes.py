@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from runplan.attempts import LOCAL, Attempt, Record, moment
+from runplan.attempts import LOCAL, Attempt, Record, is_local, moment
 
 CLOCKS_S = 5.0
 """By how much a file server's clock and this machine's may differ, and what a job needs to write its first line."""
@@ -27,7 +27,7 @@ def is_alive(
         records: what it wrote.
         directory: where its script is.
     """
-    if job_id is None or not job_id.startswith(LOCAL):
+    if job_id is None or not is_local(job_id):
         return None
     begun = [record for record in records if record.job_id == job_id and record.event == "started"]
     host = begun[-1].more.get("host") if begun else None

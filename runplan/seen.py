@@ -37,10 +37,6 @@ class SlurmAnswer(Enum):
     """No job of the group is SLURM's."""
 
 
-LOCAL = "local-"
-"""How the number of a job begins that runs without SLURM."""
-
-
 @dataclass(frozen=True)
 class JobSeen:
     """What one job left in its directory. Logs are tails: what stands before is not looked at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runplan.attempts import LOCAL
+from runplan.attempts import is_local
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
 from runplan.pasting import pasted_word
@@ -85,7 +85,7 @@ def _of_run(run: FoundRun, place: str) -> Iterator[Missing]:
 
 def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, str]:
     observed = cell.job.observed
-    here = (observed.job_id or "").startswith(LOCAL)
+    here = is_local(observed.job_id)
     again = f"cd {place}/{pasted_word(cell.path)} && {'bash' if here else 'sbatch'} cell.slurm"
     if cell.logs and observed.state in {JobState.completed, JobState.not_submitted}:
         newest = max(cell.logs, key=_age)
@@ -115,7 +115,7 @@ def _told(job: FoundJob) -> str:
 
 
 def _fix(job: FoundJob, place: str) -> str:
-    state, here = job.observed.state, (job.observed.job_id or "").startswith(LOCAL)
+    state, here = job.observed.state, is_local(job.observed.job_id)
     if state in {JobState.pending, JobState.running}:
         return f"collect again when it is done: runplan status {place}"
     if state.ended_badly:

@@ -9,16 +9,16 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from runplan.attempts import LOCAL, Record, moment
+from runplan.attempts import Record, is_local, moment
 from runplan.observe import JobState, Observed
 from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
+from runplan.units import HOUR_S
 
 if TYPE_CHECKING:
     from runplan.written import Job, WrittenGroup
 
-HOUR_S = 3600
 MIB = 2**20
 _NOTED = 5
 """Of directories and lines that are wrong, so many are named."""
@@ -261,7 +261,7 @@ def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
     found = {job.state for job in status.jobs if job.token not in fallen}
     states = [state for state in JobState if state in found]
     directory = f"./{directory}" if directory.startswith("-") else directory
-    here = any((job.job_id or "").startswith(LOCAL) for job in status.jobs)
+    here = any(is_local(job.job_id) for job in status.jobs)
     submit = f"runplan submit {directory}{' --via local' if here else ''}"
     # what was stopped here goes on with the same command, without being asked for
     bad = [state.name for state in states if state.ended_badly and state is not JobState.unknown]

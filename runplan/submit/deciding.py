@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 
-from runplan.attempts import LOCAL, PLANNED_CONFIG
+from runplan.attempts import PLANNED_CONFIG, is_local
 from runplan.errors import SubmitError
 from runplan.observe import JobState, Observed
 from runplan.priors.parse import parse_text
@@ -90,7 +90,7 @@ def _saved_epochs(job: Job) -> int:
 
 def _interrupted_here(seen: Observed) -> bool:
     """Whether a job was stopped on this machine, by Ctrl-C or with the machine: calling again goes on with it."""
-    return seen.state is JobState.cancelled and (seen.job_id or "").startswith(LOCAL)
+    return seen.state is JobState.cancelled and is_local(seen.job_id)
 
 
 @cache

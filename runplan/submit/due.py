@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runplan.attempts import is_local
 from runplan.observe import JobState, Observed
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def waits_for(training: Observed) -> tuple[bool, str]:
     if state is JobState.completed:
         return False, ""
     if state in {JobState.pending, JobState.running}:
-        if (training.job_id or "").startswith("local-"):
+        if is_local(training.job_id):
             return False, f"its training runs on this machine ({training.job_id}); submit again when it is done"
         return True, ""
     if state is JobState.not_submitted:
@@ -195,7 +196,7 @@ def waits_for(training: Observed) -> tuple[bool, str]:
 
 def _is_open(seen: Observed) -> bool:
     """Whether SLURM could still say how a job is, and did not; a machine that lost a process never will."""
-    return seen.state is JobState.unknown and seen.job_id is not None and not seen.job_id.startswith("local-")
+    return seen.state is JobState.unknown and seen.job_id is not None and not is_local(seen.job_id)
 
 
 def _because(seen: Observed) -> str:

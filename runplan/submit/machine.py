@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from runplan.submit.lanes import Machine
+from runplan.units import GIB
 
-GIB = 2**30
 _TIMEOUT_S = 20
 
 

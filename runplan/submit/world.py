@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from runplan.attempts import LOCAL, Ledger, Record
+from runplan.attempts import Ledger, Record, is_local
 from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
@@ -54,7 +54,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
         if job.token in settled.nothing:  # the attempt that counts is the one before
             attempts = attempts[:-1]
         last = attempts[-1].job_id if attempts else None
-        told = logs and (known.queue is not None or (last or "").startswith(LOCAL))  # else it may still run
+        told = logs and (known.queue is not None or is_local(last))  # else it may still run
         jobs[job.token], seen = look_at(job, attempts, records[job.token], known, logs=told)
         states[job.token] = replace(seen, state=JobState.held) if job.token in settled.unknown else seen
     return World(ledger, records, known, states, jobs, settled)
