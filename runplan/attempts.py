@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from runplan.file_names import TRAINER_CONFIG
+
 LOCAL = "local-"
 """How the ids of jobs without SLURM begin; a process number follows."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-PLANNED_CONFIG = "finetune.yaml"
-"""What a job tries first."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def other_config(records: Iterable[Record], job_id: str | None) -> str | None:
     """The configuration of a job's last try, where it is not the planned one: a rung, after its GPU was too small."""
     tries = [one for one in records if one.event == "attempt" and one.job_id == job_id]
     config = tries[-1].more.get("config") if tries else None
-    return config if isinstance(config, str) and config != PLANNED_CONFIG else None
+    return config if isinstance(config, str) and config != TRAINER_CONFIG else None
 
 
 def is_local(job_id: str | None) -> bool:

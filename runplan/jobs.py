@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.cells import cell_facts, cell_token, inspect_options, model_arguments
 from runplan.errors import ConfigError, Problem, RenderError
 from runplan.facts import Status
+from runplan.file_names import CELL_FACTS, CELL_SCRIPT, TRAIN_SCRIPT
 from runplan.naming import relevant_overrides
 from runplan.plan import Cell, Check, Plan, PlannedRun, Request
 from runplan.priors.ending import GPU_OOM_SIGNS, LAST_BYTES
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
 __all__ = ["job_files", "sbatch_options", "submit_all", "submitit_parameters"]
 
-TRAIN = "finetune.slurm"
-CELL = "cell.slurm"
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEEDED = ("model", "dataset", "evaluation")
@@ -73,13 +72,13 @@ def job_files(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str, 
     if run.recipe is not None and run.request is not None:
         job = _job(plan, run, run.request, run.token) | _attempts(run, run.request.gpus)
         name = trainer_of(run.config).name
-        files[TRAIN] = templates.get_template(f"{name}/finetune.slurm.j2").render(job)
+        files[TRAIN_SCRIPT] = templates.get_template(f"{name}/finetune.slurm.j2").render(job)
     for cell in run.cells:
         facts = cell_facts(run, cell)
-        files[f"{cell.dir}/eval.yaml"] = templates.get_template("inspect/eval.yaml.j2").render(
+        files[f"{cell.dir}/{CELL_FACTS}"] = templates.get_template("inspect/eval.yaml.j2").render(
             about=one_line(_about(plan, run)), facts=facts
         )
-        files[f"{cell.dir}/{CELL}"] = templates.get_template("inspect/cell.slurm.j2").render(
+        files[f"{cell.dir}/{CELL_SCRIPT}"] = templates.get_template("inspect/cell.slurm.j2").render(
             _job(plan, run, cell.request, cell_token(run.token, cell.dir), cell)
             | {
                 "facts": facts,
@@ -100,9 +99,9 @@ def submit_all(plan: Plan, templates: Environment) -> str:
     for run in plan.runs:
         trains = run.recipe is not None and run.request is not None
         if trains:
-            jobs.append(_entry(run.name, TRAIN, run.token))
+            jobs.append(_entry(run.name, TRAIN_SCRIPT, run.token))
         jobs += [
-            _entry(f"{run.name}/{cell.dir}", CELL, cell_token(run.token, cell.dir))
+            _entry(f"{run.name}/{cell.dir}", CELL_SCRIPT, cell_token(run.token, cell.dir))
             | ({"after": run.token, "after_dir": run.name} if trains and cell.epoch is not None else {})
             for cell in run.cells
         ]
@@ -153,7 +152,7 @@ def _job(plan: Plan, run: PlannedRun, request: Request, token: str, cell: Cell |
     return {
         "about": one_line(_about(plan, run)),
         "directives": directives(request, token, "/dev/null" if hostile else OUTPUT),
-        "script": CELL if cell else TRAIN,
+        "script": CELL_SCRIPT if cell else TRAIN_SCRIPT,
         "token": token,
         "directory": directory,
         "label": json.dumps(label)[1:-1],

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from runplan import yaml_text
 from runplan.diff import Change, changed_keys, user_changes
 from runplan.errors import StoreError
-from runplan.trainers.torchtune import CONFIG_FILE
+from runplan.file_names import COMPOSED_CONFIG, SETUP, TRAINER_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     Texts = Mapping[str, Mapping[str, str]]
 
-CONFIG = ".hydra/config.yaml"
-SETUP = "setup_finetune.yaml"
 FACTS = ("model", "tokenizer", "checkpointer")
 """Parts of the trainer's configuration that say what a model is, whatever is estimated."""
 
@@ -33,7 +31,7 @@ def refuse_changed_keys(planned: Texts, there: Texts) -> None:
     """
     problems = []
     for name, texts in there.items():
-        old, new = texts.get(CONFIG), planned[name].get(CONFIG)
+        old, new = texts.get(COMPOSED_CONFIG), planned[name].get(COMPOSED_CONFIG)
         if old is None or new is None or old == new:
             continue
         problems += [
@@ -55,11 +53,11 @@ def outdated(planned: Texts, there: Texts) -> dict[str, tuple[Change, ...]]:
     """Kept runs whose model is another one by now (its folder was replaced), with what differs in their file."""
     found = {}
     for name, texts in there.items():
-        old, new = texts.get(CONFIG_FILE), planned[name].get(CONFIG_FILE)
+        old, new = texts.get(TRAINER_CONFIG), planned[name].get(TRAINER_CONFIG)
         if old is None or new is None or old == new:
             continue
         trees = (yaml_text.load(old), yaml_text.load(new))
         changes = changed_keys(*({key: tree[key] for key in FACTS if key in tree} for tree in trees))
-        if told := tuple(Change(f"{CONFIG_FILE} {one.key}", one.old, one.new) for one in changes):
+        if told := tuple(Change(f"{TRAINER_CONFIG} {one.key}", one.old, one.new) for one in changes):
             found[name] = told
     return found

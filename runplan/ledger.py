@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.attempts import Ledger, Record, now, parse_ledger, parse_records
-from runplan.present import LEDGER
-
-RECORDS = "jobs.jsonl"
+from runplan.file_names import LEDGER, RECORDS
 
 
 def read_ledger(group: Path) -> Ledger:

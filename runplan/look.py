@@ -19,9 +19,9 @@ from pathlib import Path
 
 from runplan.attempts import Attempt, Ledger, Record, is_local, moment
 from runplan.copies import copy_note
+from runplan.file_names import LEDGER
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
-from runplan.present import LEDGER
 from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
 from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name

@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.errors import StoreError
+from runplan.file_names import (
+    CELL_FACTS,
+    CELL_SCRIPT,
+    COMPOSED_CONFIG,
+    DOCUMENT,
+    LEDGER,
+    PROMPT,
+    RECORDS,
+    RESUME,
+    SETUP,
+)
 from runplan.suggest import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-LEDGER = "ledger.jsonl"
 OWN_FILES = (
-    "setup_finetune.yaml", "finetune*.yaml", "finetune*.slurm", "lora_finetune_*.py", "full_finetune_*.py",
-    "run_prompt.py", "resume.py", "eval/*/eval.yaml", "eval/*/cell.slurm", ".hydra/config.yaml", ".hydra/hydra.yaml",
+    SETUP, "finetune*.yaml", "finetune*.slurm", "lora_finetune_*.py", "full_finetune_*.py",
+    PROMPT, RESUME, f"eval/*/{CELL_FACTS}", f"eval/*/{CELL_SCRIPT}", COMPOSED_CONFIG, ".hydra/hydra.yaml",
     ".hydra/overrides.yaml",
 )  # fmt: skip
 """What planning writes into a run; everything else there is its user's or a job's."""
@@ -131,7 +141,7 @@ def _has_traces(root: str) -> bool:
 
 def _traces(folder: str, names: Iterable[str]) -> bool:
     return any(
-        name in {"artifacts", "jobs.jsonl"}
+        name in {"artifacts", RECORDS}
         or _JOB_LOG.fullmatch(name)
         or (name == "logs" and bool(_names(f"{folder}/logs")))
         for name in names
@@ -148,7 +158,7 @@ def refuse_strangers(directory: Path, paths: Iterable[str]) -> None:
     Raises:
         StoreError: such files are there.
     """
-    if not directory.is_dir() or any((directory / name).exists() for name in (LEDGER, "plan.json")):
+    if not directory.is_dir() or any((directory / name).exists() for name in (LEDGER, DOCUMENT)):
         return
     there = [path for path in paths if os.path.lexists(directory / path)]
     if there:
@@ -162,6 +172,6 @@ def remove_if_empty(directory: Path) -> None:
     """Take back a directory that was made in vain."""
     ledger = directory / LEDGER
     with suppress(OSError):
-        if ledger.exists() and ledger.stat().st_size == 0 and not (directory / "plan.json").exists():
+        if ledger.exists() and ledger.stat().st_size == 0 and not (directory / DOCUMENT).exists():
             ledger.unlink()
         directory.rmdir()

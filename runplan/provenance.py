@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runplan import yaml_text
+from runplan.file_names import COMPOSED_CONFIG
 from runplan.naming import relevant_overrides
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def hydra_files(plan: Plan, run: PlannedRun) -> dict[str, str]:
         "runtime": yaml_text.section("choices", dict(composed.choices)),
     }
     return {
-        ".hydra/config.yaml": tree_text(composed.tree),
+        COMPOSED_CONFIG: tree_text(composed.tree),
         ".hydra/hydra.yaml": "hydra:\n  mode: MULTIRUN\n"
         + "".join(f"  {name}:\n{_indented(text)}" for name, text in sections.items()),
         ".hydra/overrides.yaml": lines,

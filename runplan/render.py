@@ -23,9 +23,10 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from runplan import yaml_text
 from runplan.document import document_csv, document_text, plan_document
 from runplan.errors import RenderError
+from runplan.file_names import DOCUMENT, PAGE, PLAN_TABLE, README, SETUP, SUBMIT_ALL
 from runplan.jobs import job_files, submit_all
 from runplan.provenance import hydra_files
-from runplan.report.page import PAGE, report
+from runplan.report.page import report
 from runplan.setup_file import setup_finetune
 from runplan.suggest import did_you_mean, listed
 from runplan.summary import readme_of
@@ -67,7 +68,7 @@ def render_run(plan: Plan, run: PlannedRun, templates: Environment) -> dict[str,
     """The files of one run, by path relative to the run's directory."""
     files = hydra_files(plan, run)
     if run.sizing is not None:
-        files["setup_finetune.yaml"] = setup_finetune(plan, run)
+        files[SETUP] = setup_finetune(plan, run)
         files |= trainer_of(run.config).training_files(plan, run, templates)
     return files | job_files(plan, run, templates)
 
@@ -115,9 +116,9 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
             f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
         }
         document = plan_document(plan)
-        files["README.md"] = readme_of(document, plan.directory, templates)
+        files[README] = readme_of(document, plan.directory, templates)
         files[PAGE] = report(document, plan.directory, templates)
-        files["plan.json"] = document_text(document)
-        files["plan.csv"] = document_csv(document)
-        files["submit_all.sh"] = submit_all(plan, templates)
+        files[DOCUMENT] = document_text(document)
+        files[PLAN_TABLE] = document_csv(document)
+        files[SUBMIT_ALL] = submit_all(plan, templates)
     return files

@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 from runplan.blocks import Block, Commands, Fact, Figure, Item, Section, Table
 from runplan.design import TIMES
 from runplan.document import plan_document
+from runplan.file_names import PAGE
 from runplan.overview import sections
-from runplan.report.page import PAGE
 from runplan.summary import TITLE, visible
 from runplan.tree import tree_lines
 

@@ -18,13 +18,14 @@ from runplan import staging
 from runplan.diff import GroupDiff, compare, merge
 from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
+from runplan.file_names import DOCUMENT, PAGE, PLAN_TABLE, README
 from runplan.kept import outdated, refuse_changed_keys
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
 from runplan.present import PresentRun, is_own, read_run, refuse_strangers, remove_if_empty, started_runs
 from runplan.progress import counted
-from runplan.report.page import PAGE, report
+from runplan.report.page import report
 from runplan.summary import carry_results, readme_of
 from runplan.turn import group_lock
 
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from runplan.plan import Plan
-
-DOCUMENT = "plan.json"
-README = "README.md"
-TABLE = "plan.csv"
 
 
 @dataclass(frozen=True)
@@ -214,7 +211,7 @@ def _merged(
     shown = {
         README: readme_of(document, plan.directory, templates),
         PAGE: report(document, plan.directory, templates),
-        TABLE: document_csv(document),
+        PLAN_TABLE: document_csv(document),
     }
     return document, files | shown | {DOCUMENT: document_text(document)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runplan.errors import StoreError
-from runplan.present import LEDGER
+from runplan.file_names import LEDGER
 
 WAIT_S = 20.0
 STEP_S = 0.05

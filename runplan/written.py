@@ -9,11 +9,9 @@ from typing import Any
 
 from runplan.cells import cell_token
 from runplan.errors import NoGroupError
+from runplan.file_names import CELL_SCRIPT, DOCUMENT, TRAIN_SCRIPT
 from runplan.plan_shape import wrong_part
-from runplan.store import DOCUMENT, edited, read_document
-
-TRAIN = "finetune.slurm"
-CELL = "cell.slurm"
+from runplan.store import edited, read_document
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ def _jobs(group: Path, entry: Mapping[str, Any]) -> Iterator[Job]:
     trains = entry["recipe"] is not None and entry["resources"]["time"] is not None
     if trains:
         yield Job(
-            token=token, kind="train", cell=None, epoch=None, directory=group / name, script=TRAIN,
-            path=f"{name}/{TRAIN}", after=None, resources=entry["resources"],
+            token=token, kind="train", cell=None, epoch=None, directory=group / name, script=TRAIN_SCRIPT,
+            path=f"{name}/{TRAIN_SCRIPT}", after=None, resources=entry["resources"],
             run=name, entry=entry,
         )  # fmt: skip
     for cell in entry["cells"]:
@@ -99,7 +97,7 @@ def _jobs(group: Path, entry: Mapping[str, Any]) -> Iterator[Job]:
         after = token if trains and cell["epoch"] is not None else None
         yield Job(
             token=cell_token(token, inside), kind="cell", cell=inside, epoch=cell["epoch"],
-            directory=group / name / inside, script=CELL, path=f"{name}/{inside}/{CELL}", after=after,
+            directory=group / name / inside, script=CELL_SCRIPT, path=f"{name}/{inside}/{CELL_SCRIPT}", after=after,
             resources=cell["resources"], run=name, entry=entry,
         )  # fmt: skip
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from killed_writer import Killer, snapshot
 
 from runplan.collect.write import write_results
-from runplan.report.page import PAGE
-from runplan.store import README
+from runplan.file_names import PAGE, README
 from runplan.summary import RESULTS_END, RESULTS_START
 
 OLD = {"results.csv": "old\n", "results/effects.svg": "<old/>\n"}

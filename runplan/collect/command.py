@@ -16,12 +16,11 @@ from runplan.collect.sections import results_sections
 from runplan.collect.write import write_results
 from runplan.compiled import CompiledTemplates
 from runplan.errors import ConfigError, Problem
+from runplan.file_names import PAGE, README
 from runplan.paths import TEMPLATES_DIR, user_template_dirs
 from runplan.priors.command import default_cache_dir
 from runplan.render import environment, template_errors
-from runplan.report.page import PAGE
 from runplan.screen import print_sections
-from runplan.store import README
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from runplan import staging
 from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
 from runplan.collect.sections import FOLDER
+from runplan.file_names import PAGE, README
 from runplan.os_errors import spoken
-from runplan.report.page import PAGE, report
-from runplan.store import README
+from runplan.report.page import report
 from runplan.summary import readme_of, with_results
 from runplan.turn import group_lock
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from runplan.report.charts import Bar
 
-PAGE = "report.html"
 TEMPLATE = "group/report.html.j2"
 
 _HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -7,8 +7,9 @@ import sys
 from dataclasses import replace
 from functools import cache
 
-from runplan.attempts import PLANNED_CONFIG, is_local
+from runplan.attempts import is_local
 from runplan.errors import SubmitError
+from runplan.file_names import RESUME, TRAINER_CONFIG
 from runplan.observe import JobState, Observed
 from runplan.priors.parse import parse_text
 from runplan.processes import is_alive
@@ -19,9 +20,7 @@ from runplan.submit.due import Another, Decision, find_due
 from runplan.submit.world import World
 from runplan.written import Job, WrittenGroup
 
-RESUMES = "resume.py"
-"""What of a run says which of its epochs count; its job asks the same."""
-RESUMES_S = 120.0
+RESUME_S = 120.0
 """It reads the archives of an epoch."""
 LEARNS = frozenset({JobState.timeout, JobState.host_oom})
 """Endings after which another attempt asks for more."""
@@ -75,13 +74,13 @@ def done_by(job: Job, seen: Observed, left: JobSeen) -> Done:
 
 def _saved_epochs(job: Job) -> int:
     """Epochs that the next attempt does not train again, by the word of the program that it asks itself."""
-    configs = [PLANNED_CONFIG, *(rung["file"] for rung in job.entry.get("rungs", ()))]
-    if not (job.directory / RESUMES).is_file():
+    configs = [TRAINER_CONFIG, *(rung["file"] for rung in job.entry.get("rungs", ()))]
+    if not (job.directory / RESUME).is_file():
         return 0
     try:
         said = subprocess.run(
-            [sys.executable, RESUMES, str(job.entry["config"]["epochs"]), *configs],
-            cwd=job.directory, capture_output=True, text=True, timeout=RESUMES_S, check=False,
+            [sys.executable, RESUME, str(job.entry["config"]["epochs"]), *configs],
+            cwd=job.directory, capture_output=True, text=True, timeout=RESUME_S, check=False,
         ).stdout.split()  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return 0

@@ -7,9 +7,6 @@ from functools import cache
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Plan, PlannedRun
 
-RESUME_FILE = "resume.py"
-"""What a job asks which of its earlier attempts count."""
-
 
 @cache
 def shipped(name: str) -> str:

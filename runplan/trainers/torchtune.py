@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, Finding, ModelFacts, Status
+from runplan.file_names import PROMPT, RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Recipe, Rung
 from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
-from runplan.trainers.shipped import RESUME_FILE, header_lines, shipped
+from runplan.trainers.shipped import header_lines, shipped
 from runplan.yaml_text import with_values
 
 if TYPE_CHECKING:
     import jinja2
 
-CONFIG_FILE = "finetune.yaml"
-PROMPT_FILE = "run_prompt.py"
 PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
@@ -38,13 +37,13 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
         raise ValueError(f"{run.name} is not planned: it has no recipe, architecture or dataset")
     parts = {"config": run.config, "recipe": run.recipe, "header": header_lines(plan, run)} | sections(plan, run)
     text = templates.get_template("torchtune/finetune.yaml.j2").render(parts)
-    files = {CONFIG_FILE: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
+    files = {TRAINER_CONFIG: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
     if _has_prompt(run.config):
         prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
-        files[PROMPT_FILE] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
+        files[PROMPT] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
     files |= {name: shipped(name) for name in (run.recipe.shipped, resuming_recipe(run)) if name}
     if not run.recipe.custom:
-        files[RESUME_FILE] = shipped(RESUME_FILE)
+        files[RESUME] = shipped(RESUME)
     return files
 
 
@@ -181,7 +180,7 @@ def _tokenizer(config: Config, model: ModelFacts, architecture: Architecture) ->
     made["max_seq_len"] = config.max_seq_len
     if _has_prompt(config):
         chat = "Llama2Prompt" if architecture.family == "llama2" else "RunPrompt"
-        made["prompt_template"] = f"{PROMPT_FILE.removesuffix('.py')}.{chat}"
+        made["prompt_template"] = f"{PROMPT.removesuffix('.py')}.{chat}"
     return made
 
 

@@ -11,15 +11,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
+from runplan.file_names import RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Rung
 from runplan.trainers.chat import training_template
-from runplan.trainers.shipped import RESUME_FILE, header_lines, shipped
+from runplan.trainers.shipped import header_lines, shipped
 from runplan.yaml_text import with_values
 
 if TYPE_CHECKING:
     import jinja2
 
-CONFIG_FILE = "finetune.yaml"
 PROGRAM = "sft.py"
 ROWS_PROGRAM, ROWS_FILE, ROWS_FOLDER = "rows.py", "rows.json", "rows"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -39,10 +39,10 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     text = templates.get_template("trl/finetune.yaml.j2").render(
         header=header_lines(plan, run), sections=sections(plan, run)
     )
-    files = {CONFIG_FILE: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
+    files = {TRAINER_CONFIG: text} | {rung.file: _rung(text, rung) for rung in run.rungs}
     files[TEMPLATE_FILE] = training_template(run.model.architecture.family, run.config.dataset.type)
     files[ROWS_FILE] = json.dumps(rows_asked(run), indent=1) + "\n"
-    return files | {name: shipped(name) for name in (PROGRAM, ROWS_PROGRAM, RESUME_FILE)}
+    return files | {name: shipped(name) for name in (PROGRAM, ROWS_PROGRAM, RESUME)}
 
 
 def start(run: PlannedRun, gpus: int) -> dict[str, Any]:
