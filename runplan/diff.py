@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runplan.naming import concerns_control
+from runplan.units import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -96,11 +97,7 @@ def _alike(changed: Iterable[tuple[str, Sequence[Change]]], sign: str = "~ ") ->
     runs: dict[str, list[str]] = {}
     for name, changes in changed:
         runs.setdefault(_first(changes), []).append(name)
-    lines = []
-    for said, names in runs.items():
-        more = f" and {len(names) - RUNS_SHOWN} more" if len(names) > RUNS_SHOWN else ""
-        lines.append(f"{sign}{', '.join(names[:RUNS_SHOWN])}{more}: {said}")
-    return lines
+    return [f"{sign}{some_of(names, RUNS_SHOWN)}: {said}" for said, names in runs.items()]
 
 
 def _first(changes: Sequence[Change]) -> str:

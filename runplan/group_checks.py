@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.errors import Problem
 from runplan.naming import level_text
 from runplan.plan import RunType
-from runplan.units import short_hours
+from runplan.units import short_hours, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ def check_budget(runs: Sequence[PlannedRun], gpu_hours: Interval, budget: float 
     if len(dropped) == len(runs):
         fix = "even its cheapest run needs more: use fewer epochs or rows, or a larger budget"
     elif dropped:
-        fix = f"without {_some(dropped)} it needs {short_hours(left)}"
+        fix = f"without {some_of(dropped, SHOWN_RUNS)} it needs {short_hours(left)}"
     else:
         fix = "it fits at p50; keep a reserve"
     return [Problem(what, "budget.gpu_hours", fix)]
@@ -155,7 +155,7 @@ def check_effective_batch(runs: Sequence[PlannedRun], factors: Sequence[str]) ->
     chosen = {"batch_size", "effective_batch_size", "gradient_accumulation_steps", "resources.gpus"} & set(factors)
     if len(sizes) < 2 or chosen:
         return []
-    said = "; ".join(f"{size} in {_some(names)}" for size, names in sorted(sizes.items()))
+    said = "; ".join(f"{size} in {some_of(names, SHOWN_RUNS)}" for size, names in sorted(sizes.items()))
     return [
         Problem(
             f"effective batch sizes differ though they are no factor: {said}",
@@ -176,11 +176,6 @@ def check_seeds(runs: Sequence[PlannedRun], factors: Sequence[str]) -> list[Prob
     return [Problem(what, "seed", "read replicates as replicates of the start, not of the order of rows")]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
-    return ", ".join(names[:SHOWN_RUNS]) + more
-
-
 def merge_risks(risks: Sequence[Problem], runs: Sequence[PlannedRun]) -> list[Problem]:
     """Risks that several runs share, said once with the names of the runs.
 
@@ -193,6 +188,11 @@ def merge_risks(risks: Sequence[Problem], runs: Sequence[PlannedRun]) -> list[Pr
         runs_of.setdefault((risk.what, risk.where, risk.fix), []).append(risk.run)
     every = {sum(run.sizing is not None for run in runs): "all fine-tuned runs", len(runs): "all runs"}
     return [
-        Problem(what, where, fix, run=every[len(names)] if len(names) in every and len(names) > 1 else _some(names))
+        Problem(
+            what,
+            where,
+            fix,
+            run=every[len(names)] if len(names) in every and len(names) > 1 else some_of(names, SHOWN_RUNS),
+        )
         for (what, where, fix), names in runs_of.items()
     ]

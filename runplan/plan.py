@@ -164,6 +164,11 @@ class Check:
     detail: str
     fix: str = ""
 
+    @property
+    def is_lacking(self) -> bool:
+        """Whether the thing has to be got or mended before jobs can run."""
+        return self.status in {Status.missing, Status.invalid}
+
 
 @dataclass(frozen=True)
 class Design:
@@ -198,6 +203,11 @@ class Plan:
         return tuple(run for run in self.runs if run.type is kind)
 
     @property
+    def lacking(self) -> tuple[Check, ...]:
+        """Rows of what is missing or invalid."""
+        return tuple(check for check in self.checks if check.is_lacking)
+
+    @property
     def ready(self) -> bool:
         """Whether nothing that the runs need is missing or invalid."""
-        return all(check.status in {Status.ok, Status.unchecked} for check in self.checks)
+        return not self.lacking

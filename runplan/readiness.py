@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runplan.errors import NotReadyError
-from runplan.facts import Status
 
 if TYPE_CHECKING:
     from runplan.plan import Plan
@@ -18,9 +17,9 @@ def not_ready(plan: Plan, *, written: bool) -> NotReadyError:
         plan: one that is not ready.
         written: whether its group was written, or only looked at.
     """
-    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
     lines = [
-        f"  {check.kind} {check.name} is {check.status.value}: {check.path}\n      {check.fix}" for check in lacking
+        f"  {check.kind} {check.name} is {check.status.value}: {check.path}\n      {check.fix}"
+        for check in plan.lacking
     ]
     done = "is written, but not ready: nothing was submitted" if written else "would not be ready; nothing was written"
     return NotReadyError("\n".join([f"{plan.directory} {done}", *lines, "  then run the same again"]))

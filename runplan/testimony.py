@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runplan.blocks import Item
+from runplan.units import some_of
 
 EVIDENCE_SHOWN = 20
 EVALUATIONS_SHOWN = 5
@@ -53,5 +54,4 @@ def _of(runs: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]])
     models = dict.fromkeys(run["model"] for run in runs)
     whole = len(runs) == sum(run["model"] in models for run in trained)
     names = list(models) if whole else [run["name"] for run in runs]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}: "
+    return f"{some_of(names, NAMED)}: "

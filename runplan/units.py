@@ -1,4 +1,4 @@
-"""Times, memory and counts between numbers, SLURM text and what people read.
+"""Times, memory, counts and names between numbers, SLURM text and what people read.
 
 Inside runplan memory is GiB and time is seconds. SLURM's "G" is GiB (its units are powers of 1024),
 and a request always rounds up.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 MINUTE_S = 60
@@ -126,3 +127,13 @@ def number_of(number: int, noun: str) -> str:
     ('1 file', '2 files')
     """
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Names with commas between them, those beyond the first `most` only counted.
+
+    >>> some_of(["a", "b", "c"], 2), some_of(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -50,8 +50,7 @@ def _will_be_ready(plan: Plan) -> bool:
     """Whether nothing is missing but what writing the plan makes."""
     from runplan.read.gather import WILL_BE_MADE  # noqa: PLC0415 - start-up time
 
-    lacking = [check for check in plan.checks if check.status in {Status.missing, Status.invalid}]
-    return all(check.fix == WILL_BE_MADE.fix for check in lacking)
+    return all(check.fix == WILL_BE_MADE.fix for check in plan.lacking)
 
 
 class Dialogue:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runplan.facts import Status
 from runplan.plan import Check
 
 
@@ -53,7 +52,7 @@ class Known:
     @property
     def lacking(self) -> tuple[Check, ...]:
         """What is missing or invalid of what was chosen so far."""
-        return tuple(check for check in self.checks if check.status in {Status.missing, Status.invalid})
+        return tuple(check for check in self.checks if check.is_lacking)
 
     def thing(self, group: str, name: str) -> Thing | None:
         """The model, dataset, evaluation or GPU type of a name."""

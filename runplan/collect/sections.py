@@ -11,7 +11,7 @@ from runplan.collect.intervals import ALIKE, BOOTSTRAP, RESAMPLES, SEED, STUDENT
 from runplan.collect.tables import ROWS_SHOWN, TABLE, by_factor, by_run, more, replicates, shown
 from runplan.design import REPLICATION
 from runplan.overview import NONE
-from runplan.units import short_hours, short_time
+from runplan.units import short_hours, short_time, some_of
 
 if TYPE_CHECKING:
     from runplan.collect.actual import JobActual
@@ -98,8 +98,7 @@ def lacking_items(missing: Sequence[Missing]) -> list[Block]:
         alike.setdefault((one.kind, one.state, one.reason), []).append(one)
     items: list[Block] = []
     for (_, state, reason), ones in list(alike.items())[:MISSING_SHOWN]:
-        more = f" and {len(ones) - RUNS_SHOWN} more" if len(ones) > RUNS_SHOWN else ""
-        names = ", ".join(one.name for one in ones[:RUNS_SHOWN]) + more
+        names = some_of([one.name for one in ones], RUNS_SHOWN)
         items.append(Item(": ".join(filter(None, (names, state, reason))), "✗", ones[0].fix))
     if len(alike) > MISSING_SHOWN:
         hidden = sum(map(len, list(alike.values())[MISSING_SHOWN:]))

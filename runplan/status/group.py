@@ -14,7 +14,7 @@ from runplan.observe import JobState, Observed
 from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
-from runplan.units import HOUR_S
+from runplan.units import HOUR_S, some_of
 
 if TYPE_CHECKING:
     from runplan.written import Job, WrittenGroup
@@ -221,9 +221,8 @@ def _notes(group: WrittenGroup, sight: Sight) -> Iterator[str]:
     if sight.free_bytes is not None and sight.free_bytes < MIB:
         yield "the group's disk is full: jobs cannot save or write logs there; free some space before you submit again"
     if sight.ledger.damaged:
-        lines = ", ".join(map(str, sight.ledger.damaged[:_NOTED]))
-        more = f" and {len(sight.ledger.damaged) - _NOTED} more" if len(sight.ledger.damaged) > _NOTED else ""
-        what = f"lines {lines}{more} are" if len(sight.ledger.damaged) > 1 else f"line {lines} is"
+        lines = some_of([*map(str, sight.ledger.damaged)], _NOTED)
+        what = f"lines {lines} are" if len(sight.ledger.damaged) > 1 else f"line {lines} is"
         yield f"ledger.jsonl: {what} passed over: cut short by a crash, or edited"
     if sight.copy:
         yield sight.copy
@@ -246,8 +245,7 @@ def _gone(group: WrittenGroup, sight: Sight) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) if not name.isprintable() else name for name in names[:_NOTED])
-    return f"{shown} and {len(names) - _NOTED} more" if len(names) > _NOTED else shown
+    return some_of([name if name.isprintable() else repr(name) for name in names], _NOTED)
 
 
 def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from runplan.status.forecast import clock, speed_text
 from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus
 from runplan.summary import visible
-from runplan.units import short_hours, short_time
+from runplan.units import short_hours, short_time, some_of
 
 COLUMNS = ("run", "state", "steps", "speed (of plan)", "time", "GiB (plan)", "evals", "job")
 LESS_IMPORTANT = ("GiB (plan)", "evals", "job", "speed (of plan)", "time", "steps")
@@ -215,5 +215,4 @@ def _job_warnings(jobs: Sequence[JobStatus]) -> Iterator[str]:
 
 
 def _names(jobs: Sequence[JobStatus]) -> str:
-    shown = ", ".join(visible(job.name) for job in jobs[:MOST_NAMED])
-    return f"{shown} and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else shown
+    return some_of([visible(job.name) for job in jobs], MOST_NAMED)

@@ -9,6 +9,7 @@ from runplan.errors import ConfigError
 from runplan.sbatch import directives
 from runplan.submit.due import Due
 from runplan.submit.request import request_of
+from runplan.units import some_of
 
 _MARK = "#SBATCH"
 _EACH_ITS_OWN = ("--output", "--comment", "--job-name")
@@ -21,10 +22,9 @@ def edited_note(due: Sequence[Due]) -> str:
     found = [(each, lines) for each in due if (lines := _others(each))]
     if not found:
         return ""
-    names = ", ".join(each.job.path for each, _ in found[:SHOWN])
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    names = some_of([each.job.path for each, _ in found], SHOWN)
     return (
-        f"{names}{more}: the #SBATCH lines are not as plan.json has them ({'; '.join(found[0][1])}). "
+        f"{names}: the #SBATCH lines are not as plan.json has them ({'; '.join(found[0][1])}). "
         "Asked for is what plan.json says; plain sbatch (--via sbatch) takes the scripts as they are"
     )
 

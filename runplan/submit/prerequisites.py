@@ -8,6 +8,7 @@ from typing import Any
 
 from runplan.errors import NotReadyError
 from runplan.submit.due import Due
+from runplan.units import some_of
 from runplan.written import Job, WrittenGroup
 
 CONFIG = "config.json"
@@ -47,5 +48,4 @@ def _lacking(kind: str, path: str, row: Mapping[str, Any]) -> list[str]:
     missing = [str(Path(path) / each) for each in names if not (Path(path) / each).exists()]
     if not missing:
         return []
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return [f"  {kind} {name} is missing: {missing[0]}{more}" + (f"\n      {fix}" if fix else "")]
+    return [f"  {kind} {name} is missing: {some_of(missing, 1)}" + (f"\n      {fix}" if fix else "")]

@@ -11,6 +11,7 @@ from runplan.sbatch import option_lines
 from runplan.slurm import would_take
 from runplan.submit.due import Due
 from runplan.submit.request import by_request
+from runplan.units import some_of
 
 SHOWN = 3
 """Names of jobs in a row."""
@@ -45,10 +46,9 @@ def ask_all(due: Sequence[Due]) -> list[Row]:
 
 def row_text(row: Row) -> str:
     """A row of the table: request, jobs, answer."""
-    names = ", ".join(row.jobs[:SHOWN]) + (f" and {len(row.jobs) - SHOWN} more" if len(row.jobs) > SHOWN else "")
     verdict = {True: "taken", False: "refused", None: "no answer"}[row.taken]
     said = row.said.removeprefix("sbatch: ").removeprefix("error: ")
-    return f"{row.asks}\n    {len(row.jobs)} jobs: {names}\n    {verdict}: {said}"
+    return f"{row.asks}\n    {len(row.jobs)} jobs: {some_of(row.jobs, SHOWN)}\n    {verdict}: {said}"
 
 
 def row_json(row: Row) -> dict[str, Any]:
