@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan import literally
 from runplan.literally import as_typed
 
 WORDS = st.text("0123456789_.+-eEinfatruls", min_size=1, max_size=8).filter(lambda word: word.lower() != "null")
-
-
-def test_the_examples():
-    assert doctest.testmod(literally).failed == 0
 
 
 @pytest.mark.parametrize("line", ["lora.rank=1_0", "group.name", "group.name=", 'group.name="1_0"', "~group.name=1_0",
