@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runplan import complaints
-from runplan.bench import Workshop, at
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, evaluated_once, remaining
@@ -22,6 +21,7 @@ from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.plan import Composed
 from runplan.progress import counted
 from runplan.ranges import check_ranges
+from runplan.run_composer import RunComposer, at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ def compose_sweep(
     found = Sweep([], command_line(loader, config, arguments), notes, directory)
     for branch in _branches(composer, overrides, loader):
         given = _given(composer, config, branch, frozenset(arguments))
-        part = _compose_branch(Workshop(composer, branch, given))
+        part = _compose_branch(RunComposer(composer, branch, given))
         found.composed += part.composed
         found.notes += part.notes
     found.composed, more = evaluated_once(found.composed)
@@ -123,7 +123,7 @@ def _given(composer: Composer, config: DictConfig, branch: Sequence[Axis], lines
         composer.chooses_group(override) for axis in branch if axis.swept for level in axis.levels for override in level
     )
     constants = {axis.levels[0][0].input_line for axis in branch if not axis.swept}
-    if groups_vary or not constants <= lines or Workshop(composer, branch).ordered:
+    if groups_vary or not constants <= lines or RunComposer(composer, branch).ordered:
         return None
     return Base(config, ours(config.hydra.runtime.choices))
 
@@ -146,10 +146,10 @@ def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigL
         yield axes([*lines, *overrides], pins)
 
 
-def _compose_branch(workshop: Workshop) -> Sweep:
+def _compose_branch(runs: RunComposer) -> Sweep:
     with complaints.translated():
-        base, tree = workshop.first()
-    crossed = combinations(paired(workshop.axes, at(tree, "sweep.zip")))
+        base, tree = runs.first()
+    crossed = combinations(paired(runs.axes, at(tree, "sweep.zip")))
 
     def default(key: str) -> Any:
         return base.choices[key] if key in base.choices else at(tree, key)
@@ -160,7 +160,7 @@ def _compose_branch(workshop: Workshop) -> Sweep:
     found = Sweep([], notes=notes + more)
     for combination in counted(kept, "composing {} runs"):
         try:
-            composed, missing = workshop.compose(combination)
+            composed, missing = runs.compose(combination)
         except (ConfigError, *complaints.TRANSLATED) as error:
             new: Sequence[Problem] = complaints.problems_of(error)
         else:

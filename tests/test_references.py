@@ -6,10 +6,10 @@ import pytest
 from hydra.types import RunMode
 
 from runplan import app
-from runplan.bench import without_hydra
 from runplan.reading import read
 from runplan.references import STEADY, may_change
 from runplan.resolvers import TEXTS
+from runplan.run_composer import without_hydra
 
 TREE: dict[str, Any] = {
     "seed": 1,

@@ -1,4 +1,4 @@
-"""Where combinations become runs: one bench a choice of groups, overrides laid on it one after the other."""
+"""Composes the runs of a sweep: each choice of config groups once, then the scalar overrides of run after run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from runplan.errors import Problem
 
 
-class Bench:
-    """One choice of groups, on which combinations are laid one after the other.
+class ReusedConfig:
+    """The config of one choice of groups, reused for every combination of scalar overrides.
 
-    Scalars and lists go onto one config in place, because every combination sets the same keys; whatever adds,
-    deletes or merges gets a copy of its own.
+    Scalars and lists are set in place, because every combination sets the same keys; whatever adds, deletes or merges
+    keys gets a copy of its own.
     """
 
     def __init__(self, config: DictConfig, constant: Sequence[Override]) -> None:
@@ -34,8 +34,8 @@ class Bench:
         self._first: Reading | None = None
         self._affected: dict[tuple[str | None, ...], frozenset[str]] = {}
 
-    def lay(self, varying: Sequence[Override]) -> Reading:
-        """The config with these overrides on top, read.
+    def read_with(self, varying: Sequence[Override]) -> Reading:
+        """The config with these overrides applied, as plain data.
 
         Raises:
             ConfigCompositionException: as Hydra raises it.
@@ -79,22 +79,23 @@ def at(tree: Any, key: str) -> Any:
     return tree
 
 
-class Workshop:
-    """The benches of a sweep whose combinations set the same keys."""
+class RunComposer:
+    """Composes the combinations of a sweep that all set the same keys."""
 
     def __init__(self, composer: Composer, axes: Sequence[Axis], given: Base | None = None) -> None:
         """`given`: Hydra's own composition with all constants, where no combination chooses other groups."""
         self._composer = composer
         self.axes = axes
         self._given = given
-        self._benches: dict[tuple[str, ...], Bench] = {}
+        self._configs: dict[tuple[str, ...], ReusedConfig] = {}
+        """By the group overrides that chose them."""
         # A swept group may have levels that choose an option and levels that merge values: lora=dora,{rank:4}.
         swept = [override for axis in axes if axis.swept for level in axis.levels for override in level]
         fixed = [override for axis in axes if not axis.swept for override in axis.levels[0]]
         constant = [override for override in fixed if not composer.chooses_group(override)]
         varying = {o.key_or_group: o for o in swept if not composer.chooses_group(o)}.values()
         self.ordered = any(_overlap(a, b) for a in constant for b in varying)
-        """Whether a constant says something about a swept key, so that all go on in order of the command line."""
+        """Whether a constant overlaps a swept key, so that all must be applied in the order of the command line."""
         self._constant = [] if self.ordered else constant
         self._swept = [key for axis in axes if axis.swept for key in axis.keys]
 
@@ -123,11 +124,11 @@ class Workshop:
         """
         groups = tuple(str(o.input_line) for o in combination if self._composer.chooses_group(o))
         base = self.base(combination)
-        if groups not in self._benches:
-            self._benches[groups] = Bench(base.config, [] if self._given else self._constant)
+        if groups not in self._configs:
+            self._configs[groups] = ReusedConfig(base.config, [] if self._given else self._constant)
         done = {id(override) for override in self._constant}
         varying = [o for o in combination if id(o) not in done and not self._composer.chooses_group(o)]
-        reading = self._benches[groups].lay(varying)
+        reading = self._configs[groups].read_with(varying)
         composed = Composed(
             config=reading.config,
             estimated=reading.estimated,
