@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runplan import locate
+from runplan.action_keys import plan_command, without_actions
 from runplan.config import EvaluateEpochs, Via
-from runplan.deeds import plan_command, without_deeds
 from runplan.errors import ConfigError, PlanError, Problem, StoreError
 from runplan.facts import Status
 from runplan.pasting import has_control
@@ -105,7 +105,7 @@ def make_group(
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment, directory)
-    shown, plain = _as_known([without_deeds(item) for item in composed], plan_command(place.command), place.directory)
+    shown, plain = _as_known([without_actions(item) for item in composed], plan_command(place.command), place.directory)
     world, warnings = read_world(shown, Path.cwd(), may_create=may_create)
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
@@ -232,7 +232,7 @@ def _templates() -> Environment:
 
 
 def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
-    """Print everything but the deed, and what writing would change or refuse; or the texts of some files alone.
+    """Print the summary and what writing would change or refuse, or only the texts of some files; write nothing.
 
     Raises:
         StoreError: writing would be refused.
@@ -274,7 +274,7 @@ def _write(plan: Plan, config: Config, *, summary: bool) -> int:
 
 
 def _submit(plan: Plan, via: str) -> int:
-    """Submit what was written, and nothing else: a preview cannot differ from the deed."""
+    """Submit what was written and nothing else, so that a preview shows exactly what will be submitted."""
     from runplan.submit.command import Wish, submit_group  # noqa: PLC0415 - most plans are not submitted at once
 
     return submit_group(Wish(Path(plan.directory), via))

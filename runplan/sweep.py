@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runplan import complaints
+from runplan.action_keys import is_action
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, evaluated_once, remaining
@@ -34,8 +35,6 @@ OUTPUT_ROOT = "${site.output_root}"
 """What `conf/runplan.yaml` has for Hydra's directories: not set by the user."""
 _DIRECTORIES = ("hydra.sweep.dir=", "hydra.run.dir=")
 _NOT_AGAIN = ("hydra.mode=", "hydra.sweep.subdir=")
-_ABOUT_THIS_CALL = ("preview", "overwrite", "submit")
-"""Keys that do not change the plan, and stay out of the line that makes it again."""
 
 
 @dataclass
@@ -174,7 +173,7 @@ def _compose_branch(runs: RunComposer) -> Sweep:
 
 def command_line(loader: ConfigLoaderImpl, config: DictConfig, arguments: Sequence[str]) -> str:
     """The overrides that make this plan again, quoted for a shell, with the config folder they need."""
-    kept = [line for line in arguments if line.partition("=")[0].lstrip("+") not in _ABOUT_THIS_CALL]
+    kept = [line for line in arguments if not is_action(line)]
     given = config.hydra.overrides.hydra
     raw: Any = OmegaConf.to_container(given, resolve=False)
     hydra = [

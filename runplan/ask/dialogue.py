@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from runplan import app
+from runplan.action_keys import plan_command
 from runplan.ask import interview
 from runplan.ask.flow import CHANGE, QUANTISE, QUANTISED, STOP, SUBMIT, WRITE
 from runplan.ask.known import Known
@@ -20,7 +21,6 @@ from runplan.ask.questions import Choice, Kind, Question, State
 from runplan.ask.settings import OTHER
 from runplan.ask.survey import Survey
 from runplan.ask.typed import NotUnderstood
-from runplan.deeds import plan_command
 from runplan.errors import ConfigError, PlanError, RunplanError
 from runplan.facts import Status
 from runplan.group import make_group, preview
@@ -88,16 +88,16 @@ class Dialogue:
         try:
             say(f"A few questions, then the whole plan to approve. {asker.help}")
             self._say_given()
-            lines, deed = self._until_approved(asker)
+            lines, action = self._until_approved(asker)
         except KeyboardInterrupt:
             say()
             say("Stopped: nothing was written.")
             raise
-        if deed == STOP:
+        if action == STOP:
             self._say_command(lines, "Nothing was written. This plans the same:")
             return 0
         code = app.plan(
-            [*lines, *(["submit=sbatch"] if deed == SUBMIT else [])], self._survey.config_dir, summary=False
+            [*lines, *(["submit=sbatch"] if action == SUBMIT else [])], self._survey.config_dir, summary=False
         )
         self._say_command(lines)
         return code
@@ -113,15 +113,15 @@ class Dialogue:
         while True:
             self._ask_all(asker)
             lines = self._lines(self._state)
-            deed = asker.ask(self._approval(self._show(lines)))
-            if deed is None:
+            action = asker.ask(self._approval(self._show(lines)))
+            if action is None:
                 self._state = interview.back(self._state, "")
-            elif deed[0] == QUANTISE:
+            elif action[0] == QUANTISE:
                 self._state = interview.quantised(self._state)
-            elif deed[0] == CHANGE:
+            elif action[0] == CHANGE:
                 self._change(asker)
             else:
-                return lines, deed[0]
+                return lines, action[0]
 
     def _ask_all(self, asker: Asker) -> None:
         while (question := self._next()) is not None:

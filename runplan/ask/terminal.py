@@ -203,9 +203,9 @@ class _Menu:
         keys = _bindings()
 
         def add(*names: str) -> Any:
-            def bind(deed: Any) -> None:
+            def bind(action: Any) -> None:
                 for name in names:
-                    keys.add(name)(deed)
+                    keys.add(name)(action)
 
             return bind
 

@@ -3,23 +3,23 @@ from __future__ import annotations
 import pytest
 from factories_plan import make_composed
 
-from runplan.deeds import plan_command, without_deeds
+from runplan.action_keys import plan_command, without_actions
 
 
-@pytest.mark.parametrize("deed", ["preview", "overwrite"])
-def test_deeds_leave_no_trace(deed):
-    made = without_deeds(make_composed({"lora.rank": 4}, extra={deed: True}))
+@pytest.mark.parametrize("key", ["preview", "overwrite"])
+def test_actions_leave_no_trace(key):
+    made = without_actions(make_composed({"lora.rank": 4}, extra={key: True}))
     assert made.overrides == ("lora.rank=4",)
-    assert deed not in made.tree
-    assert getattr(made.config, deed) is True
+    assert key not in made.tree
+    assert getattr(made.config, key) is True
     assert made.factors == {"lora.rank": 4}
 
 
 def test_the_choice_of_how_to_submit_goes_too():
     composed = make_composed({"lora.rank": 4})
     composed.choices["submit"] = "sbatch"
-    assert "submit" not in without_deeds(composed).choices
-    assert "submit" not in without_deeds(composed).tree
+    assert "submit" not in without_actions(composed).choices
+    assert "submit" not in without_actions(composed).tree
 
 
 @pytest.mark.parametrize(
