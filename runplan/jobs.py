@@ -21,7 +21,7 @@ other is the one that counts::
     {"event": "gave_way", "token": "…", "kind": "train", "cell": null, "job_id": "124", "to": "123", "time": "…Z"}
 
 `job_id` is `<array>_<task>` in an array and `local-<pid>` without SLURM. `submit_all.sh` and everything else that
-submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`turn.py`)::
+submits share `ledger.jsonl` in the group, under `flock` (exclusive) on that very file (`group_lock.py`)::
 
     {"event": "intent", "token": "…", "job_id": null, "path": "1B_rank4/finetune.slurm", "time": "…Z"}
     {"event": "submitted", "token": "…", "job_id": "123", "path": "1B_rank4/finetune.slurm", "time": "…Z"}

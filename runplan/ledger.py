@@ -1,7 +1,7 @@
 """The ledger of a group and the records of its jobs, on disk.
 
 A ledger only grows; every line is on disk before the next step is taken. Whoever appends holds the group's lock
-(`turn.py`). What the lines mean is in `attempts.py`.
+(`group_lock.py`). What the lines mean is in `attempts.py`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from runplan.diff import GroupDiff, compare, merge
 from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
 from runplan.file_names import DOCUMENT, PAGE, PLAN_TABLE, README
+from runplan.group_lock import group_lock
 from runplan.kept import outdated, refuse_changed_keys
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
@@ -27,7 +28,6 @@ from runplan.present import PresentRun, is_own, read_run, refuse_strangers, remo
 from runplan.progress import counted
 from runplan.report.page import report
 from runplan.summary import carry_results, readme_of
-from runplan.turn import group_lock
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -90,8 +90,8 @@ def write_group(
             refuse_strangers(directory, () if overwrite else files)
             new = not directory.exists()
             directory.mkdir(parents=True, exist_ok=True)
-            with group_lock(directory) as locked:
-                staging.recover(directory, may_remove=(lambda _pid: True) if locked else _is_dead)
+            with group_lock(directory) as lock:
+                staging.recover(directory, may_remove=(lambda _pid: True) if lock.is_exclusive else _is_dead)
                 changes = _find_changes(plan, files, overwrite, templates)
                 _carry_out(directory, changes)
     except StoreError:

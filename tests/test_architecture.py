@@ -44,6 +44,7 @@ EDGES = {
     "exclusion": "leaves combinations out, as Hydra parsed them",
     "explain": "composes the defaults",
     "group": "reads, plans, writes",
+    "group_lock": "one writer at a time",
     "help_text": "lists conf/",
     "ledger": "what was submitted",
     "look": "looks at a group's jobs",
@@ -88,7 +89,6 @@ EDGES = {
     "run_composer": "composes and reads group choices, each once",
     "sweep": "composes",
     "tiny": "makes a model folder",
-    "turn": "one writer at a time",
     "words": "makes a dataset",
     "written": "reads a group",
 }

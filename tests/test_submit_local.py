@@ -321,10 +321,10 @@ def test_what_runs_on_another_machine_is_left_alone(tmp_path):
 
     @contextmanager
     def late(directory):
-        with lane_lock(directory) as turn:
+        with lane_lock(directory) as lock:
             if not (group.directory / "ledger.jsonl").read_text():
                 elsewhere()
-            yield turn
+            yield lock
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "group_lock", late)

@@ -10,10 +10,10 @@ from runplan import staging
 from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
 from runplan.collect.sections import FOLDER
 from runplan.file_names import PAGE, README
+from runplan.group_lock import group_lock
 from runplan.os_errors import spoken
 from runplan.report.page import report
 from runplan.summary import readme_of, with_results
-from runplan.turn import group_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,8 @@ def write_results(
     Raises:
         StoreError: the group cannot be written, or another runplan is at work there.
     """
-    with spoken(directory, "collect"), group_lock(directory) as locked:
-        staging.recover(directory, may_remove=lambda pid: locked or pid == os.getpid())
+    with spoken(directory, "collect"), group_lock(directory) as lock:
+        staging.recover(directory, may_remove=lambda pid: lock.is_exclusive or pid == os.getpid())
         wanted = {**files}
         for name, part in parts.items():
             present = _text(directory / name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from runplan.arguments import Arguments
 from runplan.copies import copy_note
 from runplan.errors import ConfigError, Problem, SubmitError
+from runplan.group_lock import WAIT_S, GroupLock, group_lock
 from runplan.observe import JobState
 from runplan.os_errors import spoken
 from runplan.pasting import pasted_word
@@ -26,7 +27,6 @@ from runplan.submit.sbatch_jobs import Submission
 from runplan.submit.trial import ask_all, row_json, row_text
 from runplan.submit.world import World, look_and_settle
 from runplan.suggest import did_you_mean
-from runplan.turn import WAIT_S, Turn, group_turn
 from runplan.written import WrittenGroup, read_group
 
 VIAS = ("sbatch", "submitit", "local")
@@ -79,9 +79,9 @@ def submit_group(wish: Wish) -> int:
         return _test_only(group, wish)
     outcome, only = Outcome(), wish.only
     while True:
-        with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S) as turn:
+        with spoken(group.directory, "submit"), group_lock(group.directory, WAIT_S) as lock:
             group = read_group(wish.group)  # as it is now that nobody plans it anew
-            decision = _round(group, wish, only, turn, outcome)
+            decision = _round(group, wish, only, lock, outcome)
         if not (outcome.waiting and wish.wait):
             break
         _note(f"{len(outcome.submitted)} submitted, {len(outcome.waiting)} wait for room in the queue ({outcome.full})")
@@ -109,9 +109,9 @@ def _n_active() -> int | None:
     return None if queue is None else sum(job.active for job in queue.values())
 
 
-def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Turn, outcome: Outcome) -> Decision:
+def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: GroupLock, outcome: Outcome) -> Decision:
     """Look, decide and submit once, while nobody else can."""
-    if not turn.locked:
+    if not lock.is_exclusive:
         _note("no locks on this file system: do not submit this group twice at once")
     world = look_and_settle(group, logs=bool(only))
     _warn(group, world)
@@ -120,7 +120,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
     outcome.left += decision.left
     for left in decision.left:
         _say(wish, f"{left.job.name}  not submitted: {left.reason}")
-    submission = Submission(group, world, turn, lambda line: _say(wish, line), outcome)
+    submission = Submission(group, world, lock, lambda line: _say(wish, line), outcome)
     if wish.via == "sbatch":
         submission.submit_all(decision.due)
     elif wish.via == "submitit":
@@ -132,7 +132,7 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], turn: Tur
 
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
-    with spoken(group.directory, "submit"), group_turn(group.directory, WAIT_S):
+    with spoken(group.directory, "submit"), group_lock(group.directory, WAIT_S):
         world = look_and_settle(group, logs=bool(wish.only))
         decision = decide(group, world, wish.only, via=wish.via)
     _note_edited(decision)

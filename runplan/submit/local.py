@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from runplan.attempts import LOCAL
 from runplan.errors import SubmitError
+from runplan.group_lock import group_lock
 from runplan.ledger import append, read_ledger, read_records
 from runplan.observe import JobState, Known, Observed, current_job, observe
 from runplan.processes import is_alive
 from runplan.submit.child import launch, send_signal
 from runplan.submit.gpu_locks import busy_gpus, take_gpus
 from runplan.submit.lanes import Machine, Share, held_by, impossible, ready, share_for
-from runplan.turn import group_lock
 from runplan.units import short_time
 
 if TYPE_CHECKING:

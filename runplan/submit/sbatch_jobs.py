@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import SubmitError
+from runplan.group_lock import GroupLock
 from runplan.ledger import append
 from runplan.look import ask, users_of
 from runplan.observe import JobState, Observed, observe
@@ -25,7 +26,6 @@ from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
 from runplan.submit.world import World
-from runplan.turn import Turn
 from runplan.written import WrittenGroup
 
 CALL_S = 300.0
@@ -53,9 +53,14 @@ class Submission:
     """One call's way through the jobs that are due."""
 
     def __init__(
-        self, group: WrittenGroup, world: World, turn: Turn, say: Callable[[str], None], outcome: Outcome | None = None
+        self,
+        group: WrittenGroup,
+        world: World,
+        lock: GroupLock,
+        say: Callable[[str], None],
+        outcome: Outcome | None = None,
     ) -> None:
-        self.group, self.world, self.turn, self.say = group, world, turn, say
+        self.group, self.world, self.lock, self.say = group, world, lock, say
         self.outcome = outcome or Outcome()
         self.fresh: dict[str, str] = {}
         """Token → job of what was submitted in this call."""
@@ -103,7 +108,7 @@ class Submission:
         self.write([*self.adopted(due), intent(due, "sbatch")])
         job = due.job
         words = [f"--comment={comment(job.token)}", *output_option(job.directory), *due.options, *dependency]
-        self.settle_all([due], call_sbatch(["--parsable", *words, job.script], job.directory, self.turn))
+        self.settle_all([due], call_sbatch(["--parsable", *words, job.script], job.directory, self.lock))
 
     def settle_all(self, due: Sequence[Due], reply: Reply, *, is_array: bool = False) -> None:
         """Take note of what a call came to; it is on disk with the next intent, or at the end."""
@@ -217,7 +222,7 @@ def output_option(directory: Path) -> tuple[str, ...]:
     return (f"--output={'/dev/null' if hostile else OUTPUT}",)
 
 
-def call_sbatch(words: Sequence[str], directory: Path, turn: Turn) -> Reply:
+def call_sbatch(words: Sequence[str], directory: Path, lock: GroupLock) -> Reply:
     """Call `sbatch` in a directory; it keeps the group's lock until it is done, whatever happens to us."""
     try:
         process = subprocess.Popen(
@@ -228,7 +233,7 @@ def call_sbatch(words: Sequence[str], directory: Path, turn: Turn) -> Reply:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            pass_fds=(turn.handle,),
+            pass_fds=(lock.handle,),
             start_new_session=True,
         )
     except OSError as error:

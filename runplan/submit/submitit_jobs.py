@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import SubmitError
+from runplan.group_lock import GroupLock
 from runplan.sbatch import UNSAFE_IN_OUTPUT
 from runplan.slurm import read_cluster
 from runplan.submit.arrays import LARGEST, Batch, batches, batches_after, parameters
@@ -19,7 +20,6 @@ from runplan.submit.due import Due
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, is_array_too_large, verdict
 from runplan.submit.sbatch_jobs import Reply, Submission, cancel, intent, uninterrupted
-from runplan.turn import Turn
 
 FOLDER = ".submitit"
 """Where submitit keeps its own files, in the group."""
@@ -123,7 +123,7 @@ class _Through:
             for line in (*submission.adopted(each), intent(each, "submitit", **place))
         ]
         submission.write(lines)
-        reply = call_submitit(values, batch, self.folder, submission.turn)
+        reply = call_submitit(values, batch, self.folder, submission.lock)
         if smaller := self._smaller(batch, reply):
             submission.write([submission.refused_event(each, reply) for each in batch.due])
             return smaller
@@ -146,7 +146,7 @@ class _Through:
         return batch.parts(self.largest)
 
 
-def call_submitit(values: dict[str, Any], batch: Batch, folder: Path, turn: Turn) -> Reply:
+def call_submitit(values: dict[str, Any], batch: Batch, folder: Path, lock: GroupLock) -> Reply:
     """Submit a batch with submitit; its `sbatch` keeps the group's lock until it is done, whatever happens to us."""
     import submitit  # noqa: PLC0415 - loads slowly
 
@@ -154,7 +154,7 @@ def call_submitit(values: dict[str, Any], batch: Batch, folder: Path, turn: Turn
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
         executor.update_parameters(**values)
-        with contextlib.chdir(folder), _lock_as_input(turn), _quiet(), executor.batch():
+        with contextlib.chdir(folder), _lock_as_input(lock), _quiet(), executor.batch():
             jobs = [_submit(executor, each) for each in batch.due]
         return Reply(jobs[0].job_id.partition("_")[0])
     except submitit.core.utils.FailedJobError as error:
@@ -176,13 +176,13 @@ def _quiet() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def _lock_as_input(turn: Turn) -> Iterator[None]:
+def _lock_as_input(lock: GroupLock) -> Iterator[None]:
     """Whatever is started meanwhile inherits the group's lock: submitit hands nothing on but the standard streams."""
     try:
         kept = os.dup(0)
     except OSError:  # closed, as some daemons leave it
         kept = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(turn.handle, 0)
+    os.dup2(lock.handle, 0)
     try:
         yield
     finally:

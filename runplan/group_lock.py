@@ -1,4 +1,4 @@
-"""Whose turn it is in a group: one lock for planning and submitting, on the ledger that both share."""
+"""The lock of a group: on the ledger, which planning, submitting and collecting share."""
 
 from __future__ import annotations
 
@@ -20,31 +20,20 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 """What a file system without `flock` answers (Lustre mounted without `-o flock`)."""
 
 
-class Turn(NamedTuple):
+class GroupLock(NamedTuple):
     """A group's lock, held."""
 
     handle: int
-    """A program that inherits it keeps the lock until it ends, should this process be killed before."""
-    locked: bool
-    """Whether the file system has locks at all."""
+    """A program that inherits this open file keeps the lock until it ends, even if this process is killed before."""
+    is_exclusive: bool
+    """False where the file system has no locks: nobody else is kept out then."""
 
 
 @contextmanager
-def group_lock(group: Path, wait_s: float = WAIT_S) -> Iterator[bool]:
-    """Hold a group's lock; yields whether the file system has locks at all.
+def group_lock(group: Path, wait_s: float = WAIT_S) -> Iterator[GroupLock]:
+    """Hold a group's lock.
 
-    Raises:
-        StoreError: see `group_turn`.
-    """
-    with group_turn(group, wait_s) as turn:
-        yield turn.locked
-
-
-@contextmanager
-def group_turn(group: Path, wait_s: float = WAIT_S) -> Iterator[Turn]:
-    """Hold a group's lock, which can be handed on to programs.
-
-    The kernel gives the lock back when the last process that has it ends, however it ends.
+    The kernel releases the lock when the last process that holds it ends, however it ends.
 
     Raises:
         StoreError: another process held it for longer than `wait_s` seconds.
@@ -61,7 +50,7 @@ def group_turn(group: Path, wait_s: float = WAIT_S) -> Iterator[Turn]:
                     "try again when it is done, or choose another group.name"
                 )
             if _is_current(handle, path):
-                yield Turn(handle, locked)
+                yield GroupLock(handle, locked)
                 return
         finally:
             os.close(handle)

@@ -10,8 +10,8 @@ import pytest
 from factories_plan import make_files, make_plan, plan_templates
 
 from runplan.errors import StoreError
+from runplan.group_lock import group_lock
 from runplan.store import write_group
-from runplan.turn import group_lock
 
 HOLDER = """
 import fcntl, sys
@@ -44,15 +44,15 @@ def test_who_waits_too_long_says_so(tmp_path, holder):
 
 def test_a_killed_holder_gives_the_lock_back(tmp_path, holder):
     holder.kill()
-    with group_lock(tmp_path, 5.0) as locked:
-        assert locked
+    with group_lock(tmp_path, 5.0) as lock:
+        assert lock.is_exclusive
 
 
 def test_who_waits_gets_its_turn(tmp_path, holder):
     waiting = threading.Timer(0.1, holder.kill)
     waiting.start()
-    with group_lock(tmp_path, 5.0) as locked:
-        assert locked
+    with group_lock(tmp_path, 5.0) as lock:
+        assert lock.is_exclusive
     waiting.join()
 
 
@@ -61,8 +61,8 @@ def test_file_systems_without_locks_are_used_without(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with group_lock(tmp_path) as locked:
-        assert not locked
+    with group_lock(tmp_path) as lock:
+        assert not lock.is_exclusive
     plan = make_plan(directory=str(tmp_path / "g"))
     assert write_group(plan, make_files(plan), templates=plan_templates()).written
 
