@@ -22,9 +22,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from runplan import resolvers
 from runplan.check_command import CommandError, check_command
-from runplan.complaints import translated
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
+from runplan.hydra_errors import translated
 from runplan.paths import CONF_DIR, named_conf_dirs, user_conf_dirs
 
 if TYPE_CHECKING:

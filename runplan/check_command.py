@@ -11,13 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from runplan.check_files import OPEN
-from runplan.complaints import key_advice, option_advice, problems_of
 from runplan.compose import apply, refuse_hydra_groups
 from runplan.config import iter_keys
 from runplan.errors import ConfigError, Problem
+from runplan.hydra_errors import key_advice, option_advice, problems_of
 from runplan.overrides import Axis, axes, key_of, parse
 from runplan.progress import counted
-from runplan.torn import torn_lines
+from runplan.torn_overrides import torn_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runplan.complaints import key_advice
 from runplan.errors import ConfigError, Problem
 from runplan.help_text import groups
+from runplan.hydra_errors import key_advice
 from runplan.keys import Key, default_text, described
 
 WIDTH = 100

@@ -78,11 +78,11 @@ def plan_group(
         return 0
     if (config.group.name, experiment, directory) != (None, None, None):
         return _write(plan, config, summary=summary)
-    from runplan.moment import given_back, take  # noqa: PLC0415 - start-up time
+    from runplan.unnamed_group import claim, released_if_empty  # noqa: PLC0415 - start-up time
 
-    while not take(Path(plan.directory)):
+    while not claim(Path(plan.directory)):
         plan = make_group(composed, command, experiment, directory, may_create=True)
-    with given_back(Path(plan.directory)):
+    with released_if_empty(Path(plan.directory)):
         return _write(plan, config, summary=summary)
 
 
@@ -207,7 +207,7 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
             raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
         name = whole.name
     elif name is None:
-        from runplan.moment import name_of_now  # noqa: PLC0415 - start-up time
+        from runplan.unnamed_group import name_of_now  # noqa: PLC0415 - start-up time
 
         name = experiment or name_of_now(locate.absolute(config.site.output_root, Path.cwd()))
         command = f"{command} group.name={name}".strip()

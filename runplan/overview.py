@@ -8,11 +8,11 @@ from typing import Any
 from runplan.blocks import Block, Commands, Fact, Item, Section, Table, is_command
 from runplan.config import Naming
 from runplan.design import design_title
+from runplan.evidence_shown import evaluation_items, evidence_items
 from runplan.levels import level_shown
 from runplan.pasting import pasted_word
 from runplan.plan import TO_BE_MADE
 from runplan.settings_shown import checkpoint, configuration
-from runplan.testimony import evaluation_items, evidence_items
 from runplan.units import number_of, short_time
 
 LABELS = {

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from pathlib import PurePath
 
 from runplan import feasible
-from runplan.checked import checked, declared_limit_s
 from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
 from runplan.design import design_of
@@ -34,6 +33,7 @@ from runplan.rungs import plan_rungs, room_s
 from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S
 from runplan.verify import check_run, check_things
+from runplan.verify_group import declared_limit_s, verify_group
 from runplan.workloads import Sized, decide_packing, fill_sizes, first_rows, make_workload
 
 TOKEN_CHARACTERS = 12
@@ -90,7 +90,7 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     things, requests = check_things(composed, world.facts), _requests(planned)
     configs = {name: item.config for name, item in zip(names, composed, strict=True)}
     configs |= {run.name: run.config for run in runs}
-    checks, problems = checked(things, requests, configs, command, world.cluster, world.would_take)
+    checks, problems = verify_group(things, requests, configs, command, world.cluster, world.would_take)
     problems = [problem for item in planned for problem in item.problems] + problems
     if problems:
         raise PlanError(problems, len(planned))

@@ -18,13 +18,13 @@ from runplan import staging
 from runplan.diff import GroupDiff, compare, merge
 from runplan.document import document_csv, document_text
 from runplan.errors import StoreError
+from runplan.existing_group import ExistingRun, is_own, read_run, refuse_strangers, remove_if_empty, started_runs
 from runplan.file_names import DOCUMENT, PAGE, PLAN_TABLE, README
 from runplan.group_lock import group_lock
-from runplan.kept import outdated, refuse_changed_keys
+from runplan.kept_runs import outdated, refuse_changed_keys
 from runplan.os_errors import spoken
 from runplan.plan import SCHEMA
 from runplan.plan_shape import wrong_part
-from runplan.present import PresentRun, is_own, read_run, refuse_strangers, remove_if_empty, started_runs
 from runplan.progress import counted
 from runplan.report.page import report
 from runplan.summary import carry_results, readme_of
@@ -59,7 +59,7 @@ class _Changes:
     new_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     successors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Runs that are there, did not run, and change."""
-    present: Mapping[str, PresentRun] = field(default_factory=dict)
+    present: Mapping[str, ExistingRun] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Single files: those of the group, and those of runs that ran and are overwritten."""
     stale: tuple[str, ...] = ()
@@ -187,7 +187,7 @@ def _by_run(files: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], dict[s
     return runs, group
 
 
-def _changed_paths(files: Mapping[str, str], present: PresentRun) -> list[str]:
+def _changed_paths(files: Mapping[str, str], present: ExistingRun) -> list[str]:
     """Paths of one run that differ from what is there: new, changed, or ours but no longer planned."""
     if not present.there:
         return []
@@ -228,7 +228,7 @@ def _with_results(path: str, before: str | None, text: str) -> str:
 
 
 def _texts_of_runs(
-    runs: Mapping[str, Mapping[str, str]], present: Mapping[str, PresentRun], kept: set[str]
+    runs: Mapping[str, Mapping[str, str]], present: Mapping[str, ExistingRun], kept: set[str]
 ) -> dict[str, str]:
     texts = {name: present[name].texts if name in kept else files for name, files in runs.items()}
     return {f"{name}/{path}": text for name, files in texts.items() for path, text in files.items()}

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan import complaints
+from runplan import hydra_errors
 from runplan.action_keys import is_action
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
@@ -146,7 +146,7 @@ def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigL
 
 
 def _compose_branch(runs: RunComposer) -> Sweep:
-    with complaints.translated():
+    with hydra_errors.translated():
         base, tree = runs.first()
     crossed = combinations(paired(runs.axes, at(tree, "sweep.zip")))
 
@@ -160,8 +160,8 @@ def _compose_branch(runs: RunComposer) -> Sweep:
     for combination in counted(kept, "composing {} runs"):
         try:
             composed, missing = runs.compose(combination)
-        except (ConfigError, *complaints.TRANSLATED) as error:
-            new: Sequence[Problem] = complaints.problems_of(error)
+        except (ConfigError, *hydra_errors.TRANSLATED) as error:
+            new: Sequence[Problem] = hydra_errors.problems_of(error)
         else:
             found.composed.append(composed)
             new = missing or check_ranges(composed.config)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runplan import staging
-from runplan.present import is_own
+from runplan.existing_group import is_own
 
 HERE = Path(__file__).parent
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from runplan import app
-from runplan.complaints import translated
 from runplan.errors import ConfigError
+from runplan.hydra_errors import translated
 from runplan.resolvers import mark_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Groups that were given no name are called after the moment, and two calls never share one: they are two groups."""
+"""Groups without a name are called after date and time; two calls in the same second make two groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runplan.present import remove_if_empty
+from runplan.existing_group import remove_if_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +28,10 @@ def name_of_now(root: Path) -> str:
     return next(name for name in names if not os.path.lexists(root / name))
 
 
-def take(directory: Path) -> bool:
-    """Make a group's directory, which is this call's alone then; False if another call was faster.
+def claim(directory: Path) -> bool:
+    """Make a group's directory and so claim it for this call; False if another call was faster.
 
-    A place that cannot be written is left to whoever writes the group: it says why.
+    True also where the directory cannot be made: writing the group will say why.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +42,8 @@ def take(directory: Path) -> bool:
 
 
 @contextmanager
-def given_back(directory: Path) -> Iterator[None]:
-    """Take the directory away again, should nothing be written into it."""
+def released_if_empty(directory: Path) -> Iterator[None]:
+    """Remove the directory at the end if nothing was written into it."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Lines that the shell tore into words: spaces around `=` and commas, text whose quotes were lost. Pure."""
+"""Overrides that the shell split into several words: spaces around `=` and commas, text without its quotes. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 def torn_lines(words: Sequence[str]) -> tuple[list[str], list[Problem]]:
-    """Words that stand for themselves, and a problem with the whole line for each line that was torn.
+    """Words that are whole overrides, and a problem for each override that was torn apart.
 
     Args:
         words: the override words of a command, in order.

@@ -1,4 +1,4 @@
-"""What a group's runs need and ask for, checked: rows of `verified`, and what SLURM would refuse. Pure."""
+"""What a whole group needs and asks for, verified: rows of the summary, and requests that SLURM would refuse. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runplan.units import parse_slurm_time
 from runplan.verify_cluster import check_cluster, distinct
 
 
-def checked(
+def verify_group(
     things: Sequence[Check],
     requests: Sequence[Request],
     configs: Mapping[str, Config],

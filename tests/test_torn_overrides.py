@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.config import iter_keys
-from runplan.torn import torn_lines
+from runplan.torn_overrides import torn_lines
 
 
 @pytest.mark.parametrize(

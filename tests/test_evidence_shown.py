@@ -1,4 +1,4 @@
-from runplan.testimony import EVIDENCE_SHOWN, evaluation_items, evidence_items
+from runplan.evidence_shown import EVIDENCE_SHOWN, evaluation_items, evidence_items
 
 
 def run(name, model, *evidence):

@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML complain about, said in runplan's way: what, where, what to do."""
+"""Errors of Hydra, OmegaConf and YAML, translated into problems that say what, where, and what to do."""
 
 from __future__ import annotations
 

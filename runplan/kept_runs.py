@@ -1,4 +1,4 @@
-"""Runs that are kept because they were submitted: what would now be another run is refused, or told. Pure."""
+"""Runs that are kept because they were submitted: a plan that would change one is refused, or the change said. Pure."""
 
 from __future__ import annotations
 

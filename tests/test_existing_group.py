@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runplan.present import is_own, read_run, started_runs, submitted_paths
+from runplan.existing_group import is_own, read_run, started_runs, submitted_paths
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runplan import moment
+from runplan import unnamed_group
 from runplan.cli import main
 
 NOW = "2026-01-31_12-00-00"
@@ -17,34 +17,34 @@ WORDS = ["model=tiny", "dataset.create=true", "dataset.n_words=400", "priors.pat
 @pytest.fixture
 def stopped(monkeypatch):
     """The clock stands still: all calls are of one second."""
-    monkeypatch.setattr(moment, "FORMAT", NOW)
+    monkeypatch.setattr(unnamed_group, "FORMAT", NOW)
 
 
 @pytest.mark.usefixtures("stopped")
 def test_a_name_of_the_same_second_gets_a_number(tmp_path):
-    assert moment.name_of_now(tmp_path / "new") == NOW
+    assert unnamed_group.name_of_now(tmp_path / "new") == NOW
     (tmp_path / NOW).mkdir()
-    assert moment.name_of_now(tmp_path) == f"{NOW}_2"
+    assert unnamed_group.name_of_now(tmp_path) == f"{NOW}_2"
     (tmp_path / f"{NOW}_2").symlink_to("nowhere")
-    assert moment.name_of_now(tmp_path) == f"{NOW}_3"
+    assert unnamed_group.name_of_now(tmp_path) == f"{NOW}_3"
 
 
 def test_only_one_takes_a_directory(tmp_path):
-    assert moment.take(tmp_path / "a" / "b")
-    assert not moment.take(tmp_path / "a" / "b")
+    assert unnamed_group.claim(tmp_path / "a" / "b")
+    assert not unnamed_group.claim(tmp_path / "a" / "b")
 
 
 def test_a_place_that_cannot_be_written_is_no_reason_to_wait(tmp_path):
     (tmp_path / "file").touch()
-    assert moment.take(tmp_path / "file" / "b")
+    assert unnamed_group.claim(tmp_path / "file" / "b")
 
 
-def test_an_empty_directory_is_given_back_and_a_group_is_not(tmp_path):
+def test_an_empty_directory_is_released_if_empty_and_a_group_is_not(tmp_path):
     for name in ("empty", "full"):
-        moment.take(tmp_path / name)
+        unnamed_group.claim(tmp_path / name)
     (tmp_path / "full" / "plan.json").touch()
     for name in ("empty", "full"):
-        with moment.given_back(tmp_path / name):
+        with unnamed_group.released_if_empty(tmp_path / name):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
@@ -63,7 +63,7 @@ def test_two_plans_of_one_second_are_two_groups():
 @pytest.mark.usefixtures("stopped")
 def test_a_name_that_another_call_took_meanwhile_is_left_to_it(monkeypatch):
     chosen = iter([NOW, f"{NOW}_2"])
-    monkeypatch.setattr(moment, "name_of_now", lambda _root: next(chosen))
+    monkeypatch.setattr(unnamed_group, "name_of_now", lambda _root: next(chosen))
     (Path("outputs") / NOW).mkdir(parents=True)
     assert main(WORDS) == 0
     assert sorted(path.parent.name for path in Path("outputs").glob("*/plan.json")) == [f"{NOW}_2"]

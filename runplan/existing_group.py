@@ -1,4 +1,4 @@
-"""What a group's directory holds already: our files, and signs that a run was submitted or ran."""
+"""What a group's directory already holds: files that planning wrote, and signs that a run was submitted or ran."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _JOB_LOG = re.compile(r"slurm-.*\.out")
 
 
 @dataclass(frozen=True)
-class PresentRun:
+class ExistingRun:
     """A run directory as it is."""
 
     there: bool
@@ -56,7 +56,7 @@ def is_own(path: str) -> bool:
     return any(pattern.count("/") == depth and fnmatchcase(path, pattern) for pattern in OWN_FILES)
 
 
-def read_run(group: Path, name: str, planned: Iterable[str]) -> PresentRun:
+def read_run(group: Path, name: str, planned: Iterable[str]) -> ExistingRun:
     """A run of a group, as far as planning wrote it.
 
     Raises:
@@ -64,7 +64,7 @@ def read_run(group: Path, name: str, planned: Iterable[str]) -> PresentRun:
     """
     root = f"{group}/{name}"
     if not os.path.lexists(root):
-        return PresentRun(there=False)
+        return ExistingRun(there=False)
     if not os.path.isdir(root):
         raise StoreError(f"{root}: is a file, but a run is planned there; move it away or choose another group.name")
     texts = {}
@@ -77,7 +77,7 @@ def read_run(group: Path, name: str, planned: Iterable[str]) -> PresentRun:
     own = [*_files(root, ""), *_files(root, ".hydra/")]
     for cell in _names(f"{root}/eval"):
         own += _files(root, f"eval/{cell}/")
-    return PresentRun(there=True, is_link=os.path.islink(root), texts=texts, own=tuple(filter(is_own, own)))
+    return ExistingRun(there=True, is_link=os.path.islink(root), texts=texts, own=tuple(filter(is_own, own)))
 
 
 def _names(folder: str) -> list[str]:

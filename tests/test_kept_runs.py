@@ -4,7 +4,7 @@ import pytest
 
 from runplan.diff import Change, GroupDiff
 from runplan.errors import StoreError
-from runplan.kept import outdated, refuse_changed_keys
+from runplan.kept_runs import outdated, refuse_changed_keys
 
 MODEL = "model: {vocab_size: %d, lora_rank: 8}\nbatch_size: %d\n"
 

@@ -1,4 +1,4 @@
-"""Evidence of all runs of a group as one list: what holds for some runs alone says for which."""
+"""The evidence of all runs of a group as one list; a line that holds for some runs only names them. Pure."""
 
 from __future__ import annotations
 
