@@ -18,6 +18,7 @@ ATTEMPT_SIGNS = (b"with resolved config", b": not enough GPU memory for ")
 _AGAIN = b"once more with "
 _BAR_SIGNS = (b"%|", b"it/s]", b"s/it]")
 _LINE_BYTES = 600
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
 _OURS = ("finetune.slurm: ", "cell.slurm: ")
 """How job scripts begin what they say."""
 _ITS_LAST = re.compile(r"^finetune\.slurm: \S+ ended with exit code \d+$")
@@ -123,9 +124,9 @@ def _whole(reason: str, text: bytes) -> str:
 
 
 def last_words(text: bytes) -> str:
-    """The last line that is neither blank nor a progress bar; empty without one."""
-    for line in reversed(text[-(1 << 14) :].replace(b"\r", b"\n").split(b"\n")):
-        if line.strip() and not any(sign in line for sign in _BAR_SIGNS):
+    """The last line that is neither blank, a ruler, nor a progress bar, without its colours; empty without one."""
+    for line in reversed(_COLOUR.sub(b"", text[-(1 << 14) :]).replace(b"\r", b"\n").split(b"\n")):
+        if line.strip(b" \t-=_") and not any(sign in line for sign in _BAR_SIGNS):
             words = line[-_LINE_BYTES:].decode("utf-8", "replace")
             words = " ".join("".join(char if char.isprintable() else " " for char in words).split())
             if words:

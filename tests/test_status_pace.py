@@ -140,7 +140,8 @@ def test_without_samples_the_trainer_is_believed():
 
 
 def test_last_words_are_no_bars_and_no_blanks():
-    assert last_words(b"one\nSaving \x1b[1mall\n" + bars(1, 3, 2.0) + b"\n\n") == "Saving [1mall"
+    assert last_words(b"one\nSaving \x1b[1mall\n" + bars(1, 3, 2.0) + b"\n\n") == "Saving all"
+    assert last_words(b"one\n--- ===\n\x1b[0m\n") == "one"
     assert last_words(bars(1, 3, 2.0)) == ""
     assert ending_of(b"cell.slurm: no model at /x\n").reason == "cell.slurm: no model at /x"
     assert ending_of(b"compile: false\n").reason == "last line of its log: compile: false"

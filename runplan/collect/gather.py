@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from runplan.look import look
 from runplan.observe import Observed
 from runplan.os_errors import spoken
 from runplan.priors.read import read_priors
-from runplan.seen import JobSeen
+from runplan.seen import JobSeen, last_words
 from runplan.written import Job, read_group
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30.0
 """How long SLURM may take."""
-_TAIL_BYTES = 16_384
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_NEWLINE = re.compile(r"[\r\n]+")
 _CONVERT = "inspect log convert --to json --output-dir . "
 
 
@@ -66,7 +62,7 @@ def _job(job: Job, seen: JobSeen, observed: Observed) -> FoundJob:
         raise OSError(seen.unread)
     logs = _job_logs(job.directory)
     path = f"{job.path.rpartition('/')[0]}/{logs[-1].name}" if logs else ""
-    words = _last_words(logs[-1]) if logs and observed.state.ended_badly else ""
+    words = last_words(_content(logs[-1])) if logs and observed.state.ended_badly else ""
     config = other_config(seen.records, observed.job_id)
     return FoundJob(observed, executions(seen.records), path, words, config)
 
@@ -101,11 +97,15 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
-def _text(file: Path) -> str:
+def _content(file: Path) -> bytes:
     try:
-        return file.read_bytes().decode("utf-8", "replace")
+        return file.read_bytes()
     except OSError:
-        return ""
+        return b""
+
+
+def _text(file: Path) -> str:
+    return _content(file).decode("utf-8", "replace")
 
 
 def _log(file: Path, path: str) -> LogFile:
@@ -166,9 +166,3 @@ def _modified(file: Path) -> tuple[float, str]:
         return file.stat().st_mtime, file.name
     except OSError:
         return 0.0, file.name
-
-
-def _last_words(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = _NEWLINE.split(_CONTROL.sub("", _text(log)[-_TAIL_BYTES:]))
-    return next((line.strip() for line in reversed(lines) if line.strip(" -=_")), "")
