@@ -83,6 +83,7 @@ EDGES = {
     "submit.prerequisites": "whether what jobs need is there",
     "submit.progress": "shows how jobs get on here",
     "submit.sbatch_jobs": "calls sbatch",
+    "submit.signals": "takes signals to stop",
     "submit.submitit_jobs": "calls submitit",
     "submit.trial": "asks sbatch about requests",
     "submit.world": "a group's jobs as they are",

@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from runplan.processes import is_alive
 from runplan.submit.child import launch, send_signal
 from runplan.submit.gpu_locks import busy_gpus, take_gpus
 from runplan.submit.lanes import Machine, Share, held_by, impossible, ready, share_for
+from runplan.submit.signals import noted_signals
 from runplan.units import short_time
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run_jobs(
     _refuse_impossible(due, machine)
     lane = _Lane(group, due, machine, say)
     waiting = [job for job in due if job.token not in lane.running]
-    with _interruptible() as stopped:
+    with noted_signals() as stopped:
         while (waiting or lane.running) and not stopped:
             waiting = lane.start(waiting)
             lane.reap()
@@ -271,16 +271,3 @@ def _observe(job: Job, ledger: Ledger) -> Observed:
 
 def _records(job: Job) -> tuple[Record, ...]:
     return tuple(record for record in read_records(job.directory) if record.token == job.token)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """While this holds, a signal to stop does not end the process: it is in the list that this yields."""
-    caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda got, _frame: caught.append(got)) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,8 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
+from runplan.submit.signals import noted_signals
 from runplan.submit.world import World
 from runplan.written import WrittenGroup
 
@@ -74,7 +75,7 @@ class Submission:
         Raises:
             SubmitError: the ledger cannot be written.
         """
-        with uninterrupted() as stopped:
+        with noted_signals(obey_second=True) as stopped:  # a call that is cut short is found by its token
             try:
                 for number, each in enumerate(due):
                     if stopped:
@@ -255,25 +256,3 @@ def cancel(job_id: str) -> None:
     """Take a job out of the queue that can never begin."""
     with suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(["scancel", job_id], capture_output=True, timeout=60, check=False)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[list[int]]:
-    """While this holds, a signal to stop is only noted, in the list that this yields: no call is cut short.
-
-    A second one is not waited for; what it cuts short is found by its token the next time.
-    """
-    caught: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        caught.append(number)
-        if len(caught) > 1:
-            raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,8 @@ from runplan.submit.arrays import LARGEST, Batch, batches, batches_after, parame
 from runplan.submit.due import Due
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, is_array_too_large, verdict
-from runplan.submit.sbatch_jobs import Reply, Submission, cancel, intent, uninterrupted
+from runplan.submit.sbatch_jobs import Reply, Submission, cancel, intent
+from runplan.submit.signals import noted_signals
 
 FOLDER = ".submitit"
 """Where submitit keeps its own files, in the group."""
@@ -39,7 +40,7 @@ def submit_arrays(submission: Submission, due: Sequence[Due]) -> Outcome:
             "no srun on PATH, without which submitit takes this machine for none of SLURM's; use --via sbatch"
         )
     through = _Through(submission, group / FOLDER)
-    with uninterrupted() as stopped:
+    with noted_signals(obey_second=True) as stopped:
         through.stopped = stopped
         try:
             through.send(batches([each for each in due if each.after is None]))
