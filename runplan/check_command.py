@@ -10,9 +10,8 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from runplan.check_files import OPEN
 from runplan.compose import apply, refuse_hydra_groups
-from runplan.config import iter_keys
+from runplan.config import iter_keys, open_key
 from runplan.errors import ConfigError, Problem
 from runplan.hydra_errors import key_advice, option_advice, problems_of
 from runplan.overrides import Axis, axes, key_of, parse
@@ -120,7 +119,7 @@ class _Checker:
         key = override.key_or_group
         if not key:
             return [Problem(f"{override.input_line!r} names no key", override.input_line or "", "write KEY=VALUE")]
-        if key in self._keys or self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
+        if key in self._keys or self._is_group(override) or open_key(key):
             return []
         return [Problem(f"there is no key {key}", key, key_advice(key, self._groups))]
 
@@ -142,7 +141,7 @@ class _Checker:
         if key in self._keys and "." not in key:
             fix = "evaluation=none plans none" if key == "evaluation" else f"choose one: {key}=…"
             return [Problem(f"{key} cannot be left out, every run has it", key, fix)]
-        if self._is_group(override) or key.startswith(tuple(f"{name}." for name in OPEN)):
+        if self._is_group(override) or open_key(key):
             return []
         return [Problem(f"{key} cannot be deleted, every run has it", key, f"set {key}=null if it may be unknown")]
 

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.config import Config, iter_keys
+from runplan.config import OPEN_KEYS, Config, iter_keys
 from runplan.errors import Problem
 from runplan.paths import CONF_DIR, user_conf_dirs
 from runplan.suggest import did_you_mean
@@ -16,9 +16,6 @@ from runplan.suggest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-OPEN = ("evaluation.args", "site.env")
-"""Keys below these are the user's own."""
 
 _NOT_KEYS = ("defaults", "hydra")
 _GLOBAL = "# @package _global_"
@@ -123,7 +120,7 @@ def _entries(node: Any, values: Any, prefix: str, known: frozenset[str]) -> Iter
         if name.value in _NOT_KEYS or name.value not in values:
             continue
         value = values[name.value]
-        if isinstance(value, dict) and key in known and key not in OPEN:
+        if isinstance(value, dict) and key in known and key not in OPEN_KEYS:
             yield from _entries(inner, value, f"{key}.", known)
         else:
             yield key, name.start_mark.line + 1, value

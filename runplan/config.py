@@ -486,6 +486,15 @@ class Config:
     """Write over runs that were submitted or have results."""
 
 
+OPEN_KEYS = ("evaluation.args", "site.env")
+"""Below these, users make up keys of their own."""
+
+
+def open_key(key: str) -> bool:
+    """Whether a dotted key is one that users make up: `evaluation.args.shots`."""
+    return key.startswith(tuple(f"{name}." for name in OPEN_KEYS))
+
+
 def iter_keys(cls: type = Config, prefix: str = "") -> Iterator[str]:
     """Every dotted key of the schema, groups included, in declaration order."""
     for item in fields(cls):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runplan.config import open_key
 from runplan.naming import concerns_control
 from runplan.units import some_of
 
@@ -18,8 +19,6 @@ NOT_OF_A_RUN = (
     "estimator", "site.priors", "site.gpu", "site.output_root",
 )  # fmt: skip
 """Keys that say how to plan, not what a run is."""
-FREE_FORM = ("evaluation.args.", "site.env.")
-"""Where users make up keys; elsewhere a key that one side lacks came with another version of runplan."""
 CHANGES_SHOWN = 6
 RUNS_SHOWN = 4
 ESTIMATED = ("estimate.", "gpu_hours.", "cells")
@@ -188,7 +187,7 @@ def _compare_leaves(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
     for key in dict.fromkeys([*before, *after]):
         one, other = before.get(key, _MISSING), after.get(key, _MISSING)
         lacking = one is _MISSING or other is _MISSING
-        if lacking and not key.startswith(FREE_FORM):
+        if lacking and not open_key(key):  # it came with another version of runplan
             continue
         if not same(one, other):
             yield Change(key, None if one is _MISSING else one, None if other is _MISSING else other)

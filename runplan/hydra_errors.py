@@ -10,7 +10,8 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from runplan.check_files import OPEN, file_problems, find_circle, option_files, options_that_say, undecodable
+from runplan.check_files import file_problems, find_circle, option_files, options_that_say, undecodable
+from runplan.config import open_key
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.keys import described
 from runplan.suggest import QUOTING, did_you_mean, listed
@@ -174,7 +175,7 @@ def _by_text(text: str) -> Problem:
     file = f"{inside[1]}.yaml" if inside and inside[1] != "runplan" else ""
     full_key = _FULL_KEY.search(text)
     unknown = _UNKNOWN.search(text)
-    if unknown and full_key and full_key[1].startswith(tuple(f"{name}." for name in OPEN)):
+    if unknown and full_key and open_key(full_key[1]):
         return Problem(f"{full_key[1]} is not there to be set", full_key[1], f"add it: ++{full_key[1]}=…")
     if unknown and not unknown[1].startswith("hydra"):
         return unknown_key(full_key[1] if full_key else unknown[1], file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runplan.plan import Request
 from runplan.units import parse_memory_gib, parse_slurm_time, round_up_time_s, slurm_memory, slurm_time
@@ -61,12 +61,7 @@ def training_request(config: Config, job_name: str) -> Request:
         cpus_per_task=cpus_of(resources),
         gpus=0 if config.trainer.device == "cpu" else resources.gpus,
         gres=resources.gres,
-        partition=resources.partition,
-        account=resources.account,
-        qos=resources.qos,
-        constraint=resources.constraint,
-        exclude=resources.exclude,
-        extra=tuple(resources.extra_sbatch),
+        **_placement(resources),
     )
 
 
@@ -81,10 +76,17 @@ def evaluation_request(config: Config, job_name: str, p95_s: float, mem_gib: flo
         cpus_per_task=CPUS_PER_GPU * EVALUATION_GPUS,
         gpus=gpus,
         gres=resources.gres if resources.gpus == EVALUATION_GPUS else None,
-        partition=resources.partition,
-        account=resources.account,
-        qos=resources.qos,
-        constraint=resources.constraint,
-        exclude=resources.exclude,
-        extra=tuple(resources.extra_sbatch),
+        **_placement(resources),
     )
+
+
+def _placement(resources: Resources) -> dict[str, Any]:
+    """Where jobs may run and who pays, the same for trainings and evaluations."""
+    return {
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+        "exclude": resources.exclude,
+        "extra": tuple(resources.extra_sbatch),
+    }

@@ -25,8 +25,12 @@ def quoted(line: str) -> str:
 
 
 def as_text(text: str) -> str:
-    """In double quotes, as Hydra's grammar reads them: a backslash counts only before a quote and at the end."""
-    text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    """A text in double quotes for Hydra's grammar, in place of quotes that it may stand in already."""
+    return double_quoted(text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text)
+
+
+def double_quoted(text: str) -> str:
+    """A text in double quotes, as Hydra's grammar reads them: a backslash counts only before a quote and at the end."""
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)
     text = re.sub(r"(\\+)\Z", r"\1\1", text)
     return f'"{text}"'

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from runplan.ask.known import Known
 from runplan.ask.settings import BY_KEY, OTHER, Form
+from runplan.suggest import double_quoted
 
 Answer = tuple[str, ...]
 """Levels of a key, as text."""
@@ -32,14 +33,11 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 def written(text: str) -> str:
     """A text as Hydra's grammar reads it: as it is where it can be nothing else, in double quotes otherwise.
 
-    In quotes a backslash counts only before a quote and at the end, and `${` begins an interpolation unless escaped.
+    In quotes `${` begins an interpolation unless escaped.
     """
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and not _is_number(text):
         return text
-    text = _INTERPOLATION.sub(lambda match: match[1] * 2 + "\\${", text)
-    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    text = re.sub(r"(\\+)\Z", r"\1\1", text)
-    return f'"{text}"'
+    return double_quoted(_INTERPOLATION.sub(lambda match: match[1] * 2 + "\\${", text))
 
 
 def _is_number(text: str) -> bool:

@@ -37,8 +37,6 @@ _FILE_KEYS = frozenset(
     }
 )
 _GPU_KEYS = frozenset({"priors.gpu", "site.gpu"})
-OPEN_KEYS = ("evaluation.args", "site.env")
-"""Below these, users add keys of their own."""
 _VALUES: Mapping[str, tuple[str, ...]] = {"packed": ("auto", "true", "false")}
 _MARKS = re.compile(r"^(?:\+\+?|~)?")
 _CHOICE = re.compile(r"(--[a-z][a-z-]*)[ =]\{([^}]*)\}")
@@ -106,6 +104,8 @@ def _keys(current: str, known: Mapping[str, list[str]]) -> list[str]:
     schema = _schema()
     outer = prefix.rpartition(".")[0]
     if sign == "+":
+        from runplan.config import OPEN_KEYS  # noqa: PLC0415 - as in `_schema`
+
         names = [f"{key}." for key in OPEN_KEYS]
     else:
         names = [name for key in schema if key.rpartition(".")[0] == outer for name in _forms(key, schema, known)]
