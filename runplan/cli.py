@@ -56,11 +56,11 @@ def _collect(argv: Sequence[str]) -> int:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "init": (_init, "[NAME]: look at this machine, write ./conf/site/NAME.yaml"),
-    "ask": (_ask, "[KEY=VALUE…]: be asked what is open, see the plan, approve it"),
-    "priors": (_priors, "[DIR…]: what earlier logs say"),
-    "submit": (_submit, "GROUP: submit what is not yet submitted; never a run twice"),
-    "status": (_status, "GROUP: what every run does, how far, how fast, why it failed"),
-    "collect": (_collect, "GROUP: results, effects, estimates against what came true"),
+    "ask": (_ask, "[KEY=VALUE…]: answer what is open, see the plan, approve it"),
+    "priors": (_priors, "[DIR…]: show what is learnt from earlier logs"),
+    "submit": (_submit, "GROUP: submit what is not yet submitted, never a run twice"),
+    "status": (_status, "GROUP: show how far and how fast every run is, or why it failed"),
+    "collect": (_collect, "GROUP: collect results and effects, compare estimates with them"),
 }
 """Word → what it does, and what the help says of it: `ARGUMENTS: MEANING`."""
 

@@ -19,7 +19,7 @@ Usage
 """
 
 _TAIL = """\
-  runplan help KEY…                   what a key means; all keys and options of a group
+  runplan help KEY…                   explain a key, or all keys and options of a group
 `runplan VERB --help` lists a verb's options. Exit code: 0 done, 1 impossible or failed, 2 wrong usage, 3 not ready.
 """
 
@@ -28,8 +28,8 @@ Examples
   runplan model=1B,3B lora.rank=4,64                 four fine-tuned runs and two controls
   runplan model=1B optimizer.lr=1e-5,3e-4 seed=1,2   two learning rates, twice each
   runplan model=3B lora.rank=8 preview=true          print summary, files, changes; write nothing
-  runplan model=3B --show 3B_rank8/finetune.slurm    print what a file would hold; '*.slurm', RUN and README.md do
-  runplan +experiment=ranks submit=sbatch            a kept sweep, submitted when written
+  runplan model=3B --show 3B_rank8/finetune.slurm    print what a file would contain; also '*.slurm', RUN
+  runplan +experiment=ranks submit=sbatch            a kept sweep, submitted once written
   runplan submit outputs/ranks --via local           run a group on this machine
 
 Options
@@ -37,8 +37,8 @@ Options
   --config-dir DIR         one more folder of config groups
   --info searchpath        where configs come from
   --hydra-help             Hydra's own options
-  -sc install=SHELL        completion: eval "$(runplan -sc install=bash)", zsh alike; fish: … | source
-  site=NAME                a cluster; `runplan init` writes one and conf/site/local.yaml, which names the usual one
+  -sc install=SHELL        tab completion: eval "$(runplan -sc install=bash)"; zsh alike; fish: … | source
+  site=NAME                settings of a cluster; `runplan init` writes them, and makes the first one the default
   hydra.sweep.dir=DIR      the group's directory, instead of site.output_root/group.name
   --version
 """

@@ -198,7 +198,7 @@ def test_mistakes(capsys, words, part):
 def test_help(capsys):
     code, out, _ = init(capsys, "--help")
     assert code == 0
-    for word in ("--models", "site=NAME", "RUNPLAN_CONF", "local.yaml", "never written over"):
+    for word in ("--models", "site=NAME", "RUNPLAN_CONF", "local.yaml", "never overwritten"):
         assert word in out
 
 

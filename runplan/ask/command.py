@@ -17,8 +17,8 @@ from runplan.errors import ConfigError, Problem
 
 _DESCRIPTION = "Asks what to vary and what is left open, shows the whole plan, and writes it once it is approved."
 _EPILOG = """\
-A file of answers has a key a line, a list where it is varied; what it does not say is asked, or, with --yes, left at
-its default:
+A file of answers has one key per line, with a list for a key that is varied. Other keys are asked, or, with --yes, left
+at their defaults:
   model: [1B, 3B]
   lora.rank: [4, 64]
   controls: true
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="answers, as --set takes them")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="answers, as with --set")
     parser.add_argument("--answers", type=Path, metavar="FILE", help="YAML file of answers")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE[,VALUE…]", help="an answer")
     parser.add_argument("--yes", action="store_true", help="ask nothing: defaults for what is not given, then write")

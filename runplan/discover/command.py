@@ -24,12 +24,12 @@ from runplan.summary import visible
 
 DESCRIPTION = """\
 Looks at this machine and writes ./conf/site/NAME.yaml: partitions, GPUs, account, modules, the environment with
-torchtune or TRL, folders of models, data and logs, each with where it was found. One candidate is chosen; several are
-listed as comments, and the key stays open. A file that is there is never written over: the difference is shown, exit
-code 1.
+torchtune or TRL, folders of models, data and logs, with a note on where each was found. A single candidate is chosen;
+several are listed as comments, and the key is left open. An existing file is never overwritten: the difference is
+shown, with exit code 1.
 
-The first site written in a folder becomes its default: conf/site/local.yaml, which takes the place of runplan's own,
-names it. Without that file, or for another site, say site=NAME. RUNPLAN_CONF=DIR uses a conf folder from everywhere.
+The first site written in a folder becomes its default, named in conf/site/local.yaml. Without that file, or for another
+site, use site=NAME. RUNPLAN_CONF=DIR makes a conf folder available from everywhere.
 """
 
 
@@ -74,16 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = Arguments(prog="runplan init", description=DESCRIPTION, formatter_class=kind)
     add = parser.add_argument
-    add("name", nargs="?", metavar="NAME", help="name of the site; default SLURM's name of the cluster, or the host's")
+    add(
+        "name", nargs="?", metavar="NAME", help="name of the site (default: the cluster's name, or the host's)"
+    )
     add("--models", nargs="+", action="extend", default=[], metavar="DIR", help="folders with models")
     add("--data", nargs="+", action="extend", default=[], metavar="DIR", help="folders with JSON data")
     add("--logs", nargs="+", action="extend", default=[], metavar="DIR", help="folders with logs of earlier jobs")
     add("--partition", metavar="P", help="SLURM partition of training jobs")
     add("--account", metavar="A", help="SLURM account to charge")
-    add("--seconds", type=float, default=SEARCH_S, metavar="S", help="how long to look through folders (%(default)g)")
+    add("--seconds", type=float, default=SEARCH_S, metavar="S", help="time limit for searching folders (%(default)g)")
     add("--yes", action="store_true", help="write without asking")
     add("--print", action="store_true", help="print the file, write nothing")
-    add("--json", action="store_true", help="print what was found as JSON; asks nothing")
+    add("--json", action="store_true", help="print what was found as JSON, without asking")
     return parser
 
 

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("group", metavar="GROUP", help="the group's directory")
     parser.add_argument("--json", action="store_true", help="print everything as JSON; unknown is null")
-    parser.add_argument("--cells", action="store_true", help="a line for every evaluation, too")
+    parser.add_argument("--cells", action="store_true", help="also show a line for every evaluation")
     parser.add_argument(
         "--watch", metavar="SECONDS", nargs="?", type=_interval, const=WATCH_S,
         help=f"look again every SECONDS (default {WATCH_S:g}, at least {LEAST_WATCH_S:g}) until all jobs are over",

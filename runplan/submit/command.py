@@ -205,13 +205,13 @@ def _note(line: str) -> None:
 def _wish(argv: Sequence[str]) -> Wish:
     parser = Arguments("runplan submit", description="Submit what is not yet submitted; never the same run twice.")
     parser.add_argument("group", metavar="GROUP", type=Path, help="directory of a group, as planning wrote it")
-    parser.add_argument("--via", choices=VIAS, default="sbatch", help="how: sbatch (default), submitit, or here")
+    parser.add_argument("--via", choices=VIAS, default="sbatch", help="sbatch (default), submitit, or local (here)")
     parser.add_argument(
-        "--only", metavar="STATE,…", default="", help=f"again what ended so: {', '.join(s.value for s in AGAIN)}"
+        "--only", metavar="STATE,…", default="", help=f"retry jobs that ended so: {', '.join(s.value for s in AGAIN)}"
     )
-    parser.add_argument("--wait", action="store_true", help="where the queue takes no more: feed it as jobs end")
-    parser.add_argument("--test-only", action="store_true", help="ask SLURM about every request; submit nothing")
-    parser.add_argument("--json", action="store_true", help="say it as JSON")
+    parser.add_argument("--wait", action="store_true", help="when the queue is full, submit the rest as jobs end")
+    parser.add_argument("--test-only", action="store_true", help="ask SLURM about every request, submit nothing")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     found = parser.parse_args(list(argv))
     return Wish(found.group, found.via, _states(found.only), found.test_only, found.json, found.wait)
 
