@@ -84,7 +84,7 @@ def started(config_dir: Path | None = None) -> Iterator[Hydra]:
 def plan(
     overrides: Sequence[str], config_dir: Path | None = None, show: Sequence[str] = (), *, summary: bool = True
 ) -> int:
-    """Plan the sweep that override lines name; what comes back is the exit code.
+    """Plan the sweep that override lines name; returns the exit code.
 
     Args:
         overrides: lines as on the command line.
@@ -125,7 +125,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
 
 
 def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:
-    """What is wrong with the lines that can be read, so that it is said together with those that cannot."""
+    """Problems of the lines that can be read, to be reported together with those of lines that cannot."""
     try:
         with translated():
             made.multirun(CONFIG_NAME, _task, list(lines), with_log_configuration=False)

@@ -1,4 +1,4 @@
-"""The words behind a verb: read with argparse, refused as every other mistake is."""
+"""Arguments of a verb: parsed with argparse, and mistakes reported like all others."""
 
 from __future__ import annotations
 

@@ -26,20 +26,20 @@ class Attempt:
     intended_at: str
     """UTC, `2026-01-31T12:00:00Z`; empty where a ledger does not say."""
     job_id: str | None = None
-    """None: intended, and what came of it is not recorded."""
+    """None: intended, but the outcome is not recorded."""
     via: str = "sbatch"
     options: tuple[str, ...] = ()
     """What was asked beyond what the script says, such as `--mem=32G` after a run was out of memory."""
     refused: bool = False
     """SLURM did not take it: there is no job."""
     array: str = ""
-    """Token of the array it is a task of, in the array's comment; empty for a job of its own."""
+    """Token of the array that it is a task of, from the array's comment; empty for a job by itself."""
     task: int = 0
     """Its number in the array."""
     host: str = ""
     """The machine of a job without SLURM; empty where a ledger does not say."""
     gpus: tuple[str, ...] = ()
-    """What it was given where it runs without SLURM, as `CUDA_VISIBLE_DEVICES` names them."""
+    """Its GPUs where it runs without SLURM, as `CUDA_VISIBLE_DEVICES` names them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Ledger:
     refused: Mapping[str, str] = field(default_factory=dict)
     """By token, of jobs that SLURM did not take when they were last submitted: why, where that is recorded."""
     damaged: tuple[int, ...] = ()
-    """Numbers of lines that are none of ours: cut short by a crash, or edited."""
+    """Numbers of lines that cannot be read: cut short by a crash, or edited."""
 
     def of(self, token: str) -> tuple[Attempt, ...]:
         """The attempts of a job, the last one last."""
@@ -67,7 +67,7 @@ class Ledger:
 
     @property
     def unsettled(self) -> tuple[Attempt, ...]:
-        """Submissions of which the end is not recorded: each may or may not have made a job."""
+        """Submissions whose outcome is not recorded: each may or may not have made a job."""
         return tuple(tried[-1] for tried in self.attempts.values() if tried[-1].job_id is None)
 
 

@@ -1,4 +1,4 @@
-"""The models and GPU types of `conf/`, as earlier logs are matched with them."""
+"""The models and GPU types of `conf/`, with which earlier logs are matched."""
 
 from __future__ import annotations
 

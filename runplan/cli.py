@@ -66,7 +66,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (default: this process's); what comes back is the exit code."""
+    """Run the command line `argv` (default: this process's); returns the exit code."""
     if argv is None:
         # The process ends with this call. Looking for garbage while Hydra loads takes a sixth of a one-run plan, and
         # a thousand runs leave 10 MiB of it.

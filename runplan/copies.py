@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def works_elsewhere(job: Job, found: SlurmJob) -> bool:
-    """Whether one of SLURM's jobs works in a copy of a job's directory: there is its script, too, with its token."""
+    """Whether a SLURM job runs in a copy of a job's directory, which then holds the same script with the same token."""
     if not found.place or found.token != job.token:
         return False
     place = Path(found.place)
@@ -26,9 +26,9 @@ def works_elsewhere(job: Job, found: SlurmJob) -> bool:
 
 
 def copy_note(group: WrittenGroup, ledger: Ledger, known: Known) -> str:
-    """What to tell of a group that was copied together with its ledger; empty where its jobs work here.
+    """A note on a group that was copied together with its ledger; empty where its jobs run here.
 
-    The first job of which SLURM tells the place is looked at.
+    The first job whose directory SLURM tells decides.
     """
     for job in group.jobs:
         last = ledger.last(job.token)

@@ -64,7 +64,7 @@ class GroupDiff:
     ran: tuple[str, ...] = ()
     """Submitted or with results, kept as they are."""
     outdated: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
-    """Of those, the ones whose model is another by now, and what would be written otherwise."""
+    """Those of them whose model has been replaced, with what would now be written differently."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to tell."""

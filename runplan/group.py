@@ -40,7 +40,7 @@ GROUP_KEYS = (
 
 @dataclass(frozen=True)
 class GroupPlace:
-    """Where a group is written and how the same command names it again."""
+    """Where a group is written, and the command that names the same place again."""
 
     name: str
     directory: Path
@@ -94,7 +94,7 @@ def make_group(
     *,
     may_create: bool,
 ) -> Plan:
-    """The plan of a group, warnings said; arguments as `plan_group` has them.
+    """The plan of a group; prints warnings. Arguments as for `plan_group`.
 
     Raises:
         RunplanError: anything the user has to solve.
@@ -117,7 +117,7 @@ def make_group(
 
 
 def _as_known(composed: list[Composed], command: str, directory: Path) -> tuple[list[Composed], str]:
-    """The sweep and its command in the order of the group that is there, if one is and can be read."""
+    """The sweep and its command, in the order of the existing group if there is one that can be read."""
     from runplan.plan_shape import wrong_part  # noqa: PLC0415 - start-up time
     from runplan.same_order import in_known_order  # noqa: PLC0415 - same
     from runplan.store import read_document  # noqa: PLC0415 - same
@@ -131,7 +131,7 @@ def _as_known(composed: list[Composed], command: str, directory: Path) -> tuple[
 
 
 def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> tuple[World, tuple[str, ...]]:
-    """Everything planning needs to know, and what should be said about how it was read."""
+    """Everything planning needs to know, and warnings about what was read."""
     from runplan.catalogue import gpus, models  # noqa: PLC0415 - start-up time
     from runplan.planning import World  # noqa: PLC0415
     from runplan.priors.evaluated import seen_tasks  # noqa: PLC0415
@@ -160,7 +160,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
 
 
 def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
-    """How much is free where too little is; said here, since a plan's files hold nothing that changes by itself."""
+    """The free space where it is too little; not part of the plan, whose files hold nothing that changes by itself."""
     from runplan.verify import size_text  # noqa: PLC0415 - start-up time
 
     free = world.facts.disk.free_bytes

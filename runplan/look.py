@@ -41,7 +41,7 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
     """A group as it is now, with what its jobs said.
 
     Reads the ledger, the records of all jobs and the ends of the logs of those that began; asks SLURM once. Nothing
-    is written. A record that cannot be read is told of in `JobSeen.unread`.
+    is written. Why a record cannot be read is in `JobSeen.unread`.
 
     Args:
         group: as `read_group` has it.
@@ -85,7 +85,7 @@ def records_of(group: WrittenGroup) -> tuple[dict[str, tuple[Record, ...]], dict
 
 
 def users_of(group: Path) -> str:
-    """Whose jobs may be a group's, as numbers: of whoever asks now, and of whose ledger it is."""
+    """Ids of users whose jobs may belong to a group, with commas: the caller, and the owner of its ledger."""
     users = {os.getuid()}
     with suppress(OSError, KeyError):  # no ledger yet; SLURM refuses numbers that have no name
         users.add(pwd.getpwuid((group / LEDGER).stat().st_uid).pw_uid)
@@ -95,7 +95,7 @@ def users_of(group: Path) -> str:
 def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
     """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue.
 
-    Both together have `SLURM_S`; accounting has `LEAST_S` even where the queue took all of that.
+    Both share a time limit of `SLURM_S`; accounting has at least `LEAST_S`, however long the queue took.
     """
     began = time.monotonic()
     queue = read_queue(SLURM_S, uid=users)
@@ -120,7 +120,7 @@ def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mappin
 
 
 def _asked_since(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> datetime | None:
-    """When the first job began its way that SLURM may know of; None when there is none."""
+    """When the first job that SLURM may know of was submitted or began; None without one."""
     tried = [attempt for tries in ledger.attempts.values() for attempt in tries]
     times = [one.intended_at for one in tried if one.via != "local" and not is_local(one.job_id)]
     times += [one.time for some in records.values() for one in some if not is_local(one.job_id)]

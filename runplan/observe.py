@@ -105,7 +105,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Known:
-    """What the world says of one group's jobs."""
+    """What SLURM knows of one group's jobs."""
 
     queue: Mapping[str, SlurmJob] | None
     """Jobs by id; None when the queue could not be asked."""
@@ -197,7 +197,7 @@ def _facts(began: Record | None, ended: Record | None, slurm: SlurmJob | None) -
 def current_job(attempts: Sequence[Attempt], records: Sequence[Record]) -> str | None:
     """The job that counts: of the last attempt, or one that was started by hand since; None when there is none.
 
-    Of a job that gave way to one that was at work already, that one.
+    If that job gave way to one that was already running, it is that one.
     """
     job_id, ways = _latest_job(attempts, records), {}
     for record in records:

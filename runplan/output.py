@@ -1,6 +1,7 @@
-"""Standard output that says when it fails: a full disk or a closed pipe there is nobody else's error.
+"""Standard output whose failures (a full disk, a closed pipe) are told apart from those of other files.
 
-Verbs turn the errors of files into messages about those files; what standard output cannot take must pass them by.
+Verbs turn an `OSError` into a message about the files they work on; an `OutputError` passes through them to the command
+line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OutputError(Exception):
-    """Standard output takes no more; no `OSError`, so that only the command line answers it."""
+    """Standard output takes no more. Not an `OSError`, so that only the command line handles it."""
 
     def __init__(self, reason: OSError) -> None:
         self.reason = reason
@@ -26,12 +27,12 @@ class OutputError(Exception):
 
     @property
     def unread(self) -> bool:
-        """Whether the reader went away, as `head` does when it has enough: no failure."""
+        """Whether the reader went away, as `head` does when it has enough, which is no failure."""
         return self.reason.errno == errno.EPIPE
 
 
 class _Raw(io.FileIO):
-    """A file descriptor that fails once and for all: what follows goes nowhere, Python's own flush at exit, too."""
+    """A file that fails once: all that follows goes to /dev/null, including Python's own flush at exit."""
 
     failure: OutputError | None = None
 
@@ -48,7 +49,7 @@ class _Raw(io.FileIO):
 def guarded_output() -> Iterator[None]:
     """While this holds, what `sys.stdout` cannot take raises `OutputError`, at the end at the latest."""
     before = sys.stdout
-    if before is None:  # closed by whoever started this: nobody wants to read it
+    if before is None:  # closed by whoever started this process: nobody wants to read it
         with Path(os.devnull).open("w", encoding="utf-8") as sys.stdout:
             yield
         sys.stdout = None
@@ -67,7 +68,7 @@ def guarded_output() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-        if raw.failure is not None:  # somebody kept it for himself, as `logging` does
+        if raw.failure is not None:  # somebody swallowed it, as `logging` does
             raise raw.failure
     finally:
         with suppress(OutputError):  # where something else failed, that is what counts

@@ -1,4 +1,4 @@
-"""Whether the process of a job that runs without SLURM is there. An edge."""
+"""Whether the process of a job without SLURM still exists. An edge."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ def is_alive(
 ) -> bool | None:
     """Whether the process of a job without SLURM runs on this machine; None for what cannot be told.
 
-    A process that started after the job's first line only has its number by chance, and so has one that stands
-    elsewhere than our scripts do.
+    A process that started after the job's first record, or that works in another directory, has its number by chance.
 
     Args:
         job_id: of the job; other jobs than `local-<pid>` cannot be told.
@@ -55,7 +54,7 @@ def _started_at(pid: str) -> float | None:
 
 
 def _works_in(pid: str, directory: Path) -> bool | None:
-    """Whether a process stands in a directory, as our scripts do; None when another user's cannot be asked."""
+    """Whether a directory is a process's working directory; None for another user's process, which cannot be asked."""
     try:
         return Path(f"/proc/{pid}/cwd").samefile(directory)
     except OSError:

@@ -1,4 +1,4 @@
-"""One line on a terminal that says how far a large sweep is; nothing elsewhere, nor for what is done at once."""
+"""A progress line on the terminal for large sweeps; nothing elsewhere, or for work that takes only a moment."""
 
 from __future__ import annotations
 

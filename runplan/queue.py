@@ -27,7 +27,7 @@ _COMMENT = "runplan:"
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """One job as SLURM tells of it."""
+    """One job as SLURM reports it."""
 
     job_id: str
     """As ledgers have it: a number, or `<array>_<task>`."""
@@ -47,9 +47,9 @@ class SlurmJob:
     elapsed_s: float | None = None
     max_rss_gib: float | None = None
     limit_s: int | None = None
-    """Its time limit, whatever was asked for; None where there is none, or it is not told."""
+    """Its time limit now, whatever was requested; None if it has none or SLURM does not say."""
     place: str = ""
-    """Directory of its script, by the queue; by accounting, the one that it was submitted from; empty: not told."""
+    """Directory of its script (queue), or from which it was submitted (accounting); empty if SLURM does not say."""
 
     @property
     def active(self) -> bool:

@@ -1,4 +1,4 @@
-"""One request, said in SLURM's ways: as options, as `#SBATCH` lines, as submitit's parameters. Pure."""
+"""One request in SLURM's notations: options, `#SBATCH` lines, submitit's parameters. Pure."""
 
 from __future__ import annotations
 

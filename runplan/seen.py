@@ -1,4 +1,4 @@
-"""What was seen of a group at one moment: its ledger, its jobs' own words, what SLURM says. Pure; `look.py` looks."""
+"""What was seen of a group at one moment: its ledger, its jobs' records, what SLURM says. Pure; `look.py` looks."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class SlurmAnswer(Enum):
 
 @dataclass(frozen=True)
 class JobSeen:
-    """What one job left in its directory. Logs are tails: what stands before is not looked at."""
+    """What one job left in its directory. Of logs only the ends are read."""
 
     there: bool = True
     """Whether its directory is."""
     unread: str = ""
-    """Why what it wrote could not be read, where that is so."""
+    """Why its records could not be read; empty if they could."""
     records: tuple[Record, ...] = ()
     log: str | None = None
     """Path of the log of the job that counts."""
@@ -72,7 +72,7 @@ class Sight:
     """By token; so is `observed`."""
     observed: Mapping[str, Observed] = field(default_factory=dict)
     copy: str = ""
-    """What to tell of a group that is a copy of another, with its ledger; empty where it is none."""
+    """A note on a group that is a copy of another, ledger included; empty where it is none."""
     free_bytes: int | None = None
     """Room on the group's disk; quotas are not seen."""
 

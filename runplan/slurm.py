@@ -33,10 +33,10 @@ _NOT_ASKED = ("unable to contact", "connection refused", "socket timed out", "co
 
 
 PATIENCE_S = 1.0
-"""Seconds after which it is asked whether there is anybody to answer."""
+"""Seconds of silence after which `scontrol ping` is asked whether the controller is up at all."""
 PING_S = 3.0
 TELL_S = 0.5
-"""Seconds that are waited for the answer to that before it is said what is waited for."""
+"""Seconds to wait for that answer before the user is told what is being waited for."""
 LEAST_S = 5.0
 """Seconds that accounting has to answer, however long the queue took."""
 AWAY = "SLURM's controller is away (scontrol ping)"
@@ -44,7 +44,7 @@ _CONTROLLERS = frozenset({"squeue", "sinfo", "scontrol", "sbatch"})
 """Commands that SLURM's controller answers; accounting has a program of its own."""
 
 _PROGRAM = re.compile(r"^\w+: (?:fatal|error): ")
-"""How SLURM's commands begin what they complain about."""
+"""How error messages of SLURM's commands begin."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class _Wait:
         return max(0.01, self._began + min(self.timeout_s, most_s) - time.monotonic())
 
     def is_useless(self, command: str) -> bool:
-        """Whether a command that kept silent for a while will do so to the end; says what is waited for otherwise."""
+        """Whether to stop waiting for a silent command, as the controller is down; else tells what is waited for."""
         if self.timeout_s <= PATIENCE_S:
             return False
         if command not in _CONTROLLERS:
@@ -217,7 +217,7 @@ class _Wait:
         return self._down
 
     def _tell(self, command: str) -> None:
-        """Say once what is waited for."""
+        """Tell the user, once, what is being waited for."""
         if not self._told:
             self._told = True
             text = f"waiting for SLURM ({command}), {self.timeout_s:.0f} s at most"
@@ -241,7 +241,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str] | Answer:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without what its user wants SLURM's lists to show or to leave out."""
+    """This process's environment, without variables that change what SLURM's commands list."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SINFO_"))}
     return kept | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}
 

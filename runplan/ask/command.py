@@ -26,7 +26,7 @@ at their defaults:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `runplan ask` with the words after the verb; what comes back is the exit code.
+    """Run `runplan ask` with the words after the verb; returns the exit code.
 
     Raises:
         RunplanError: what is wrong with given answers, the config files or the plan.

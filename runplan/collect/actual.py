@@ -1,4 +1,4 @@
-"""What was estimated beside what came true: time, speed, memory, GPU-hours; and how often p95 covered it. Pure."""
+"""Estimates beside actual values: time, speed, memory, GPU-hours; and how often p95 covered them. Pure."""
 
 from __future__ import annotations
 

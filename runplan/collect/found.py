@@ -1,4 +1,4 @@
-"""What was found of a group: plain facts, the only thing that everything after reading looks at. Pure."""
+"""What reading found of a group: plain facts, the only input of everything that follows. Pure."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def write_results(
     document: Mapping[str, Any],
     templates: Environment,
 ) -> tuple[str, ...]:
-    """Write what differs from what is there; what comes back are the paths of it, relative to the group.
+    """Write what differs from what is there; returns its paths, relative to the group.
 
     Everything is staged first, so that a full disk changes nothing; then every file is renamed into place, the README
     last. Pictures of an earlier call that have nothing to show any more are removed.

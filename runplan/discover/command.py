@@ -74,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = Arguments(prog="runplan init", description=DESCRIPTION, formatter_class=kind)
     add = parser.add_argument
-    add(
-        "name", nargs="?", metavar="NAME", help="name of the site (default: the cluster's name, or the host's)"
-    )
+    add("name", nargs="?", metavar="NAME", help="name of the site (default: the cluster's name, or the host's)")
     add("--models", nargs="+", action="extend", default=[], metavar="DIR", help="folders with models")
     add("--data", nargs="+", action="extend", default=[], metavar="DIR", help="folders with JSON data")
     add("--logs", nargs="+", action="extend", default=[], metavar="DIR", help="folders with logs of earlier jobs")

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 _NOTED = 5
-"""Of directories and lines that are wrong, so many are named."""
+"""How many directories or lines that are wrong are named."""
 _CELLS_IN_ORDER = (
     *(JobState.oom, JobState.host_oom, JobState.timeout, JobState.node_fail, JobState.preempted, JobState.failed),
     *(JobState.cancelled, JobState.running, JobState.pending, JobState.held, JobState.unknown, JobState.not_submitted),
 )
-"""What several evaluations are together is the first of these that one of them is."""
+"""The state of several evaluations together is the first of these that one of them has."""
 _UNSETTLED = frozenset({JobState.held, JobState.pending, JobState.running, JobState.unknown})
 
 
@@ -100,12 +100,12 @@ class GroupStatus:
 
     @property
     def failed(self) -> bool:
-        """Whether some job ended, and not as it should; what nobody knows has not."""
+        """Whether some job ended badly; one in an unknown state has not."""
         return any(map(_ended_badly, self.jobs))
 
     @property
     def fallen(self) -> frozenset[str]:
-        """Tokens of evaluations that ended with their training, before they began: tried again with it."""
+        """Tokens of evaluations that ended before they began because their training did: they are retried with it."""
         ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
         cells = [cell for run in ended for cell in run.cells if cell.started_at is None]
         return frozenset(cell.token for cell in cells if cell.state.ended_badly)
@@ -130,7 +130,7 @@ class GroupStatus:
 
 
 def _ended_badly(job: JobStatus) -> bool:
-    """Whether a job ended, and not as it should; what nobody knows has not."""
+    """Whether a job ended badly; one in an unknown state has not."""
     return job.state.ended_badly and job.state is not JobState.unknown
 
 

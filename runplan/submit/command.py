@@ -1,4 +1,4 @@
-"""`runplan submit GROUP`: what is due goes to SLURM or runs here; never the same run twice."""
+"""`runplan submit GROUP`: hands what is due to SLURM, or runs it here; never the same run twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROUND_S = 30.0
 """How often `--wait` looks whether there is room in the queue; a call of `squeue` each time."""
 LONGEST_ROUND_S = 900.0
 NOTHING_NEW = frozenset({JobState.completed})
-"""In place of `--only` once a call has begun: what failed again meanwhile is not its business."""
+"""Replaces `--only` after the first round of a call: what fails again meanwhile is left to the next call."""
 
 
 @dataclass(frozen=True)

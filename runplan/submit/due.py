@@ -1,4 +1,4 @@
-"""Which jobs of a group are to be submitted now, which cannot be, and which are done with. Pure."""
+"""Which jobs of a group are to be submitted now, which cannot be, and which are settled. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Due:
     after: str | None = None
     """Token of the training that has to succeed first; None for a job that may start at once."""
     replaces: str | None = None
-    """An earlier job of it that waits for a training which is over, and so can never begin."""
+    """An earlier job of the same cell that waits for a training which has failed, and so can never begin."""
     note: str = ""
     """What its user should know about the options."""
 
@@ -195,7 +195,7 @@ def waits_for(training: Observed) -> tuple[bool, str]:
 
 
 def _is_open(seen: Observed) -> bool:
-    """Whether SLURM could still say how a job is, and did not; a machine that lost a process never will."""
+    """Whether SLURM could still tell the state of a job, but did not; a machine that lost a process never will."""
     return seen.state is JobState.unknown and seen.job_id is not None and not is_local(seen.job_id)
 
 

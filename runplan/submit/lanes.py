@@ -1,4 +1,4 @@
-"""Which jobs may run side by side on one machine. Pure."""
+"""How the GPUs, cores and memory of one machine are shared out among jobs. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one call submitted and what it did not: the lines and the JSON its user reads. Pure."""
+"""What one call submitted and what it did not, as lines and as JSON. Pure."""
 
 from __future__ import annotations
 

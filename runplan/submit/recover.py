@@ -1,4 +1,4 @@
-"""What became of submissions whose end is not recorded: found again by their token, or known to have come to nothing.
+"""Submissions whose outcome is not recorded: found again by their token, or known to have made no job.
 
 A job of the token that the ledger already knows is an earlier attempt, and never taken for this one. Pure.
 """
@@ -23,7 +23,7 @@ CLOCKS_DIFFER = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Settled:
-    """What is known now of submissions whose end was not recorded."""
+    """What is now known of submissions whose outcome was not recorded."""
 
     found: Mapping[str, str] = field(default_factory=dict)
     """Token → job."""

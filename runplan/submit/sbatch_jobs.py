@@ -51,7 +51,7 @@ class Reply:
 
 
 class Submission:
-    """One call's way through the jobs that are due."""
+    """The submission of all jobs that are due in one call."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Submission:
         return self.outcome
 
     def leave(self, due: Sequence[Due]) -> None:
-        """Note what is not tried any more; another attempt that was decided on stays decided, as an open intent."""
+        """Note jobs that are not tried any more; a retry that was decided on is kept as an open intent."""
         again = [each for each in due if self._tried(each)]
         self.write([line for each in again for line in (*self.adopted(each), intent(each, "sbatch"))])
         if self.outcome.full:

@@ -52,7 +52,7 @@ def submit_arrays(submission: Submission, due: Sequence[Due]) -> Outcome:
 
 
 class _Through:
-    """One call's way through its batches."""
+    """The submission of all batches of one call."""
 
     def __init__(self, submission: Submission, folder: Path) -> None:
         self.submission, self.folder = submission, folder
@@ -105,7 +105,7 @@ class _Through:
         return Batch(kept, batch.dependency)
 
     def _submit(self, batch: Batch) -> tuple[Batch, ...]:
-        """Submit one batch; comes back with what to try instead, where SLURM may take its jobs in smaller batches."""
+        """Submit one batch; returns smaller ones to try instead, where SLURM may take those."""
         submission = self.submission
         token = f"array-{uuid.uuid4().hex[:16]}" if batch.is_array else batch.due[0].job.token
         try:

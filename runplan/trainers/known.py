@@ -26,7 +26,7 @@ class Trainer:
 
     name: str
     install: str
-    """What `pip install` gets, `{version}` for the version."""
+    """Arguments of `pip install`, with `{version}` for the version."""
     complete_defaults: Callable[[Config, Architecture], Config]
     """What it does where the user says nothing."""
     setting_problems: Callable[[Config, Architecture], tuple[Problem, ...]]
