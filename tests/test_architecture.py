@@ -24,6 +24,7 @@ EDGES = {
     "ask.plain": "asks line by line",
     "ask.survey": "looks at conf/, folders and files",
     "ask.terminal": "asks with menus",
+    "capitalization": "makes a dataset",
     "catalogue": "reads conf/",
     "check_command": "holds override lines against the schema, with Hydra",
     "check_files": "reads the user's conf/",
@@ -90,7 +91,6 @@ EDGES = {
     "sweep": "composes",
     "tiny": "makes a model folder",
     "unnamed_group": "takes the directory of a group without a name",
-    "words": "makes a dataset",
     "written": "reads a group",
 }
 

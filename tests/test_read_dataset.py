@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runplan import words
+from runplan import capitalization
 from runplan.config import Dataset, DatasetType
 from runplan.facts import Status
 from runplan.read import rows
@@ -43,7 +43,7 @@ GOOD = {
 def test_the_capitalization_data_is_fine(tmp_path):
     dataset = a_dataset(word_length=8, n_words=1000, train_fraction=0.8, seed=14)
     path = tmp_path / "words.json"
-    words.create(path, dataset)
+    capitalization.create(path, dataset)
     facts = read_dataset(path, dataset)
     assert (facts.status, facts.findings, dict(facts.leaks)) == (Status.ok, (), {})
     assert {role: split.rows for role, split in facts.splits.items()} == {"train": 800, "validation": 100, "test": 100}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from factories import make_config
 
-from runplan import tiny, words
+from runplan import capitalization, tiny
 from runplan.errors import ConfigError
 from runplan.facts import Status
 from runplan.plan import Composed
@@ -32,7 +32,7 @@ def cwd(tmp_path):
     """A folder with the tiny model and data in it."""
     folder = tmp_path / "work dir"
     tiny.create(folder / "models" / "Tiny-Llama-3.2")
-    words.create(folder / "words.json", a_config().dataset)
+    capitalization.create(folder / "words.json", a_config().dataset)
     return folder
 
 

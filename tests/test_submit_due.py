@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.observe import JobState, Observed
-from runplan.submit.due import AGAIN, Another, find_due
+from runplan.submit.due import AGAIN, Retry, find_due
 from runplan.written import Job, WrittenGroup
 
 
@@ -28,9 +28,9 @@ DONE, BAD, WAITS, RUNS = JobState.completed, JobState.failed, JobState.pending, 
 NEW, GONE = JobState.not_submitted, JobState.cancelled
 
 
-def decide(*states: JobState, only=(), begun=None, another=None):
+def decide(*states: JobState, only=(), begun=None, retry=None):
     seen = {each.token: Observed(state, "7") for each, state in zip(JOBS, states, strict=True)}
-    found = find_due(GROUP, seen, frozenset(only), begun, another)
+    found = find_due(GROUP, seen, frozenset(only), begun, retry)
     return found, {due.job.token: due.after for due in found.due}, {left.job.token: left.reason for left in found.left}
 
 
@@ -100,7 +100,7 @@ def test_a_cell_is_tried_again_by_itself():
 def test_what_would_end_the_same_way_is_left_with_its_cells():
     _, due, left = decide(
         JobState.timeout, GONE, GONE, DONE, DONE, DONE,
-        only=[JobState.timeout], another=lambda *_: Another(impossible="needs 31 h, the partition allows 24 h"),
+        only=[JobState.timeout], retry=lambda *_: Retry(impossible="needs 31 h, the partition allows 24 h"),
     )  # fmt: skip
     assert due == {}
     assert left == {"a": "needs 31 h, the partition allows 24 h"}

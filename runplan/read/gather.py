@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runplan import tiny, words
+from runplan import capitalization, tiny
 from runplan.config import Config
 from runplan.environment import key_of
 from runplan.errors import ConfigError, Problem, StoreError
@@ -42,9 +42,9 @@ from runplan.read.rows import read_rows
 from runplan.read.task import read_task
 from runplan.read.trainer import read_trainer
 
-GENERATORS = {"capitalization": words.create}
-OTHER_THAN_ASKED = "it was there already, and is not what dataset.create=true would make with these settings"
+GENERATORS = {"capitalization": capitalization.create}
 """What makes a dataset, by `dataset.generator`."""
+OTHER_THAN_ASKED = "it was there already, and is not what dataset.create=true would make with these settings"
 
 IMAGINED = "not there; sized as the data that dataset.create=true would make"
 WILL_BE_MADE = Finding(Status.missing, TO_BE_MADE, "made when this plan is written")
@@ -167,7 +167,9 @@ class _Reader:
             return True
         lists = [absolute(dataset.word_list, self.cwd)] if dataset.word_list else []
         asked = [dataset.word_length, dataset.n_words, dataset.train_fraction, dataset.seed, *settings(dataset)]
-        found = self.cache.remembered("made", asked, [path, *lists], lambda: words.is_made(path, dataset, *lists))
+        found = self.cache.remembered(
+            "made", asked, [path, *lists], lambda: capitalization.is_made(path, dataset, *lists)
+        )
         return bool(found)
 
     def _make_dataset(self, path: Path, config: Config) -> None:

@@ -15,8 +15,8 @@ from runplan.priors.parse import parse_text
 from runplan.processes import is_alive
 from runplan.seen import JobSeen
 from runplan.slurm import read_cluster
-from runplan.submit.answers import Done, Limits, answer
-from runplan.submit.due import Another, Decision, find_due
+from runplan.submit.due import Decision, Retry, find_due
+from runplan.submit.retries import Done, Limits, plan_retry
 from runplan.submit.world import World
 from runplan.written import Job, WrittenGroup
 
@@ -40,19 +40,19 @@ def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via:
     if world.known.queue is None:
         only -= {JobState.unknown}  # SLURM may know them, elsewhere
 
-    def another(job: Job, seen: Observed) -> Another:
+    def retry(job: Job, seen: Observed) -> Retry:
         attempts = world.ledger.of(job.token)
         options = attempts[-1].options if attempts else ()
         if seen.state not in LEARNS:
-            return answer(job, seen, options)
+            return plan_retry(job, seen, options)
         done = done_by(job, seen, world.jobs[job.token]) if seen.state is JobState.timeout else Done()
-        return answer(job, seen, options, done, _limits(job.resources.get("partition")))
+        return plan_retry(job, seen, options, done, _limits(job.resources.get("partition")))
 
     begun, here = dict(world.settled.nothing), None
     if via == "local":
         here = {job.token for job in group.jobs if _runs_here(job, world)}
         begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
-    return find_due(group, world.states, only, begun, another, here)
+    return find_due(group, world.states, only, begun, retry, here)
 
 
 def _runs_here(job: Job, world: World) -> bool:

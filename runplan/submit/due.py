@@ -54,7 +54,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Another:
+class Retry:
     """How a job that ended badly is tried again."""
 
     options: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ def find_due(
     states: Mapping[str, Observed],
     only: AbstractSet[JobState] = frozenset(),
     begun: Mapping[str, tuple[str, ...]] | None = None,
-    another: Callable[[Job, Observed], Another] | None = None,
+    retry: Callable[[Job, Observed], Retry] | None = None,
     here: AbstractSet[str] | None = None,
 ) -> Decision:
     """Sort the jobs of a group.
@@ -80,11 +80,11 @@ def find_due(
             was never submitted.
         begun: jobs whose submission was begun and came to nothing, by token, with the options it had: they are due
             whatever `only` says.
-        another: how a job that ended badly is tried again.
+        retry: how a job that ended badly is tried again.
         here: where jobs are to run without SLURM: tokens of those that run so on this very machine, and that others
             can wait for; None: SLURM runs them.
     """
-    sorting = _Sorting(states, only, begun or {}, another or (lambda _job, _seen: Another()), here)
+    sorting = _Sorting(states, only, begun or {}, retry or (lambda _job, _seen: Retry()), here)
     for job in group.jobs:
         sorting.add(job)
     return Decision(tuple(sorting.due), tuple(sorting.left), tuple(sorting.already), sorting.ended_of())
@@ -101,10 +101,10 @@ class _Sorting:
         states: Mapping[str, Observed],
         only: AbstractSet[JobState],
         begun: Mapping[str, tuple[str, ...]],
-        another: Callable[[Job, Observed], Another],
+        retry: Callable[[Job, Observed], Retry],
         here: AbstractSet[str] | None,
     ) -> None:
-        self.states, self.only, self.begun, self.another, self.here = states, only, begun, another, here
+        self.states, self.only, self.begun, self.retry, self.here = states, only, begun, retry, here
         self.due: list[Due] = []
         self.left: list[Left] = []
         self.already: list[Job] = []
@@ -138,7 +138,7 @@ class _Sorting:
             self.already.append(job)
 
     def _again(self, job: Job, seen: Observed) -> None:
-        how = self.another(job, seen)
+        how = self.retry(job, seen)
         if how.impossible:
             self.left.append(Left(job, how.impossible))
         else:

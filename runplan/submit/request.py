@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from runplan.plan import Request
-from runplan.submit.answers import OPTION_MEM, OPTION_TIME
 from runplan.submit.due import Due
+from runplan.submit.retries import OPTION_MEM, OPTION_TIME
 from runplan.units import parse_memory_gib, parse_slurm_time
 
 

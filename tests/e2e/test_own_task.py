@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tiny_base import taught_base
 
+from runplan.capitalization import generated_words
 from runplan.cli import main
-from runplan.words import generated_words
 
 pytestmark = [pytest.mark.trainer, pytest.mark.evaluation]
 

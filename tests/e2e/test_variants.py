@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runplan.capitalization import generated_words
 from runplan.cli import main
-from runplan.words import generated_words
 
 pytestmark = pytest.mark.trainer
 

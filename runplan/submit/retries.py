@@ -1,4 +1,4 @@
-"""How a job that ended badly is tried again: more memory, more time, learnt from what it got done. Pure."""
+"""How a job that ended badly is retried: with more memory or time, learnt from how far it came. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runplan.observe import JobState, Observed
-from runplan.submit.due import Another
+from runplan.submit.due import Retry
 from runplan.units import parse_memory_gib, parse_slurm_time, round_up_time_s, short_time, slurm_time
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class Limits:
     memory_gib: float | None = None
 
 
-def answer(job: Job, seen: Observed, options: Sequence[str], done: Done = Done(), limits: Limits = Limits()) -> Another:
+def plan_retry(
+    job: Job, seen: Observed, options: Sequence[str], done: Done = Done(), limits: Limits = Limits()
+) -> Retry:
     """How a job is tried again after it ended as it did.
 
     Args:
@@ -58,34 +60,30 @@ def answer(job: Job, seen: Observed, options: Sequence[str], done: Done = Done()
     elif seen.state is JobState.timeout:
         more = _more_time(job, given, seen, done, limits.time_s)
     else:
-        more = Another()
+        more = Retry()
     words = given | dict(word.partition("=")[::2] for word in more.options)
-    return Another(
-        tuple(f"{key}={value}" if value else key for key, value in words.items()), more.note, more.impossible
-    )
+    return Retry(tuple(f"{key}={value}" if value else key for key, value in words.items()), more.note, more.impossible)
 
 
 def _more_memory(
     resources: Mapping[str, Any], given: Mapping[str, str], used_gib: float | None, largest_gib: float | None
-) -> Another:
+) -> Retry:
     asked_text = given.get(OPTION_MEM) or resources.get("mem")
     asked = parse_memory_gib(asked_text) if asked_text else None
     known = [value for value in (asked, used_gib) if value]
     if not known:
-        return Another(
-            impossible="was out of memory, and nobody knows how much it had: set resources.mem and plan again"
-        )
+        return Retry(impossible="was out of memory, and nobody knows how much it had: set resources.mem and plan again")
     wanted = math.ceil(MORE * max(known))
     had = f"{asked_text} were too little" if asked_text else "it was out of memory"
     if largest_gib is None or wanted <= largest_gib:
-        return Another((f"{OPTION_MEM}={wanted}G",), f"{had}: asks for {wanted}G")
+        return Retry((f"{OPTION_MEM}={wanted}G",), f"{had}: asks for {wanted}G")
     most = math.floor(largest_gib)
     if asked is not None and asked >= most:
-        return Another(impossible=f"{had}, and no node of its partition has more than {most}G")
-    return Another((f"{OPTION_MEM}={most}G",), f"{had}: asks for {most}G, all that a node has")
+        return Retry(impossible=f"{had}, and no node of its partition has more than {most}G")
+    return Retry((f"{OPTION_MEM}={most}G",), f"{had}: asks for {most}G, all that a node has")
 
 
-def _more_time(job: Job, given: Mapping[str, str], seen: Observed, done: Done, limit_s: int | None) -> Another:
+def _more_time(job: Job, given: Mapping[str, str], seen: Observed, done: Done, limit_s: int | None) -> Retry:
     asked_text = given.get(OPTION_TIME) or job.resources["time"]
     asked = parse_slurm_time(asked_text) or 0
     if seen.slurm is not None and seen.slurm.limit_s:  # its script was edited, or somebody changed the job's limit
@@ -95,15 +93,15 @@ def _more_time(job: Job, given: Mapping[str, str], seen: Observed, done: Done, l
     wanted = round_up_time_s(needed)
     said = f"{asked_text} were too short; {learnt}"
     if limit_s is None or wanted <= limit_s:
-        return Another((f"{OPTION_TIME}={slurm_time(wanted)}",), f"{said}: asks for {slurm_time(wanted)}")
+        return Retry((f"{OPTION_TIME}={slurm_time(wanted)}",), f"{said}: asks for {slurm_time(wanted)}")
     allowed = slurm_time(limit_s)
     if asked >= limit_s and not done.saved_epochs:
         fix = "use fewer epochs or rows, more GPUs, or a partition that allows more"
-        return Another(
+        return Retry(
             impossible=f"{said}, which needs about {short_time(needed)}; the partition allows {allowed}: {fix}"
         )
     note = f"{said}, which needs about {short_time(needed)}: asks for {allowed}, all that the partition allows"
-    return Another((f"{OPTION_TIME}={allowed}",), note)
+    return Retry((f"{OPTION_TIME}={allowed}",), note)
 
 
 def _time_needed_s(job: Job, seen: Observed, done: Done, asked_s: int) -> tuple[float, str]:

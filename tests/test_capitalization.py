@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runplan import words
+from runplan import capitalization
 from runplan.config import Dataset, DatasetType
 from runplan.errors import ConfigError, StoreError
 
@@ -22,17 +22,17 @@ def rows_of(text):
 
 
 def test_the_file_is_the_same_bytes_everywhere():
-    text = words.capitalization_text(a_dataset(n_words=20))
+    text = capitalization.json_text(a_dataset(n_words=20))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "4b4ffd44e459546a"
 
 
 def test_only_the_three_splits_stand_in_the_file_since_trainers_read_top_level_keys():
-    assert list(json.loads(words.capitalization_text(a_dataset()))) == ["train", "validation", "test"]
+    assert list(json.loads(capitalization.json_text(a_dataset()))) == ["train", "validation", "test"]
 
 
 def test_names_of_splits_and_columns_follow_the_configuration():
     dataset = a_dataset(train_split="tr", validation_split="va", test_split="te", input_column="q", output_column="a")
-    document = json.loads(words.capitalization_text(dataset))
+    document = json.loads(capitalization.json_text(dataset))
     assert list(document) == ["tr", "va", "te"]
     assert set(document["tr"][0]) == {"q", "a"}
 
@@ -41,7 +41,7 @@ def test_names_of_splits_and_columns_follow_the_configuration():
 @given(length=st.integers(3, 10), number=st.integers(10, 300), percent=st.integers(10, 80), seed=st.integers(0, 2**31))
 def test_splits_are_disjoint_and_add_up(length, number, percent, seed):
     dataset = a_dataset(word_length=length, n_words=number, train_fraction=percent / 100, seed=seed)
-    splits = rows_of(words.capitalization_text(dataset))
+    splits = rows_of(capitalization.json_text(dataset))
     every = [row for rows in splits.values() for row in rows]
     assert len(every) == len(set(every)) == number
     assert len(splits["train"]) == round(number * percent / 100)
@@ -53,18 +53,18 @@ def test_splits_are_disjoint_and_add_up(length, number, percent, seed):
 
 
 def test_another_seed_makes_other_words():
-    assert words.capitalization_text(a_dataset(seed=1)) != words.capitalization_text(a_dataset(seed=2))
+    assert capitalization.json_text(a_dataset(seed=1)) != capitalization.json_text(a_dataset(seed=2))
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_every_word_that_can_be_made_is_made(length):
-    number = words.word_capacity(length)
-    assert len(set(words.generated_words(length, number, seed=1))) == number
+    number = capitalization.word_capacity(length)
+    assert len(set(capitalization.generated_words(length, number, seed=1))) == number
 
 
 def test_too_many_words_of_that_length_name_both_numbers():
     with pytest.raises(ConfigError, match=r"10000 words of 2 letters.*only 200"):
-        words.capitalization_text(a_dataset(word_length=2, n_words=10000))
+        capitalization.json_text(a_dataset(word_length=2, n_words=10000))
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_too_many_words_of_that_length_name_both_numbers():
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        words.capitalization_text(a_dataset(**changes))
+        capitalization.json_text(a_dataset(**changes))
 
 
 def test_a_word_list_is_filtered_by_length_and_drawn_from_at_random():
     listed = [f"{a}{b}cat\n" for a in "abcdefghij" for b in "klmnopqrst"] + ["Short", "it's-no-word", "", "x1234"]
-    splits = rows_of(words.capitalization_text(a_dataset(word_length=5, n_words=50), listed))
+    splits = rows_of(capitalization.json_text(a_dataset(word_length=5, n_words=50), listed))
     drawn = {word for rows in splits.values() for word, _ in rows}
     assert len(drawn) == 50
     assert drawn <= {line.strip().lower() for line in listed}
@@ -99,17 +99,17 @@ def test_the_order_of_the_word_list_does_not_matter():
     listed = [f"{a}{b}c" for a in "abcdefgh" for b in "abcdefgh"]
     dataset = a_dataset(word_length=3, n_words=20)
     shuffled = random.Random(1).sample(listed, len(listed))
-    assert words.capitalization_text(dataset, listed) == words.capitalization_text(dataset, shuffled)
+    assert capitalization.json_text(dataset, listed) == capitalization.json_text(dataset, shuffled)
 
 
 def test_a_word_list_that_is_too_short_names_both_numbers():
     with pytest.raises(ConfigError, match=r"2 words of 5 letters, 100 were asked for"):
-        words.capitalization_text(a_dataset(word_length=5), ["apple", "grape", "fig"])
+        capitalization.json_text(a_dataset(word_length=5), ["apple", "grape", "fig"])
 
 
 def test_a_word_list_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere.txt cannot be read"):
-        words.create(tmp_path / "x.json", a_dataset(), tmp_path / "nowhere.txt")
+        capitalization.create(tmp_path / "x.json", a_dataset(), tmp_path / "nowhere.txt")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +117,7 @@ def test_an_existing_file_is_never_written_over(tmp_path):
     path = tmp_path / "words.json"
     path.write_text("mine")
     with pytest.raises(StoreError, match="there already"):
-        words.create(path, a_dataset())
+        capitalization.create(path, a_dataset())
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -127,7 +127,7 @@ def test_two_that_make_the_same_file_at_once_leave_one_whole_file(tmp_path):
 
     def make():
         try:
-            words.create(path, a_dataset())
+            capitalization.create(path, a_dataset())
             results.append("made")
         except StoreError:
             results.append("refused")
@@ -138,11 +138,11 @@ def test_two_that_make_the_same_file_at_once_leave_one_whole_file(tmp_path):
     for thread in threads:
         thread.join()
     assert results.count("made") == 1
-    assert path.read_text() == words.capitalization_text(a_dataset())
+    assert path.read_text() == capitalization.json_text(a_dataset())
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
-        words.create(tmp_path / "file" / "words.json", a_dataset())
+        capitalization.create(tmp_path / "file" / "words.json", a_dataset())

@@ -1,4 +1,4 @@
-"""The capitalization data: words and the same words with a capital, split at random into train, validation and test.
+"""Generates the capitalization data: words, and the same words with a capital, split at random into three parts.
 
 The text depends on the settings alone: only `random.random()`, whose stream Python promises to keep, decides.
 """
@@ -77,7 +77,7 @@ def split_sizes(number: int, train_fraction: float) -> tuple[int, int, int]:
     return train, validation, number - train - validation
 
 
-def capitalization_text(dataset: Dataset, word_list: Sequence[str] | None = None) -> str:
+def json_text(dataset: Dataset, word_list: Sequence[str] | None = None) -> str:
     """The whole data file, one row a line; nothing but the three splits, since trainers read top-level keys.
 
     Args:
@@ -131,7 +131,7 @@ def is_made(path: Path, dataset: Dataset, word_list: Path | None = None) -> bool
 
 
 def _content(dataset: Dataset, word_list: Path | None) -> bytes:
-    return capitalization_text(dataset, None if word_list is None else _read_lines(word_list)).encode()
+    return json_text(dataset, None if word_list is None else _read_lines(word_list)).encode()
 
 
 def _write_new(path: Path, content: bytes) -> None:
