@@ -49,7 +49,7 @@ class SlurmJob:
     limit_s: int | None = None
     """Its time limit now, whatever was requested; None if it has none or SLURM does not say."""
     place: str = ""
-    """Directory of its script (queue), or from which it was submitted (accounting); empty if SLURM does not say."""
+    """Directory of its script, by the queue; by accounting, the one that it was submitted from; empty: not told."""
 
     @property
     def active(self) -> bool:
