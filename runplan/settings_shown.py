@@ -6,24 +6,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runplan.blocks import Block, Fact
-from runplan.units import number_of, short_hours, short_number, short_time
+from runplan.total_hours import total_hours
+from runplan.units import number_of, short_number, short_time
 
 
 def configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
-    """The settings that runs share, by model where they differ, and the GPU hours of all.
+    """The settings that runs share, by model where they differ, and the hours of all.
 
     Args:
         document: a plan document (`plan.json`).
     """
     trained = [run for run in document["runs"] if run["estimate"]["time_s"]["p50"] is not None]
-    hours = document["totals"]["gpu_hours"]
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
     if trained:
         said["Packing"] = _packing([run["config"]["packed_because"] for run in trained], said["Packing"])
     blocks = [Fact(name, value) for name, value in said.items() if value]
-    total = f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if hours["p50"] is not None else "unknown"
     both = ", evaluation included" if trained and any(run["cells"] for run in document["runs"]) else ""
-    return (*blocks, Fact("Total GPU hours", total + both))
+    return (*blocks, *(Fact(f"Total {unit}", total + both) for unit, total in total_hours(document)))
 
 
 def _rungs(run: Mapping[str, Any]) -> str:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import pytest
+from factories_collect import REQUEST, make_cell, make_group, make_run
+
+from runplan.blocks import Fact, Table
 from runplan.collect.outcome import Missing
-from runplan.collect.sections import MISSING_SHOWN, lacking_items
+from runplan.collect.report import make_report
+from runplan.collect.sections import MISSING_SHOWN, lacking_items, results_sections
 
 
 def missing(run, state="pending", reason="behind jobs of higher priority", cell=None):
@@ -24,3 +29,14 @@ def test_of_very_many_reasons_the_rest_is_counted():
     items = lacking_items([missing(f"r{i}", "failed", f"reason {i}") for i in range(MISSING_SHOWN + 3)])
     assert len(items) == MISSING_SHOWN + 1
     assert items[-1].text.startswith("… and 3 more")
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(1, "used 0.033"), (0, None)])
+def test_gpu_hours_are_said_of_jobs_with_gpus_alone(gpus, said):
+    asked = REQUEST | {"gpus": gpus}
+    report = make_report(make_group(make_run(cells=[make_cell(resources=asked)], resources=asked)))
+    estimated = next(section for _, section in results_sections(report) if section.heading == "Estimated vs actual")
+    [table] = [block for block in estimated.blocks if isinstance(block, Table)]
+    hours = [block.value for block in estimated.blocks if isinstance(block, Fact) and block.label == "GPU-hours"]
+    assert table.rows[0][-2:] == (("1.0", "0.017") if gpus else ("-", "-"))
+    assert all(value.endswith(said) for value in hours) if said else not hours

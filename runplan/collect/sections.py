@@ -150,7 +150,8 @@ def _estimated(report: Report) -> tuple[Block, ...]:
             blocks.append(Fact(name, _coverage(totals[key])))
     if totals["speed"]["compared"]:
         blocks.append(Fact("Seconds a step", f"actual to estimate {totals['speed']['median_ratio']:.2f} (median)"))
-    blocks.append(Fact("GPU-hours", _hours(totals["gpu_hours"])))
+    if any(job.gpus for job in report.jobs):
+        blocks.append(Fact("GPU-hours", _hours(totals["gpu_hours"])))
     return (*blocks, *_figure(report, "estimated_vs_actual.svg", "Training time: estimated and actual"))
 
 
@@ -174,8 +175,8 @@ def _training(job: JobActual) -> tuple[str, ...]:
         NONE if speed.actual is None else f"{speed.actual:.3g}",
         NONE if memory.p50 is None or memory.p95 is None else f"{memory.p50:.1f} GiB (p95 {memory.p95:.1f})",
         NONE if memory.actual is None else f"{memory.actual:.1f} GiB",
-        NONE if job.gpu_hours_requested is None else short_hours(job.gpu_hours_requested),
-        NONE if job.gpu_hours_used is None else short_hours(job.gpu_hours_used),
+        NONE if job.gpu_hours_requested is None or not job.gpus else short_hours(job.gpu_hours_requested),
+        NONE if job.gpu_hours_used is None or not job.gpus else short_hours(job.gpu_hours_used),
     )  # fmt: skip
 
 

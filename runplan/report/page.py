@@ -12,7 +12,7 @@ from runplan.blocks import Section
 from runplan.overview import sections, total_runs
 from runplan.report.charts import memory_chart, time_chart
 from runplan.summary import RESULTS_END, RESULTS_START, TITLE
-from runplan.units import short_hours
+from runplan.total_hours import total_hours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,11 +106,9 @@ def rows(cells: Iterable[Sequence[str]]) -> Markup:
 
 def _totals(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The figures that stand first."""
-    hours = document["totals"]["gpu_hours"]
-    known = hours["p50"] is not None
     return [
         ("runs", total_runs(document)),
-        ("GPU hours", f"{short_hours(hours['p50'])} (p95 {short_hours(hours['p95'])})" if known else "unknown"),
+        *total_hours(document),
         ("cells", str(sum(len(run["cells"]) for run in document["runs"]))),
         ("ready", "yes" if document["ready"] else "no"),
         ("risks", str(len(document["risks"])) if document["risks"] else "none"),
