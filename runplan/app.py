@@ -25,7 +25,7 @@ from runplan.check_command import CommandError, check_command
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
 from runplan.hydra_errors import translated
-from runplan.paths import CONF_DIR, named_conf_dirs, user_conf_dirs
+from runplan.paths import CONF_DIR, CONF_SCHEME, named_conf_dirs, user_conf_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def _search_path(config_dir: Path | None) -> ConfigSearchPath:
         if not config_dir.is_dir():
             raise ConfigError([Problem(f"there is no folder {config_dir}", "--config-dir", "name an existing folder")])
         schema = SearchPathQuery(provider="schema")
-        search_path.prepend(provider="command-line", path=f"file://{config_dir.absolute()}", anchor=schema)
+        search_path.prepend(provider="command-line", path=f"{CONF_SCHEME}{config_dir.absolute()}", anchor=schema)
     return search_path
 
 

@@ -243,7 +243,7 @@ class Resources:
     mem: str | None = None
     """CPU memory a job as SLURM text; default from the model's weights."""
     time: str | None = None
-    """Wall time of training as SLURM text, quoted; default from the estimate's p95."""
+    """Wall time of training as SLURM text, `12:30:00`; default from the estimate's p95."""
     time_limit: str | None = None
     """Longest time the partition allows, where SLURM cannot be asked."""
     partition: str | None = None
@@ -505,14 +505,23 @@ def iter_keys(cls: type = Config, prefix: str = "") -> Iterator[str]:
             yield from iter_keys(factory, f"{key}.")
 
 
-@cache
-def text_keys(cls: type = Config, prefix: str = "") -> frozenset[str]:
+def text_keys() -> frozenset[str]:
     """Every dotted key of the schema that takes a text."""
+    return _keys_of(frozenset({"str", "str | None"}))
+
+
+def several_texts() -> frozenset[str]:
+    """Every dotted key of the schema that takes a list of texts, or texts by name."""
+    return _keys_of(frozenset({"list[str]", "dict[str, str]"}))
+
+
+@cache
+def _keys_of(types: frozenset[str], cls: type = Config, prefix: str = "") -> frozenset[str]:
     found: set[str] = set()
     for item in fields(cls):
         factory = item.default_factory
         if isinstance(factory, type) and is_dataclass(factory):
-            found |= text_keys(factory, f"{prefix}{item.name}.")
-        elif item.type in {"str", "str | None"}:
+            found |= _keys_of(types, factory, f"{prefix}{item.name}.")
+        elif item.type in types:
             found.add(f"{prefix}{item.name}")
     return frozenset(found)

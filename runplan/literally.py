@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runplan.config import text_keys
+from runplan.config import several_texts, text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +19,24 @@ def as_typed(lines: Sequence[str]) -> list[str]:
 
     >>> as_typed(["group.name=2026_01_31", "trainer.version=1.10,1.2", "seed=1_000", "site.account=null"])
     ['group.name="2026_01_31"', 'trainer.version="1.10",1.2', 'seed=1_000', 'site.account=null']
+    >>> as_typed(["site.modules=[gcc,3.10]", "++site.env.SALT=007"])
+    ['site.modules=[gcc,"3.10"]', '++site.env.SALT="007"']
     """
     return [_as_typed(line) for line in lines]
 
 
 def _as_typed(line: str) -> str:
-    key, _, value = line.partition("=")
-    if key.lstrip("+") not in text_keys() or not _WORDS.fullmatch(value):
+    name, _, value = line.partition("=")
+    key = name.lstrip("+")
+    if key in several_texts() and value.startswith("[") and _WORDS.fullmatch(value[1:-1]):
+        return f"{name}=[{_quoted(value[1:-1])}]" if value.endswith("]") else line
+    if not (key in text_keys() or key.rpartition(".")[0] in several_texts()) or not _WORDS.fullmatch(value):
         return line
-    words = (word if _read(word) == word else f'"{word}"' for word in value.split(","))
-    return f"{key}={','.join(words)}"
+    return f"{name}={_quoted(value)}"
+
+
+def _quoted(words: str) -> str:
+    return ",".join(word if _read(word) == word else f'"{word}"' for word in words.split(","))
 
 
 def _read(word: str) -> str:

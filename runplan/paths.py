@@ -18,6 +18,8 @@ CONF_DIR = _shipped("conf")
 TEMPLATES_DIR = _shipped("templates")
 TASKS_DIR = _shipped("tasks")
 RECIPES_DIR = _PACKAGE / "recipes"
+CONF_SCHEME = "runplan-conf://"
+"""How the path of a conf folder that the user names begins on Hydra's search path."""
 
 
 def cache_dir() -> Path:

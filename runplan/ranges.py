@@ -170,10 +170,9 @@ def _digits_only(key: str, text: str) -> Problem:
     if not number:
         return Problem(f"{key} is {text}, which leaves no time", key, 'write "HH:MM:SS"')
     return Problem(
-        f"{key} is {text}, which SLURM takes for {number} minutes ({slurm_time(number * 60)})"
-        f" and YAML makes of an unquoted {slurm_time(number)}",
+        f"{key} is {text}, which SLURM takes for {number} minutes ({slurm_time(number * 60)}), others for seconds",
         key,
-        f'write hours, minutes and seconds, in quotes in YAML: "{slurm_time(number)}" or "{slurm_time(number * 60)}"',
+        f"write hours, minutes and seconds: {slurm_time(number * 60)} or {slurm_time(number)}",
     )
 
 

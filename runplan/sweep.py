@@ -18,7 +18,9 @@ from runplan.action_keys import is_action
 from runplan.compose import Base, Composer, ours, refuse_hydra_groups
 from runplan.errors import ConfigError, Problem
 from runplan.exclusion import distinct, evaluated_once, remaining
+from runplan.literally import as_typed
 from runplan.overrides import Axis, axes, combinations, paired, parse
+from runplan.paths import CONF_SCHEME
 from runplan.plan import Composed
 from runplan.progress import counted
 from runplan.ranges import check_ranges
@@ -73,7 +75,7 @@ def compose_sweep(
     refuse_hydra_groups(config.hydra.runtime.choices)
     searched = list(config.hydra.overrides.hydra) if config.hydra.searchpath else None
     composer = Composer(loader, str(config.hydra.job.config_name), searched)
-    overrides = parse([*(f"{key}={value}" for key, value in params.items()), *arguments], loader)
+    overrides = parse([*as_typed([f"{key}={value}" for key, value in params.items()]), *arguments], loader)
     _make_hydra_known(config)
     notes, directory = _where(config)
     named = Counter(line.partition("=")[0].lstrip("+") for line in arguments if "=" in line)
@@ -141,7 +143,7 @@ def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigL
         yield every
         return
     for pins, given in zip(pinned, params, strict=True):
-        lines = parse([f"{key}={value}" for key, value in given.items()], loader)
+        lines = parse(as_typed([f"{key}={value}" for key, value in given.items()]), loader)
         yield axes([*lines, *overrides], pins)
 
 
@@ -182,5 +184,5 @@ def command_line(loader: ConfigLoaderImpl, config: DictConfig, arguments: Sequen
         if not line.startswith(_NOT_AGAIN)
     ]
     folders = [part.path for part in loader.get_search_path().get_path() if part.provider == "command-line"]
-    options = [f"--config-dir={str(folder).removeprefix('file://')}" for folder in folders]
+    options = [f"--config-dir={str(folder).removeprefix(CONF_SCHEME)}" for folder in folders]
     return shlex.join([*options, *kept, *hydra])

@@ -121,6 +121,7 @@ THIRD_PARTY = {
     "hydra_errors": {"hydra", "omegaconf", "yaml"},
     "jobs": {"jinja2"},
     "keys": {"omegaconf"},
+    "literal_files": {"omegaconf", "yaml"},
     "overrides": {"hydra"},  # its parser
     "priors.command": {"rich"},
     "read": {"tokenizers", "yaml"},

@@ -6,6 +6,7 @@ and acts only when runplan's own conf folder is the one being composed.
 
 # No `from __future__ import annotations`: Hydra runs the module before it is in sys.modules, where dataclass looks.
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -14,10 +15,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
-from runplan.paths import CONF_DIR, user_conf_dirs
+from runplan.paths import CONF_DIR, CONF_SCHEME, user_conf_dirs
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.plugins.config_source import ConfigResult
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
@@ -69,20 +71,31 @@ class WorkingFolderSource(FileConfigSource):
         """Name before `://` in a search path."""
         return "runplan-here"
 
+    def load_config(self, config_path: str) -> "ConfigResult":
+        """The file as it was typed: YAML's numbers and truth values are text again where text belongs."""
+        from runplan.literal_files import taken_literally  # noqa: PLC0415 - other Hydra applications must not pay for it
+
+        found = super().load_config(config_path)
+        text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")
+        group = config_path.rpartition("/")[0].replace("/", ".")
+        package = (found.header or {}).get("package") or group
+        found.config = taken_literally(found.config, text, "" if package == "_global_" else package)
+        return found
+
     def is_config(self, config_path: str) -> bool:
         """Whether the folder offers this config; files of reserved names are not there."""
         return config_path.removesuffix(".yaml") not in self.reserved and super().is_config(config_path)
 
 
 class RunplanConfSource(WorkingFolderSource):
-    """A folder of `RUNPLAN_CONF`: as `./conf`, and its `runplan.yaml` replaces ours because the user says so."""
+    """A folder of `RUNPLAN_CONF` or `--config-dir`: as `./conf`, but its `runplan.yaml` replaces ours: it was named."""
 
     reserved = frozenset({"schema"})
 
     @staticmethod
     def scheme() -> str:
         """Name before `://` in a search path."""
-        return "runplan-conf"
+        return CONF_SCHEME.removesuffix("://")
 
 
 class RunplanSearchPath(SearchPathPlugin):
