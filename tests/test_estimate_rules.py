@@ -84,8 +84,7 @@ def test_no_prior_and_other_models_are_problems_that_say_so():
     none = rules.size(PLAN, ())
     assert isinstance(none, Problem)
     assert "needs an earlier log" in none.what
-    half = dataclasses.replace(PRIOR, it_per_s=None)
-    assert isinstance(rules.size(PLAN, (half,)), Problem)
+    assert none.what.endswith("no log was read")
     qwen = rules.size(dataclasses.replace(PLAN, model_name="Qwen2.5-1.5B", architecture=QWEN_15B), (PRIOR,))
     assert isinstance(qwen, Problem)
     assert "no factor for Qwen2.5-1.5B" in qwen.what
@@ -97,3 +96,19 @@ def test_sizes_are_read_from_names_or_parameters():
     assert rules.size_class("mine", LLAMA_1B.params / 1e9) == "1B"
     assert rules.size_class("mine", 2.0) is None
     assert rules.size_class(None, None) is None
+
+
+def test_what_logs_lack_is_said():
+    half = dataclasses.replace(PRIOR, it_per_s=None)
+    one = rules.size(PLAN, (half,))
+    assert isinstance(one, Problem)
+    assert one.what.endswith("the only log read, ck-out-1/slurm-1.out, is without its speed")
+    less = dataclasses.replace(half, path="a.out", batch_size=None, model="Qwen2.5-1.5B")
+    quantised = dataclasses.replace(half, path="b.out", quantize_base=True, init_memory_gib=None)
+    several = rules.size(PLAN, (less, quantised, half))
+    assert isinstance(several, Problem)
+    assert several.what.endswith(
+        "none of the 3 logs read has all three: 3 without its speed, 1 without such a model, 1 without its batch size, "
+        "1 without unquantised weights, 1 without a memory line; "
+        "nearest to it is ck-out-1/slurm-1.out, without its speed"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from runplan.errors import Problem
@@ -34,17 +35,8 @@ def size(workload: Workload, priors: Sequence[PriorRun]) -> Sizing | Problem:
     model = size_class(workload.model_name, workload.architecture.params / 1e9)
     if model is None:
         return _no_factor(workload.model_name, workload.architecture)
-    quantised = workload.adapter.quantize_base
-    nearest = _nearest([run for run in priors if bool(run.quantize_base) == quantised], model)
-    if nearest is None:
-        kind = "QLoRA log (it has no factor between LoRA and QLoRA)" if quantised else "log"
-        return Problem(
-            f"estimator=rules needs an earlier {kind} of a 1B, 3B, 7B or 8B model with its speed, batch size and a "
-            f"memory line; none of the {len(priors)} logs read has all three",
-            "priors.paths",
-            "name a folder with such a log, or use estimator=calibrated, which needs none",
-        )
-    return _sized(workload, model, *nearest)
+    nearest = _nearest([run for run in priors if not _lacks(run, workload)], model)
+    return _no_log(workload, priors) if nearest is None else _sized(workload, model, *nearest)
 
 
 def size_class(name: str | None, params_b: float | None) -> str | None:
@@ -57,6 +49,41 @@ def size_class(name: str | None, params_b: float | None) -> str | None:
         if params_b and abs(params_b / reference - 1) <= 0.1:
             return label
     return None
+
+
+def _no_log(workload: Workload, priors: Sequence[PriorRun]) -> Problem:
+    """That no log can be used: what each lacks, and the one that lacks least by name."""
+    kind = "QLoRA log (it has no factor between LoRA and QLoRA)" if workload.adapter.quantize_base else "log"
+    lacking = [_lacks(run, workload) for run in priors]
+    counts = Counter(lack for lacks in lacking for lack in lacks).most_common()
+    if len(priors) > 1:
+        least, run = min(zip(lacking, priors, strict=True), key=lambda pair: (len(pair[0]), pair[1].path))
+        said = f"none of the {len(priors)} logs read has all three: "
+        said += f"{', '.join(f'{number} without {lack}' for lack, number in counts)}; "
+        said += f"nearest to it is {run.path}, without {' and '.join(least)}"
+    elif priors:
+        said = f"the only log read, {priors[0].path}, is without {' and '.join(lacking[0])}"
+    else:
+        said = "no log was read"
+    return Problem(
+        f"estimator=rules needs an earlier {kind} of a 1B, 3B, 7B or 8B model with its speed, batch size and a "
+        f"memory line; {said}",
+        "priors.paths",
+        "name a folder with such a log, or use estimator=calibrated, which needs none",
+    )
+
+
+def _lacks(run: PriorRun, workload: Workload) -> list[str]:
+    """What a log would need for the hand method."""
+    has = {
+        "QLoRA": bool(run.quantize_base) or not workload.adapter.quantize_base,
+        "unquantised weights": workload.adapter.quantize_base or not run.quantize_base,
+        "such a model": size_class(run.model, run.params_b) is not None,
+        "its speed": _speed(run) is not None,
+        "its batch size": bool(run.batch_size),
+        "a memory line": _memory_line(run) is not None,
+    }
+    return [what for what, there in has.items() if not there]
 
 
 def _no_factor(name: str, architecture: Architecture) -> Problem:
@@ -84,12 +111,8 @@ def _speed(run: PriorRun) -> float | None:
 
 
 def _nearest(priors: Sequence[PriorRun], model: str) -> tuple[PriorRun, str] | None:
-    """The usable log of the closest model size, the newest among equals, with its size class."""
-    usable = [
-        (run, label)
-        for run in priors
-        if (label := size_class(run.model, run.params_b)) and run.batch_size and _speed(run) and _memory_line(run)
-    ]
+    """The log of the closest model size, the newest among equals, with its size class."""
+    usable = [(run, label) for run in priors if (label := size_class(run.model, run.params_b))]
     wanted = _REFERENCE_B[model]
     return min(
         usable,
