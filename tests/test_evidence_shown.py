@@ -15,6 +15,34 @@ def test_what_holds_for_some_runs_says_for_which():
     assert texts(*small, *large) == ["all", "1B: small", "1B_rank4: four", "3B: large"]
 
 
+def log(tokens, counts, path="a; b/train.out"):
+    return (
+        f"{path}: 1B, cpu, batch 4 of {tokens} tokens assumed, 12.5 it/s (median of 2 logs of this setting); {counts}"
+    )
+
+
+FAR = "weak: the GPU is not known; but {} times the step time that physics implies, so the interval reaches further"
+
+
+def test_a_log_is_named_once_whatever_lengths_are_assumed_of_it():
+    runs = [run(f"1B_length{tokens}", "1B", log(tokens, "very similar")) for tokens in (4, 12, 8)]
+    assert texts(*runs) == [log("4 to 12", "very similar")]
+    assert texts(*runs, run("1B", "1B")) == [f"1B_length4, 1B_length12, 1B_length8: {log('4 to 12', 'very similar')}"]
+    far = [run(f"{i}", "1B", log(8, FAR.format(times))) for i, times in enumerate(("2.5", "1e+02", "19"))]
+    assert texts(*far) == [log(8, FAR.format("2.5 to 1e+02"))]
+
+
+def test_a_log_that_counts_more_for_some_runs_says_for_which():
+    small = [run(f"1B_length{tokens}", "1B", log(tokens, "very similar")) for tokens in (4, 8)]
+    large = [run(f"3B_length{tokens}", "3B", log(tokens, "same GPU, another model")) for tokens in (4, 8)]
+    assert texts(*small, *large) == [log("4 to 8", "1B: very similar; 3B: same GPU, another model")]
+
+
+def test_other_logs_stay_apart():
+    lines = [log(8, "very similar"), log(8, "very similar", "c.out"), log(8, "very similar").replace("12.5", "13")]
+    assert texts(run("1B", "1B", *lines)) == lines
+
+
 def test_many_runs_are_not_all_named():
     runs = [run(f"1B_seed{i}", "1B", *(["odd"] if i % 2 else []), "all") for i in range(12)]
     assert texts(*runs) == ["all", "1B_seed1, 1B_seed3, 1B_seed5 and 3 more: odd"]

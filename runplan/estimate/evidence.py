@@ -118,7 +118,8 @@ def _described(seen: Observation) -> str:
     where = seen.run.gpu if seen.gpu_known else "GPU not stated"
     steps += ", QLoRA" if step.adapter.quantize_base else ""
     more = f" (median of {seen.repeats} logs of this setting)" if seen.repeats > 1 else ""
-    return f"{seen.run.model}, {where}, batch {step.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
+    model = seen.run.model or "model not stated"
+    return f"{model}, {where}, batch {step.batch} of {length}{steps}, {1 / seen.seconds:.3g} it/s{more}"
 
 
 def _similarity(step: Step, seen: Observation) -> str:
