@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from runplan.errors import ConfigError, Problem
+from runplan.pasting import has_control
 from runplan.progress import counted
 from runplan.suggest import did_you_mean, listed, quoted
 
@@ -63,8 +64,14 @@ def _unreadable(line: str, reason: str) -> Problem:
     key, equals, _ = line.partition("=")
     if not equals and not line.startswith("~"):
         return Problem(f"{line!r} is no override", line, f"write {line}=VALUE, or ~{line} to delete the key")
+    key = key.lstrip("+~")
+    if has_control(line):
+        what = f"{line!r} holds characters that cannot be seen, such as a newline or a tab"
+        return Problem(what, key, "use letters, digits and blanks" if key == "group.name" else quoted(line))
     detail = next((text for text in reason.splitlines() if text and not text.startswith("See ")), "")
-    return Problem(f"{line!r} cannot be read: {detail}", key.lstrip("+~"), quoted(line))
+    if detail.startswith("LexerNoViableAlt"):
+        detail = "a quote or a sign in it is part of no text without quotes"
+    return Problem(f"{line!r} cannot be read: {detail}", key, quoted(line))
 
 
 def key_of(override: Override) -> str:
