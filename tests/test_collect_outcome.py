@@ -34,6 +34,17 @@ def test_nothing_is_missing_of_what_is_there():
     assert warnings(make_group(make_run(), make_control())) == []
 
 
+def test_what_an_environment_lacks_comes_before_another_try():
+    job = replace(
+        make_job(JobState.failed, exit_code=127), log="r/slurm-1.out", last_words="no tune on PATH: install it"
+    )
+    (training,) = of(make_run(job=job))
+    assert training.fix == (
+        "see /groups/g/r/slurm-1.out, install what its environment lacks, or plan again with another, "
+        "then: runplan submit /groups/g --only failed"
+    )
+
+
 def test_the_newest_success_counts():
     cell = with_logs(log_file("a", created=LATER), log_file("b"), log_file("c", created=LATER, status="error"))
     assert usable_log(cell).path == "a"

@@ -169,6 +169,37 @@ def test_a_cell_that_was_cancelled_by_itself_is_named(tmp_path, monkeypatch):
     assert f"{cell}: cancelled" in [said.text for said in failures(status)]
 
 
+@pytest.mark.parametrize(
+    ("code", "log"),
+    [
+        (127, b"finetune.slurm: no tune on PATH: install torchtune there"),
+        (1, b"Traceback (most recent call last):\nModuleNotFoundError: No module named 'torchtune'\n"),
+    ],
+)
+def test_what_an_environment_lacks_comes_before_another_try(tmp_path, monkeypatch, code, log):
+    group = Group(tmp_path / "group", trained())
+    group.submit("1B_rank4")
+    group.began("1B_rank4", 900, code, 1, log)
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    first, second = next_commands(group.status(), "g")
+    assert first == (
+        "# first install what the jobs lack, or plan again with another site.venv or site.conda_env: "
+        f"runplan {group.written.document['command']} overwrite=true"
+    )
+    assert second == "runplan submit g --only failed"
+
+
+def test_evaluations_of_a_training_that_failed_are_no_reason_to_submit(tmp_path, monkeypatch):
+    group = Group(tmp_path / "group", trained())
+    token = group.jobs["1B_rank4"].token
+    submitted(group.written, {token: group.ids[token]}, ago(4000))
+    group.began("1B_rank4", 900, 1, 60, b"ValueError: no\n")
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    status = group.status()
+    assert [cell.state for cell in status.runs[0].cells] == [JobState.not_submitted] * 2
+    assert next_commands(status, "g") == ("runplan submit g --only failed",)
+
+
 def test_what_ran_here_goes_on_here(made):
     status = made.status()
     here = replace(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runplan.status.reasons import is_held, waiting_for
+from runplan.status.reasons import is_held, lacks_something, waiting_for
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,19 @@ def test_who_is_held_is_told_how_it_is_released():
         assert "scontrol release" in waiting_for(reason)
     assert is_held("JobHeldAdmin")
     assert not is_held("BeginTime")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "lacks"),
+    [
+        ("exit code 127", 127, True),
+        ("ModuleNotFoundError: No module named 'torchtune'", 1, True),
+        ("ImportError: cannot import name 'x' from 'torchtune'", 1, True),
+        ("finetune.slurm: line 3: nvidia-smi: command not found", None, True),
+        ("finetune.slurm: no tune on PATH: install torchtune there", None, True),
+        ("ValueError: no", 1, False),
+        ("", None, False),
+    ],
+)
+def test_what_an_environment_lacks_is_known_by_the_reason(reason, code, lacks):
+    assert lacks_something(reason, code) is lacks

@@ -14,6 +14,7 @@ from runplan.observe import JobState, Observed
 from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
+from runplan.status.reasons import lacks_something
 from runplan.units import HOUR_S, some_of
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class GroupStatus:
     gpu_hours_p95: float | None = None
     notes: tuple[str, ...] = ()
     """What is wrong with the group itself."""
+    command: str = ""
+    """The overrides that planned it."""
 
     @property
     def jobs(self) -> tuple[JobStatus, ...]:
@@ -109,6 +112,12 @@ class GroupStatus:
         ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
         cells = [cell for run in ended for cell in run.cells if cell.started_at is None]
         return frozenset(cell.token for cell in cells if cell.state.ended_badly)
+
+    @property
+    def in_vain(self) -> frozenset[str]:
+        """Tokens of evaluations that are not submitted, and cannot be before their training is tried again."""
+        ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
+        return frozenset(cell.token for run in ended for cell in run.cells if cell.state is JobState.not_submitted)
 
     @property
     def over(self) -> bool:
@@ -163,6 +172,7 @@ def group_status(group: WrittenGroup, sight: Sight) -> GroupStatus:
         gpu_hours_p50=number(group.document, "totals", "gpu_hours", "p50"),
         gpu_hours_p95=number(group.document, "totals", "gpu_hours", "p95"),
         notes=tuple(_notes(group, sight)),
+        command=str(group.document.get("command", "")),
     )
 
 
@@ -255,8 +265,9 @@ def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
         status: the group's.
         directory: of the group, quoted for a shell.
     """
-    fallen = status.fallen
-    found = {job.state for job in status.jobs if job.token not in fallen}
+    passed_over = status.fallen | status.in_vain
+    jobs = [job for job in status.jobs if job.token not in passed_over]
+    found = {job.state for job in jobs}
     states = [state for state in JobState if state in found]
     directory = f"./{directory}" if directory.startswith("-") else directory
     here = any(is_local(job.job_id) for job in status.jobs)
@@ -269,6 +280,9 @@ def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
         here and JobState.cancelled in states
     ):
         commands.append(submit)
+    if any(job.state is JobState.failed and lacks_something(job.reason, job.exit_code) for job in jobs):
+        first = "first install what the jobs lack, or plan again with another site.venv or site.conda_env"
+        commands.append(f"# {first}: runplan {status.command} overwrite=true".replace("\n", " "))
     if bad:
         commands.append(f"{submit} --only {','.join(bad)}")
     if any(run.trained and run.evaluated for run in status.runs):

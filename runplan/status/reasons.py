@@ -34,6 +34,16 @@ _NEVER = re.compile(r"Per(?:Job|Node)(?:Limit)?$|^Min\w+")
 _BUDGET = re.compile(r"^Grp\w*(?:Minutes|Billing)")
 
 
+_LACKS = re.compile(r"ModuleNotFoundError|ImportError|command not found| on PATH: ")
+_NOT_FOUND = 127
+"""Exit code of a job that found no program to run."""
+
+
+def lacks_something(reason: str, exit_code: int | None) -> bool:
+    """Whether a job failed because its environment has not what it needs: tried again, it fails the same way."""
+    return exit_code == _NOT_FOUND or _LACKS.search(reason) is not None
+
+
 def is_held(reason: str) -> bool:
     """Whether a job begins when somebody releases it, whatever time SLURM gives."""
     return waiting_for(reason).startswith("held")
