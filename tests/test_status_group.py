@@ -29,7 +29,7 @@ from runplan.look import look
 from runplan.observe import JobState
 from runplan.status.document import status_document
 from runplan.status.group import group_status, next_commands
-from runplan.status.rows import failures
+from runplan.status.rows import failures, heading
 from runplan.status.screen import make_console, parts, print_status
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB."
@@ -125,6 +125,18 @@ def test_totals(made):
     assert status.gpu_hours == pytest.approx((1000 + 900 + 200) * 2 / 3600, rel=0.02)
     assert (status.gpu_hours_p50, status.gpu_hours_p95) == (0.8, 1.2)
     assert status.ends_at is None, "nobody knows when what waits will begin"
+
+
+def test_a_run_whose_evaluation_failed_is_trained(tmp_path, monkeypatch):
+    group = Group(tmp_path / "group", trained(cells=1), control())
+    group.submit("1B")
+    group.began("1B_rank4", 3800, 0, 1000, bars(1, 500, 2.0))
+    for name in ("1B_rank4/eval/cap_epoch0", "1B_base/eval/cap"):
+        group.began(name, 2500, 3, 60, b"boom\n")
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    status = group.status()
+    assert heading(status)[0] == "group: 2 runs: 1 trained but evals failed, 1 failed"
+    assert "evals failed  500/500" in screen(status, None)
 
 
 def test_the_end_of_a_group_is_that_of_its_last_job(tmp_path, monkeypatch):

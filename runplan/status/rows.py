@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ STYLES = {
     JobState.unknown: "yellow",
 }
 """Of states; the others are red."""
+_ORDER = {state: number for number, state in enumerate(JobState)}
 _WORDS = {JobState.host_oom: "host oom", JobState.node_fail: "node failed"}
 
 
@@ -147,7 +149,8 @@ def _time(job: JobStatus, at: datetime) -> str:
 
 def heading(status: GroupStatus) -> tuple[str, str]:
     """Two lines on the whole group: its states, and its totals."""
-    states = ", ".join(f"{number} {state_word(state)}" for state, number in status.states.items())
+    words = Counter(map(_heading_word, sorted(status.runs, key=lambda run: _ORDER[run.state])))
+    states = ", ".join(f"{number} {word}" for word, number in words.items())
     runs = len(status.runs)
     done, total = status.steps
     parts = [f"{done:,} of {total:,} steps" if total else f"{done:,} steps" if done else ""]
@@ -162,6 +165,12 @@ def heading(status: GroupStatus) -> tuple[str, str]:
         parts.append(f"ends about {clock(status.ends_at, status.at)}, in {left}")
     first = f"{visible(status.name)}: {runs} run{'s' * (runs != 1)}{f': {states}' if states else ''}"
     return first, ", ".join(filter(None, parts))
+
+
+def _heading_word(run: RunStatus) -> str:
+    """What a run does; where its evaluations failed alone, that it is trained."""
+    word = state_word(run.state)
+    return f"trained but evals {word}" if run.training and run.trained and run.state.ended_badly else word
 
 
 def failures(status: GroupStatus) -> Iterator[Said]:
