@@ -136,7 +136,7 @@ def test_a_run_whose_evaluation_failed_is_trained(tmp_path, monkeypatch):
     fake_slurm(tmp_path / "bin", monkeypatch)
     status = group.status()
     assert heading(status)[0] == "group: 2 runs: 1 trained but evals failed, 1 failed"
-    assert "evals failed  500/500" in screen(status, None)
+    assert "evals failed" in screen(status, None)
 
 
 def test_the_end_of_a_group_is_that_of_its_last_job(tmp_path, monkeypatch):
