@@ -65,6 +65,11 @@ class Ledger:
         """Every job that is known to have had this token."""
         return frozenset(attempt.job_id for attempt in self.of(token) if attempt.job_id is not None)
 
+    def joined(self, jobs: Mapping[str, str]) -> Ledger:
+        """The same with jobs by token that it has no attempt of: somebody submitted them past it."""
+        more = {token: (Attempt(token, "", job_id),) for token, job_id in jobs.items() if token not in self.attempts}
+        return replace(self, attempts={**self.attempts, **more}) if more else self
+
     @property
     def unsettled(self) -> tuple[Attempt, ...]:
         """Submissions whose outcome is not recorded: each may or may not have made a job."""

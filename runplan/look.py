@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runplan.attempts import Attempt, Ledger, Record, is_local, moment
-from runplan.copies import copy_note
+from runplan.copies import copy_note, works_elsewhere
 from runplan.file_names import LEDGER
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
@@ -26,11 +26,14 @@ from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
 from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
 from runplan.slurm import LEAST_S, read_accounting, read_queue
+from runplan.submit.recover import settle
 from runplan.written import Job, WrittenGroup
 
 TAIL_BYTES = 1 << 16
 SLURM_S = 30.0
 """Seconds that SLURM has to answer where jobs depend on it."""
+BY_HAND_S = 5.0
+"""The same where none does, as far as the ledger knows."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 FULL = "SubmitJob"
 """What is in the names of limits on jobs in the queue: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit."""
@@ -52,7 +55,11 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
     """
     ledger = read_ledger(group.directory)
     records, unread = records_of(group)
-    slurm, known = _ask_both(_asked_since(ledger, records), users_of(group.directory), timeout_s)
+    since = _asked_since(ledger, records)
+    slurm, known = _ask_both(since, users_of(group.directory), timeout_s)
+    if since is None and any(not ledger.of(job.token) and not records[job.token] for job in group.jobs):
+        slurm, known = _ask_queue(users_of(group.directory), min(timeout_s, BY_HAND_S))
+    ledger = ledger.joined(settle(group.jobs, ledger, records, known, works_elsewhere).found)
     jobs, observed = {}, {}
     for job in group.jobs:
         seen, observed[job.token] = look_at(job, ledger.of(job.token), records[job.token], known)
@@ -140,6 +147,12 @@ def _ask_both(since: datetime | None, users: str, timeout_s: float) -> tuple[Slu
         accounting = both.submit(read_accounting, since, timeout_s, users)
         known = Known(queue.result(), accounting.result())
     return (SlurmAnswer.silent if known.queue is None else SlurmAnswer.answered), known
+
+
+def _ask_queue(users: str, timeout_s: float) -> tuple[SlurmAnswer, Known]:
+    """Whether somebody submitted jobs of a group past its ledger; no answer is as good as none."""
+    queue = read_queue(timeout_s, users) if shutil.which("squeue") else None
+    return (SlurmAnswer.not_asked if queue is None else SlurmAnswer.answered), Known(queue)
 
 
 def look_at(

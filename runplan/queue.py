@@ -50,6 +50,8 @@ class SlurmJob:
     """Its time limit now, whatever was requested; None if it has none or SLURM does not say."""
     place: str = ""
     """Directory of its script, by the queue; by accounting, the one that it was submitted from; empty: not told."""
+    script: str = ""
+    """What it runs, with its path, by the queue; empty: not told."""
 
     @property
     def active(self) -> bool:
@@ -67,7 +69,7 @@ def parse_queue(text: str) -> dict[str, SlurmJob]:
             limit, command = [*more, "", ""][:2]
             jobs[job_id] = SlurmJob(
                 job_id, raw, state, reason, _token(comment), submitted, start,
-                limit_s=_limit_s(limit), place=command.rpartition("/")[0],
+                limit_s=_limit_s(limit), place=command.rpartition("/")[0], script=command,
             )  # fmt: skip
     return jobs
 

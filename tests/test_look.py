@@ -40,14 +40,40 @@ def states(group):
     return [seen.state for seen in look(group).observed.values()]
 
 
-def test_nobody_is_asked_about_a_group_that_was_not_submitted(tmp_path, monkeypatch):
+def test_the_queue_alone_is_asked_about_a_group_that_was_not_submitted(tmp_path, monkeypatch):
     bin_dir = fake_slurm(tmp_path / "bin", monkeypatch)
     group = write_group(tmp_path / "group")
     sight = look(group)
     assert {seen.state for seen in sight.observed.values()} == {JobState.not_submitted}
     assert list(sight.observed) == tokens(group)
-    assert sight.slurm is SlurmAnswer.not_asked
-    assert not (bin_dir / "calls").exists()
+    assert sight.slurm is SlurmAnswer.answered
+    assert [line.split()[0] for line in (bin_dir / "calls").read_text().splitlines()] == ["squeue"]
+
+
+def test_that_slurm_is_silent_does_not_matter_to_a_group_that_was_not_submitted(tmp_path, monkeypatch):
+    fake_slurm(tmp_path / "bin", monkeypatch, None)
+    assert look(write_group(tmp_path / "group")).slurm is SlurmAnswer.not_asked
+
+
+def test_jobs_submitted_by_hand_are_found_before_they_begin(tmp_path, monkeypatch):
+    group = write_group(tmp_path / "group")
+    train, first, second, base = group.jobs
+    commented = queue_line("7", "PENDING", "Priority").replace("runplan:x", f"runplan:{train.token}")
+    bare = queue_line("8", "PENDING", "Resources").replace("runplan:x", "").rstrip("\n")
+    other = queue_line("9", "PENDING", "Resources").replace("runplan:x", "mine").rstrip("\n")
+    over = queue_line("10", "CANCELLED").replace("runplan:x", f"runplan:{first.token}")
+    lines = [commented, f"{bare}|1:00:00|{base.directory}/{base.script}\n",
+             f"{other}|1:00:00|{second.directory}/another.sh\n", over]  # fmt: skip
+    bin_dir = fake_slurm(tmp_path / "bin", monkeypatch, "".join(lines))
+    for _ in range(2):
+        seen = look(group).observed
+        assert [(seen[job.token].state, seen[job.token].job_id) for job in group.jobs] == [
+            (JobState.pending, "7"), (JobState.not_submitted, None), (JobState.not_submitted, None),
+            (JobState.pending, "8"),
+        ]  # fmt: skip
+    assert not (group.directory / "ledger.jsonl").exists(), "who looks writes nothing"
+    (bin_dir / "squeue.txt").write_text("")
+    assert look(group).observed[train.token].state is JobState.not_submitted
 
 
 def test_each_command_is_called_once_and_from_before_the_first_attempt(tmp_path, monkeypatch):

@@ -50,8 +50,12 @@ def settle(
         elsewhere: whether a job of SLURM's works in a copy of a job's directory.
     """
     every: dict[str, list[SlurmJob]] = {}
+    runs: dict[str, list[SlurmJob]] = {}
+    """By script, of jobs that somebody gave another comment."""
     for known_job in _every(known):
         every.setdefault(known_job.token, []).append(known_job)
+        if not known_job.token and known_job.script and known_job.active:
+            runs.setdefault(known_job.script, []).append(known_job)
     unsettled = {attempt.token: attempt for attempt in ledger.unsettled}
     found: dict[str, str] = {}
     nothing: dict[str, tuple[str, ...]] = {}
@@ -59,6 +63,7 @@ def settle(
     for job in jobs:
         attempt = unsettled.get(job.token)
         own = [each for each in every.get(job.token, ()) if not elsewhere(job, each)]
+        own += runs.get(str(job.directory / job.script), ())
         if attempt is None:
             if not ledger.of(job.token) and (job_id := _by_hand(own, damaged=bool(ledger.damaged))):
                 found[job.token] = job_id
