@@ -157,7 +157,7 @@ def _compose_branch(runs: RunComposer) -> Sweep:
 
     kept, notes = remaining(crossed, at(tree, "sweep.exclude"), default)
     kept, more = distinct(kept)
-    forewarn(len(kept), " × ".join(f"{'/'.join(axis.keys)} {len(axis.levels)}" for axis in workshop.axes if axis.swept))
+    forewarn(len(kept), " × ".join(f"{'/'.join(axis.keys)} {len(axis.levels)}" for axis in runs.axes if axis.swept))
     problems: dict[str, Problem] = {}
     found = Sweep([], notes=notes + more)
     for combination in counted(kept, "composing {} runs"):
