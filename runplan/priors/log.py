@@ -17,7 +17,7 @@ _MEMORY = ("peak_memory_gib", "init_memory_gib")
 _KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s"}
 _SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype")
 """By which a config is known to be another run's; a batch is made smaller after it was too large."""
-_OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s", "asked_mem_gib"})
+_OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s", "asked_mem_gib", "cpus"})
 _LATER_NS = 900 * 10**9
 
 

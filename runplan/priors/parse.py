@@ -15,6 +15,7 @@ from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import tune_progress
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
+from runplan.priors.threads import threads_in_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
@@ -90,6 +91,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         if fields["gpu"] is None and (request := request_in_text(head)):
             fields["gpu"], asked = request
             fields["num_gpus"] = fields.get("num_gpus") or asked
+    fields["cpus"] = threads_in_text(data[:_HEAD]) or (threads_in_text(whole[:_HEAD]) if begun else None)
     return believed(fields)
 
 

@@ -12,6 +12,7 @@ from runplan.priors.files import CONFIGS
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
+from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
 
 _BYTES = 1 << 20
@@ -70,7 +71,7 @@ def _read(path: str) -> bytes:
 
 
 def script_fields(text: bytes) -> dict[str, Any]:
-    r"""GPU, count and memory that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+    r"""GPU, count, memory and threads that a job script asks for; a plain `gpu:2` says no type.
 
     >>> script_fields(b"#SBATCH --gres=gpu:a100:2\n#SBATCH --constraint=gpu80")
     {'gpu': 'a100-80', 'num_gpus': 2}
@@ -94,6 +95,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
                 fields["gpu"] = gpu_key(counted["type"])
     if gpu := better_gpu(fields.get("gpu"), wanted):
         fields["gpu"] = gpu
+    if threads := threads_in_text(text):
+        fields["cpus"] = threads
     return fields
 
 
