@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runplan.priors.join import RUNNING_LOG
+from runplan.priors.join import RUNNING_LOG, TRAINER_LOG
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
@@ -74,9 +74,11 @@ def outputs_of(name: str) -> tuple[str, ...]:
 def is_log_name(name: str) -> bool:
     """Whether a file of this name is looked into: `*.out`, `*.err`, `*.log`, and the names that trainers give.
 
-    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt`.
+    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt` and `trainer_log.jsonl`.
     """
-    return name.endswith(_LOG_SUFFIXES) or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
+    if name.endswith(_LOG_SUFFIXES):
+        return True
+    return name == TRAINER_LOG or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
 
 
 def is_evaluation(path: str) -> bool:

@@ -44,7 +44,7 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
         fields["num_gpus"] = started  # several hold one copy of the model
     fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
-    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told[since:])
     if (device := other_device(told[since : since + _HEAD])) is not None:
         fields["gpu"] = fields["device"] = device
         fields |= {"num_gpus": 0} if device == "cpu" else {}

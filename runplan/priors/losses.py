@@ -23,6 +23,8 @@ _COUNTED = re.compile(
     rb"global_step/max_steps['\"]: ['\"](\d{1,9})/(\d{1,9})['\"][^{}\r\n]{0,300}?['\"]elapsed_time['\"]: ['\"]"
     rb"((?:\d{1,6}[dhms] ?){1,4})['\"]"
 )
+_SPED = re.compile(rb"'train_speed\(iter/s\)': (\d{1,4}\.\d{1,9})[^{}\r\n]{0,300}?'global_step': (\d{1,9})\}")
+"""Before 2025: the mean speed since the first step."""
 _UNITS = {b"d": 86400, b"h": 3600, b"m": 60, b"s": 1}
 _MOST_LINES = 600
 _EXACT = 0.4
@@ -103,6 +105,12 @@ def counted_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
         Draw(match.start(), 1, int(match[1]), int(match[2]), _seconds_of(match[3]), None)
         for match in _COUNTED.finditer(data)
     ]
+    if not draws:
+        draws = [
+            Draw(match.start(), 1, int(match[2]), 0, round(int(match[2]) / float(match[1])), None)
+            for match in _SPED.finditer(data)
+            if float(match[1])
+        ]
     if not draws:
         return None
     draws = courses(draws)[-1]

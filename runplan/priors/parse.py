@@ -10,6 +10,7 @@ from runplan.priors import bars, peaks, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
+from runplan.priors.join import TRAINER_LOG
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
@@ -55,6 +56,11 @@ _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
     try:
+        if file_name == TRAINER_LOG:
+            from runplan.priors.trainer_log import trainer_log_fields  # noqa: PLC0415 - patterns that few logs need
+
+            steps = trainer_log_fields(plain_bytes(data))
+            return believed(steps) if steps else None
         return _parse(data, file_name)
     except (ValueError, OverflowError):  # thousands of digits where a number should be
         return None
