@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runplan.priors.accounting import is_job_text
 from runplan.priors.join import RUNNING_LOG, TRAINER_LOG
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
@@ -103,7 +104,17 @@ def walk(root: str) -> Iterator[LogFile]:
                 if entry.name not in taken and (log := _log_file(entry, beside, errors.get(entry.name))) is not None:
                     yield log
         folders.sort(reverse=True)
-        stack += [(child, _from_above(folder, siblings) if child.endswith(_RESULTS) else ()) for child in folders]
+        jobs = _job_texts(folder, siblings, above)
+        stack += [
+            (child, (*_from_above(folder, siblings), *jobs) if child.endswith(_RESULTS) else jobs) for child in folders
+        ]
+
+
+def _job_texts(folder: str, entries: dict[str, os.DirEntry[str]], above: Siblings) -> Siblings:
+    """What SLURM said of jobs, in a folder or above it, as named from the folders in it."""
+    own = {name: entry for name, entry in entries.items() if is_job_text(name)} if entries else {}
+    found = (*(_siblings(folder, own) if own else ()), *(one for one in above if is_job_text(one[0])))
+    return tuple((f"../{name}", size, time) for name, size, time in found)
 
 
 Entries = list[os.DirEntry[str]]
@@ -131,12 +142,16 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
                 name = entry.name
                 if is_log_name(name):
                     logs.append(entry)
+                    if is_job_text(name):
+                        siblings[name] = entry
                 elif name in SIBLINGS or name == _HYDRA[0]:
                     siblings[name] = entry
                 elif name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif name.endswith(".eval") or (json_too and name.endswith(".json")):
                     evaluations.append(entry)
+                elif is_job_text(name):
+                    siblings[name] = entry
     except OSError:
         pass
     logs.sort(key=lambda entry: entry.name)

@@ -11,10 +11,10 @@ from runplan.priors.files import LogFile, read_text
 from runplan.priors.names import better_gpu
 from runplan.priors.parse import parse_text
 from runplan.priors.record import MemoryGib, PriorRun
-from runplan.priors.siblings import sibling_fields
+from runplan.priors.siblings import job_beside, sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
-_KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s"}
+_KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s", "job"}
 _SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype")
 """By which a config is known to be another run's; a batch is made smaller after it was too large."""
 _OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s", "asked_mem_gib", "cpus"})
@@ -41,6 +41,7 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         beside.pop("process_peak_gib", None)  # the samples of a later job in the same folder
     if _foreign(said, beside):
         beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}
+    _add_job(log, said, beside)
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
     said = {**beside, **said}
     if gpu:
@@ -48,6 +49,13 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
     if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
         said["steps_total"] = said["steps_per_epoch"] * said["epochs"]
     return {name: value for name, value in said.items() if name in _KEPT}
+
+
+def _add_job(log: LogFile, said: dict[str, Any], beside: dict[str, Any]) -> None:
+    """Add what SLURM's programs said of the job, in the log or in a file: of its threads more than the script knows."""
+    if job := {**said.get("job", {}), **job_beside(log)}:
+        said["job"] = job
+        beside |= {"cpus": job["cpus"]} if "cpus" in job else {}
 
 
 def _foreign(said: Mapping[str, Any], beside: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from runplan.priors import bars, peaks, saving, settings, trainers, trl
+from runplan.priors.accounting import job_id
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
@@ -20,7 +21,7 @@ from runplan.priors.threads import threads_in_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
-and `again`, that earlier attempts stand in the same text."""
+`again`, that earlier attempts stand in the same text, and `job`, what SLURM's programs said of it there."""
 
 _TUNE_SIGNS = (
     b"with resolved config",
@@ -49,6 +50,9 @@ _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _LOADED = re.compile(rb"loading checkpoint took (\d{1,5}\.?\d*) secs")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_JOB_BYTES = 1 << 14
+_JOB_STATE = b"JobState="
+_JOB_SIGNS = (_JOB_STATE, b"Job Wall-clock time: ", b"JobID")
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 """A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
@@ -83,7 +87,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = _hugging_face(data, hugging_face)
     else:
         fields = {}
-    _add_ending(data, fields)
+    _add_ending(data, fields, file_name)
     fields["oom_batch_sizes"] = crowded or None
     fields["again"] = begun > 0 or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
@@ -249,11 +253,27 @@ def _llama_recipes(data: bytes, fields: Fields) -> Fields:
     return fields
 
 
-def _add_ending(data: bytes, fields: Fields) -> None:
+def _add_ending(data: bytes, fields: Fields, file_name: str) -> None:
     """State and reason; what stops a job after its training was done and saved takes nothing from the run."""
     finished = bool(fields.pop("completed", False))
     begun, told_at = fields.pop("begun", None), fields.pop("told_at", 0)
-    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", told_at), finished=finished)
+    text, last_at = data[begun:] if begun else data, fields.pop("last_at", told_at)
+    state, reason = ending(text, last_at, finished=finished)
     if finished and (state == "unknown" or is_kill(state)):
         state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason
+    fields["job"] = _job(data, text[max(last_at, len(text) - _JOB_BYTES) :], file_name)
+
+
+def _job(data: bytes, rest: bytes, file_name: str) -> Fields | None:
+    """What SLURM's programs said of the job in its own log, before and after the training; None where they did not."""
+    first = data[:_JOB_BYTES]
+    if first.find(_JOB_STATE) < 0 and all(rest.find(sign) < 0 for sign in _JOB_SIGNS):
+        return None
+    from runplan.priors.job_texts import jobs_in_text  # noqa: PLC0415 - patterns that few logs need
+
+    jobs = jobs_in_text(first.decode("utf-8", "replace"))
+    for name, said in jobs_in_text(rest.decode("utf-8", "replace"), over=True).items():
+        jobs[name] = jobs.get(name, {}) | said
+    mine = job_id(file_name)
+    return jobs.get(mine) if mine else next(iter(jobs.values())) if len(jobs) == 1 else None

@@ -247,14 +247,14 @@ def _held_gib(values: Fields) -> float | None:
 
 def _take_accounting(values: Fields, job: Fields) -> None:
     """Add to a record what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
-    for key in ("max_rss_gib", "num_gpus"):
+    for key in ("max_rss_gib", "num_gpus", "asked_mem_gib"):
         if key in job:
             values.setdefault(key, job[key])
     state, told = job.get("state"), values["state"]
     if state and told != "oom" and not (state == "failed" and told not in {"unknown", "completed"}):
         values["state"] = state
         if state != told:
-            values["reason"] = f"sacct: {state}"
+            values["reason"] = f"{job.get('source', 'sacct')}: {state}"
     if gpu := better_gpu(job.get("gpu"), values.get("gpu")):
         values["gpu"] = gpu
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from runplan.priors import settings
-from runplan.priors.files import CONFIGS
+from runplan.priors.accounting import is_job_text, likely_job
+from runplan.priors.files import CONFIGS, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
@@ -56,6 +58,25 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
+
+
+def job_beside(log: LogFile) -> dict[str, Any]:
+    """What files beside a log or above it keep of SLURM's words on its job; empty where none names it."""
+    job: dict[str, Any] = {}
+    name = likely_job(log.name) if any(is_job_text(one) for one, _, _ in log.siblings) else None
+    for text, size, modified_ns in log.siblings if name else ():
+        if is_job_text(text) and text != log.name:
+            job |= _jobs(f"{log.folder}/{text}", size, modified_ns).get(name or "", {})
+    return job
+
+
+@lru_cache(maxsize=64)
+def _jobs(path: str, size: int, modified_ns: int) -> dict[str, dict[str, Any]]:
+    """Jobs of a file, which may be beside and above thousands of logs; the same as long as size and time are."""
+    from runplan.priors.job_texts import jobs_in_text  # noqa: PLC0415 - patterns that few folders need
+
+    del size, modified_ns
+    return jobs_in_text(_read(path).decode("utf-8", "replace"))
 
 
 def _read(path: str) -> bytes:

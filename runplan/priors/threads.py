@@ -60,8 +60,12 @@ def _of_job(text: bytes) -> int | None:
     at = text.find(_JOB_WORD)
     if at < 0:
         return None
-    near = text[max(0, at - _JOB_BYTES) : at + _JOB_BYTES]
-    return task_cpus({name.decode(): int(number) for name, number in _JOB.findall(near)})
+    return task_cpus(job_numbers(text[max(0, at - _JOB_BYTES) : at + _JOB_BYTES]))
+
+
+def job_numbers(text: bytes) -> dict[str, int]:
+    """Numbers of nodes, tasks and CPUs as `scontrol` shows them of one job."""
+    return {name.decode(): int(number) for name, number in _JOB.findall(text)}
 
 
 def task_cpus(job: Mapping[str, int]) -> int | None:
