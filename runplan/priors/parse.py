@@ -93,6 +93,9 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     head, tail = fields.pop("head", None), fields.pop("tail", None)
+    fields["cpus"] = threads_in_text(data[:_HEAD] if head is None else head)
+    if begun and fields["cpus"] is None:
+        fields["cpus"] = threads_in_text(whole[:_HEAD])
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
         tail = data[-_HEAD:] if tail is None else tail
@@ -101,7 +104,6 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         if fields["gpu"] is None and (request := request_in_text(head)):
             fields["gpu"], asked = request
             fields["num_gpus"] = fields.get("num_gpus") or asked
-    fields["cpus"] = threads_in_text(data[:_HEAD]) or (threads_in_text(whole[:_HEAD]) if begun else None)
     return believed(fields)
 
 
