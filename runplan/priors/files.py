@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runplan.priors.accounting import is_job_text
 from runplan.priors.join import RUNNING_LOG, TRAINER_LOG
+from runplan.priors.samples import is_recording
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
@@ -142,7 +143,7 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
                 name = entry.name
                 if is_log_name(name):
                     logs.append(entry)
-                    if is_job_text(name):
+                    if is_job_text(name) or is_recording(name):
                         siblings[name] = entry
                 elif name in SIBLINGS or name == _HYDRA[0]:
                     siblings[name] = entry
@@ -150,7 +151,7 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
                     folders.append(entry.path)
                 elif name.endswith(".eval") or (json_too and name.endswith(".json")):
                     evaluations.append(entry)
-                elif is_job_text(name):
+                elif is_job_text(name) or is_recording(name):
                     siblings[name] = entry
     except OSError:
         pass

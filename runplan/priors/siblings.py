@@ -14,6 +14,7 @@ from runplan.priors.files import CONFIGS, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
+from runplan.priors.samples import is_recording, recording_fields, records_job
 from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
 
@@ -55,6 +56,9 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
             fields[key] = better_gpu(fields.get(key), value) if key == "gpu" else fields.get(key, value)
+    for name in names:
+        if "process_peak_gib" not in fields and is_recording(name) and "/" not in name and records_job(name, log_name):
+            fields |= recording_fields(_read(os.path.join(folder, name)))  # noqa: PTH118 - same
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
