@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runplan.priors.accounting import is_job_text
 from runplan.priors.join import RUNNING_LOG, TRAINER_LOG
 from runplan.priors.samples import is_recording
+from runplan.priors.slurm_words import is_job_text
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))

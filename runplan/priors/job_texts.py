@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from runplan.priors.accounting import STATES, memory_gib, tres_fields
+from runplan.priors.slurm_words import STATES, memory_gib, tres_fields
 from runplan.priors.threads import job_numbers, task_cpus
 
 Job = dict[str, Any]

@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 from runplan.priors import bars, peaks, saving, settings, trainers, trl
-from runplan.priors.accounting import job_id
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
@@ -16,6 +15,7 @@ from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import tune_progress
+from runplan.priors.slurm_words import job_id
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
 from runplan.priors.threads import threads_in_text
 

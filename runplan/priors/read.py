@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
-from runplan.priors.accounting import has_accounting, job_id, read_accounting
+from runplan.priors.accounting import has_accounting, read_accounting
 from runplan.priors.evaluated import PriorCell, made_cells
 from runplan.priors.files import CONFIGS, LogFile, find_logs, is_evaluation, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.names import better_gpu, sized_gpu
 from runplan.priors.record import MemoryGib, PriorRun, quick_run
+from runplan.priors.slurm_words import job_id
 from runplan.units import number_of
 
 _FRESH_S = 120

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from runplan.priors.accounting import likely_job
+from runplan.priors.slurm_words import likely_job
 from runplan.units import MIB_PER_GIB
 
 _NAMES = ("dmon", "dcgm")

@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from runplan.priors import settings
-from runplan.priors.accounting import is_job_text, likely_job
 from runplan.priors.files import CONFIGS, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.samples import is_recording, recording_fields, records_job
+from runplan.priors.slurm_words import is_job_text, likely_job
 from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
 
