@@ -21,6 +21,7 @@ _ROUNDED = 0.0006
 """What steps a second are wrong by, that are told to three decimals."""
 _MEAN_STEPS, _MEAN_S = 20, 600
 """From which on the mean over a whole run is about its speed."""
+_SWIFT_BAR = b"Train:"
 _FULL = 0.5
 """Of the time that a training took; a bar that was full in less is another one's."""
 _ENOUGH = 0.94
@@ -54,8 +55,10 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     wanted = counted.get("steps_total") or (rate or 0) * wall_s
     doubt = 0.0 if counted.get("steps_total") else _ROUNDED * wall_s
     marks = pauses(last, HF_PAUSES)
-    drawn = losses.counted_progress(last, marks) if name == "swift" else None
-    if progress := drawn or plain_progress(last, marks, wanted, doubt, wall_s):
+    swift = name == "swift"
+    drawn = losses.counted_progress(last, marks) if swift else None
+    drawn = drawn or plain_progress(last, marks, wanted, doubt, wall_s, _SWIFT_BAR if swift else b"")
+    if progress := drawn or (losses.sped_progress(last, marks) if swift else None):
         known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
         add_progress(fields, progress)
         # The one bar is that of all epochs.
