@@ -1,4 +1,4 @@
-"""LLaMA-Factory's `trainer_log.jsonl`: real ones of two public notes (one shortened), damaged ones, and whose it is."""
+"""LLaMA-Factory's `trainer_log.jsonl` and ms-swift's `logging.jsonl`: of public notes, damaged, and whose they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.priors.files import is_log_name
-from runplan.priors.join import TRAINER_LOG
+from runplan.priors.join import SWIFT_LOG, TRAINER_LOG
 from runplan.priors.parse import parse_text
 from runplan.priors.read import read_priors
+from runplan.priors.record import MemoryGib
 
 DATA = Path(__file__).parent / "data" / "trainer_logs"
 LORA = (DATA / "lora_310_steps.jsonl").read_bytes()
@@ -116,3 +117,30 @@ def test_it_is_not_counted_beside_the_log_of_the_same_run(folder):
     assert runs(folder) == [("slurm-1.out", 310), (TRAINER_LOG, 310)]
     (folder / "logs" / "saves" / "running_log.txt").write_text(BAR)
     assert runs(folder) == [("slurm-1.out", 310), ("running_log.txt", 310)]
+
+
+# What the documentation of ms-swift shows as printed; the file holds it as JSON.
+SWIFT = (Path(__file__).parent / "data" / "log_excerpts" / "172_swift_global_steps.out").read_text()
+JSON = SWIFT.replace("'", '"').encode()
+SUMMARY = b'{"last_model_checkpoint": "x", "log_history": [%s], "memory": 72.5}\n' % b", ".join(JSON.splitlines())
+
+
+def test_ms_swift_s_lines_say_what_it_prints():
+    said = parse_text(JSON + SUMMARY, SWIFT_LOG)
+    assert (said["trainer"], said["steps_done"], said["steps_total"], said["state"]) == ("swift", 94, 94, "completed")
+    assert (said["wall_s"], said["peak_memory_gib"]) == (183.4332, MemoryGib(reserved=6.5))
+    assert said["s_per_step"] == pytest.approx(1.9, rel=0.02)  # 70 → 90 in 2:14 → 2:52
+    assert said == parse_text(SWIFT.encode(), "train.out")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}\n", b'{"loss": 1.0}\n', b'{"level": "info", "message": "loss"}\n', SUMMARY])
+def test_other_programs_lines_of_that_name_are_no_log(data):
+    assert parse_text(data, SWIFT_LOG) is None
+
+
+def test_ms_swift_s_lines_are_not_counted_beside_its_output(folder):
+    (folder / "logs" / "saves" / TRAINER_LOG).unlink()
+    (folder / "logs" / "saves" / SWIFT_LOG).write_bytes(JSON)
+    assert runs(folder) == [(SWIFT_LOG, 94)]
+    (folder / "logs" / "slurm-1.out").write_text(SWIFT)
+    assert runs(folder) == [("slurm-1.out", 94)]

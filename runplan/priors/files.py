@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runplan.priors.join import RUNNING_LOG, TRAINER_LOG
+from runplan.priors.join import RUNNING_LOG, STEP_LOGS
 from runplan.priors.samples import is_recording
 from runplan.priors.slurm_words import is_job_text
 
@@ -76,11 +76,12 @@ def outputs_of(name: str) -> tuple[str, ...]:
 def is_log_name(name: str) -> bool:
     """Whether a file of this name is looked into: `*.out`, `*.err`, `*.log`, and the names that trainers give.
 
-    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt` and `trainer_log.jsonl`.
+    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt` and
+    `trainer_log.jsonl`, and ms-swift's `logging.jsonl`.
     """
     if name.endswith(_LOG_SUFFIXES):
         return True
-    return name == TRAINER_LOG or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
+    return name in STEP_LOGS or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
 
 
 def is_evaluation(path: str) -> bool:

@@ -17,6 +17,9 @@ Sizes = tuple[Any, ...]
 RUNNING_LOG = "running_log.txt"
 TRAINER_LOG = "trainer_log.jsonl"
 """LLaMA-Factory's own, beside what it saves; the second says little that is not in the first, which came later."""
+SWIFT_LOG = "logging.jsonl"
+STEP_LOGS = frozenset({TRAINER_LOG, SWIFT_LOG})
+"""LLaMA-Factory's and ms-swift's lines of JSON, which stand on standard output, too."""
 
 # Where our job scripts put what an attempt left that does not count: without settings, and never finished.
 _ASIDE = re.compile(r"/attempts/\d+/logs/[^/]*$")
@@ -65,10 +68,10 @@ def _without_copies(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, F
 
 
 def _without_steps(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fields]]:
-    """Logs but each `trainer_log.jsonl` whose run has another log: in its folder, or of as many steps and as old."""
-    if all(log.name != TRAINER_LOG for log, _ in logs):
+    """Logs but those lines of JSON whose run has another log: in its folder, or of as many steps and as old."""
+    if all(log.name not in STEP_LOGS for log, _ in logs):
         return logs
-    others = [(log, said) for log, said in logs if log.name != TRAINER_LOG]
+    others = [(log, said) for log, said in logs if log.name not in STEP_LOGS]
     folders = {log.folder for log, _ in others}
     by_steps: dict[Any, list[int]] = {}
     for log, said in others:
@@ -76,7 +79,7 @@ def _without_steps(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fi
     return [
         (log, said)
         for log, said in logs
-        if log.name != TRAINER_LOG
+        if log.name not in STEP_LOGS
         or not (
             log.folder in folders
             or any(abs(at - log.written_ns) < _APART_NS for at in by_steps.get(said.get("steps_total"), ()))

@@ -10,7 +10,7 @@ from runplan.priors import bars, peaks, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
-from runplan.priors.join import TRAINER_LOG
+from runplan.priors.join import SWIFT_LOG, TRAINER_LOG
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
@@ -50,6 +50,7 @@ _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _LOADED = re.compile(rb"loading checkpoint took (\d{1,5}\.?\d*) secs")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_SWIFT_STEP = b'"global_step/max_steps"'
 _JOB_BYTES = 1 << 14
 _JOB_STATE = b"JobState="
 _JOB_SIGNS = (_JOB_STATE, b"Job Wall-clock time: ", b"JobID")
@@ -65,9 +66,17 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
 
             steps = trainer_log_fields(plain_bytes(data))
             return believed(steps) if steps else None
+        if file_name == SWIFT_LOG:
+            data = _as_printed(data)
         return _parse(data, file_name)
     except (ValueError, OverflowError):  # thousands of digits where a number should be
         return None
+
+
+def _as_printed(data: bytes) -> bytes:
+    """ms-swift's lines of JSON as it prints them; without the last one, which holds the others once more."""
+    lines = [line for line in data.split(b"\n") if line.find(b'"log_history"') < 0 and line.find(_SWIFT_STEP) >= 0]
+    return b"\n".join(lines).replace(b'"', b"'")
 
 
 def _parse(data: bytes, file_name: str) -> Fields | None:
