@@ -222,9 +222,11 @@ def plain_progress(
     pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
-        for draw in map(_plain_draw, pattern.finditer(data, *piece)):
-            if _described(data, draw.at, name):
+        for match in pattern.finditer(data, *piece):
+            rows = match[4] is None and b"examples/s" in data[match.end() : match.end() + 24]  # of a data set
+            if rows or _described(data, match.start(), name):
                 continue
+            draw = _plain_draw(match)
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
