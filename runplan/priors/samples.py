@@ -11,7 +11,6 @@ from typing import Any
 from runplan.priors.slurm_words import likely_job
 from runplan.units import MIB_PER_GIB
 
-_NAMES = ("dmon", "dcgm")
 _USED = ("fb", "fbusd")
 _ENTITY = "entity"
 _UNITS = frozenset({"mb", "mib"})
@@ -27,7 +26,7 @@ def is_recording(name: str) -> bool:
     >>> is_recording("gpu_dmon.txt"), is_recording("gpu.txt")
     (True, False)
     """
-    return any(word in name for word in _NAMES)
+    return "dmon" in name or "dcgm" in name
 
 
 def records_job(name: str, log_name: str) -> bool:

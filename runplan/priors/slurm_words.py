@@ -9,7 +9,6 @@ from runplan.priors.names import gpu_key
 from runplan.units import parse_memory_gib
 
 _JOB_NAME = re.compile(r"(?:slurm|finetune|job|train)[-_.](\d+(?:_\d+)?)\.(?:out|err|log)")
-_PROGRAMS = ("sacct", "scontrol", "seff")
 _LAST_NUMBER = re.compile(r"(?<![\d.])(\d{4,12}(?:_\d{1,9})?)\.(?:out|err|log)$")
 _TRES_GPU = re.compile(r"gres/gpu(?::([\w.-]+))?=(\d+)")
 STATES = {
@@ -53,7 +52,7 @@ def is_job_text(path: str) -> bool:
     >>> is_job_text("../sacct_4711.txt"), is_job_text("notes.txt")
     (True, False)
     """
-    return any(word in path for word in _PROGRAMS)
+    return "sacct" in path or "scontrol" in path or "seff" in path  # of every file: a loop takes three times as long
 
 
 def tres_fields(tres: str) -> dict[str, Any]:
