@@ -279,7 +279,7 @@ def _add_ending(data: bytes, fields: Fields, file_name: str) -> None:
 def _job(data: bytes, rest: bytes, file_name: str) -> Fields | None:
     """What SLURM's programs said of the job in its own log, before and after the training; None where they did not."""
     first = data[:_JOB_BYTES]
-    if first.find(_JOB_STATE) < 0 and all(rest.find(sign) < 0 for sign in _JOB_SIGNS):
+    if first.find(_JOB_STATE) < 0 and (rest.find(b"Job") < 0 or all(rest.find(sign) < 0 for sign in _JOB_SIGNS)):
         return None
     from runplan.priors.job_texts import jobs_in_text  # noqa: PLC0415 - patterns that few logs need
 
