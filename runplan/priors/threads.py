@@ -38,6 +38,8 @@ def threads_in_text(text: bytes) -> int | None:
     >>> threads_in_text(b"NumNodes=1 NumCPUs=16 NumTasks=1 CPUs/Task=8 ReqB:S:C:T=0:0:*:*")
     8
     """
+    if not (b"THREADS" in text or b"CPU" in text or b"cpu" in text or b"SBATCH" in text):
+        return None  # as nearly every log
     return _of_openmp(text) or _of_job(text) or _of_task(text)
 
 
