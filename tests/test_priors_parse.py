@@ -118,13 +118,14 @@ EXPECTED = {
         "num_gpus": 4,
         "epochs": 1,
     },
-    "23_torchtune_feb2024_torchrun": TUNE | {"recipe": "lora_finetune", "num_gpus": 2},
+    "23_torchtune_feb2024_torchrun": TUNE | {"recipe": "lora_finetune", "num_gpus": 2, "cpus": 1},
     "25_torchtune_lora_dist_vision_oom_header": TUNE
     | {
         "recipe": "lora_finetune_distributed",
         "model": "Llama-3.2-11B-Vision-Instruct",
         "params_b": 10.67,
         "num_gpus": 4,
+        "cpus": 1,
         "batch_size": 2,
     },
     "26_oom_torch20_slurm_interleaved_ranks": {"state": "oom"},

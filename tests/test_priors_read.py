@@ -11,12 +11,13 @@ import pytest
 
 from runplan.errors import ConfigError
 from runplan.priors import processes
-from runplan.priors.accounting import job_id, parse_sacct
+from runplan.priors.accounting import parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
 from runplan.priors.files import read_text
 from runplan.priors.index import Index
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.read import read_priors
+from runplan.priors.slurm_words import job_id
 
 LOGS = Path(__file__).parent / "data" / "logs"
 CONFIG = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nbatch_size: {batch}\nepochs: 1\n\n"

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from runplan.priors.names import gpu_key
-from runplan.units import parse_memory_gib
+from runplan.priors.slurm_words import STATES, memory_gib, tres_fields
 
 _TIMEOUT_S = 20
 _MAX_JOBS = 6000
 """Job numbers in one argument, of which Linux takes 128 KiB."""
 _FORMAT = "JobID,State,ElapsedRaw,MaxRSS,AllocTRES"
-_JOB_NAME = re.compile(r"(?:slurm|finetune|job|train)[-_.](\d+(?:_\d+)?)\.(?:out|err|log)")
-_TRES_GPU = re.compile(r"gres/gpu(?::([\w.-]+))?=(\d+)")
-_STATES = {
-    "COMPLETED": "completed",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-    "TIMEOUT": "timeout",
-    "OUT_OF_MEMORY": "host_oom",
-    "NODE_FAIL": "node_fail",
-    "BOOT_FAIL": "node_fail",
-    "PREEMPTED": "preempted",
-    "RUNNING": "running",
-    "DEADLINE": "timeout",
-}
-
-
-def job_id(file_name: str) -> str | None:
-    """The job number in a log's name, as `slurm-%j.out` and `slurm-%A_%a.out` have it.
-
-    >>> job_id("slurm-123_4.out"), job_id("train.log")
-    ('123_4', None)
-    """
-    match = _JOB_NAME.fullmatch(file_name)
-    return match[1] if match else None
 
 
 def has_accounting() -> bool:
@@ -63,7 +37,7 @@ def read_accounting(jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def parse_sacct(text: str) -> dict[str, dict[str, Any]]:
-    """Job → fields: `state`, `elapsed_s`, `gpu` and `num_gpus` of the job's line, `max_rss_gib` of its steps."""
+    """Job → fields: `state`, `elapsed_s` and `tres_fields` of the job's line, `max_rss_gib` of its steps."""
     jobs: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         cells = line.split("|")
@@ -72,23 +46,13 @@ def parse_sacct(text: str) -> dict[str, dict[str, Any]]:
         name, state, elapsed, rss, tres = cells
         job, _, step = name.partition(".")
         fields = jobs.setdefault(job, {})
-        if (memory := _memory_gib(rss)) is not None:
+        if (memory := memory_gib(rss)) is not None:
             fields["max_rss_gib"] = max(memory, fields.get("max_rss_gib", 0.0))
         if step:
             continue
-        if (known := _STATES.get(state.split(" ")[0])) is not None:
+        if (known := STATES.get(state.split(" ")[0])) is not None:
             fields["state"] = known
         if elapsed.isdigit():
             fields["elapsed_s"] = float(elapsed)
-        for gpu, count in _TRES_GPU.findall(tres):
-            fields["num_gpus"] = int(count)
-            if gpu:
-                fields["gpu"] = gpu_key(gpu)
+        fields |= tres_fields(tres)
     return jobs
-
-
-def _memory_gib(text: str) -> float | None:
-    try:
-        return parse_memory_gib(text if text[-1:].isalpha() else f"{float(text) / 1024:.3f}K") if text else None
-    except ValueError:
-        return None

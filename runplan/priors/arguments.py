@@ -28,6 +28,8 @@ _STEP = re.compile(r"global_?step\d+")
 _STAGE = re.compile(r"(?:checkpoint|epoch|step)[-_]?\d*|model|output|final|latest|merged", re.IGNORECASE)
 _MPI = re.compile(rb"\bmpi(?:exec|run) [^\r\n]{0,120}?--?np?[= ](\d{1,4})\b")
 _PROCESSES = re.compile(rb"--(?:nproc[-_]per[-_]node|(num_processes|num_gpus))[= ](\d{1,4})\b")
+_SWIFT = re.compile(rb"(?<![\w$-])NPROC_PER_NODE=(\d{1,4})(?=\s)")
+"""ms-swift's environment."""
 _NODES = re.compile(rb"--nnodes[= ](\d{1,4})\b")
 _OWN_LINE = re.compile(
     rb"^" + LINE_PREFIX + rb"[ \t]*(?:model_max_length|(?<!_)max_length)=(\d{1,7}),?[ \t]*\r?$", re.MULTILINE
@@ -148,6 +150,8 @@ def _launched(head: bytes) -> int | None:
     if match := _PROCESSES.search(head):
         nodes = _NODES.search(head)
         return int(match[2]) * (int(nodes[1]) if nodes and not match[1] else 1)
+    if head.find(b"NPROC_PER_NODE=") >= 0 and (match := _SWIFT.search(head)) and head.find(b"NNODES=") < 0:
+        return int(match[1])
     match = _MPI.search(head) if head.find(b"mpi") >= 0 else None
     return int(match[1]) if match else None
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runplan.priors.join import RUNNING_LOG
+from runplan.priors.join import RUNNING_LOG, STEP_LOGS
+from runplan.priors.samples import is_recording
+from runplan.priors.slurm_words import is_job_text
 
 _LOG_SUFFIXES = (".out", ".err", ".log")
 _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
@@ -74,9 +76,12 @@ def outputs_of(name: str) -> tuple[str, ...]:
 def is_log_name(name: str) -> bool:
     """Whether a file of this name is looked into: `*.out`, `*.err`, `*.log`, and the names that trainers give.
 
-    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt`.
+    Those are DiskLogger's `log_<time>.txt` and LLaMA-Factory's `running_log.txt` and
+    `trainer_log.jsonl`, and ms-swift's `logging.jsonl`.
     """
-    return name.endswith(_LOG_SUFFIXES) or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
+    if name.endswith(_LOG_SUFFIXES):
+        return True
+    return name in STEP_LOGS or (name.endswith(".txt") and _DISK_LOG.fullmatch(name) is not None)
 
 
 def is_evaluation(path: str) -> bool:
@@ -101,7 +106,17 @@ def walk(root: str) -> Iterator[LogFile]:
                 if entry.name not in taken and (log := _log_file(entry, beside, errors.get(entry.name))) is not None:
                     yield log
         folders.sort(reverse=True)
-        stack += [(child, _from_above(folder, siblings) if child.endswith(_RESULTS) else ()) for child in folders]
+        jobs = _job_texts(folder, siblings, above)
+        stack += [
+            (child, (*_from_above(folder, siblings), *jobs) if child.endswith(_RESULTS) else jobs) for child in folders
+        ]
+
+
+def _job_texts(folder: str, entries: dict[str, os.DirEntry[str]], above: Siblings) -> Siblings:
+    """What SLURM said of jobs, in a folder or above it, as named from the folders in it."""
+    own = {name: entry for name, entry in entries.items() if is_job_text(name)} if entries else {}
+    found = (*(_siblings(folder, own) if own else ()), *(one for one in above if is_job_text(one[0])))
+    return tuple((f"../{name}", size, time) for name, size, time in found)
 
 
 Entries = list[os.DirEntry[str]]
@@ -129,12 +144,16 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
                 name = entry.name
                 if is_log_name(name):
                     logs.append(entry)
+                    if is_job_text(name) or is_recording(name):
+                        siblings[name] = entry
                 elif name in SIBLINGS or name == _HYDRA[0]:
                     siblings[name] = entry
                 elif name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif name.endswith(".eval") or (json_too and name.endswith(".json")):
                     evaluations.append(entry)
+                elif is_job_text(name) or is_recording(name):
+                    siblings[name] = entry
     except OSError:
         pass
     logs.sort(key=lambda entry: entry.name)

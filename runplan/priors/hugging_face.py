@@ -21,6 +21,7 @@ _ROUNDED = 0.0006
 """What steps a second are wrong by, that are told to three decimals."""
 _MEAN_STEPS, _MEAN_S = 20, 600
 """From which on the mean over a whole run is about its speed."""
+_SWIFT_BAR = b"Train:"
 _FULL = 0.5
 """Of the time that a training took; a bar that was full in less is another one's."""
 _ENOUGH = 0.94
@@ -44,7 +45,7 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
         fields["num_gpus"] = started  # several hold one copy of the model
     fields["checkpoint_s"] = saving.seconds(data) if fields["recipe"] else ()
     fields["init_memory_gib"] = peaks.init_memory(told)
-    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told)
+    fields["peak_memory_gib"] = peaks.peak_memory_of_callbacks(told[since:])
     if (device := other_device(told[since : since + _HEAD])) is not None:
         fields["gpu"] = fields["device"] = device
         fields |= {"num_gpus": 0} if device == "cpu" else {}
@@ -54,8 +55,10 @@ def hugging_face_run(data: bytes, name: str) -> Fields:
     wanted = counted.get("steps_total") or (rate or 0) * wall_s
     doubt = 0.0 if counted.get("steps_total") else _ROUNDED * wall_s
     marks = pauses(last, HF_PAUSES)
-    drawn = losses.counted_progress(last, marks) if name == "swift" else None
-    if progress := drawn or plain_progress(last, marks, wanted, doubt, wall_s):
+    swift = name == "swift"
+    drawn = losses.counted_progress(last, marks) if swift else None
+    drawn = drawn or plain_progress(last, marks, wanted, doubt, wall_s, _SWIFT_BAR if swift else b"")
+    if progress := drawn or (losses.sped_progress(last, marks) if swift else None):
         known = {key: counted[key] for key in ("wall_s", "steps_total") if counted.get(key)}
         add_progress(fields, progress)
         # The one bar is that of all epochs.

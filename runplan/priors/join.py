@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 Fields = dict[str, Any]
 Sizes = tuple[Any, ...]
 RUNNING_LOG = "running_log.txt"
-"""LLaMA-Factory's own, beside what it saves; its `trainer_log.jsonl` says nothing that is not in there."""
+TRAINER_LOG = "trainer_log.jsonl"
+"""LLaMA-Factory's own, beside what it saves; the second says little that is not in the first, which came later."""
+SWIFT_LOG = "logging.jsonl"
+STEP_LOGS = frozenset({TRAINER_LOG, SWIFT_LOG})
+"""LLaMA-Factory's and ms-swift's lines of JSON, which stand on standard output, too."""
 
 # Where our job scripts put what an attempt left that does not count: without settings, and never finished.
 _ASIDE = re.compile(r"/attempts/\d+/logs/[^/]*$")
@@ -28,6 +32,7 @@ _CHECKPOINT = re.compile(r"/(?:epoch|step)_\d+(?=/[^/]*$)")
 def join_disk_logs(found: Iterable[tuple[LogFile, Fields | None]]) -> list[tuple[LogFile, Fields]]:
     """The training logs among what was found; a DiskLogger file whose run has a log of its own is merged into that."""
     logs = _without_copies([(log, said) for log, said in found if said and not _ASIDE.search(log.path)])
+    logs = _without_steps(logs)
     disk = [(log, said) for log, said in logs if log.name.endswith(".txt")]
     if not disk:
         return logs
@@ -60,6 +65,26 @@ def _without_copies(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, F
     paths = {log.path for log, _ in logs}
     gone = {log.path for log in copies if _CHECKPOINT.sub("", log.path) in paths}
     return [(log, said) for log, said in logs if log.path not in gone]
+
+
+def _without_steps(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fields]]:
+    """Logs but those lines of JSON whose run has another log: in its folder, or of as many steps and as old."""
+    if all(log.name not in STEP_LOGS for log, _ in logs):
+        return logs
+    others = [(log, said) for log, said in logs if log.name not in STEP_LOGS]
+    folders = {log.folder for log, _ in others}
+    by_steps: dict[Any, list[int]] = {}
+    for log, said in others:
+        by_steps.setdefault(said.get("steps_total"), []).append(log.written_ns)
+    return [
+        (log, said)
+        for log, said in logs
+        if log.name not in STEP_LOGS
+        or not (
+            log.folder in folders
+            or any(abs(at - log.written_ns) < _APART_NS for at in by_steps.get(said.get("steps_total"), ()))
+        )
+    ]
 
 
 def _owner(

@@ -14,6 +14,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "gradient_accumulation_steps": (1, 1e6),
     "max_seq_len": (1, 1e9),
     "num_gpus": (0, 1e6),
+    "cpus": (1, 1e5),
     "epochs": (1, 1e6),
     "steps_done": (0, 1e12),
     "steps_total": (1, 1e12),

@@ -23,6 +23,8 @@ _COUNTED = re.compile(
     rb"global_step/max_steps['\"]: ['\"](\d{1,9})/(\d{1,9})['\"][^{}\r\n]{0,300}?['\"]elapsed_time['\"]: ['\"]"
     rb"((?:\d{1,6}[dhms] ?){1,4})['\"]"
 )
+_SPED = re.compile(rb"'train_speed\(iter/s\)': (\d{1,4}\.\d{1,9})[^{}\r\n]{0,300}?'global_step': (\d{1,9})\}")
+"""Before 2025: the mean speed since the first step."""
 _UNITS = {b"d": 86400, b"h": 3600, b"m": 60, b"s": 1}
 _MOST_LINES = 600
 _EXACT = 0.4
@@ -103,8 +105,25 @@ def counted_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
         Draw(match.start(), 1, int(match[1]), int(match[2]), _seconds_of(match[3]), None)
         for match in _COUNTED.finditer(data)
     ]
-    if not draws:
-        return None
+    return _told_progress(data, draws, marks) if draws else None
+
+
+def sped_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
+    """What losses say that tell the step and the mean speed so far, as ms-swift's did up to 2024; None without them.
+
+    >>> line = b"{'loss': 1.75, 'train_speed(iter/s)': 0.210486, 'epoch': 0.05, 'global_step': 5}"
+    >>> sped_progress(line, ())[2:5]
+    (24.0, 1, 5)
+    """
+    draws = [
+        Draw(match.start(), 1, int(match[2]), 0, round(int(match[2]) / float(match[1])), None)
+        for match in _SPED.finditer(data)
+        if float(match[1])
+    ]
+    return _told_progress(data, draws, marks) if draws else None
+
+
+def _told_progress(data: bytes, draws: Sequence[Draw], marks: Sequence[int]) -> Progress:
     draws = courses(draws)[-1]
     ended = data.rfind(b"train_runtime")  # after the last checkpoint was saved
     return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0])

@@ -42,6 +42,12 @@ _PARAMS_B: Mapping[str, float] = {
     "qwen2_5_14b": 14.770,
     "qwen2_5_32b": 32.764,
     "qwen2_5_72b": 72.706,
+    "qwen3_0_6b": 0.596,
+    "qwen3_1_7b": 1.721,
+    "qwen3_4b": 4.022,
+    "qwen3_8b": 8.191,
+    "qwen3_14b": 14.768,
+    "qwen3_32b": 32.762,
     "tinyllama_1_1b": 1.100,
 }
 

@@ -10,15 +10,18 @@ from runplan.priors import bars, peaks, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
+from runplan.priors.join import SWIFT_LOG, TRAINER_LOG
 from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import tune_progress
+from runplan.priors.slurm_words import job_id
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
+from runplan.priors.threads import threads_in_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
-and `again`, that earlier attempts stand in the same text."""
+`again`, that earlier attempts stand in the same text, and `job`, what SLURM's programs said of it there."""
 
 _TUNE_SIGNS = (
     b"with resolved config",
@@ -47,6 +50,10 @@ _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _LOADED = re.compile(rb"loading checkpoint took (\d{1,5}\.?\d*) secs")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
+_SWIFT_STEP = b'"global_step/max_steps"'
+_JOB_BYTES = 1 << 14
+_JOB_STATE = b"JobState="
+_JOB_SIGNS = (_JOB_STATE, b"Job Wall-clock time: ", b"JobID")
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 """A bar that the next one was drawn over; what is printed meanwhile ends in a newline."""
 
@@ -54,9 +61,22 @@ _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
 def parse_text(data: bytes, file_name: str = "") -> Fields | None:
     """What a log says, None when it is no training log. Never raises, whatever the bytes are."""
     try:
+        if file_name == TRAINER_LOG:
+            from runplan.priors.trainer_log import trainer_log_fields  # noqa: PLC0415 - patterns that few logs need
+
+            steps = trainer_log_fields(plain_bytes(data))
+            return believed(steps) if steps else None
+        if file_name == SWIFT_LOG:
+            data = _as_printed(data)
         return _parse(data, file_name)
     except (ValueError, OverflowError):  # thousands of digits where a number should be
         return None
+
+
+def _as_printed(data: bytes) -> bytes:
+    """ms-swift's lines of JSON as it prints them; without the last one, which holds the others once more."""
+    lines = [line for line in data.split(b"\n") if line.find(b'"log_history"') < 0 and line.find(_SWIFT_STEP) >= 0]
+    return b"\n".join(lines).replace(b'"', b"'")
 
 
 def _parse(data: bytes, file_name: str) -> Fields | None:
@@ -76,12 +96,15 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = _hugging_face(data, hugging_face)
     else:
         fields = {}
-    _add_ending(data, fields)
+    _add_ending(data, fields, file_name)
     fields["oom_batch_sizes"] = crowded or None
     fields["again"] = begun > 0 or None
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     head, tail = fields.pop("head", None), fields.pop("tail", None)
+    fields["cpus"] = threads_in_text(data[:_HEAD] if head is None else head)
+    if begun and fields["cpus"] is None:
+        fields["cpus"] = threads_in_text(whole[:_HEAD])
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
         tail = data[-_HEAD:] if tail is None else tail
@@ -241,11 +264,27 @@ def _llama_recipes(data: bytes, fields: Fields) -> Fields:
     return fields
 
 
-def _add_ending(data: bytes, fields: Fields) -> None:
+def _add_ending(data: bytes, fields: Fields, file_name: str) -> None:
     """State and reason; what stops a job after its training was done and saved takes nothing from the run."""
     finished = bool(fields.pop("completed", False))
     begun, told_at = fields.pop("begun", None), fields.pop("told_at", 0)
-    state, reason = ending(data[begun:] if begun else data, fields.pop("last_at", told_at), finished=finished)
+    text, last_at = data[begun:] if begun else data, fields.pop("last_at", told_at)
+    state, reason = ending(text, last_at, finished=finished)
     if finished and (state == "unknown" or is_kill(state)):
         state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason
+    fields["job"] = _job(data, text[max(last_at, len(text) - _JOB_BYTES) :], file_name)
+
+
+def _job(data: bytes, rest: bytes, file_name: str) -> Fields | None:
+    """What SLURM's programs said of the job in its own log, before and after the training; None where they did not."""
+    first = data[:_JOB_BYTES]
+    if first.find(_JOB_STATE) < 0 and (rest.find(b"Job") < 0 or all(rest.find(sign) < 0 for sign in _JOB_SIGNS)):
+        return None
+    from runplan.priors.job_texts import jobs_in_text  # noqa: PLC0415 - patterns that few logs need
+
+    jobs = jobs_in_text(first.decode("utf-8", "replace"))
+    for name, said in jobs_in_text(rest.decode("utf-8", "replace"), over=True).items():
+        jobs[name] = jobs.get(name, {}) | said
+    mine = job_id(file_name)
+    return jobs.get(mine) if mine else next(iter(jobs.values())) if len(jobs) == 1 else None

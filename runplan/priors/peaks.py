@@ -31,11 +31,12 @@ _AXOLOTL = re.compile(
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB cache|"
     rb"memory usage after (?:model load|adapters): ([\d.]+)GB \(\+([\d.]+)GB"
 )
-# Axolotl's keys changed with its versions; Gaudi's trainer divides by 2**30 as well.
+# Axolotl's keys changed with its versions; Gaudi's trainer divides by 2**30 as well. ms-swift's `memory(GiB)` is what
+# torch held of the process's GPU (`max_memory_reserved`).
 _LOSS_LINE = re.compile(rb"\{'(?:loss|train_runtime)':[^{}]{0,2000}")
 _IN_LINE = re.compile(
-    rb"'(?:memory/(?:max|device)_(?:mem_)?(active|allocated|reserved) ?\(gib\)|(max_memory_allocated) \(gb\))': '?"
-    rb"(\d+(?:\.\d+)?)",
+    rb"'(?:memory/(?:max|device)_(?:mem_)?(active|allocated|reserved) ?\(gib\)|(max_memory_allocated|memory) ?\(gi?b\))"
+    rb"': '?(\d+(?:\.\d+)?)",
     re.IGNORECASE,
 )
 _RECIPES = re.compile(rb"(?:Max CUDA memory (allocated|reserved) was|(Peak active) CUDA memory was) ([\d.]+) GB")
@@ -48,6 +49,7 @@ _NAMES = {
     b"reserved": "reserved",
     b"Peak active": "active",
     b"max_memory_allocated": "allocated",
+    b"memory": "reserved",
 }
 _LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
 _GIB_SINCE_S = 1_725_148_800
@@ -134,7 +136,7 @@ def peak_memory_of_callbacks(data: bytes) -> MemoryGib | None:
         for kind_, number in _LIGER.findall(data):
             kind = _NAMES[kind_]
             found[kind] = max(found.get(kind, 0.0), _gib(number, gigabytes=False) / MIB_PER_GIB)
-    if data.rfind(b"memory/") >= 0 or data.rfind(b"max_memory_allocated (") >= 0:
+    if data.rfind(b"memory/") >= 0 or data.rfind(b"max_memory_allocated (") >= 0 or data.rfind(b"memory(GiB)") >= 0:
         # Of a run, thousands of lines; what an evaluation before the first step took is no peak of training.
         for line in _LOSS_LINE.findall(data):
             for key, alone, number in _IN_LINE.findall(line):

@@ -201,7 +201,7 @@ def _dense(data: bytes, start: int, end: int) -> list[Draw]:
 
 
 def plain_progress(
-    data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0, wall_s: float = 0.0
+    data: bytes, marks: Sequence[int], total: float = 0, doubt: float = 0.0, wall_s: float = 0.0, name: bytes = b""
 ) -> Progress | None:
     """What bars without a description say (HF Trainer's training bar); None without one.
 
@@ -215,15 +215,18 @@ def plain_progress(
         total: steps in all, 0 where they are not known.
         doubt: by how many steps that may be wrong.
         wall_s: seconds that the training is said to have taken, 0 where it is not said.
+        name: the description that the trainer gives its bar, where it gives one, with its colon.
     """
     pattern, sign = (_PLAIN, b"%|") if data.find(b"%|") >= 0 else (_BARLESS, b"% ")
     end, start = len(data), max(0, data.find(sign) - 8)
     pieces = [(start, end)] if end - start <= _WHOLE_BYTES else [(start, start + (1 << 20)), (end - (1 << 20), end)]
     by_total: dict[int, list[Draw]] = {}
     for piece in pieces:
-        for draw in map(_plain_draw, pattern.finditer(data, *piece)):
-            if _described(data, draw.at):
+        for match in pattern.finditer(data, *piece):
+            rows = match[4] is None and b"examples/s" in data[match.end() : match.end() + 24]  # of a data set
+            if rows or _described(data, match.start(), name):
                 continue
+            draw = _plain_draw(match)
             by_total.setdefault(draw.total, []).append(draw)
     if not by_total:
         return None
@@ -259,10 +262,10 @@ def _at_once(draws: Sequence[Draw]) -> bool:
     return all(draw.elapsed_s == 0 for draw in draws) and any(draw.done == draw.total for draw in draws)
 
 
-def _described(data: bytes, at: int) -> bool:
-    """Whether a bar has a description: it ends in a colon, then come blanks and the percentage. A rank is none."""
+def _described(data: bytes, at: int, name: bytes) -> bool:
+    """Whether a bar has a description that is not the trainer's own. It ends in a colon; a rank is none."""
     before = data[max(0, at - 80) : at].rstrip(b"0123456789").rstrip(b" ")
-    if not before.endswith(b":"):
+    if not before.endswith(b":") or (name and before.endswith(name)):
         return False
     return _PREFIX.fullmatch(re.split(rb"[\r\n]", before)[-1].lstrip(b" ")) is None
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
-from runplan.priors.accounting import has_accounting, job_id, read_accounting
+from runplan.priors.accounting import has_accounting, read_accounting
 from runplan.priors.evaluated import PriorCell, made_cells
 from runplan.priors.files import CONFIGS, LogFile, find_logs, is_evaluation, is_pattern, matches
 from runplan.priors.index import Index
 from runplan.priors.join import join_disk_logs
 from runplan.priors.names import better_gpu, sized_gpu
 from runplan.priors.record import MemoryGib, PriorRun, quick_run
+from runplan.priors.slurm_words import job_id
 from runplan.units import number_of
 
 _FRESH_S = 120
@@ -247,14 +248,14 @@ def _held_gib(values: Fields) -> float | None:
 
 def _take_accounting(values: Fields, job: Fields) -> None:
     """Add to a record what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
-    for key in ("max_rss_gib", "num_gpus"):
+    for key in ("max_rss_gib", "num_gpus", "asked_mem_gib"):
         if key in job:
             values.setdefault(key, job[key])
     state, told = job.get("state"), values["state"]
     if state and told != "oom" and not (state == "failed" and told not in {"unknown", "completed"}):
         values["state"] = state
         if state != told:
-            values["reason"] = f"sacct: {state}"
+            values["reason"] = f"{job.get('source', 'sacct')}: {state}"
     if gpu := better_gpu(job.get("gpu"), values.get("gpu")):
         values["gpu"] = gpu
 

@@ -77,6 +77,8 @@ class PriorRun:
     """Most host memory of one task, as SLURM accounted it."""
     asked_mem_gib: float | None = None
     """Host memory that its job script asked for."""
+    cpus: int | None = None
+    """CPU threads of each process: as OpenMP was told, else CPUs of a task as SLURM or the job script has them."""
     modified_s: float = field(default=0.0, compare=False)
     """When the log was last written (seconds since the epoch); `newest` means this."""
 

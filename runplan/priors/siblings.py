@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from runplan.priors import settings
-from runplan.priors.files import CONFIGS
+from runplan.priors.files import CONFIGS, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
+from runplan.priors.samples import is_recording, recording_fields, records_job
+from runplan.priors.slurm_words import is_job_text, likely_job
+from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
 
 _BYTES = 1 << 20
@@ -52,9 +56,31 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
             fields[key] = better_gpu(fields.get(key), value) if key == "gpu" else fields.get(key, value)
+    for name in names:
+        if "process_peak_gib" not in fields and is_recording(name) and "/" not in name and records_job(name, log_name):
+            fields |= recording_fields(_read(os.path.join(folder, name)))  # noqa: PTH118 - same
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
+
+
+def job_beside(log: LogFile) -> dict[str, Any]:
+    """What files beside a log or above it keep of SLURM's words on its job; empty where none names it."""
+    job: dict[str, Any] = {}
+    name = likely_job(log.name) if any(is_job_text(one) for one, _, _ in log.siblings) else None
+    for text, size, modified_ns in log.siblings if name else ():
+        if is_job_text(text) and text != log.name:
+            job |= _jobs(f"{log.folder}/{text}", size, modified_ns).get(name or "", {})
+    return job
+
+
+@lru_cache(maxsize=64)
+def _jobs(path: str, size: int, modified_ns: int) -> dict[str, dict[str, Any]]:
+    """Jobs of a file, which may be beside and above thousands of logs; the same as long as size and time are."""
+    from runplan.priors.job_texts import jobs_in_text  # noqa: PLC0415 - patterns that few folders need
+
+    del size, modified_ns
+    return jobs_in_text(_read(path).decode("utf-8", "replace"))
 
 
 def _read(path: str) -> bytes:
@@ -70,7 +96,7 @@ def _read(path: str) -> bytes:
 
 
 def script_fields(text: bytes) -> dict[str, Any]:
-    r"""GPU, count and memory that a job script's `#SBATCH` lines ask for; a plain `gpu:2` says no type.
+    r"""GPU, count, memory and threads that a job script asks for; a plain `gpu:2` says no type.
 
     >>> script_fields(b"#SBATCH --gres=gpu:a100:2\n#SBATCH --constraint=gpu80")
     {'gpu': 'a100-80', 'num_gpus': 2}
@@ -94,6 +120,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
                 fields["gpu"] = gpu_key(counted["type"])
     if gpu := better_gpu(fields.get("gpu"), wanted):
         fields["gpu"] = gpu
+    if threads := threads_in_text(text):
+        fields["cpus"] = threads
     return fields
 
 

@@ -43,11 +43,18 @@ _TRL = (b"'mean_token_accuracy'", b"'rewards/", b"SFTTrainer", b"SFTConfig(", b"
 _AFTERWARDS = (b"***** Running Prediction *****", b"***** Running Evaluation *****")
 """What HF Trainer also does; alone, it trains nothing."""
 _PATCHING = re.compile(rb"Unsloth 20\d\d\.\d{1,2}\.[\w.]+: Fast ")
+_SWIFT = b"[INFO:swift]"
+_SWIFT_BAR = re.compile(rb"(?:^|[\r\n])[^\r\n]{0,60}Train: +\d{1,3}%\|")
+"""Which ms-swift draws while it trains: its evaluation's is called otherwise."""
 _KIN = (
-    ("swift", (b"[INFO:swift]", b"global_step/max_steps")),
+    ("swift", (_SWIFT, b"global_step/max_steps")),
     ("paddlenlp", (b"progress_or_epoch", b"paddlenlp")),
     ("trl", _TRL),
 )
+_THROUGHPUT = re.compile(
+    rb"\.callbacks[^{\r\n]{0,20}\{'loss': [^{}\r\n]{0,300}'throughput': (\d{1,9}(?:\.\d{1,6})?)(?=\D)"
+)
+"""LLaMA-Factory's: what it fed to all GPUs since training began, padding included, a second."""
 _METRICS = b"***** train metrics *****"
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
@@ -94,6 +101,8 @@ def _trains(data: bytes) -> bool:
         return True
     if any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0:
         return True
+    if data.find(_SWIFT) >= 0 and _SWIFT_BAR.search(data):
+        return True
     return data.find(b"|trainer.py:") >= 0 and all(data.find(sign) < 0 for sign in _AFTERWARDS)
 
 
@@ -125,6 +134,8 @@ def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str
     # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
     if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
         fields["tokens_per_s"] = tokens
+    elif data.find(b"'throughput'", start) >= 0 and (rates := _THROUGHPUT.findall(data, start)):
+        fields["tokens_per_s"] = float(rates[-1]) or None
     return fields
 
 

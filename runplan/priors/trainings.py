@@ -11,8 +11,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 BANNERS = (b"***** Running training *****", b"Unsloth - 2x faster")
-COMPLETED = (b"Training completed. Do not forget to share", b"raining Completed!!!", b"Training completed! Saving")
-"""HF Trainer's words and Axolotl's, old and new."""
+COMPLETED = (
+    *(b"Training completed. Do not forget to share", b"raining Completed!!!", b"Training completed! Saving"),
+    b"[INFO:swift] End time of running main",
+)
+"""HF Trainer's words, Axolotl's, old and new, and ms-swift's."""
 _LOSSES = (b"'loss': ", b'"loss":')
 _LOSS = re.compile(rb"(?:^|[^\s\[,])[ \t]*\{['\"]loss['\"]: ", re.MULTILINE)
 """One that is told while it trains: not in a list of all."""
