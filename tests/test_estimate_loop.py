@@ -37,7 +37,7 @@ def planned(log, **changes):
     values = {
         "architecture": TINY,
         "adapter": Adapter(log.lora_rank, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True),
-        "gpu": GPUS["cpu"],
+        "gpu": dataclasses.replace(GPUS["cpu"], cores=4),  # as the jobs of the group asked for
         "lengths": WORDS,
         "dtype": "fp32",
         "epochs": 2,
@@ -89,13 +89,14 @@ def test_a_run_of_the_group_is_foretold_by_the_others(logs):
 
 def test_another_dataset_and_length_learn_from_the_tokens_that_were_trained(logs):
     essays = {"dataset": "essays.json", "lengths": Lengths(((100, 5120),)), "max_seq_len": 1024}
+    usual = statistics.median(log.s_per_step for log in logs)
     for log in logs:
         plan = sized(log, logs, **essays)
         assert plan.n_priors == 4
         assert plan.extrapolated
         assert "100 tokens a sequence, logs have 3" in plan.evidence[-1]
         # The rows are 2.5 times as long; a small step has parts that do not grow with them.
-        assert 1.3 < 1 / plan.it_per_s / log.s_per_step < 4.0
+        assert 1.3 < 1 / plan.it_per_s / usual < 4.0
     silent = [dataclasses.replace(log, trained_tokens_per_s=None) for log in logs]
     w = planned(logs[0], **essays)
     speed = calibrate(logs, GPUS, NAMES).speed(w.gpu, w.lengths, w.dataset)
@@ -122,3 +123,15 @@ def test_every_recorded_run_on_a_processor_is_foretold_by_the_others(monkeypatch
         sys.modules.pop(name, None)
     assert statistics.fmean(errors[1]) < 0.5 * statistics.fmean(errors[0])
     assert covered >= 0.95 * len(runs)
+
+
+def test_cores_of_a_log_are_its_own_and_else_those_that_are_planned(logs):
+    w = planned(logs[0])
+    two, unknown = (dataclasses.replace(logs[0], cpus=cpus) for cpus in (2, None))
+    cores = [
+        [seen.step.gpu.cores for seen in calibrate([log], GPUS, NAMES).speed(w.gpu, w.lengths, w.dataset).used]
+        for log in (two, unknown)
+    ]
+    assert cores == [[2], [4]]
+    plans = [sized(log, [log]) for log in (two, unknown)]
+    assert plans[0].it_per_s > plans[1].it_per_s

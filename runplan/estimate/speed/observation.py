@@ -140,7 +140,7 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     step = Step(
         a,
         adapter_of(run),
-        gpu,
+        replace(gpu, cores=run.cpus or 0) if gpu.name == "cpu" else gpu,
         n_gpus,
         dtype,
         checkpointing_of(run, a),

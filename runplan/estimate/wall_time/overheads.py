@@ -55,6 +55,8 @@ no kernels (0.1 to 0.3 s in recorded runs, by which this was chosen)."""
 FIRST_STEP_SPREAD, FIRST_STEP_NOISE = 0.8, 0.3
 """Standard deviations of its logarithm: from one cluster to the next (1.0 among ten published first steps, of which
 the longest waited for data), and from one run to the next."""
+THREADS = 4
+"""Of a job that does not say how many it has: what runplan asks for."""
 LEAST_S = 0.05
 """Shorter times are as good as none, and their logarithms would outweigh all others."""
 
@@ -83,7 +85,7 @@ def startup_parts_s(
 
 
 def checkpoint_parts_s(
-    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool, gpu: str = "", threads: int = 4
+    architecture: Architecture, adapter: Adapter, dtype: str, adapter_only: bool, gpu: str = "", threads: int = THREADS
 ) -> tuple[float, float]:
     """Usual seconds of one save at the end of an epoch: a small work of its own; merging and writing.
 
@@ -160,6 +162,6 @@ def _save(run: PriorRun, model: Architecture) -> Timed | None:
     if not run.checkpoint_s:
         return None
     usual = checkpoint_parts_s(
-        model, adapter_of(run), dtype_of(run), bool(run.save_adapter_weights_only), run.gpu or ""
+        model, adapter_of(run), dtype_of(run), bool(run.save_adapter_weights_only), run.gpu or "", run.cpus or THREADS
     )
     return Timed(max(LEAST_S, statistics.median(run.checkpoint_s)), *usual)
