@@ -80,10 +80,21 @@ def draw_shared(rng: random.Random, layers: int = 4) -> Draw:
     return one._replace(workload=w)
 
 
+def draw_trl(rng: random.Random, layers: int = 4) -> Draw:
+    """A setting of TRL's: a training step, or a batch that is validated."""
+    one = draw(rng, "trl", layers)
+    return with_validation(one) if rng.random() < 0.3 else one
+
+
+def with_validation(one: Draw) -> Draw:
+    """The same, its batch validated."""
+    return one._replace(workload=replace(one.workload, validation_lengths=Lengths(((one.tokens, 100),))))
+
+
 def draw_validated(rng: random.Random, layers: int = 4) -> Draw:
     """A setting whose batch is validated: on one GPU or on several."""
     one = (draw_shared if rng.random() < 0.5 else draw)(rng, layers=layers)
-    return one._replace(workload=replace(one.workload, validation_lengths=Lengths(((one.tokens, 100),))))
+    return with_validation(one)
 
 
 def _architecture(rng: random.Random, layers: int) -> Architecture:
