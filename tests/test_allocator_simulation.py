@@ -95,7 +95,7 @@ def test_no_gpu_smaller_than_what_is_allocated_gets_through(tokens):
         programs.Request("free", 1),
         programs.Request("free of last step", 3),
     )
-    what = programs.Program((recipe.Event(1, 5 * MIB),), step)
+    what = programs.Program((ledger.Event(1, 5 * MIB),), step)
     peaks = programs.replay(what, tokens)[-1]
     least = programs.least_capacity(what, tokens, peaks)
     assert peaks.allocated <= least <= peaks.reserved

@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
-from simulated_allocator import recipe, sharded
+from simulated_allocator import ledger, recipe, sharded
 
 from runplan.estimate.memory import activations, closed_form, nf4, torchtune_step
 from runplan.estimate.memory.weights import quantised_shapes
@@ -171,7 +171,7 @@ def test_loading_takes_what_the_closed_form_says(torch):
 
     size = 8192 * 2048
     for element, dtype in ((2, torch.bfloat16), (4, torch.float32)):
-        with FakeTensorMode(allow_non_fake_inputs=True), recipe.recorder() as record:
+        with FakeTensorMode(allow_non_fake_inputs=True), ledger.recorder() as record:
             held = nf4tensor.to_nf4(torch.empty(8192, 2048, dtype=dtype))
             source = torch.empty(8192, 2048, dtype=dtype)
             record.trace.append([])

@@ -2,6 +2,7 @@
 
     python benchmarks/allocator/differences.py              # 100 settings, a second each
     python benchmarks/allocator/differences.py 1000 1300    # those of other seeds
+    python benchmarks/allocator/differences.py --of wide        # shapes that ship, narrow ones, any loss
     python benchmarks/allocator/differences.py --of shared      # on several GPUs, with activations offloaded
     python benchmarks/allocator/differences.py --of validated   # a batch without gradients
     python benchmarks/allocator/differences.py --of trl         # TRL's instead of torchtune's
@@ -23,7 +24,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from allocator import fine_tuner, recipe, sharded
-from allocator.draws import Draw, draw, draw_shared, draw_trl, draw_validated
+from allocator.draws import Draw, draw, draw_shared, draw_trl, draw_validated, draw_wide
 
 from runplan.estimate.memory import closed_form, nf4, torchtune_step
 from runplan.estimate.memory.weights import ELEMENT_BYTES, quantised_shapes, weight_bytes
@@ -33,7 +34,10 @@ TOLD = 0.003
 
 
 def difference(one: Draw) -> float:
-    """Computed over simulated peak, less 1; of QLoRA the peak may be that of loading, which is not simulated."""
+    """Computed over simulated peak, less 1, both with cuBLAS's workspace, which a GPU counts as allocated.
+
+    Of QLoRA the peak may be that of loading, which is not simulated.
+    """
     w = one.workload
     traced = (fine_tuner if w.trainer == TRL else sharded if w.gpus > 1 else recipe).traced
     if w.validation_lengths is not None:
@@ -49,10 +53,10 @@ def difference(one: Draw) -> float:
         stored = weight_bytes(w.architecture, w.adapter, w.dtype) / w.gpus + torchtune_step.rope_bytes(w.architecture)
         peak = max(peak, stored + nf4.making_bytes(shapes, ELEMENT_BYTES[w.dtype]))
     computed = footprint.peak_bytes(one.batch, one.tokens) if footprint else 0.0
-    return (computed - torchtune_step.workspace_bytes(w.gpu.name)) / peak - 1
+    return computed / (peak + torchtune_step.workspace_bytes(w.gpu.name)) - 1
 
 
-KINDS = {"plain": draw, "shared": draw_shared, "validated": draw_validated, "trl": draw_trl}
+KINDS = {"plain": draw, "wide": draw_wide, "shared": draw_shared, "validated": draw_validated, "trl": draw_trl}
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from allocator.recipe import Trace, recorder
+from allocator.ledger import Trace, recorder
+from allocator.recipe import dropout
 
 from runplan.estimate.workload import Workload
 
@@ -41,7 +42,7 @@ def as_on_a_gpu(batch: int) -> Iterator[None]:
             (transformers.masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: batch == 1),
             (BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_a, **_k: None),
             (torch.nn.Module, "to", lambda self, *_a, **_k: self),
-            (torch.nn.functional, "dropout", _dropout),
+            (torch.nn.functional, "dropout", dropout),
         ):
             patches.enter_context(mock.patch.object(where, name, what))
         yield
@@ -57,12 +58,6 @@ def _without(name: str) -> Iterator[None]:
     finally:
         del sys.modules[name]
         sys.modules.update(there)
-
-
-def _dropout(given: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: ARG001 - torch's own arguments
-    import torch
-
-    return torch.native_dropout(given, p, train=True)[0] if training and p else given
 
 
 def build(w: Workload) -> Any:

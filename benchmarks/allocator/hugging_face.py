@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 from allocator.caching import Allocator, Block
 from allocator.programs import WORKSPACE, Peaks
-from allocator.recipe import Event, Trace, recorder
+from allocator.ledger import Event, Trace, recorder
 
 MIB = 2**20
 
