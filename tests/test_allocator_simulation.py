@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_allocator import caching, grid, hugging_face, programs, recipe
+from simulated_allocator import caching, grid, hugging_face, ledger, programs, recipe
 
 DATA = Path(__file__).parent / "data"
 MIB = 2**20

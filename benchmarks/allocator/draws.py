@@ -102,9 +102,9 @@ def _narrow(rng: random.Random, a: Architecture) -> Architecture:
     hidden = heads * width
     tied = a.tie_word_embeddings or (a.family in {"llama2", "llama3_1"} and rng.random() < 0.3)
     return replace(
-        a, tie_word_embeddings=tied, hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=key_values, head_dim=width,
-        intermediate_size=8 * round(hidden * rng.uniform(1.0, 6.0) / 8), vocab_size=rng.choice((512, 4096, 32000)),
-        max_position_embeddings=rng.choice((2048, 8192)),
+        a, tie_word_embeddings=tied, hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=key_values,
+        head_dim=width, intermediate_size=8 * round(hidden * rng.uniform(1.0, 6.0) / 8),
+        vocab_size=rng.choice((512, 4096, 32000)), max_position_embeddings=rng.choice((2048, 8192)),
     )  # fmt: skip
 
 
