@@ -7,13 +7,10 @@ from collections.abc import Callable
 from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of
 from runplan.estimate.memory import torchtune_step, trl_step, trl_validation
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.workload import TRL, Workload
+from runplan.estimate.workload import LOSS_CHUNKS, TRL, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
-
-LOSS_CHUNKS = 8
-"""Pieces in which a log's loss took the logits: torchtune's default (`CEWithChunkedOutputLoss`), no log says it."""
 
 
 def form_of(trainer: str | None) -> Callable[..., Footprint]:
