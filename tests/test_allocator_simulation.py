@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_allocator import caching, grid, hugging_face, programs, recipe
+from simulated_allocator import caching, grid, hugging_face, ledger, programs, recipe
 
 DATA = Path(__file__).parent / "data"
 MIB = 2**20
@@ -95,7 +95,7 @@ def test_no_gpu_smaller_than_what_is_allocated_gets_through(tokens):
         programs.Request("free", 1),
         programs.Request("free of last step", 3),
     )
-    what = programs.Program((recipe.Event(1, 5 * MIB),), step)
+    what = programs.Program((ledger.Event(1, 5 * MIB),), step)
     peaks = programs.replay(what, tokens)[-1]
     least = programs.least_capacity(what, tokens, peaks)
     assert peaks.allocated <= least <= peaks.reserved

@@ -54,6 +54,13 @@ def test_rope_tables_are_shared_in_llama_3_1_and_one_a_layer_in_qwen():
     assert torchtune_step.rope_bytes(QWEN_15B) == 28 * 128 * 2**20
 
 
+def test_what_a_llama_is_called_says_nothing_about_its_rope_tables():
+    untied = dataclasses.replace(LLAMA_8B, family="llama3")
+    assert torchtune_step.rope_bytes(untied) == 32 * 64 * 2**20
+    for change in ({"tie_word_embeddings": True}, {"rope_scaling_factor": 8.0}):  # which another builder makes
+        assert torchtune_step.rope_bytes(dataclasses.replace(untied, **change)) == 64 * 2**20
+
+
 def test_offloading_moves_block_inputs_to_the_host():
     kept = workload(architecture=LLAMA_3B, activation_checkpointing=True)
     moved = dataclasses.replace(kept, activation_offloading=True)

@@ -6,13 +6,16 @@ dropout, compiled losses, dense masks. Of compiled blocks the partition is made 
 """
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
-from simulated_allocator import recipe, sharded
+from simulated_allocator import ledger, recipe, sharded
 
+import runplan
 from runplan.estimate.memory import activations, closed_form, nf4, torchtune_step
 from runplan.estimate.memory.weights import quantised_shapes
+from runplan.estimate.workload import LOSS_CHUNKS
 
 pytestmark = [
     pytest.mark.trainer,
@@ -108,6 +111,17 @@ def test_closed_form_agrees_with_the_simulated_recipe(case):
     assert computed == pytest.approx(simulated / 2**30, rel=5e-3 if "QLoRA" in case or "DoRA" in case else 1e-3), case
 
 
+@pytest.mark.usefixtures("torch")
+def test_the_loss_that_plans_name_takes_as_many_pieces_as_is_counted():
+    from torchtune.modules.loss import CEWithChunkedOutputLoss
+
+    lines = (Path(runplan.__file__).parents[1] / "templates/torchtune/finetune.yaml.j2").read_text().splitlines()
+    named = lines.index("loss:") + 1
+    assert lines[named].strip() == f"_component_: torchtune.modules.loss.{CEWithChunkedOutputLoss.__name__}"
+    assert not lines[named + 1].startswith(" ")  # nothing said of it: as it ships
+    assert CEWithChunkedOutputLoss().num_output_chunks == LOSS_CHUNKS
+
+
 @pytest.mark.parametrize("keeps_root", [True, False])
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 256), (16, 990)])
 @pytest.mark.usefixtures("torch")
@@ -171,7 +185,7 @@ def test_loading_takes_what_the_closed_form_says(torch):
 
     size = 8192 * 2048
     for element, dtype in ((2, torch.bfloat16), (4, torch.float32)):
-        with FakeTensorMode(allow_non_fake_inputs=True), recipe.recorder() as record:
+        with FakeTensorMode(allow_non_fake_inputs=True), ledger.recorder() as record:
             held = nf4tensor.to_nf4(torch.empty(8192, 2048, dtype=dtype))
             source = torch.empty(8192, 2048, dtype=dtype)
             record.trace.append([])

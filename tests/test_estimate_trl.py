@@ -1,19 +1,16 @@
 """TRL's closed form and roofline: against the real model, adapters and loss, on fake tensors that only have sizes.
 
-Two optimizer steps run on no data; every storage is counted when it appears and when it goes. What a GPU does otherwise
-than a processor is put in its place: the kernel that reads a tile of logits (Triton's works in the tile itself) and the
-product that adds to fp32. Dropout and several GPUs cannot be simulated here.
+Two optimizer steps run on no data (benchmarks/allocator/fine_tuner.py); every storage is counted when it appears and
+when it goes. Several GPUs cannot be simulated here.
 """
 
-import contextlib
 import dataclasses
-import sys
 
 import pytest
 from estimate_cases import ADAPTER, GPUS, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, QWEN_05B, QWEN_15B, ROWS, workload
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_allocator import recipe
+from simulated_allocator import fine_tuner, recipe
 
 from runplan.estimate import calibrated
 from runplan.estimate.calibration import calibrate
@@ -56,10 +53,10 @@ CASES = {
 @pytest.mark.trl
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES)
-def test_closed_form_agrees_with_the_simulated_step(case, monkeypatch):
+def test_closed_form_agrees_with_the_simulated_step(case):
     changes, batch, tokens, accumulation = CASES[case]
     w = trl(**changes)
-    simulated, _ = simulate(monkeypatch, w, batch, tokens, accumulation)
+    simulated = recipe.peak_bytes(fine_tuner.traced(w, batch, (16, tokens), accumulation))
     computed = closed_form.allocated_gib(w, batch, tokens, accumulation) - torchtune_step.WORKSPACE_DEFAULT_MIB / 1024
     assert computed == pytest.approx(simulated / 2**30, rel=0.01), case
 
@@ -67,10 +64,12 @@ def test_closed_form_agrees_with_the_simulated_step(case, monkeypatch):
 @pytest.mark.trl
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("adapter", "dtype"), [(ADAPTER, "bf16"), (ATTENTION, "fp32")])
-def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype, monkeypatch):
+def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype):
     def moved(n):
         w = trl(architecture=layers(LLAMA_1B, n), adapter=adapter, dtype=dtype)
-        return simulate(monkeypatch, w, 1, 1024, 1)[1]
+        watching = counter()
+        fine_tuner.traced(w, 1, (1024,), watching=watching)
+        return watching.totals
 
     less, more = moved(2), moved(3)
     counted, traffic = ([b - a for a, b in zip(less[at::2], more[at::2], strict=True)] for at in (0, 1))
@@ -80,115 +79,43 @@ def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype, m
     assert counted[1] / counted[0] == pytest.approx(1.4 * backward / forward, rel=0.01)
 
 
-class Sums:
-    """Kernels and bytes of elementwise ones, forward and backward."""
-
-    LOOKS = (
-        *("prim.", "view", "expand", "transpose", "aten.t.", "slice", "select", "squeeze"),
-        *("detach", "empty", "alias", "split", "reshape"),
-    )
-    PRODUCTS = ("aten.mm", "aten.bmm", "scaled_dot")
-
-    def __init__(self):
-        self.totals, self.backward = [0, 0, 0, 0], False
-
-    def add(self, name, tensors):
-        if not tensors or any(look in name for look in self.LOOKS):
-            return
-        at = 2 * self.backward
-        self.totals[at] += 1
-        if not any(product in name for product in self.PRODUCTS):
-            self.totals[at + 1] += sum(one.numel() * one.element_size() for one in tensors)
-
-
-def counter(torch, sums):
+def counter():
+    """A dispatch mode that counts kernels and bytes of elementwise ones (`.totals`), forward and backward."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
+    looks = (
+        *("prim.", "view", "expand", "transpose", "aten.t.", "slice", "select", "squeeze"),
+        *("detach", "empty", "alias", "split", "reshape"),
+    )
+    products = ("aten.mm", "aten.bmm", "scaled_dot")
+
     class Counter(TorchDispatchMode):
-        """What kernels move."""
+        """What kernels move, from when a pass has started until it has ended."""
+
+        totals, at = (0, 0, 0, 0), None
+
+        def started(self, which):
+            self.at = {"forward": 0, "backward": 2}.get(which)
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             made = [one for one in tree_leaves(out) if isinstance(one, torch.Tensor)]
             given = {id(one): one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)}
-            sums.add(str(func), [*given.values(), *made])
+            self.add(str(func), [*given.values(), *made])
             return out
 
+        def add(self, name, tensors):
+            if self.at is None or not tensors or any(look in name for look in looks):
+                return
+            totals = list(self.totals)
+            totals[self.at] += 1
+            if not any(product in name for product in products):
+                totals[self.at + 1] += sum(one.numel() * one.element_size() for one in tensors)
+            self.totals = tuple(totals)
+
     return Counter()
-
-
-def build(w):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
-    from trl.trainer.utils import add_fused_lm_head
-
-    from runplan.trainers.trl import MLP_MODULES, MODULES
-
-    a, adapter = w.architecture, w.adapter
-    names = (
-        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
-        *("vocab_size", "max_position_embeddings", "tie_word_embeddings"),
-    )
-    kind = Qwen2Config if a.family.startswith("qwen") else LlamaConfig
-    config = kind(**{name: getattr(a, name) for name in names}, attn_implementation="sdpa")
-    base = AutoModelForCausalLM.from_config(config, dtype="bfloat16" if w.dtype == "bf16" else "float32")
-    targets = [MODULES[name] for name in adapter.attn_modules] + list(MLP_MODULES if adapter.apply_to_mlp else ())
-    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=adapter.rank, target_modules=targets))
-    if w.activation_checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
-    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
-    return model
-
-
-def simulate(monkeypatch, w, batch, tokens, accumulation):
-    """Bytes alive at the peak of the second optimizer step, and what its kernels did."""
-    record = recipe.recorder()  # which knows torchao's tensors, that PEFT shall not look for
-    monkeypatch.setitem(sys.modules, "torchao", None)
-    import torch
-    import transformers.masking_utils
-    import trl.kernels.chunked_logprob as loss
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    for name in ("_forward_tile", "_backward_tile", "_addmm_fp32"):
-        monkeypatch.setattr(loss, name, lambda *_a, **_k: None)
-    # A mask of rows is looked at, which fake tensors do not have: rows differ wherever there are several.
-    monkeypatch.setattr(transformers.masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: batch == 1)
-    monkeypatch.setattr(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_a, **_k: None)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_a, **_k: self)
-    sums = Sums()
-    with FakeTensorMode(allow_non_fake_inputs=True), record, counter(torch, sums):
-        model = build(w)
-        trained = [one for one in model.parameters() if one.requires_grad]
-        assert {one.dtype for one in trained} == {torch.float32}
-        optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
-        for length in (16, tokens):  # the first step makes the optimizer's state
-            record.trace.append([])
-            sums.totals = [0, 0, 0, 0]
-            for _ in range(accumulation):
-                one_pass(torch, model, sums, (batch, length, w))
-            totals = list(sums.totals)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return recipe.peak_bytes([list(events) for events in record.trace]), totals
-
-
-def one_pass(torch, model, sums, shape):
-    batch, tokens, w = shape
-    rows, length = (1, batch * tokens) if w.packed else (batch, tokens)
-    inputs = {name: torch.zeros(rows, length, dtype=torch.long) for name in ("input_ids", "labels")}
-    inputs["position_ids" if w.packed else "attention_mask"] = torch.zeros(rows, length, dtype=torch.long)
-    autocast = torch.autocast("cpu", dtype=torch.bfloat16) if w.dtype == "bf16" else contextlib.nullcontext()
-    with autocast:
-        out = model(**inputs, use_cache=False, fused_lm_head=True)
-    loss = -out.log_probs.sum() / out.label_mask.sum().clamp(min=1)
-    del out
-    sums.backward = True
-    loss.backward()
-    sums.backward = False
 
 
 SMOLLM = dataclasses.replace(

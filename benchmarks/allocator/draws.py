@@ -7,9 +7,14 @@ simulated layer takes as long as the next), with sizes between and beside those 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
+import runplan
 from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import ATTENTION, quantised_shapes
 from runplan.estimate.workload import Adapter, Gpu, Workload
@@ -63,6 +68,46 @@ def draw(rng: random.Random, trainer: str = "torchtune", layers: int = 4) -> Dra
     return Draw(w, batch, tokens, accumulation)
 
 
+def draw_wide(rng: random.Random, layers: int = 3) -> Draw:
+    """A setting of torchtune on one GPU from all that can be asked for: shapes that ship, and narrow ones; any loss."""
+    one = draw(rng, layers=layers)
+    shapes = published(layers)
+    a = rng.choice(shapes) if rng.random() < 0.5 else _narrow(rng, one.workload.architecture)
+    adapter = replace(one.workload.adapter, apply_to_output=rng.random() < 0.3 and not a.tie_word_embeddings)
+    if nf4.problem(quantised_shapes(a, adapter), 1):
+        adapter = replace(adapter, quantize_base=False)
+    offloaded = one.workload.activation_checkpointing and rng.random() < 0.3
+    w = replace(
+        one.workload, architecture=a, adapter=adapter, activation_offloading=offloaded,
+        loss_chunks=rng.choice((8, 8, 8, 0)),
+    )  # fmt: skip
+    batch, tokens = (rng.choice((1, 2, 5)), rng.randint(1, 20)) if rng.random() < 0.2 else (one.batch, one.tokens)
+    return Draw(w, batch, min(tokens, a.max_position_embeddings), one.accumulation)
+
+
+@cache
+def published(layers: int) -> tuple[Architecture, ...]:
+    """The models that runplan ships, cut to so many layers."""
+    names = {field.name for field in fields(Architecture)}
+    files = sorted((Path(runplan.__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+    read = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    given = [{key: value for key, value in one.items() if key in names} for one in read if one["hidden_size"]]
+    return tuple(Architecture(**one | {"num_hidden_layers": min(one["num_hidden_layers"], layers)}) for one in given)
+
+
+def _narrow(rng: random.Random, a: Architecture) -> Architecture:
+    """The same family, as narrow as models for tests are."""
+    heads, width = rng.choice((1, 2, 4, 8)), rng.choice((16, 32, 64))
+    key_values = rng.choice([n for n in (1, 2, 4, 8) if heads % n == 0])
+    hidden = heads * width
+    tied = a.tie_word_embeddings or (a.family in {"llama2", "llama3_1"} and rng.random() < 0.3)
+    return replace(
+        a, tie_word_embeddings=tied, hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=key_values,
+        head_dim=width, intermediate_size=8 * round(hidden * rng.uniform(1.0, 6.0) / 8),
+        vocab_size=rng.choice((512, 4096, 32000)), max_position_embeddings=rng.choice((2048, 8192)),
+    )  # fmt: skip
+
+
 def draw_shared(rng: random.Random, layers: int = 4) -> Draw:
     """A setting of torchtune for several GPUs, or with activations offloaded, or both."""
     one = draw(rng, layers=layers)
@@ -80,10 +125,21 @@ def draw_shared(rng: random.Random, layers: int = 4) -> Draw:
     return one._replace(workload=w)
 
 
+def draw_trl(rng: random.Random, layers: int = 4) -> Draw:
+    """A setting of TRL's: a training step, or a batch that is validated."""
+    one = draw(rng, "trl", layers)
+    return with_validation(one) if rng.random() < 0.3 else one
+
+
+def with_validation(one: Draw) -> Draw:
+    """The same, its batch validated."""
+    return one._replace(workload=replace(one.workload, validation_lengths=Lengths(((one.tokens, 100),))))
+
+
 def draw_validated(rng: random.Random, layers: int = 4) -> Draw:
     """A setting whose batch is validated: on one GPU or on several."""
     one = (draw_shared if rng.random() < 0.5 else draw)(rng, layers=layers)
-    return one._replace(workload=replace(one.workload, validation_lengths=Lengths(((one.tokens, 100),))))
+    return with_validation(one)
 
 
 def _architecture(rng: random.Random, layers: int) -> Architecture:

@@ -26,8 +26,8 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from allocator.caching import Allocator, Block
+from allocator.ledger import Event, Trace, recorder
 from allocator.programs import WORKSPACE, Peaks
-from allocator.recipe import Event, Trace, recorder
 
 MIB = 2**20
 

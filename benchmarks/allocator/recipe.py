@@ -6,28 +6,15 @@ added where it is known (flash attention's backward pass). Needs torch and torch
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
+from allocator.ledger import Trace, recorder
 from allocator.offloaded import handling
 
 from runplan.estimate.workload import Workload
 
-FLASH_ROWS = 128
-"""Flash attention's backward pass works on so many rows at once and rounds the sequence up to them."""
-
-
-class Event(NamedTuple):
-    """A storage that appears (`size` bytes) or goes (0)."""
-
-    storage: int
-    size: int
-
-
-Trace = list[list[Event]]
-"""Events of building the model and optimizer, then of each optimizer step."""
 Shapes = tuple[int, Sequence[int], Sequence[int]]
 
 
@@ -50,9 +37,16 @@ def fake_torchtune() -> Iterator[None]:
         patch.object(Llama3ScaledRoPE, "apply_scaling", lambda _self, freqs, *_args: freqs),
         patch.object(FrozenNF4Linear, "__init__", _quantised_linear),
         patch.object(nf4tensor, "CHUNK_SIZE", 1 << 40),
-        patch.object(torch.nn.functional, "dropout", lambda x, p, *_: torch.native_dropout(x, p, train=True)[0]),
+        patch.object(torch.nn.functional, "dropout", dropout),
     ):
         yield
+
+
+def dropout(given: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: ARG001 - torch's
+    """Dropout by the kernel that GPUs have."""
+    import torch
+
+    return torch.native_dropout(given, p, train=True)[0] if training and p else given
 
 
 def _quantised_linear(self: Any, inner: int, outer: int, bias: bool) -> None:
@@ -148,17 +142,21 @@ def run(record: Any, parts: tuple[Any, Any, Any, Any, Any], shapes: Shapes, pack
 
 def build(w: Workload) -> Any:
     """Torchtune's model of an architecture, with adapters."""
-    from torchtune.models import llama2, llama3_1, llama3_2, qwen2
+    from torchtune.models import llama2, llama3, llama3_1, llama3_2, qwen2
 
     a, adapter = w.architecture, w.adapter
     builders = {
         "llama2": llama2.lora_llama2,
+        "llama3": llama3.lora_llama3,
         "llama3_1": llama3_1.lora_llama3_1,
+        "llama3_3": llama3_1.lora_llama3_1,
         "llama3_2": llama3_2.lora_llama3_2,
         "qwen2_5": qwen2.lora_qwen2,
     }
-    tied = {"tie_word_embeddings": a.tie_word_embeddings} if a.family in {"llama3_2", "qwen2_5"} else {}
-    return builders[a.family](
+    tied = {"tie_word_embeddings": a.tie_word_embeddings} if a.tie_word_embeddings or a.family == "qwen2_5" else {}
+    # The shape decides, not the name (`runplan.trainers.builders`).
+    name = a.family if a.family == "qwen2_5" else "llama3_2" if tied else a.family.replace("llama3_2", "llama3_1")
+    return builders[name](
         list(adapter.attn_modules),
         adapter.apply_to_mlp,
         adapter.apply_to_output,
@@ -209,97 +207,3 @@ def _loss(model: Any, loss_fn: Any, ignored: Any, forward: Any, shape: tuple[int
         labels = labels.reshape(-1)
         logits = logits.reshape(-1, logits.size(-1))
     return loss_fn(logits, labels), (inputs, labels)
-
-
-class Ledger:
-    """Numbers every storage when it appears, and notes when it goes."""
-
-    def __init__(self) -> None:
-        from torch.utils.weak import WeakIdKeyDictionary
-
-        super().__init__()
-        self.trace: Trace = [[]]
-        self.known = WeakIdKeyDictionary()
-        self.gone: set[int] = set()
-        self.count = 0
-        self.sum: tuple[int, int, int] | None = None
-        self.same: dict[int, int] = {}
-
-    def came(self, size: int) -> int:
-        """The number of a new storage."""
-        self.sum = None
-        self.count += 1
-        self.trace[-1].append(Event(self.count, size))
-        return self.count
-
-    def went(self, storage: int) -> None:
-        """It is gone; once, whoever says so."""
-        if storage in self.gone:
-            return
-        self.gone.add(storage)
-        if self.sum and storage == self.sum[1]:  # the sum took its place
-            new, old, at = self.sum
-            del self.trace[-1][at]
-            self.same[new], self.sum = old, None
-            return
-        self.trace[-1].append(Event(self.same.pop(storage, storage), 0))
-
-    def note(self, tensor: Any) -> None:
-        """Count a tensor's storage, of one on many devices this device's, unless it is known or on none."""
-        from torch.distributed.tensor import DTensor
-
-        if isinstance(tensor, DTensor):
-            tensor = tensor._local_tensor  # noqa: SLF001 - `to_local` does more than to look
-        if hasattr(tensor, "__tensor_flatten__"):  # 4 bits have no storage, but their parts
-            for name in tensor.__tensor_flatten__()[0]:
-                self.note(getattr(tensor, name))
-            return
-        if tensor.device.type == "meta":
-            return
-        storage = tensor.untyped_storage()
-        if storage.nbytes() and storage not in self.known:
-            self.known[storage] = number = self.came(storage.nbytes())
-            weakref.finalize(storage, self.went, number)
-
-    def add(self, old: Any, new: Any) -> None:
-        """Autograd adds to a gradient that nobody else holds in place, but not to fake tensors: noted as if it did."""
-        before, number = (self.known.get(one.untyped_storage()) for one in (old, new))
-        if before is None or number is None:
-            return
-        if self.trace[-1][-1] == Event(number, new.untyped_storage().nbytes()):
-            self.sum = number, self.same.get(before, before), len(self.trace[-1]) - 1
-
-    def attend(self, shape: Sequence[int]) -> None:
-        """Flash attention's backward pass sums the gradient of q and row products in fp32, beside what it returns."""
-        batch, heads, tokens, width = shape
-        rows = 4 * batch * heads * -(-tokens // FLASH_ROWS) * FLASH_ROWS
-        for number in [self.came(rows), self.came(rows * width)]:
-            self.went(number)
-
-
-def recorder() -> Any:
-    """A dispatch mode that notes every storage when it appears and when it goes (`.trace`)."""
-    import torch
-    from torch import Tensor
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torchao.dtypes.nf4tensor import NF4Tensor
-
-    class Recorder(Ledger, TorchDispatchMode):
-        """Events of all storages."""
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if NF4Tensor in types:
-                return NotImplemented  # which sends its parts through here
-            out = func(*args, **(kwargs or {}))
-            name = func.name()
-            for tensor in tree_leaves(out):
-                if isinstance(tensor, Tensor):
-                    self.note(tensor)
-            if "scaled_dot_product" in name and "backward" in name and (kwargs or {}).get("attn_mask") is None:
-                self.attend(args[1].shape)
-            if name == "aten::add.Tensor" and not torch.is_grad_enabled() and out.shape == args[0].shape:
-                self.add(args[0], out)
-            return out
-
-    return Recorder()

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from allocator.ledger import Ledger, Trace, recorder
 from allocator.offloaded import handling
-from allocator.recipe import Ledger, Trace, build, fake_torchtune, loss_of, recorder, run
+from allocator.recipe import build, fake_torchtune, loss_of, run
 
 from runplan.estimate.workload import Workload
 

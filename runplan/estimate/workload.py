@@ -11,6 +11,10 @@ from runplan.facts import Architecture, Lengths
 TRL = "trl"
 """The trainer whose steps, memory and kernels are other than torchtune's."""
 
+LOSS_CHUNKS = 8
+"""Pieces in which the loss of a planned run takes the logits: `CEWithChunkedOutputLoss`, which finetune.yaml names, as
+torchtune ships it. Logs are taken to have the same, none says it."""
+
 
 class Interval(NamedTuple):
     """A quantity by its median and by the value that 95 of 100 runs stay below."""
@@ -73,8 +77,8 @@ class Workload:
     batch_size: int | None = None
     gradient_accumulation_steps: int | None = None
     activation_offloading: bool = False
-    loss_chunks: int = 8
-    """Pieces in which the loss upcasts the logits (torchtune's CEWithChunkedOutputLoss); 0 = all at once."""
+    loss_chunks: int = LOSS_CHUNKS
+    """Pieces in which the loss takes the logits; 0 = all at once, as recipes did that runplan did not write."""
     max_steps_per_epoch: int | None = None
     validation_lengths: Lengths | None = None
     """None when there is no validation during training."""

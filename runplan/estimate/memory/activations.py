@@ -155,10 +155,13 @@ def validated_piece_bytes(a: Architecture, dtype: str, chunks: int, compiled: bo
 
 
 def validated_block_bytes(a: Architecture, adapter: Adapter, e: int) -> float:
-    """Bytes a token inside a block without gradients: at the MLP's third product, or at attention."""
+    """Bytes a token inside a block without gradients, beside its input and a norm: at the MLP's third layer, or before.
+
+    Attention's output and the block's middle are there with the MLP's products.
+    """
     d, q, f = a.hidden_size, a.query_size, a.intermediate_size
     mlp = 4 * f if adapter.apply_to_mlp else 3 * f
-    return float(e * max(mlp + d, 2 * d + 4 * q))
+    return float(e * (2 * d + max(mlp, 4 * q)))
 
 
 def output_bytes(a: Architecture, adapter: Adapter, e: int) -> float:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runplan.estimate.logs.settings import adapter_of, checkpointing_of, dtype_of
-from runplan.estimate.memory import torchtune_step, trl_step
+from runplan.estimate.memory import torchtune_step, trl_step, trl_validation
 from runplan.estimate.memory.footprint import Footprint
-from runplan.estimate.workload import TRL, Workload
+from runplan.estimate.workload import LOSS_CHUNKS, TRL, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
-
-LOSS_CHUNKS = 8
-"""Pieces in which a log's loss took the logits: torchtune's default (`CEWithChunkedOutputLoss`), no log says it."""
 
 
 def form_of(trainer: str | None) -> Callable[..., Footprint]:
@@ -53,13 +50,14 @@ def footprint_of_log(run: PriorRun, model: Architecture, gpu: str, *, compiled: 
 
 
 def validation_footprint_for(w: Workload) -> Footprint | None:
-    """What one GPU holds while it validates between two steps; None where that is not known, or does not happen."""
-    if w.trainer == TRL or w.validation_lengths is None or not w.validation_lengths.rows:
+    """What one GPU holds while it validates between two steps; None where that does not happen."""
+    if w.validation_lengths is None or not w.validation_lengths.rows:
         return None
     mode = (w.activation_checkpointing, w.packed, False, w.compile)
-    return torchtune_step.validation_footprint(
-        w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name
-    )
+    form: Callable[..., Footprint] = torchtune_step.validation_footprint
+    if w.trainer == TRL:
+        form = trl_validation.validation_footprint
+    return form(w.architecture, w.adapter, w.dtype, mode, w.loss_chunks, w.gpus, w.gpu.name)
 
 
 def allocated_parts_gib(w: Workload, batch: int, tokens: int, accumulation: int = 1) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from runplan.estimate.memory.nvidia_smi import Rows, Sample
 from runplan.estimate.memory.outliers import odd_memory, weights_gib
 from runplan.estimate.memory.tried import Tried, tried_of
 from runplan.estimate.speed.observation import Observation
-from runplan.estimate.workload import TRL, Gpu
+from runplan.estimate.workload import LOSS_CHUNKS, TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -189,7 +189,7 @@ def _logits_part(run: PriorRun, model: Architecture) -> float | None:
     """Logits as a part of what a step allocates and frees; None where the loss keeps none."""
     if run.trainer == TRL:
         return None
-    per_token = activations.head_bytes(model, dtype_of(run), closed_form.LOSS_CHUNKS, compiled=False)[0]
+    per_token = activations.head_bytes(model, dtype_of(run), LOSS_CHUNKS, compiled=False)[0]
     return per_token / max(per for _, per in _footprint(run, model).moments)
 
 
@@ -223,7 +223,7 @@ def _allocated_ratios(observations: Iterable[Observation]) -> list[tuple[str, fl
         if not (peak and step.packed and run.max_seq_len and not step.compile) or run.activation_checkpointing is None:
             continue
         mode = (step.checkpointing, True, step.accumulation > 1, False)
-        form, chunks = closed_form.form_of(step.trainer), closed_form.LOSS_CHUNKS
+        form, chunks = closed_form.form_of(step.trainer), LOSS_CHUNKS
         parts = form(step.architecture, step.adapter, step.dtype, mode, chunks, step.gpus, step.gpu.name)
         found.append((run.path, peak * GIB / parts.peak_bytes(step.batch, run.max_seq_len)))
     return found

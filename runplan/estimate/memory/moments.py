@@ -151,6 +151,7 @@ def _in_blocks(s: Step) -> Iterator[Moment]:
     identity = activations.identity_bytes(a, s.adapter, s.e)[0] + s.unpacked[1]
     again, third = (s.checkpointing * part for part in activations.block_recomputed_bytes(a, s.adapter, s.e))
     copied = 0.0 if s.dtype == "fp32" else d  # the gradient in fp32 becomes one in the number format
+    scaled = d if s.adapter.apply_to_mlp else 0.0  # the gradient that the last adapter's product gets, made of it
     for left in sorted({layers, min(layers, 2), 1}):
         there, last = s.gathered(left) + s.gradients(left), left == layers
         part = 1.0 if s.checkpointing else left / layers
@@ -158,11 +159,12 @@ def _in_blocks(s: Step) -> Iterator[Moment]:
         # What was brought back from the host goes when the next node, this block's first, is through.
         back = (s.norm_brought_back if last else s.stored) * s.offloaded
         if last:
-            yield there + identity, s.held(left) + d + again + back
-            yield there + s.unpacked[1], s.held(left) + d + third + back
+            yield there + identity, s.held(left) + d + scaled * s.checkpointing + again + back
+            yield there + s.unpacked[1], s.held(left) + d + scaled * s.checkpointing + third + back
         elif s.checkpointing:
-            yield there + identity, s.held(left) + back + (d + copied + again if left > 1 else d)
-            yield there + s.unpacked[1], s.held(left) + back + d + third + (copied if left > 1 else 0.0)
+            more = max(copied, scaled) if left > 1 else 0.0
+            yield there + identity, s.held(left) + back + (d + more + again if left > 1 else d)
+            yield there + s.unpacked[1], s.held(left) + back + d + third + more
     yield s.gradients(0) + (s.trained_in_block if s.gpus > 1 else 0.0), 0.0
 
 

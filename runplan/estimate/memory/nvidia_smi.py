@@ -15,11 +15,11 @@ from runplan.estimate import intervals, steps
 from runplan.estimate.factors import scatter
 from runplan.estimate.logs.figures import Odd
 from runplan.estimate.logs.settings import same_dataset
-from runplan.estimate.memory import activations, allocator, closed_form, outside_torch
+from runplan.estimate.memory import activations, allocator, outside_torch
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.outliers import LEAST_WEIGHTS, MOST_MEMORY, weights_gib
 from runplan.estimate.memory.tried import Tried, tried_of
-from runplan.estimate.workload import TRL, Gpu
+from runplan.estimate.workload import LOSS_CHUNKS, TRL, Gpu
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -143,9 +143,7 @@ def _usually_held(tried: Tried, footprint: Footprint, tokens: int, uneven: float
     run, gpus = tried.run, tried.run.num_gpus or 1
     logits = None
     if run.trainer != TRL:
-        per_token = activations.head_bytes(
-            tried.architecture, run.dtype or "bf16", closed_form.LOSS_CHUNKS, bool(run.compile)
-        )[0]
+        per_token = activations.head_bytes(tried.architecture, run.dtype or "bf16", LOSS_CHUNKS, bool(run.compile))[0]
         freed = footprint.peak_bytes(tried.batch, tokens) - footprint.fixed
         loss = footprint.loss_bytes(tried.batch, tokens) if footprint.root else freed
         logits = per_token * tried.batch * tokens / loss

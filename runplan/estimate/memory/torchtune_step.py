@@ -29,11 +29,13 @@ def rope_bytes(architecture: Architecture) -> int:
     """Bytes of the RoPE tables: one for all layers in Llama 3.1 and later, one a layer elsewhere.
 
     torchtune's LoRA builders of Llama 2, Llama 3, Mistral and Qwen2 make a table in every layer; Qwen's holds cos and
-    sin twice over (modules `models/*/_component_builders.py`, `models/qwen2/_positional_embeddings.py`).
+    sin twice over (modules `models/*/_component_builders.py`, `models/qwen2/_positional_embeddings.py`). Which builder
+    makes a Llama its output head and RoPE's scaling decide, whatever its name (`trainers.builders`).
     """
-    a = architecture
-    width = 2 * a.head_dim if a.family.startswith("qwen") else a.head_dim
-    tables = 1 if a.family.startswith(_SHARED_ROPE) else a.num_hidden_layers
+    a, qwen = architecture, architecture.family.startswith("qwen")
+    width = 2 * a.head_dim if qwen else a.head_dim
+    later = a.family.startswith(_SHARED_ROPE) or a.tie_word_embeddings or a.rope_scaling_factor is not None
+    tables = 1 if later and not qwen else a.num_hidden_layers
     return _FP32 * a.max_position_embeddings * width * tables
 
 

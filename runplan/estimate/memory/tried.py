@@ -9,7 +9,7 @@ from runplan.estimate.logs.settings import adapter_of, checkpointing_of, find_gp
 from runplan.estimate.memory import closed_form, torchtune_step
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.weights import ELEMENT_BYTES
-from runplan.estimate.workload import Adapter, Gpu, Workload
+from runplan.estimate.workload import LOSS_CHUNKS, Adapter, Gpu, Workload
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 from runplan.units import GIB
@@ -45,9 +45,7 @@ class Tried(NamedTuple):
             return None
         mode = (self.checkpointing, bool(run.packed), self.accumulated, bool(run.compile))
         form = closed_form.form_of(run.trainer)
-        return form(
-            self.architecture, self.adapter, dtype, mode, closed_form.LOSS_CHUNKS, run.num_gpus or 1, self.gpu.name
-        )
+        return form(self.architecture, self.adapter, dtype, mode, LOSS_CHUNKS, run.num_gpus or 1, self.gpu.name)
 
     def needs_no_more(self, w: Workload, accumulation: int) -> bool:
         """Whether its settings, the batch apart, need no more memory than a workload's."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from runplan.estimate.memory.activations import gradient_bytes
+from runplan.estimate.memory.activations import first_gradient_bytes, gradient_bytes
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.torchtune_step import workspace_bytes
 from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
@@ -22,8 +22,10 @@ from runplan.facts import Architecture
 _FP32 = 4
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
 """`TOKEN_CHUNK_SIZE` and `_CHUNKED_LOGPROB_CHUNK_SIZE` of the fused output head."""
-_LOSS_BYTES = 60
+LOSS_BYTES = 60
 """A token's own numbers in the loss: ids, labels, running maximum and sums, entropy, log-probability."""
+IDS = 24
+"""A token's id, label and mask or place, integers of 8."""
 
 
 class Moment(NamedTuple):
@@ -91,7 +93,7 @@ def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float
     return kept + e * (a.hidden_size * (qkv + adapter.apply_to_mlp) + a.intermediate_size * adapter.apply_to_mlp)
 
 
-def _repeated_bytes(a: Architecture, e: int) -> float:
+def repeated_bytes(a: Architecture, e: int) -> float:
     """Bytes a token that keys and values take more once they are repeated for every head; one head is only viewed."""
     if a.num_key_value_heads == 1:
         return 0.0
@@ -101,34 +103,59 @@ def _repeated_bytes(a: Architecture, e: int) -> float:
 def _first_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float, float]:
     """Bytes a token (and more of them where there is a mask) that the first block need not keep.
 
-    Nothing before its first adapter is trained.
+    Nothing before its first adapter is trained; what that one's dropout dropped is forgotten, too.
     """
-    norm = _FP32 * a.hidden_size + 4
-    if set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
-        return float(norm), 0.0
+    norm, dropped = _FP32 * a.hidden_size + 4, adapter.dropout > 0
+    if inputs := set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
+        return float(norm + dropped * len(inputs) * a.hidden_size), 0.0
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
-    return float((1 if adapter.attn_modules else 2) * norm + attention), _repeated_bytes(a, e)
+    if adapter.attn_modules:
+        return float(norm + attention + dropped * a.query_size), repeated_bytes(a, e)
+    return float(2 * norm + attention + dropped * 2 * a.hidden_size), repeated_bytes(a, e)
 
 
-def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str, checkpointing: bool) -> float:
-    """Bytes a token of gradients inside the block whose backward runs, at its MLP; read from simulated blocks."""
-    d, f = a.hidden_size, a.intermediate_size
+def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
+    """Bytes a token of gradients inside the block whose backward runs, beside what it keeps.
+
+    In fp32 those of the MLP's product and of its factors, when the last layer's input (and what dropout knew of it) is
+    gone. In bf16 the larger of two moments. At the MLP's last layer: two gradients of its output, and that of its input
+    becomes one in fp32, twice with dropout. At the norm behind it, when the MLP is through: five gradients in fp32.
+    """
+    d, f, e, dropped = a.hidden_size, a.intermediate_size, ELEMENT_BYTES[dtype], adapter.dropout > 0
     if dtype == "fp32":
-        return 4 * d + (8 if adapter.apply_to_mlp else 12) * f
-    if adapter.apply_to_mlp:
-        return (10 if checkpointing else 14) * d + 6 * f
-    return 2 * d + 6 * f
+        return 4 * d + (8 - dropped if adapter.apply_to_mlp else 12) * f
+    mlp = 4 * d + (4 + 2 * dropped) * f if adapter.apply_to_mlp else 2 * d + 6 * f
+    through = 3 * e * f + (e + dropped) * (2 * d + f) * adapter.apply_to_mlp
+    return max(mlp, 5 * _FP32 * d + e * d - through)
+
+
+def _block_recomputed_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
+    """Bytes a token at the end of recomputing a block, beside what it keeps: when its last layer's A has its input.
+
+    Two gradients, the frozen layer's output, the block's middle and its norm, the product that is the input, PEFT's
+    fp32 copy of it and dropout's result. fp32 makes no copies; it keeps the middle and what A gets.
+    """
+    d, f, e, dropped = a.hidden_size, a.intermediate_size, ELEMENT_BYTES[dtype], adapter.dropout > 0
+    if not adapter.apply_to_mlp:
+        return 0.0
+    if dtype == "fp32":
+        return float(e * (3 * d + dropped * (d + f)))
+    return float(5 * e * d + (e + _FP32 * (1 + dropped)) * f)
 
 
 def _last_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
     """Bytes a token in forward of the last adapted layer, beside what is kept: PEFT takes its input to fp32.
 
     The product that is its input; embeddings, block's input, middle and norm; the layer's, B's and the scaled output.
+    Of these fp32 keeps all that is normed, and without dropout what A gets. Before there are the last two, dropout's
+    result is there in fp32.
     """
-    if dtype == "fp32" or not adapter.apply_to_mlp:
+    d, f, e, dropped = a.hidden_size, a.intermediate_size, ELEMENT_BYTES[dtype], adapter.dropout > 0
+    if not adapter.apply_to_mlp:
         return 0.0
-    e = ELEMENT_BYTES[dtype]
-    return (_FP32 + e) * a.intermediate_size + 7 * e * a.hidden_size
+    if dtype == "fp32":
+        return float(e * (4 * d + dropped * (d + f)))
+    return float(max((_FP32 + e) * f + 7 * e * d, dropped * ((2 * _FP32 + e) * f + 5 * e * d)))
 
 
 @lru_cache(maxsize=4096)
@@ -151,7 +178,8 @@ def footprint(
     # bf16 copies of the adapters, as long as a block's backward may need them; gradients, all there in the end
     copies = float(e * n_adapter if dtype != "fp32" else 0)
     others, gradients = (0.0, 0.0) if accumulated else gradient_bytes(a, adapter, _FP32)
-    late = copies / a.num_hidden_layers + others
+    first = 0.0 if accumulated else first_gradient_bytes(a, adapter, _FP32)
+    late = copies / a.num_hidden_layers + others - first, copies / a.num_hidden_layers + others
     peaks = (_recomputed_peaks if checkpointing else _kept_peaks)(a, adapter, dtype, copies, late)
     peaks = (*peaks, Moment(gradients, 0.0, 0.0, 0.0))
     per_token = tuple((one.extra, one.per_token) for one in peaks)
@@ -163,41 +191,49 @@ def footprint(
 
 def _loss_bytes(a: Architecture, e: int) -> float:
     """Bytes a token that the final norm keeps, and the loss: hidden states of its own and their gradient in fp32."""
-    return (2 * _FP32 + (e if e == _FP32 else 2 * e)) * a.hidden_size + 4 + _LOSS_BYTES
+    return (2 * _FP32 + (e if e == _FP32 else 2 * e)) * a.hidden_size + 4 + LOSS_BYTES
 
 
-def _recomputed_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
-    """In the loss, forward and backward; in the last block's backward; in the first one's, with all others' gradients.
+def _recomputed_peaks(
+    a: Architecture, adapter: Adapter, dtype: str, copies: float, late: tuple[float, float]
+) -> tuple[Moment, ...]:
+    """In the loss, forward and backward; in the last block, recomputed and in backward; in the first one.
 
-    Autocast holds its copies of the adapters until forward ends.
+    Autocast holds its copies of the adapters until forward ends. At the first block the others' gradients are there,
+    in its backward the last layer's, too (`late`).
     """
     e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
-    blocks, repeated = float(layers * e * a.hidden_size), _repeated_bytes(a, e)
-    inside = layer_bytes(a, adapter, dtype) + _block_backward_bytes(a, adapter, dtype, checkpointing=True)
+    blocks, repeated = float(layers * e * a.hidden_size), repeated_bytes(a, e)
+    kept = layer_bytes(a, adapter, dtype) + IDS
     if dtype == "fp32":
-        inside -= _FP32 * a.hidden_size  # the kept input of the block is the very one that its norm keeps
+        kept -= _FP32 * a.hidden_size  # the kept input of the block is the very one that its norm keeps
+    again, inside = _block_recomputed_bytes(a, adapter, dtype), _block_backward_bytes(a, adapter, dtype)
+    own = e * a.hidden_size
     return (
-        Moment(copies, blocks + (_FP32 + 2 * e) * a.hidden_size + 4 + _LOSS_BYTES, 0.0, 0.0, tile=True),
+        Moment(copies, blocks + (_FP32 + 2 * e) * a.hidden_size + 4 + LOSS_BYTES, 0.0, 0.0, tile=True),
         Moment(0.0, blocks + _loss_bytes(a, e), 0.0, 0.0, tile=True),
-        Moment(copies / layers, blocks + inside + 24, repeated, 1.0),
-        Moment(late, inside + e * a.hidden_size + 24, repeated, 1.0),
+        Moment(copies / layers, blocks + kept + max(again, inside), repeated, 1.0),
+        Moment(late[0], own + kept + again, repeated, 1.0),
+        Moment(late[1], own + kept + inside, repeated, 1.0),
     )
 
 
-def _kept_peaks(a: Architecture, adapter: Adapter, dtype: str, copies: float, late: float) -> tuple[Moment, ...]:
+def _kept_peaks(
+    a: Architecture, adapter: Adapter, dtype: str, copies: float, late: tuple[float, float]
+) -> tuple[Moment, ...]:
     """In the loss; in backward of the final norm, of the last block; forward there; the first block's backward.
 
     In forward the mask is there once more, as truth values; in the first block's backward all others' gradients are.
     """
     e, layers = ELEMENT_BYTES[dtype], a.num_hidden_layers
-    kept, repeated = layer_bytes(a, adapter, dtype), _repeated_bytes(a, e)
+    kept, repeated = layer_bytes(a, adapter, dtype), repeated_bytes(a, e)
     first, first_repeated = _first_layer_bytes(a, adapter, e)
-    blocks, gradients = layers * kept - first, _block_backward_bytes(a, adapter, dtype, checkpointing=False)
+    blocks, gradients = layers * kept - first, _block_backward_bytes(a, adapter, dtype)
     masked, masks = layers * repeated - first_repeated, layers - (first_repeated > 0)
     return (
         Moment(copies, blocks + _loss_bytes(a, e), masked, masks, tile=True),
-        Moment(copies, blocks + 24 * a.hidden_size + 24, masked, masks),
-        Moment(copies, blocks + gradients + 24, masked, masks),
-        Moment(copies, blocks + _last_layer_bytes(a, adapter, dtype) + 24, masked, masks + 1 / e),
-        Moment(late, kept + gradients - first + 24, repeated, 1.0),
+        Moment(copies, blocks + 6 * _FP32 * a.hidden_size + IDS, masked, masks),
+        Moment(copies, blocks + gradients + IDS, masked, masks),
+        Moment(copies, blocks + _last_layer_bytes(a, adapter, dtype) + IDS, masked, masks + 1 / e),
+        Moment(late[1], kept + gradients - first + IDS, repeated, 1.0),
     )
