@@ -22,7 +22,7 @@ from runplan.literally import as_typed
 from runplan.overrides import Axis, axes, combinations, paired, parse
 from runplan.paths import CONF_SCHEME
 from runplan.plan import Composed
-from runplan.progress import counted
+from runplan.progress import counted, forewarn
 from runplan.ranges import check_ranges
 from runplan.run_composer import RunComposer, at
 
@@ -157,6 +157,7 @@ def _compose_branch(runs: RunComposer) -> Sweep:
 
     kept, notes = remaining(crossed, at(tree, "sweep.exclude"), default)
     kept, more = distinct(kept)
+    forewarn(len(kept), " × ".join(f"{'/'.join(axis.keys)} {len(axis.levels)}" for axis in runs.axes if axis.swept))
     problems: dict[str, Problem] = {}
     found = Sweep([], notes=notes + more)
     for combination in counted(kept, "composing {} runs"):

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from runplan import progress
-from runplan.progress import LEAST, counted, phase
+from runplan.progress import LEAST, MANY, counted, forewarn, phase
 
 
 class Terminal(io.StringIO):
@@ -49,3 +49,18 @@ def test_nothing_is_said_of_few_or_without_a_terminal(monkeypatch):
     with phase("{}", LEAST):
         assert len(list(counted(range(LEAST), "{}"))) == LEAST
     assert terminal.getvalue() + other.getvalue() == ""
+
+
+def test_very_many_runs_are_said_before_they_are_planned(capsys):
+    forewarn(MANY - 1, "seed 4999")
+    assert capsys.readouterr().err == ""
+    forewarn(100_000, "seed 100000")
+    assert capsys.readouterr().err == (
+        "note: 100,000 runs are asked for (seed 100000): planning them takes about 4min and 10.0 GB of memory; "
+        "Ctrl-C stops, nothing is written before all are planned\n"
+    )
+
+
+def test_nobody_is_told_where_there_is_no_screen(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    forewarn(MANY, "seed 5000")
