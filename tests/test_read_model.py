@@ -194,6 +194,19 @@ def test_a_folder_in_place_of_config_json(folder):
     assert "config.json cannot be read" in details(read_model(folder, HF))
 
 
+def test_a_key_that_config_json_has_twice_is_said_with_both_values(folder):
+    path = folder / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace("{", '{"hidden_act": "silu", "rope_theta": 7.0,', 1))
+    facts = read_model(folder, HF)
+    theta = facts.architecture.rope_theta
+    assert facts.status is Status.unchecked
+    assert f"config.json says rope_theta 7.0 and then {theta}, which counts" in details(facts)
+    assert "hidden_act" not in details(facts)
+    path.write_text(text.replace("{", f'{{"rope_theta": {theta},', 1))
+    assert read_model(folder, HF).status is Status.ok
+
+
 def test_disagreement_with_conf_names_both_numbers(folder):
     facts = read_model(folder, ONE_B)
     assert facts.status is Status.invalid

@@ -119,7 +119,7 @@ def _read_config(folder: Folder) -> Mapping[str, Any] | None:
     try:
         with open_regular(file) as opened:
             text = opened.read(_CONFIG_BYTES)
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=lambda pairs: _object(folder, pairs))
     except OSError as error:
         folder.say(Status.invalid, f"config.json cannot be read: {error.strerror or error}", again)
         return None
@@ -130,6 +130,17 @@ def _read_config(folder: Folder) -> Mapping[str, Any] | None:
         folder.say(Status.invalid, f"config.json holds a {type(data).__name__}, not an object", again)
         return None
     return data
+
+
+def _object(folder: Folder, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; keys that it has twice, with other values, are said: whoever reads it takes the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            first, last = (json.dumps(each, ensure_ascii=False) for each in (found[key], value))
+            folder.say(Status.unchecked, f"config.json says {key} {first:.40} and then {last:.40}, which counts")
+        found[key] = value
+    return found
 
 
 def _architecture(folder: Folder, data: Mapping[str, Any]) -> Architecture | None:
