@@ -155,6 +155,14 @@ def test_an_adapter_beside_whole_weights_would_count_twice(folder):
     assert read_model(folder, HF).status is Status.ok
 
 
+def test_of_a_missing_folder_that_nothing_describes_config_json_is_enough(tmp_path):
+    (said,) = read_model(tmp_path / "x", replace(HF, repo_id="org/x")).findings
+    assert said.detail == "no such folder; its config.json is enough to plan"
+    assert said.fix == f"hf download org/x config.json --local-dir {tmp_path / 'x'}"
+    (said,) = read_model(tmp_path / "x", replace(HF, repo_id=None)).findings
+    assert said.fix.startswith("set model.path=DIR to the folder")
+
+
 def test_an_empty_folder_lists_all_that_is_missing(tmp_path):
     facts = read_model(tmp_path, HF)
     assert facts.status is Status.missing

@@ -38,7 +38,7 @@ class Folder:
             makes = "model.create=true makes it"
             return f"move {pasted_word(str(self.path))} away, then {makes}" if self.path.exists() else makes
         if not self.configured.repo_id:
-            return "set model.repo_id to download it, or model.path to the folder that has it"
+            return "set model.path=DIR to the folder that has it, or model.repo_id=ORG/NAME to see how to download it"
         words = ["hf", "download", self.configured.repo_id, *files, "--local-dir", str(self.path)]
         if not files:  # the original weights are a second copy; original/tokenizer.model is wanted
             words += ["--exclude", "original/consolidated*"]

@@ -75,7 +75,10 @@ def _open(folder: Folder) -> bool:
         if path.exists():
             folder.say(Status.invalid, "is a file, not a model folder", "set model.path to the folder")
         else:
-            folder.say(Status.missing, f"no such folder{_near(path)}{_gated(folder)}")
+            known = configured_architecture(folder.configured) is not None
+            enough = "" if known else "; its config.json is enough to plan"
+            files = [] if known else ["config.json"]
+            folder.say(Status.missing, f"no such folder{_near(path)}{_gated(folder)}{enough}", folder.download(files))
     except OSError as error:  # no permission, or links in a circle
         folder.say(Status.invalid, f"cannot be looked at: {error.strerror or error}", "check the path's permissions")
     return False
