@@ -38,6 +38,8 @@ class Verdict:
 
 
 FINE = Verdict()
+USUAL_RANK = 64
+"""Adapters of a higher rank are rare, and take memory that counts."""
 SHORT = 64
 """Nobody cuts sequences below this."""
 
@@ -90,6 +92,9 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> str:
     usable = workload.gpu.memory_gib
     if not workload.activation_checkpointing and with_(activation_checkpointing=True) <= usable:
         options.append("activation_checkpointing=true")
+    small = replace(workload.adapter, rank=USUAL_RANK)
+    if workload.adapter.rank > USUAL_RANK and with_(adapter=small) <= usable:
+        options.append(f"lora.rank={USUAL_RANK}")
     if _weights_gib(workload) < usable and longest > SHORT:  # else no activation is small enough
         options.append(f"a max_seq_len below {longest}")
     if _can_quantise(workload):

@@ -119,6 +119,16 @@ def test_recomputing_activations_is_advised_only_where_that_is_enough():
         assert ("activation_checkpointing=true" in fix) == advised
 
 
+def test_a_lower_rank_is_advised_only_where_that_is_enough():
+    high = replace(WORKLOAD, adapter=replace(WORKLOAD.adapter, rank=4096))
+    one = sized(high, batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
+    for needed, advised in ((79.0, True), (80.0, False)):
+        fix = check_memory(one, needs=lambda w, *_, n=needed: n if w.adapter.rank == 64 else 95.0).problem.fix
+        assert ("lora.rank=64" in fix) == advised
+    usual = replace(high, adapter=replace(high.adapter, rank=64))
+    assert "lora.rank" not in check_memory(replace(one, workload=usual), needs=lambda *_: 1.0).problem.fix
+
+
 def test_fewer_rows_than_a_step_is_impossible():
     few = replace(WORKLOAD, lengths=Lengths(((100, 10),)))
     found = feasible.check_rows(sized(few, steps_per_epoch=0, steps_total=0))
