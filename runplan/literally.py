@@ -10,8 +10,8 @@ from runplan.config import several_texts, text_keys
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WORDS = re.compile(r"[\w.+-]+(?:,[\w.+-]+)*")
-"""Values without quotes, brackets or anything else that Hydra's grammar knows."""
+_WORDS = re.compile(r"[~/\w.+-]+(?:,[~/\w.+-]+)*")
+"""Values without quotes, brackets or anything else that Hydra's grammar knows; and `~`, which it does not."""
 
 
 def as_typed(lines: Sequence[str]) -> list[str]:
@@ -19,6 +19,8 @@ def as_typed(lines: Sequence[str]) -> list[str]:
 
     >>> as_typed(["group.name=2026_01_31", "trainer.version=1.10,1.2", "seed=1_000", "site.account=null"])
     ['group.name="2026_01_31"', 'trainer.version="1.10",1.2', 'seed=1_000', 'site.account=null']
+    >>> as_typed(["dataset.path=~/a.json,/b/c.json"])
+    ['dataset.path="~/a.json",/b/c.json']
     >>> as_typed(["site.modules=[gcc,3.10]", "++site.env.SALT=007"])
     ['site.modules=[gcc,"3.10"]', '++site.env.SALT="007"']
     """
@@ -36,7 +38,7 @@ def _as_typed(line: str) -> str:
 
 
 def _quoted(words: str) -> str:
-    return ",".join(word if _read(word) == word else f'"{word}"' for word in words.split(","))
+    return ",".join(word if _read(word) == word and "~" not in word else f'"{word}"' for word in words.split(","))
 
 
 def _read(word: str) -> str:
