@@ -94,6 +94,12 @@ def _numbers(config: Config) -> Iterator[Problem]:
         )
 
 
+def _deeds(config: Config) -> Iterator[Problem]:
+    if not config.train and not config.evaluation.enabled:
+        what = "train=false and evaluation=none leave nothing to do"
+        yield Problem(what, "train, evaluation", "drop one of them")
+
+
 def _names(config: Config) -> Iterator[Problem]:
     unknown = [name for name in config.lora.attn_modules if name not in ATTENTION]
     if unknown:
@@ -199,6 +205,10 @@ def _memory(config: Config) -> Iterator[Problem]:
     text = config.resources.mem
     if text is None:
         return
+    if text.strip() == "0":
+        what = "resources.mem is 0, which asks SLURM for all memory of a node: whether that is enough cannot be told"
+        yield Problem(what, "resources.mem", "write what you mean, such as 64G, or leave it to the estimate")
+        return
     if _PLAIN_NUMBER.fullmatch(text.strip()):
         yield Problem(
             f"resources.mem is {text}, which SLURM takes for {text} MB", "resources.mem", f"write {text}G or {text}M"
@@ -211,7 +221,7 @@ def _memory(config: Config) -> Iterator[Problem]:
         yield Problem(f"resources.mem: {error}", "resources.mem", "write 64G")
 
 
-_RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (_numbers, _names, _batch, _times, _memory)
+_RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (_numbers, _deeds, _names, _batch, _times, _memory)
 
 
 def check_ranges(config: Config) -> list[Problem]:

@@ -58,6 +58,8 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["dtype=fp16"], 2, [("fp16", "dtype", "runplan help dtype")]),
     (["priors.paths=logs"], 2, [("takes a list", "priors.paths", "priors.paths=[A]")]),
     (["dataset.path=[1]"], 2, [("list", "dataset.path", "quote text")]),
+    (["train=false", "evaluation=none"], 2, [("leave nothing to do", "train, evaluation", "drop one of them")]),
+    (["resources.mem=0"], 2, [("all memory of a node", "resources.mem", "such as 64G")]),
     (["group.name=a\nb"], 2, [("holds characters that cannot be seen", "group.name", "use letters")]),
     (['group.name="a\tb"'], 2, [("holds characters that cannot be seen", "group.name", "use letters")]),
     (["system_prompt=a\nb"], 2, [("such as a newline", "system_prompt", "$'system_prompt=\"a\\nb\"'")]),
