@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from runplan.errors import NoGroupError
 from runplan.file_names import CELL_SCRIPT, DOCUMENT, TRAIN_SCRIPT
 from runplan.plan_shape import wrong_part
 from runplan.store import edited, read_document
+
+_NAMED = 5
+"""So many groups are named."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def read_group(directory: Path) -> WrittenGroup:
         raise NoGroupError(f"{directory}: no such directory; `runplan KEY=VALUE…` plans a group and says where it is")
     document = read_document(directory)
     if document is None:
-        raise NoGroupError(f"{directory}: holds no {DOCUMENT}, so it is no group; `runplan KEY=VALUE…` plans one")
+        raise NoGroupError(f"{directory}: holds no {DOCUMENT}, so it is no group; {_near(directory)}")
     try:
         jobs = tuple(job for entry in document["runs"] for job in _jobs(directory, entry))
         what = wrong_part(document)
@@ -81,6 +85,20 @@ def read_group(directory: Path) -> WrittenGroup:
     if what:
         raise edited(directory, what)
     return WrittenGroup(directory, document, jobs)
+
+
+def _near(directory: Path) -> str:
+    """Where a group is that may be meant: the one that the directory is a part of, or those in it."""
+    around = next((above for above in directory.parents if (above / DOCUMENT).is_file()), None)
+    if around is not None:
+        return f"it is a part of the group {around}"
+    with suppress(OSError):
+        plans = [path for path in directory.glob(f"*/{DOCUMENT}") if path.is_file()]
+        newest = [path.parent.name for path in sorted(plans, key=lambda path: (-path.stat().st_mtime, path))]
+        if newest:
+            more = f" and {len(newest) - _NAMED} more" if len(newest) > _NAMED else ""
+            return f"groups in it, the newest first: {', '.join(newest[:_NAMED])}{more}"
+    return "`runplan KEY=VALUE…` plans one"
 
 
 def _jobs(group: Path, entry: Mapping[str, Any]) -> Iterator[Job]:

@@ -1,6 +1,7 @@
 """A group read back from its plan.json."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from job_plans import cell, control, plan, run, templates
 
 from runplan.document import plan_json
-from runplan.errors import StoreError
+from runplan.errors import NoGroupError, StoreError
 from runplan.jobs import submit_all
 from runplan.written import read_group
 
@@ -43,6 +44,20 @@ def test_a_request_is_complete(group):
     assert (resources["gres"], resources["exclude"], resources["extra"], resources["qos"]) == (
         "gpu:a100:2", "n1", ["--mail-type=END"], "q",
     )  # fmt: skip
+
+
+def test_groups_that_may_be_meant_are_named(group, tmp_path):
+    _, directory = group
+    (directory / "1B_rank4/eval").mkdir(parents=True)
+    for part in ("1B_rank4", "1B_rank4/eval"):
+        with pytest.raises(NoGroupError, match=f"it is a part of the group {re.escape(str(directory))}$"):
+            read_group(directory / part)
+    for number in range(6):
+        (tmp_path / f"g{number}").mkdir()
+        (tmp_path / f"g{number}/plan.json").write_text("{}")
+        os.utime(tmp_path / f"g{number}/plan.json", (number, number))
+    with pytest.raises(NoGroupError, match=r"newest first: group, g5, g4, g3, g2 and 2 more$"):
+        read_group(tmp_path)
 
 
 def test_no_directory_and_no_plan_are_said(tmp_path):
