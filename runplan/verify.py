@@ -210,7 +210,8 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
         return
     if not dataset.splits or not config.train:
         return
-    keys = ", ".join(dataset.fields.values()) or "none, it is one list"
+    keys = ", ".join(dataset.fields.values())
+    splits = f"its splits are {keys}" if keys else "it is one list, without splits"
     for role, wanted in (("train", True), ("validation", config.validation)):
         key = getattr(config.dataset, f"{role}_split")
         off = ", or validation=false" if role == "validation" else ""
@@ -219,7 +220,7 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
             yield Problem(f"{dataset.path}: {role} has no rows", f"dataset.{role}_split", fix)
         if wanted and role not in dataset.splits:
             yield Problem(
-                f"{dataset.path} has no {role} split {key!r}; its splits are {keys}",
+                f"{dataset.path} has no {role} split {key!r}; {splits}",
                 f"dataset.{role}_split",
                 (f"name it with dataset.{role}_split=" if dataset.fields else SPLITS) + off,
             )

@@ -124,7 +124,7 @@ MISTAKES: list[tuple[list[str], int, list[tuple[str, str, str]]]] = [
     (["dataset=json", "dataset.path=text.json", *NO_DATA], 1, [("is not JSON: line 1", "dataset.path", "mend")]),
     (["dataset=json", "dataset.path=empty.json", *NO_DATA], 1, [("train has no rows", "dataset.path", "mend")]),
     (["dataset=json", "dataset.path=list.json", "effective_batch_size=1", *NO_DATA], 1,
-     [("it is one list", "dataset.validation_split", '{"train": […]')]),
+     [("; it is one list, without splits", "dataset.validation_split", '{"train": […]')]),
     (["dataset=json", "dataset.path=columns.json", *NO_DATA], 1,
      [("has no 'input'", "dataset.path", "its columns are 'q'"), ("'input'", "dataset.path", "input_column")]),
     (["dataset=json", "dataset.path=few.json", *NO_DATA], 1,
