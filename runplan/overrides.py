@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 
 from runplan.errors import ConfigError, Problem
 from runplan.pasting import has_control
-from runplan.progress import counted
+from runplan.progress import counted, forewarn
 from runplan.suggest import did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def _level_lines(override: Override, problems: list[Problem]) -> list[str]:
     if len(levels) > MOST_LEVELS:
         problems.append(Problem(f"{override.input_line} has over {MOST_LEVELS} levels", key, "sweep in parts"))
         return []
+    forewarn(len(levels), f"{key} {len(levels)}")  # they are parsed one by one, which takes its time
     return [f"{override.get_key_element()}={level}" for level in levels]
 
 

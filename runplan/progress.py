@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from runplan.units import short_time
@@ -44,8 +45,9 @@ def counted(items: Sequence[Item], doing: str) -> Iterator[Item]:
         _write("")
 
 
+@cache
 def forewarn(n: int, factors: str) -> None:
-    """Say at once, on a terminal or not, that very many runs are asked for, and what planning them takes.
+    """Say at once, on a terminal or not, that very many runs are asked for, and what planning them takes; once each.
 
     Args:
         n: how many.

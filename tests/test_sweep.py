@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from runplan import app
-from runplan.errors import ConfigError
+from runplan import app, progress
+from runplan.errors import ConfigError, Problem
 from runplan.hydra_errors import translated
+from runplan.overrides import _level_lines
 from runplan.resolvers import mark_of
 
 if TYPE_CHECKING:
@@ -418,3 +419,12 @@ def test_a_key_that_is_named_twice_is_said(hydra_app):
     found = ours(hydra_app, "lora.rank=4,8", "seed=1", "lora.rank=16")
     assert [one.config.lora.rank for one in found.composed] == [16]
     assert found.notes == ["lora.rank is named 2 times, the last one counts"]
+
+
+def test_very_many_levels_of_one_key_are_said_before_they_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.forewarn.cache_clear()
+    problems: list[Problem] = []
+    (override,) = OverridesParser.create().parse_overrides(["seed=range(0,5000)"])
+    assert len(_level_lines(override, problems)) == 5000
+    assert "note: 5,000 runs are asked for (seed 5000)" in capsys.readouterr().err
+    assert not problems
