@@ -29,11 +29,13 @@ MEASURED_SETS = {
     "gpu_runs": "",
     "cpu_runs_two_cores": "cpu 2 cores",
     "cpu_runs_one_core": "cpu 1 core",
+    "cpu_runs_drawn": "cpu drawn",
     "cpu_runs_busy": "cpu busy",
 }
 """Folders of tests/data that benchmarks/gpu/measure.py filled (table.csv and runs/), and their fleets where that is not
-the GPU. Of the processors' all but the busy ones chose constants; those took up to 1.8 times as long."""
-BUSY = "cpu busy"
+the GPU. Settings of `cpu drawn` were drawn at random, on two cores, when all constants had been chosen; the busy ones
+are of one core that others used, and took up to 1.8 times as long."""
+FOUND_LATER = ("cpu drawn", "cpu busy")
 GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
     "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
     "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
@@ -122,7 +124,7 @@ def _measured_case(row: Mapping[str, str], log: PriorRun, fleet: str) -> Case:
     if "wall" in found and log.wall_s and log.startup_s is None:
         # A job notes its whole seconds in jobs.jsonl; these runs were no jobs, so the table stands for that.
         log = replace(log, startup_s=max(0.0, round(found["wall"]) - log.wall_s), wall_s=float(round(found["wall"])))
-    taught = frozenset({"s/step"} if gpu.name == "cpu" and fleet != BUSY else ())
+    taught = frozenset({"s/step"} if gpu.name == "cpu" and fleet not in FOUND_LATER else ())
     return Case(
         row["run"], fleet or gpu.name, workload(point, SHAPES[point.model], gpu), log, found, row["state"], taught
     )

@@ -2,7 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from estimate_cases import LLAMA_1B, STEP
+from estimate_cases import LLAMA_1B, STEP, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +10,9 @@ from runplan.catalogue import gpus
 from runplan.estimate.speed.gpu_constants import peak_flops, prior
 from runplan.estimate.speed.processor import attention_s, batch_s, cores
 from runplan.estimate.speed.roofline import micro_batch_s, step_s
+from runplan.estimate.speed.step import planned_step
 from runplan.estimate.speed.work import work
-from runplan.facts import Architecture
+from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
 
 CPU = gpus([CONF_DIR])["cpu"]
@@ -118,3 +119,14 @@ def test_seconds_follow_the_constants():
         flops=constants.flops + half, bandwidth=constants.bandwidth + half, layer_s=constants.layer_s - half
     )
     assert batch_s(one, done(one), twice) == pytest.approx(2 * batch_s(one, done(one), constants))
+
+
+def test_new_lengths_cost_compiling_under_bf16_alone():
+    even, varied = (step(dtype="bf16", varied=each) for each in (False, True))
+    assert seconds(varied) - seconds(even) == pytest.approx(0.033, rel=0.01)
+    assert seconds(dataclasses.replace(varied, accumulation=3)) > 3 * 0.033
+    assert seconds(step(varied=True)) == seconds(step())
+    few, many = (Lengths(tuple((50 + i, 3) for i in range(n))) for n in (30, 300))
+    w = workload(gpu=CPU, packed=False, lengths=few)
+    assert [planned_step(dataclasses.replace(w, lengths=some), 4, 1).varied for some in (few, many)] == [False, True]
+    assert not planned_step(dataclasses.replace(w, lengths=many, packed=True), 4, 1).varied

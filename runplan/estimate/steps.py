@@ -16,6 +16,8 @@ _MAPPED = 1000
 """Rows that `datasets` hands on at a time."""
 _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
+KEPT_LENGTHS = 40
+"""Of batches, that a processor's library keeps compiled products for (oneDNN: 1024 products, some 26 a length)."""
 VALIDATIONS_PER_EPOCH = 10
 """Where none were asked for."""
 
@@ -143,6 +145,11 @@ def padded_length(lengths: Lengths, batch: int) -> float:
         mean += tokens * (upto - below)
         below = upto
     return mean
+
+
+def is_varied(lengths: Lengths) -> bool:
+    """Whether hardly two batches are padded to the same length, as far as compiled products are kept."""
+    return len(lengths.counts) > KEPT_LENGTHS
 
 
 def longest_sequence(lengths: Lengths, max_seq_len: int, packed: bool) -> int:

@@ -21,6 +21,7 @@ WARM_STEPS = 5
 """Steps at the start of a run that are slower than the others: compilation, autotuning, a cold data loader."""
 _SLOW_S = 120
 """Seconds by which compilation, autotuning and a cold data loader are over, once a step is done."""
+_SHORT_S = 5
 _FORGOTTEN_STEPS = 12
 """Steps after which tqdm's average (0.3 of the last step) has forgotten 99 % of a pause."""
 
@@ -146,7 +147,8 @@ def _refined(steps: int, time_s: int, shown: Sequence[float], breaks: int, late_
     `late_s` is what the ends of the whole are uncertain by.
     """
     if len(shown) >= 10:
-        doubt_s = late_s + 0.5 * breaks
+        # The error of two whole seconds is half a second as a rule; of the few of a short run it can be all of one.
+        doubt_s = max(late_s, 1.0 if time_s < _SHORT_S else 0.0) + 0.5 * breaks
         return min(max(sum(shown) / len(shown), (time_s - doubt_s) / steps), (time_s + doubt_s) / steps)
     if time_s >= 60:
         return time_s / steps

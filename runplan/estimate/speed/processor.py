@@ -3,7 +3,8 @@
 A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
 elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. The form of attention's is that
 of its kernels timed alone (torch 2.13, AVX-512 and AMX); its numbers and all others are from torchtune's recipe on one
-core and on two: 49 runs with steps of 5 ms to 1.3 s, widths of 64 to 512, both number formats (mean error 5 %).
+core and on two: 67 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 5 %; 8 % of
+18 that were drawn afterwards).
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ NARROW, NARROW_ADAPTER, FEW = 47.0, 30.0, 19.0
 CACHE_BYTES, CACHED = 4.9e5, 0.58
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
-LAUNCHES_BF16 = 2.7
+LAUNCHES_BF16 = 1.76
 """Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
+NEW_LENGTH_S = 0.033
+"""Compiling the products of a batch of another length under bf16 (oneDNN: 0.9 ms each; the same for all layers)."""
 SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
-ROW_S = {"fp32": 0.114e-6, "bf16": 2.3e-6}
+ROW_S = {"fp32": 0.114e-6, "bf16": 2.7e-6}
 """The same for a row of scores: bf16's backward pass gathers every row anew."""
 FORWARD = {"fp32": 0.3, "bf16": 0.1}
 """The forward pass's part of that."""
@@ -44,7 +47,8 @@ def batch_s(step: Step, done: Work, constants: Constants, *, forward_only: bool 
     computing /= math.pow(cores(step.gpu), CORES_PRODUCTS)
     attention = attention_s(step, forward_only=forward_only) * math.exp(prior(step.gpu).flops - constants.flops)
     attention /= math.pow(cores(step.gpu), CORES_ATTENTION)
-    return computing + attention + _elementwise_s(step, done, constants) + _launching_s(step, done, constants)
+    launching = _launching_s(step, done, constants) + _compiling_s(step, constants) * (0.5 if forward_only else 1.0)
+    return computing + attention + _elementwise_s(step, done, constants) + launching
 
 
 def _products(step: Step, done: Work) -> float:
@@ -85,6 +89,11 @@ def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
 def _launching_s(step: Step, done: Work, constants: Constants) -> float:
     casting = 1.0 if step.dtype == "fp32" else LAUNCHES_BF16
     return done.launches * casting * math.exp(constants.layer_s) * _woken(step, CORES_LAUNCHES)
+
+
+def _compiling_s(step: Step, constants: Constants) -> float:
+    compiled = step.varied and step.dtype != "fp32"
+    return NEW_LENGTH_S * math.exp(constants.layer_s - prior(step.gpu).layer_s) if compiled else 0.0
 
 
 def _elements(step: Step) -> float:

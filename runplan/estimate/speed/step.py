@@ -32,6 +32,8 @@ class Step:
     accumulation: int = 1
     trainer: str = "torchtune"
     """Whose kernels run: torchtune's, or TRL's."""
+    varied: bool = False
+    """Whether hardly two batches are of the same length."""
 
 
 def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
@@ -59,6 +61,7 @@ def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
         span,
         accumulation,
         trainer=w.trainer,
+        varied=not w.packed and steps.is_varied(w.lengths),
     )
 
 
