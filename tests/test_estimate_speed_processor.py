@@ -102,6 +102,7 @@ def test_a_mask_costs_what_lies_beyond_the_diagonal():
     masked = dataclasses.replace(long, span=long.tokens)
     assert 1.4 < attention_s(masked) / attention_s(long) < 2
     assert attention_s(dataclasses.replace(long, packed=True)) == attention_s(masked)
+    assert seconds(masked) > seconds(long) + attention_s(masked) - attention_s(long)  # the mask is read, too
     short = step(batch=1, tokens=256.0)  # within one block of keys all are computed anyway
     assert attention_s(dataclasses.replace(short, span=short.tokens)) == attention_s(short)
 

@@ -35,6 +35,8 @@ SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
 ROW_S = {"fp32": 0.114e-6, "bf16": 2.7e-6}
 """The same for a row of scores: bf16's backward pass gathers every row anew."""
+MASK_BYTES = 8.0
+"""Bytes of a dense mask that every head reads for a score: one number of fp32 forward, and one backward."""
 FORWARD = {"fp32": 0.3, "bf16": 0.1}
 """The forward pass's part of that."""
 BLOCK = 512
@@ -71,8 +73,7 @@ def attention_s(step: Step, *, forward_only: bool = False) -> float:
     """
     a = step.architecture
     dtype = "fp32" if step.dtype == "fp32" else "bf16"
-    masked = step.packed or step.span >= step.tokens
-    keys = max(step.tokens, step.span) if masked else (step.tokens + min(step.tokens, BLOCK)) / 2
+    keys = max(step.tokens, step.span) if _is_masked(step) else (step.tokens + min(step.tokens, BLOCK)) / 2
     score, channel = SCORE_S[dtype]
     rows = step.batch * step.tokens * a.num_attention_heads * a.num_hidden_layers
     both = rows * (ROW_S[dtype] + keys * (score + channel * a.query_size / a.num_attention_heads))
@@ -83,7 +84,18 @@ def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
     held = _elements(step) * ELEMENT_BYTES[step.dtype]
     passing = held / (held + CACHE_BYTES * cores(step.gpu))
     rate = step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth)
-    return done.bytes * (CACHED + (1 - CACHED) * passing) / rate / _woken(step, CORES_TRAFFIC)
+    moved = done.bytes * (CACHED + (1 - CACHED) * passing) + _mask_bytes(step)
+    return moved / rate / _woken(step, CORES_TRAFFIC)
+
+
+def _mask_bytes(step: Step) -> float:
+    a = step.architecture
+    scores = step.batch * step.tokens * max(step.tokens, step.span) * a.num_attention_heads * a.num_hidden_layers
+    return MASK_BYTES * scores if _is_masked(step) else 0.0
+
+
+def _is_masked(step: Step) -> bool:
+    return step.packed or step.span >= step.tokens
 
 
 def _launching_s(step: Step, done: Work, constants: Constants) -> float:
