@@ -48,6 +48,7 @@ from runplan.file_names import CELL_FACTS, CELL_SCRIPT, TRAIN_SCRIPT
 from runplan.naming import relevant_overrides
 from runplan.plan import Cell, Check, Plan, PlannedRun, Request
 from runplan.priors.ending import GPU_OOM_SIGNS, LAST_BYTES
+from runplan.requests import threads_of
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, directives, sbatch_options, submitit_parameters
 from runplan.trainers.known import trainer_of
 
@@ -157,7 +158,7 @@ def _job(plan: Plan, run: PlannedRun, request: Request, token: str, cell: Cell |
         "directory": directory,
         "label": json.dumps(label)[1:-1],
         "site": site,
-        "threads": max(1, request.cpus_per_task // max(1, request.gpus)),
+        "threads": threads_of(request.cpus_per_task, request.gpus),
     }
 
 

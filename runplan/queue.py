@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runplan.units import parse_memory_gib, parse_slurm_time
+from runplan.units import parse_slurm_time, used_memory_gib
 
 SQUEUE_FORMAT = "%i|%A|%T|%r|%V|%S|%k|%l|%o"
 """Job (task of an array: `12_3`), its own number, state, reason, submitted, start (or when it is expected), comment,
@@ -84,7 +84,7 @@ def parse_accounting(text: str) -> dict[str, SlurmJob]:
             continue
         job_id, raw, state, code, elapsed, rss, submitted, start, reason, comment, *more = map(_known, cells)
         job_id, _, step = job_id.partition(".")
-        if (used := _memory_gib(rss)) is not None:
+        if (used := used_memory_gib(rss)) is not None:
             memory[job_id] = max(used, memory.get(job_id, 0.0))
         if step:
             continue
@@ -111,13 +111,5 @@ def _limit_s(text: str) -> int | None:
     """`Timelimit`; None for words such as `UNLIMITED` and `Partition_Limit`."""
     try:
         return parse_slurm_time(text)
-    except ValueError:
-        return None
-
-
-def _memory_gib(text: str) -> float | None:
-    """`MaxRSS`, where a number without a unit is in bytes."""
-    try:
-        return parse_memory_gib(text if text[-1:].isalpha() else f"{float(text) / 1024:.3f}K") if text else None
     except ValueError:
         return None

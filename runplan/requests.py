@@ -51,6 +51,11 @@ def cpus_of(resources: Resources) -> int:
     return resources.cpus_per_task or CPUS_PER_GPU * resources.gpus
 
 
+def threads_of(cpus: int, gpus: int) -> int:
+    """CPU threads of each process of a training job: one process a GPU, or one without any."""
+    return max(1, cpus // max(1, gpus))
+
+
 def training_request(config: Config, job_name: str) -> Request:
     """The request of a training job, from a complete config; training on the CPU asks for no GPU by itself."""
     resources = config.resources

@@ -86,6 +86,14 @@ def parse_memory_gib(text: str) -> float:
     return float(match["number"]) * _MEMORY_GIB[(match["unit"] or "").upper()]
 
 
+def used_memory_gib(text: str) -> float | None:
+    """GiB of memory that a job used as `sacct` prints it, without a unit in bytes; None of what is no amount."""
+    try:
+        return parse_memory_gib(text if text[-1:].isalpha() else f"{float(text) / 1024:.3f}K") if text else None
+    except ValueError:
+        return None
+
+
 def short_time(time_s: float) -> str:
     """A duration as a person says it, rounded up: `45s`, `16min`, `2h 05min`, `3d 4h`."""
     if math.ceil(time_s) < MINUTE_S:

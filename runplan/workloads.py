@@ -11,7 +11,7 @@ from runplan.config import Config, Dtype
 from runplan.estimate.steps import choose_packed, validation_interval
 from runplan.estimate.workload import TRL, Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
-from runplan.requests import CPU, cpus_of
+from runplan.requests import CPU, cpus_of, threads_of
 
 if TYPE_CHECKING:
     from runplan.config import Resources
@@ -86,7 +86,7 @@ def make_workload(
         utilization=config.estimator.utilization,
         model_name=config.model.name,
         dataset=dataset,
-        threads=max(1, cpus_of(config.resources) // max(1, gpus)),
+        threads=threads_of(cpus_of(config.resources), gpus),
     )
 
 

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from runplan.priors.slurm_words import STATES, memory_gib, tres_fields
+from runplan.priors.slurm_words import STATES, tres_fields
+from runplan.units import used_memory_gib
 
 _TIMEOUT_S = 20
 _MAX_JOBS = 6000
@@ -46,7 +47,7 @@ def parse_sacct(text: str) -> dict[str, dict[str, Any]]:
         name, state, elapsed, rss, tres = cells
         job, _, step = name.partition(".")
         fields = jobs.setdefault(job, {})
-        if (memory := memory_gib(rss)) is not None:
+        if (memory := used_memory_gib(rss)) is not None:
             fields["max_rss_gib"] = max(memory, fields.get("max_rss_gib", 0.0))
         if step:
             continue

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from runplan.priors.slurm_words import STATES, memory_gib, tres_fields
+from runplan.priors.slurm_words import STATES, tres_fields
 from runplan.priors.threads import job_numbers, task_cpus
+from runplan.units import used_memory_gib
 
 Job = dict[str, Any]
 """`state`, `elapsed_s`, `gpu`, `num_gpus`, `max_rss_gib`, `asked_mem_gib`, `cpus`; `source` names the program."""
@@ -116,7 +117,7 @@ def _seff(text: str) -> Iterator[tuple[list[str], Job]]:
             "source": "seff",
             "state": ended,
             "elapsed_s": elapsed_seconds(match["elapsed"]) if ended else None,
-            "max_rss_gib": (memory_gib(memory.replace(" ", "").removesuffix("B")) or None) if memory else None,
+            "max_rss_gib": (used_memory_gib(memory.replace(" ", "").removesuffix("B")) or None) if memory else None,
         }
         yield [name for name in (match["job"], match["array"]) if name], _known(said)
 
@@ -156,7 +157,7 @@ def _row(cells: Mapping[str, str], *, over: bool) -> Iterator[tuple[list[str], J
     name, _, step = cells["jobid"].strip().partition(".")
     if not name.replace("_", "", 1).isdigit():  # cut off, or of several components
         return
-    rss = memory_gib(cells.get("maxrss", "").strip()) or None
+    rss = used_memory_gib(cells.get("maxrss", "").strip()) or None
     if step:
         if rss:
             yield [name], {"max_rss_gib": rss}

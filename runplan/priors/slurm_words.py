@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from runplan.priors.names import gpu_key
-from runplan.units import parse_memory_gib
+from runplan.units import used_memory_gib
 
 _JOB_NAME = re.compile(r"(?:slurm|finetune|job|train)[-_.](\d+(?:_\d+)?)\.(?:out|err|log)")
 _LAST_NUMBER = re.compile(r"(?<![\d.])(\d{4,12}(?:_\d{1,9})?)\.(?:out|err|log)$")
@@ -67,14 +67,6 @@ def tres_fields(tres: str) -> dict[str, Any]:
         if gpu:
             fields["gpu"] = gpu_key(gpu)
     parts = dict(part.partition("=")[::2] for part in tres.split(","))
-    if parts.get("node") == "1" and (memory := memory_gib(parts.get("mem", ""))):
+    if parts.get("node") == "1" and (memory := used_memory_gib(parts.get("mem", ""))):
         fields["asked_mem_gib"] = memory
     return fields
-
-
-def memory_gib(text: str) -> float | None:
-    """GiB of memory as `sacct` prints it, without a unit in bytes; None of what is no amount."""
-    try:
-        return parse_memory_gib(text if text[-1:].isalpha() else f"{float(text) / 1024:.3f}K") if text else None
-    except ValueError:
-        return None

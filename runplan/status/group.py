@@ -109,15 +109,19 @@ class GroupStatus:
     @property
     def fallen(self) -> frozenset[str]:
         """Tokens of evaluations that ended before they began because their training did: they are retried with it."""
-        ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
-        cells = [cell for run in ended for cell in run.cells if cell.started_at is None]
+        cells = [cell for cell in self._untrained if cell.started_at is None]
         return frozenset(cell.token for cell in cells if cell.state.ended_badly)
 
     @property
     def in_vain(self) -> frozenset[str]:
         """Tokens of evaluations that are not submitted, and cannot be before their training is tried again."""
+        return frozenset(cell.token for cell in self._untrained if cell.state is JobState.not_submitted)
+
+    @property
+    def _untrained(self) -> list[JobStatus]:
+        """Evaluations whose training ended badly."""
         ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
-        return frozenset(cell.token for run in ended for cell in run.cells if cell.state is JobState.not_submitted)
+        return [cell for run in ended for cell in run.cells]
 
     @property
     def over(self) -> bool:

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
+from runplan.estimate.speed.processor import cores
 from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import unpacked_part
 from runplan.estimate.workload import Gpu
@@ -85,7 +86,7 @@ def shape_of(step: Step, slope: Constants) -> Shape:
         LAUNCHES_CHECKPOINTED * slope.layer_s if step.checkpointing else 0.0,
         math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if step.gpus > 1 else 0.0,
         UNPACKING * -slope.bandwidth * unpacked_part(step) if step.adapter.quantize_base else 0.0,
-        CORES * math.log(max(1, step.gpu.cores)),
+        CORES * math.log(cores(step.gpu)),
     )
 
 
