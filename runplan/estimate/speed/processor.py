@@ -17,19 +17,21 @@ from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work
 from runplan.estimate.workload import Gpu
 
-CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.78, 0.84, 0.67, 0.5
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.78, 0.81, 0.66, 0.68
 """Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
 gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
 GRAIN = 32768
 """Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
-NARROW, NARROW_ADAPTER, FEW = 47.0, 30.0, 19.0
+NARROW, NARROW_ADAPTER, FEW = 49.0, 29.0, 46.0
 """Widths of a layer, ranks, and tokens at which products reach half their speed."""
-CACHE_BYTES, CACHED = 4.9e5, 0.58
+CACHE_BYTES, CACHED = 5.2e5, 0.55
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
-LAUNCHES_BF16 = 1.76
+CACHE_WEIGHTS = 7.5e6
+"""Bytes of the weights of all layers, for every core, of which caches hold half until the next batch reads them."""
+LAUNCHES_BF16 = 1.8
 """Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
-NEW_LENGTH_S = 0.033
+NEW_LENGTH_S = 0.034
 """Compiling the products of a batch of another length under bf16 (oneDNN: 0.9 ms each; the same for all layers)."""
 SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
@@ -84,8 +86,16 @@ def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
     held = _elements(step) * ELEMENT_BYTES[step.dtype]
     passing = held / (held + CACHE_BYTES * cores(step.gpu))
     rate = step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth)
-    moved = done.bytes * (CACHED + (1 - CACHED) * passing) + _mask_bytes(step)
-    return moved / rate / _woken(step, CORES_TRAFFIC)
+    moved = (done.bytes - done.weight_bytes) * (CACHED + (1 - CACHED) * passing) + _mask_bytes(step)
+    return moved / rate / _woken(step, CORES_TRAFFIC) + _weights_s(step, done, rate)
+
+
+def _weights_s(step: Step, done: Work, rate: float) -> float:
+    """Seconds in which products read the weights of layers that caches do not hold until the next batch."""
+    a = step.architecture
+    held = a.num_hidden_layers * a.layer_params * ELEMENT_BYTES[step.dtype]
+    passing = held / (held + CACHE_WEIGHTS * cores(step.gpu))
+    return done.weight_bytes * passing / rate / math.pow(cores(step.gpu), CORES_TRAFFIC)
 
 
 def _mask_bytes(step: Step) -> float:
@@ -100,7 +110,7 @@ def _is_masked(step: Step) -> bool:
 
 def _launching_s(step: Step, done: Work, constants: Constants) -> float:
     casting = 1.0 if step.dtype == "fp32" else LAUNCHES_BF16
-    return done.launches * casting * math.exp(constants.layer_s) * _woken(step, CORES_LAUNCHES)
+    return (casting * (done.launches - done.hooks) + done.hooks) * math.exp(constants.layer_s) * _woken(step, CORES_LAUNCHES)
 
 
 def _compiling_s(step: Step, constants: Constants) -> float:

@@ -41,6 +41,8 @@ class Work(NamedTuple):
     """Of `flop`, the products of adapters."""
     attention_flop: float = 0.0
     """Of `flop`, the products of attention."""
+    hooks: float = 0.0
+    """Of `launches`, the Python of checkpointing."""
 
 
 def work(
@@ -64,6 +66,7 @@ def work(
         per_token.unpacked_bytes,
         tokens * per_token.adapter_flop,
         tokens * attention,
+        per_token.hooks,
     )
 
 
@@ -88,6 +91,7 @@ class _PerToken(NamedTuple):
     adapter_bytes: float
     unpacked_bytes: float
     adapter_flop: float
+    hooks: float
 
 
 @lru_cache(maxsize=1024)
@@ -114,9 +118,10 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     units = trl_kernels.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
     n = len(quantised_shapes(a, adapter))
     units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
-    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + (1 + CHECKPOINTS) * again) + units[1] * backward)
+    hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
+    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward) + hooks
     adapter_bytes = a.num_hidden_layers * layer[2] * (1 + again + backward)
-    return _PerToken(float(flop), float(attention), moved, weights, launches, adapter_bytes, unpacked, float(beside))
+    return _PerToken(float(flop), float(attention), moved, weights, launches, adapter_bytes, unpacked, float(beside), hooks)
 
 
 def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
