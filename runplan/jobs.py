@@ -121,6 +121,7 @@ def _attempts(run: PlannedRun, gpus: int) -> dict[str, Any]:
     return trainer_of(run.config).start(run, gpus) | {
         "epochs": run.config.epochs,
         "rungs": run.rungs,
+        "padded_tokens": run.padded_tokens,
         "signs": [sign.decode() for sign in GPU_OOM_SIGNS],
         "last_bytes": LAST_BYTES,
     }

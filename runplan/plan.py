@@ -140,6 +140,8 @@ class PlannedRun:
     """What the partition or the user's `resources.time_limit` allows; None where nobody knows."""
     packed_reason: str = ""
     """Why rows are packed or not."""
+    padded_tokens: tuple[float, ...] = ()
+    """Mean tokens of a training row in batches of 1, 2, 4 ... 64, padding included; empty where nobody counted."""
     token: str = ""
     """Identifies the run's jobs in SLURM, in the ledger and in the run itself."""
     rungs: tuple[Rung, ...] = ()

@@ -19,6 +19,7 @@ from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
 from runplan.estimate.calibration import Calibration, calibrate
 from runplan.estimate.intervals import total
+from runplan.estimate.steps import padded_lengths
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import evaluation_risks, plan_cells, takes_data
 from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
@@ -254,6 +255,7 @@ class _Planner:
     def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:
         request = training_request(run.config, run.name)
         run = replace(run, sizing=sized.sizing, request=request, packed_reason=sized.packed_reason)
+        run = replace(run, padded_tokens=padded_lengths(sized.workload.lengths))
         run = replace(run, cells=self._cells(run, place, tuned=True))
         return replace(run, gpu_hours=total([_hours(sized.sizing.time_s, request), *map(_cell_hours, run.cells)]))
 

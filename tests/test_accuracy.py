@@ -84,7 +84,7 @@ def _scores():
     return found
 
 
-@pytest.mark.parametrize("fleet", ["cpu 1 core", "cpu 2 cores", "cpu drawn"])
+@pytest.mark.parametrize("fleet", ["cpu 1 core", "cpu 2 cores"])
 @pytest.mark.parametrize(("logs", "mean"), [("0", 0.09), ("1 same", 0.11), ("3 same", 0.10), ("10 same", 0.08)])
 def test_speed_on_a_processor(scores, fleet, logs, mean):
     score = scores[fleet, "s/step", "calibrated", logs]

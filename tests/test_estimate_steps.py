@@ -88,3 +88,20 @@ def test_packing_is_chosen_unless_too_few_steps_are_left():
     few = Lengths(((100, 300),))  # a GPU of 8 gets 38 of 300 rows: 19 batches of 2, where one GPU has 18 of 16
     assert steps.choose_packed(few, 2048, 16, 1, 50, gpus=8)[1].endswith("(unpacked: 19)")
     assert steps.choose_packed(Lengths(()), 2048, 16, 4, 50)[0] is False
+
+
+@given(histograms, st.integers(1, 500))
+def test_padded_lengths_of_a_few_batches_tell_those_of_all(lengths, batch):
+    padded = steps.padded_lengths(lengths)
+    assert list(padded) == sorted(padded)
+    between = steps.padded_between(padded, batch)
+    if batch in steps.PADDED_BATCHES:
+        assert between == pytest.approx(steps.padded_length(lengths, batch), abs=0.06)
+    elif batch < steps.PADDED_BATCHES[-1]:
+        assert between == pytest.approx(steps.padded_length(lengths, batch), rel=0.05, abs=0.2)
+    else:
+        assert between == padded[-1]
+
+
+def test_lengths_that_nobody_counted_are_not_noted():
+    assert steps.padded_lengths(Lengths(())) == steps.padded_lengths(Lengths(((12, 3),), measured=False)) == ()

@@ -21,9 +21,11 @@ from omegaconf import OmegaConf
 
 from runplan.cells import cell_token
 from runplan.errors import ConfigError, RenderError
-from runplan.facts import ModelFacts, Status
+from runplan.estimate.steps import padded_lengths
+from runplan.facts import Lengths, ModelFacts, Status
 from runplan.jobs import job_files, one_line, submit_all
 from runplan.plan import Check, Recipe
+from runplan.priors.siblings import script_fields
 
 TUNE = 'printf "%s\\n" "$*"; pwd; exit "${TUNE_EXIT:-0}"'
 HOSTILE = ["a'; echo x", "$(touch x)", "new\nline", '`id` "q" \\', "ünï %j #=,", "-n"]
@@ -407,3 +409,13 @@ def test_a_trainer_that_ends_at_once_leaves_its_own_exit_code(bin_dir, tmp_path)
         assert bash(group / "1B_rank4" / "finetune.slurm").returncode == 3
         assert [each["event"] for each in records(group / "1B_rank4")] == ["started", "attempt", "ended"]
         assert records(group / "1B_rank4")[-1]["exit_code"] == 3
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**4)), min_size=1, max_size=30))
+def test_what_a_job_script_notes_of_its_rows_is_read_again(counts):
+    padded = padded_lengths(Lengths(tuple(sorted(dict(counts).items()))))
+    made = replace(run(), padded_tokens=padded)
+    script = job_files(plan(made), made, templates())["finetune.slurm"]
+    assert script_fields(script.encode())["padded_tokens"] == list(padded)
+    plain = job_files(plan(run()), run(), templates())["finetune.slurm"]
+    assert "padded_tokens" not in script_fields(plain.encode())

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-KEPT = ("train.out", "finetune.yaml", "gpu_metrics.csv")
+KEPT = ("train.out", "finetune.yaml", "finetune.slurm", "gpu_metrics.csv")
 SAMPLES = 40
 _PATH = re.compile(r"(?:/[\w.@+-]+)+/(?=(?:site-packages|dist-packages|lib/python3)\b)")
 
@@ -33,7 +33,7 @@ def collect(measured: Path, target: Path) -> int:
         for path in [*(folder / name for name in KEPT), *(folder / "logs").glob("log_*.txt")]:
             if path.exists():
                 text = clean(path.read_text(encoding="utf-8", errors="replace"), roots)
-                text = thin(text) if path.suffix == ".csv" else text
+                text = THINNED.get(path.suffix, str)(text)
                 (kept / path.relative_to(folder)).write_text(text, encoding="utf-8")
     with (target / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -58,6 +58,17 @@ def thin(samples: str) -> str:
     most = used.index(max(used)) if used else 0
     step = max(1, len(lines) // SAMPLES)
     return "\n".join([header, *(line for i, line in enumerate(lines) if i % step == 0 or i == most)]) + "\n"
+
+
+def head(script: str) -> str:
+    """What a job script asks for, and the comments before that."""
+    lines = script.splitlines()
+    asked = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    return "\n".join(lines[: asked[-1] + 1 if asked else None]) + "\n"
+
+
+THINNED = {".csv": thin, ".slurm": head}
+"""What is left of long files, by their endings."""
 
 
 def main() -> None:

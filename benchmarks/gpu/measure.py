@@ -130,7 +130,7 @@ def plan(point: Point, where: Machine, models_dir: Path, out: Path) -> Path:
         "trainer.save_adapter_weights_only": not point.merged,
         "resources": where.gpu.name,
         "resources.gpu_memory_gib": 1e6,  # or a run beyond the edge would be refused
-        "site.models_dir": models_dir.resolve(),
+        "site.models_dir": models_dir.absolute(),
         "site.output_root": (out / "runs").resolve(),
         **({"resources.cpus_per_task": where.cores} if where.cores else {}),
         "priors.paths": "[]",

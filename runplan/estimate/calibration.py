@@ -157,7 +157,8 @@ class Calibration:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.step.batch * (1 if seen.step.trainer == TRL else seen.step.gpus))
-        seen = replace(seen, step=replace(seen.step, varied=steps.is_varied(cut)))
+        if named:
+            seen = replace(seen, step=replace(seen.step, varied=float(steps.is_varied(cut))))
         return confirmed(seen, tokens) if seen.tokens_known else guessed(seen, tokens, dataset)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,8 @@ _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
 KEPT_LENGTHS = 40
 """Of batches, that a processor's library keeps compiled products for (oneDNN: 1024 products, some 26 a length)."""
+PADDED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Rows of the batches whose padded lengths a job script notes."""
 VALIDATIONS_PER_EPOCH = 10
 """Where none were asked for."""
 
@@ -145,6 +147,24 @@ def padded_length(lengths: Lengths, batch: int) -> float:
         mean += tokens * (upto - below)
         below = upto
     return mean
+
+
+def padded_lengths(lengths: Lengths) -> tuple[float, ...]:
+    """Mean tokens of a row in batches of `PADDED_BATCHES` rows, padding included; none where nobody counted them."""
+    if not (lengths.rows and lengths.measured):
+        return ()
+    return tuple(round(padded_length(lengths, batch), 1) for batch in PADDED_BATCHES)
+
+
+def padded_between(padded: Sequence[float], batch: int) -> float:
+    """Mean tokens of a row in batches of any size, from those of `PADDED_BATCHES`: a line between two of them.
+
+    >>> padded_between((10.0, 14.0, 18.0, 20.0, 22.0, 23.0, 24.0), 3)
+    16.3
+    """
+    place = min(math.log2(batch), len(padded) - 1)
+    low = min(int(place), len(padded) - 2)
+    return round(padded[low] + (padded[low + 1] - padded[low]) * (place - low), 1)
 
 
 def is_varied(lengths: Lengths) -> bool:

@@ -25,7 +25,7 @@ JSON_KEYS = (
     "compile", "gpu", "num_gpus", "dataset", "epochs", "steps_done", "steps_total", "it_per_s", "s_per_step",
     "tokens_per_s",
     "startup_s", "first_step_s", "checkpoint_s", "wall_s", "peak_memory_gib", "init_memory_gib", "state", "reason",
-    "oom_batch_sizes", "quantize_base", "cpus",
+    "oom_batch_sizes", "quantize_base", "cpus", "padded_tokens",
 )  # fmt: skip
 """Keys of a record in the order they are printed: a contract; a key may be added, never renamed."""
 

@@ -30,7 +30,7 @@ _BESIDES = ("disk_log", "gigabytes", "accounting", "asked_s", "job", "again", "j
 _CAPACITY = re.compile(r"total capacity of (?P<after>[\d.]{1,9}) GiB|(?P<before>[\d.]{1,9}) GiB total capacity")
 _STARTED = re.compile(r"log_(\d{9,11})\.txt")
 _LONGEST_LOADING_S = 7200
-_TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes")
+_TUPLES = ("lora_targets", "checkpoint_s", "oom_batch_sizes", "padded_tokens")
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 
 Fields = dict[str, Any]

@@ -79,6 +79,9 @@ class PriorRun:
     """Host memory that its job script asked for."""
     cpus: int | None = None
     """CPU threads of each process: as OpenMP was told, else CPUs of a task as SLURM or the job script has them."""
+    padded_tokens: tuple[float, ...] = ()
+    """Mean tokens of a training row in batches of 1, 2, 4, 8, 16, 32 and 64 rows, padding included, as its plan counted
+    them; empty where no plan did."""
     modified_s: float = field(default=0.0, compare=False)
     """When the log was last written (seconds since the epoch); `newest` means this."""
 

@@ -35,6 +35,8 @@ _STATE_NUMBERS = {
         ("batch_size", b"train_batch_size"),
     )
 }
+_PADDED = re.compile(rb"^# Tokens of a row, padded in batches of [\d, ]+:((?: \d{1,9}(?:\.\d)?){7})\s", re.MULTILINE)
+"""What our own job scripts note of the rows they train on."""
 _HEADER = re.compile(r"[A-Za-z#]")
 _WANTED = (
     ("name", re.compile(r"(?:gpu[._ ]?)?name")),
@@ -122,6 +124,8 @@ def script_fields(text: bytes) -> dict[str, Any]:
         fields["gpu"] = gpu
     if threads := threads_in_text(text):
         fields["cpus"] = threads
+    if padded := _PADDED.search(text):
+        fields["padded_tokens"] = [float(number) for number in padded[1].split()]
     return fields
 
 

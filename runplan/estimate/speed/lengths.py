@@ -26,14 +26,23 @@ AGREES = 0.35
 def guessed(seen: Observation, tokens: float, dataset: str) -> Observation:
     """The same log with a length it does not state: that of the planned dataset, trusted if the log names the same."""
     sigma = UNNAMED_DATASET_SIGMA
-    if seen.tokens_at_least and not same_dataset(seen.run, dataset):
+    same = same_dataset(seen.run, dataset)
+    seen = seen if same else _perhaps_varied(seen, tokens)
+    if seen.tokens_at_least and not same:
         return _with_length(seen, *_of_trained(seen))
     open_ = UNNAMED_PART
     if dataset and seen.run.dataset:
-        same = same_dataset(seen.run, dataset)
         sigma, open_ = (SAME_DATASET_SIGMA, 0.0) if same else (OTHER_DATASET_SIGMA, 1.0)
     seen = replace(seen, noise=math.hypot(seen.noise, open_ * _reach(seen, tokens) if open_ else 0.0))
     return _with_length(seen, tokens, sigma)
+
+
+def _perhaps_varied(seen: Observation, tokens: float) -> Observation:
+    """The same log of rows that may all be of one length or all of another: half way, and as doubtful as that is."""
+    step = replace(seen.step, tokens=tokens, span=tokens / 2)
+    one, all_ = (step_s(replace(step, varied=part), prior(step.gpu)) for part in (0.0, 1.0))
+    noise = math.hypot(seen.noise, math.log(all_ / one) / 2)
+    return replace(seen, step=replace(seen.step, varied=0.5), noise=noise)
 
 
 def _reach(seen: Observation, tokens: float) -> float:

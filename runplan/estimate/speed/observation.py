@@ -20,8 +20,9 @@ from runplan.estimate.logs.settings import (
 from runplan.estimate.memory import closed_form
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.gpu_constants import peak_flops
-from runplan.estimate.speed.step import Step
+from runplan.estimate.speed.step import Step, packed_span
 from runplan.estimate.speed.work import work
+from runplan.estimate.steps import KEPT_LENGTHS, padded_between
 from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -41,6 +42,10 @@ SETTLED_STEPS = 20
 VARIANT = 0.15
 """How far cards of one name differ in speed (standard deviation of the logarithm): A100 by their bandwidth, 1555 to
 2039 GB/s, H100 by their form."""
+NOTED_SIGMA = 0.03
+"""Relative error of a length that the log's own plan counted: by chance, batches are longer or shorter than others."""
+TOO_MANY = 1.1
+"""A log that trained so many times the tokens its job script notes was not of these rows."""
 TOKENS_OF_PEAK_SIGMA = 0.2
 WAITED_SIGMA = 0.1
 """Relative errors of lengths: told by a peak of memory; of the longest of several GPUs' batches, told by their mean."""
@@ -123,6 +128,7 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     batch, accumulation = run.batch_size or 1, run.gradient_accumulation_steps or 1
     n_gpus = run.num_gpus or 1
     packed = bool(run.packed)
+    noted = _noted_tokens(run, seconds)
     tokens, known, sigma = 0.0, False, 0.0
     if packed and run.max_seq_len:
         tokens, known = float(run.max_seq_len), True
@@ -130,13 +136,15 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         tokens, known = run.tokens_per_s * seconds / (accumulation * batch * n_gpus), True
         if n_gpus > 1 and run.trainer != TRL:
             tokens, sigma = tokens * waited_for(batch, n_gpus), WAITED_SIGMA
+    elif noted:
+        tokens, known, sigma = noted, True, NOTED_SIGMA
     else:
         tokens = _tokens_of_peak(run, a, gpu.name)
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
     if run.max_seq_len:
         tokens = min(tokens, float(run.max_seq_len))
     # A pack holds many short rows that do not attend to each other.
-    span = tokens / 4 if packed else tokens / 2
+    span = packed_span(tokens, run.padded_tokens[0] if noted else 0.0) if packed else tokens / 2
     step = Step(
         a,
         adapter_of(run),
@@ -151,8 +159,26 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         span,
         accumulation,
         TRL if run.trainer in TRANSFORMERS else "torchtune",
+        _varied(run) if noted and not packed else 0.0,
     )
     return step, known, sigma
+
+
+def _noted_tokens(run: PriorRun, seconds: float) -> float:
+    """Tokens of a padded sequence by what its job script notes; 0 where it does not, or more of them were trained."""
+    if not run.padded_tokens:
+        return 0.0
+    alone = 1 if run.packed or run.trainer == TRL else run.num_gpus or 1
+    tokens = padded_between(run.padded_tokens, (run.batch_size or 1) * alone)
+    return tokens if run.packed or _trained_tokens(run, seconds) < TOO_MANY * tokens else 0.0
+
+
+def _varied(run: PriorRun) -> float:
+    """Whether batches of one row differ in length by more than are kept compiled, by the mean longest of 64 rows.
+
+    That is some two standard deviations above the mean, half of what the lengths of most rows span.
+    """
+    return float(2 * (run.padded_tokens[-1] - run.padded_tokens[0]) > KEPT_LENGTHS)
 
 
 def waited_for(batch: int, gpus: int) -> float:

@@ -3,35 +3,38 @@
 A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
 elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. The form of attention's is that
 of its kernels timed alone (torch 2.13, AVX-512 and AMX); its numbers and all others are from torchtune's recipe on one
-core and on two: 67 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 5 %; 8 % of
-18 that were drawn afterwards).
+core and on two: 90 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
+two runs of one setting differ by 5 %).
 """
 
 from __future__ import annotations
 
 import math
 
-from runplan.estimate.memory.weights import ELEMENT_BYTES
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
 from runplan.estimate.speed.gpu_constants import Constants, peak_flops, prior
 from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work
 from runplan.estimate.workload import Gpu
 
-CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.78, 0.81, 0.66, 0.68
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.81, 0.82, 0.66, 0.85
 """Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
 gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
+GRADIENT, UPDATE = 3.0, 12.0
+"""Times that every number of the adapters is read or written: its gradient, which is added to what accumulated; and by
+AdamW, whose kernels on processors (a loop over tensors) take 22 accesses, half of them to caches."""
 GRAIN = 32768
 """Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
-NARROW, NARROW_ADAPTER, FEW = 49.0, 29.0, 46.0
+NARROW, NARROW_ADAPTER, FEW = 51.0, 28.0, 48.0
 """Widths of a layer, ranks, and tokens at which products reach half their speed."""
-CACHE_BYTES, CACHED = 5.2e5, 0.55
+CACHE_BYTES, CACHED = 5.5e5, 0.53
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
-CACHE_WEIGHTS = 7.5e6
+CACHE_WEIGHTS = 8e6
 """Bytes of the weights of all layers, for every core, of which caches hold half until the next batch reads them."""
-LAUNCHES_BF16 = 1.8
+LAUNCHES_BF16 = 1.86
 """Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
-NEW_LENGTH_S = 0.034
+NEW_LENGTH_S = 0.035
 """Compiling the products of a batch of another length under bf16 (oneDNN: 0.9 ms each; the same for all layers)."""
 SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
@@ -52,7 +55,24 @@ def batch_s(step: Step, done: Work, constants: Constants, *, forward_only: bool 
     attention = attention_s(step, forward_only=forward_only) * math.exp(prior(step.gpu).flops - constants.flops)
     attention /= math.pow(cores(step.gpu), CORES_ATTENTION)
     launching = _launching_s(step, done, constants) + _compiling_s(step, constants) * (0.5 if forward_only else 1.0)
-    return computing + attention + _elementwise_s(step, done, constants) + launching
+    gradients = 0.0 if forward_only else GRADIENT * _adapters_s(step, constants)
+    return computing + attention + _elementwise_s(step, done, constants) + gradients + launching
+
+
+def update_s(step: Step, constants: Constants) -> float:
+    """Seconds in which the optimizer reads and writes all that is trained, once a step."""
+    return UPDATE * _adapters_s(step, constants)
+
+
+def _adapters_s(step: Step, constants: Constants) -> float:
+    """Seconds to read or write every number of the adapters once."""
+    held = adapter_params(step.architecture, step.adapter) * ELEMENT_BYTES[step.dtype]
+    return held / _rate(step, constants) / math.pow(cores(step.gpu), CORES_TRAFFIC)
+
+
+def _rate(step: Step, constants: Constants) -> float:
+    """Bytes a second that one core reads and writes."""
+    return step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth)
 
 
 def _products(step: Step, done: Work) -> float:
@@ -85,7 +105,7 @@ def attention_s(step: Step, *, forward_only: bool = False) -> float:
 def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
     held = _elements(step) * ELEMENT_BYTES[step.dtype]
     passing = held / (held + CACHE_BYTES * cores(step.gpu))
-    rate = step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth)
+    rate = _rate(step, constants)
     moved = (done.bytes - done.weight_bytes) * (CACHED + (1 - CACHED) * passing) + _mask_bytes(step)
     return moved / rate / _woken(step, CORES_TRAFFIC) + _weights_s(step, done, rate)
 
@@ -110,12 +130,16 @@ def _is_masked(step: Step) -> bool:
 
 def _launching_s(step: Step, done: Work, constants: Constants) -> float:
     casting = 1.0 if step.dtype == "fp32" else LAUNCHES_BF16
-    return (casting * (done.launches - done.hooks) + done.hooks) * math.exp(constants.layer_s) * _woken(step, CORES_LAUNCHES)
+    return (
+        (casting * (done.launches - done.hooks) + done.hooks)
+        * math.exp(constants.layer_s)
+        * _woken(step, CORES_LAUNCHES)
+    )
 
 
 def _compiling_s(step: Step, constants: Constants) -> float:
-    compiled = step.varied and step.dtype != "fp32"
-    return NEW_LENGTH_S * math.exp(constants.layer_s - prior(step.gpu).layer_s) if compiled else 0.0
+    compiled = 0.0 if step.dtype == "fp32" else step.varied
+    return compiled * NEW_LENGTH_S * math.exp(constants.layer_s - prior(step.gpu).layer_s)
 
 
 def _elements(step: Step) -> float:

@@ -60,6 +60,7 @@ def step_s(step: Step, constants: Constants) -> float:
     batches = step.accumulation * micro_batch_s(step, constants)
     # Two launches a trained tensor: scaling its gradient, its share of the fused step.
     update = 2 * n_tensors * math.exp(constants.layer_s) / LAUNCHES_A_LAYER
+    update += processor.update_s(step, constants) if step.gpu.name == "cpu" else 0.0
     return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if step.trainer == TRL else 1.0)
 
 

@@ -32,8 +32,8 @@ class Step:
     accumulation: int = 1
     trainer: str = "torchtune"
     """Whose kernels run: torchtune's, or TRL's."""
-    varied: bool = False
-    """Whether hardly two batches are of the same length."""
+    varied: float = 0.0
+    """Part of its batches of which hardly two are of the same length: none, all, or half of them, as nobody knows."""
 
 
 def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
@@ -42,7 +42,7 @@ def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
         tokens, span = _trl_tokens(w, batch)
     elif w.packed or not w.lengths.rows:
         tokens = float(w.max_seq_len)
-        span = max(1.0, min(tokens, w.lengths.mean or tokens)) / 2 + FLEX_BLOCK / 2
+        span = packed_span(tokens, w.lengths.mean or tokens)
     else:
         # FSDP's layers wait for those of the other GPUs, so for the longest row of all batches.
         tokens = steps.padded_length(w.lengths, batch * w.gpus)
@@ -61,8 +61,18 @@ def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
         span,
         accumulation,
         trainer=w.trainer,
-        varied=not w.packed and steps.is_varied(w.lengths),
+        varied=float(not w.packed and steps.is_varied(w.lengths)),
     )
+
+
+def packed_span(tokens: float, row: float) -> float:
+    """Mean tokens that a token of a packed sequence attends to, as flex attention computes them.
+
+    Args:
+        tokens: of the sequence.
+        row: mean tokens of the rows in it; 0 where nobody knows, which stands for half of the sequence.
+    """
+    return max(1.0, min(tokens, row)) / 2 + FLEX_BLOCK / 2 if row else tokens / 4
 
 
 def mean_tokens(w: Workload, step: Step) -> float:

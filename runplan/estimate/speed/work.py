@@ -121,7 +121,9 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward) + hooks
     adapter_bytes = a.num_hidden_layers * layer[2] * (1 + again + backward)
-    return _PerToken(float(flop), float(attention), moved, weights, launches, adapter_bytes, unpacked, float(beside), hooks)
+    return _PerToken(
+        float(flop), float(attention), moved, weights, launches, adapter_bytes, unpacked, float(beside), hooks
+    )
 
 
 def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
