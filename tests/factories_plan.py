@@ -183,6 +183,7 @@ def make_run(composed: Composed, name: str, kind: RunType, sizing: Sizing | None
     config.resources.time, config.resources.mem, config.resources.cpus_per_task = "00:30:00", "32G", 4
     return PlannedRun(
         name, kind, config, composed, facts, data, cells,
+        padded_tokens=(96.1, 100.2, 103.5, 106.4, 108.8, 110.9, 112.7),
         recipe=recipe, rungs=plan_rungs(config, composed, recipe),
         sizing=sizing, request=make_request(name), token=token,
         gpu_hours=Interval((sizing.time_s.p50 + 60) / 3600, (sizing.time_s.p95 + 100) / 3600),

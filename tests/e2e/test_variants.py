@@ -18,6 +18,7 @@ import yaml
 
 from runplan.capitalization import generated_words
 from runplan.cli import main
+from runplan.estimate.steps import padded_between
 
 pytestmark = pytest.mark.trainer
 
@@ -167,6 +168,14 @@ def test_the_log_is_a_prior_that_says_what_was_planned(run, capsys):
     assert (prior["state"], prior["dtype"]) == ("completed", settings["dtype"])
     assert prior["steps_done"] == prior["steps_total"] == entry["steps"]["total"]
     assert len(prior["checkpoint_s"]) == settings["epochs"]
+    rows = settings["batch_size"] * settings["gradient_accumulation_steps"]
+    planned = entry["estimate"]["tokens_per_s"] / entry["estimate"]["it_per_s"] / rows
+    noted = (
+        max(prior["padded_tokens"])
+        if settings["packed"]
+        else padded_between(prior["padded_tokens"], prior["batch_size"])
+    )
+    assert noted <= planned if settings["packed"] else noted == pytest.approx(planned, rel=0.02)
 
 
 def test_nothing_is_left_behind(run):
