@@ -86,6 +86,10 @@ def test_no_estimate_beats_the_peak(dtype):
         (8, 64, 2, 512, "bf16", 21.4),
         (8, 64, 1, 1024, "bf16", 25.3),
         (4, 128, 1, 1024, "bf16", 16.3),
+        (32, 16, 16, 64, "bf16", 110.0),
+        (32, 16, 4, 128, "bf16", 43.8),
+        (32, 16, 8, 256, "bf16", 130.7),
+        (4, 16, 32, 512, "bf16", 168.1),
     ],
 )
 def test_attention_is_that_of_its_kernels_timed_alone(heads, channels, batch, tokens, dtype, timed_ms):

@@ -1,9 +1,9 @@
 """How long a processor computes one batch of a step: for tiny models, tests and machines without a GPU.
 
 A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
-elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. The form of attention's is that
-of its kernels timed alone (torch 2.13, AVX-512 and AMX); its numbers and all others are from torchtune's recipe on one
-core and on two: 90 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
+elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. Those of attention and of bf16's
+products are of their kernels timed alone (torch 2.13, AVX-512 and AMX); all others are from torchtune's recipe on one
+core and on two: 110 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
 two runs of one setting differ by 5 %).
 """
 
@@ -17,7 +17,7 @@ from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work
 from runplan.estimate.workload import Gpu
 
-CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.81, 0.82, 0.66, 0.85
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.8, 0.85, 0.66, 0.95
 """Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
 gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
 GRADIENT, UPDATE = 3.0, 12.0
@@ -25,21 +25,24 @@ GRADIENT, UPDATE = 3.0, 12.0
 AdamW, whose kernels on processors (a loop over tensors) take 22 accesses, half of them to caches."""
 GRAIN = 32768
 """Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
-NARROW, NARROW_ADAPTER, FEW = 51.0, 28.0, 48.0
+NARROW, NARROW_ADAPTER, FEW = 52.0, 27.0, {"fp32": 50.0, "bf16": 20.0}
 """Widths of a layer, ranks, and tokens at which products reach half their speed."""
-CACHE_BYTES, CACHED = 5.5e5, 0.53
+CACHE_BYTES, CACHED = 6e5, 0.55
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
 CACHE_WEIGHTS = 8e6
-"""Bytes of the weights of all layers, for every core, of which caches hold half until the next batch reads them."""
-LAUNCHES_BF16 = 1.86
-"""Python and dispatch under bf16 over fp32: more casts, and products whose weights are packed anew for every call."""
-NEW_LENGTH_S = 0.035
+"""Bytes of the weights of all layers, for every core, of which caches hold half until the next batch reads them.
+Products in bf16 pack all weights anew in every call."""
+LAUNCHES_BF16, ELEMENTWISE_BF16 = 1.86, 1.2
+"""Python and dispatch under bf16 over fp32, for more casts; and elementwise kernels for a byte, which they convert."""
+NEW_LENGTH_S = 0.036
 """Compiling the products of a batch of another length under bf16 (oneDNN: 0.9 ms each; the same for all layers)."""
-SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (0.33e-9, 0.012e-9)}
+SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (2.1e-9, 0.011e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
-ROW_S = {"fp32": 0.114e-6, "bf16": 2.7e-6}
-"""The same for a row of scores: bf16's backward pass gathers every row anew."""
+ROW_S, HEAD_S = {"fp32": 0.114e-6, "bf16": 1.05e-6}, {"fp32": 0.0, "bf16": 90e-6}
+"""The same for a row of scores, and for a head of a sequence: bf16's backward pass gathers them anew."""
+SHORT, ROW_SHORT_S = 192, 0.85e-6
+"""Tokens below which bf16's kernels take blocks of half as many rows, and what that adds to a row."""
 MASK_BYTES = 8.0
 """Bytes of a dense mask that every head reads for a score: one number of fp32 forward, and one backward."""
 FORWARD = {"fp32": 0.3, "bf16": 0.1}
@@ -77,10 +80,14 @@ def _rate(step: Step, constants: Constants) -> float:
 
 def _products(step: Step, done: Work) -> float:
     """FLOP of all products but attention's, and what the small ones lose, in FLOP of large ones."""
-    few = FEW / (step.batch * step.tokens)
+    few = FEW[_dtype(step)] / (step.batch * step.tokens)
     layers = done.flop - done.adapter_flop - done.attention_flop
     wide = layers * (1 + few + NARROW / step.architecture.hidden_size)
     return wide + done.adapter_flop * (1 + few + NARROW_ADAPTER / step.adapter.rank)
+
+
+def _dtype(step: Step) -> str:
+    return "fp32" if step.dtype == "fp32" else "bf16"
 
 
 def cores(gpu: Gpu) -> int:
@@ -94,11 +101,12 @@ def attention_s(step: Step, *, forward_only: bool = False) -> float:
     A mask is dense: what packed rows, or padding, do not see is computed, too.
     """
     a = step.architecture
-    dtype = "fp32" if step.dtype == "fp32" else "bf16"
+    dtype = _dtype(step)
     keys = max(step.tokens, step.span) if _is_masked(step) else (step.tokens + min(step.tokens, BLOCK)) / 2
     score, channel = SCORE_S[dtype]
     rows = step.batch * step.tokens * a.num_attention_heads * a.num_hidden_layers
-    both = rows * (ROW_S[dtype] + keys * (score + channel * a.query_size / a.num_attention_heads))
+    row = ROW_S[dtype] + HEAD_S[dtype] / step.tokens + ROW_SHORT_S * (dtype == "bf16" and step.tokens < SHORT)
+    both = rows * (row + keys * (score + channel * a.query_size / a.num_attention_heads))
     return both * (FORWARD[dtype] if forward_only else 1 + FORWARD[dtype] * step.checkpointing)
 
 
@@ -107,14 +115,15 @@ def _elementwise_s(step: Step, done: Work, constants: Constants) -> float:
     passing = held / (held + CACHE_BYTES * cores(step.gpu))
     rate = _rate(step, constants)
     moved = (done.bytes - done.weight_bytes) * (CACHED + (1 - CACHED) * passing) + _mask_bytes(step)
+    moved *= 1.0 if step.dtype == "fp32" else ELEMENTWISE_BF16
     return moved / rate / _woken(step, CORES_TRAFFIC) + _weights_s(step, done, rate)
 
 
 def _weights_s(step: Step, done: Work, rate: float) -> float:
-    """Seconds in which products read the weights of layers that caches do not hold until the next batch."""
+    """Seconds in which products read weights: those that caches do not hold until the next batch, or pack all."""
     a = step.architecture
     held = a.num_hidden_layers * a.layer_params * ELEMENT_BYTES[step.dtype]
-    passing = held / (held + CACHE_WEIGHTS * cores(step.gpu))
+    passing = held / (held + CACHE_WEIGHTS * cores(step.gpu)) if step.dtype == "fp32" else 1.0
     return done.weight_bytes * passing / rate / math.pow(cores(step.gpu), CORES_TRAFFIC)
 
 
