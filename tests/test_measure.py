@@ -42,6 +42,15 @@ def test_every_point_has_a_name_of_its_own_and_can_be_estimated(script):
     assert all(10 <= point.steps <= 300 for point in points if not point.edge)
 
 
+def test_settings_are_drawn_at_random_and_each_once(script):
+    draw, shapes = script("draw"), script("shapes").shapes()
+    for gpu in (H200, gpus([CONF_DIR])["cpu"]):
+        points = draw.draw(12, 3, gpu, shapes)
+        assert len({point.name for point in points}) == 12
+        assert points == draw.draw(12, 3, gpu, shapes) != draw.draw(12, 4, gpu, shapes)
+        assert {point.packed for point in points} == {point.checkpointing for point in points} == {True, False}
+
+
 def test_the_edge_is_where_the_estimate_has_it(script):
     grid, shapes = script("grid"), script("shapes").shapes()
     for point in [point for point in grid.gpu_grid() if point.edge == "103%"]:

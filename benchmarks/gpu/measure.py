@@ -6,6 +6,7 @@ the 8B model, whose 16 GB are written once):
     python benchmarks/gpu/measure.py --minutes 8                       # as many runs as fit, the most telling first
     python benchmarks/gpu/measure.py --minutes 8                       # again: those that are not in the table yet
     python benchmarks/gpu/measure.py --minutes 8 --only 'edge|safe|pc' # the edge of out of memory alone
+    python benchmarks/gpu/measure.py --draw 20                         # settings drawn at random, to test what is known
     python benchmarks/gpu/measure.py --list                            # what there is and what is done
     python benchmarks/gpu/measure.py --device cpu --models tiny        # two minutes on any machine, no GPU
 
@@ -36,6 +37,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from checkpoints import make_model
+from draw import draw
 from grid import Point, cpu_grid, gpu_grid, made_whole, write_rows
 from shapes import MADE, folder_of, shapes
 from watched import Trace, after_init, peaks, watch
@@ -242,6 +244,7 @@ def say(row: dict[str, object]) -> None:
 def chosen(arguments: argparse.Namespace, where: Machine, known: dict[str, Architecture]) -> list[Point]:
     """The grid's points that were asked for."""
     points = cpu_grid() if where.device == "cpu" else gpu_grid()
+    points = draw(arguments.draw, arguments.seed, where.gpu, known) if arguments.draw else points
     wanted = set(arguments.models.split(",")) if arguments.models else None
     points = [point for point in points if wanted is None or point.model in wanted]
     points = [point for point in points if not arguments.only or re.search(arguments.only, point.name)]
@@ -258,6 +261,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="no run is started that would not end in time")
     parser.add_argument("--models", help="names of the grid, with commas between")
     parser.add_argument("--only", help="regular expression on the name of a run")
+    parser.add_argument("--draw", type=int, help="not the grid, but so many settings drawn at random")
+    parser.add_argument("--seed", type=int, default=1, help="of --draw")
     parser.add_argument("--limit", type=int, help="at most so many runs")
     parser.add_argument("--steps", type=int, help="steps of every run (default: as many as take some seconds)")
     parser.add_argument("--list", action="store_true", help="say what there is and what is done, run nothing")
