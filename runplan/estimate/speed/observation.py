@@ -30,7 +30,7 @@ from runplan.units import GIB
 
 NOISE = 0.035
 """Relative noise of one log's steady speed (same run again on the same cluster)."""
-NOISE_PROCESSOR = 0.08
+NOISE_PROCESSOR = 0.075
 """What processors add to that: who shared their cores, caches and clocks that day, nobody knows."""
 UNKNOWN_GPU = 0.50
 """What it adds that a log does not say on which GPU it ran."""
