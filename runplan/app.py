@@ -119,7 +119,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
         except CommandError as error:
             every = [*error.problems, *_behind(made, error.fine)]
             raise ConfigError(list(dict.fromkeys(every))) from error
-        with translated():
+        with translated(overrides):
             sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
     return sweep
 
@@ -127,7 +127,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
 def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:
     """Problems of the lines that can be read, to be reported together with those of lines that cannot."""
     try:
-        with translated():
+        with translated(lines):
             made.multirun(CONFIG_NAME, _task, list(lines), with_log_configuration=False)
     except ConfigError as error:
         return error.problems
@@ -157,7 +157,7 @@ def hydra_command(argv: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *argv]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it thinks of the error and exits with 1
     try:
-        with translated():
+        with translated(argv):
             hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base=VERSION_BASE)(_task)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
