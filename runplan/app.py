@@ -146,8 +146,49 @@ def _task(_: DictConfig) -> None:
     )
 
 
+def show_config(
+    overrides: Sequence[str], config_dir: Path | None, cfg: str, package: str | None = None, *, resolve: bool = False
+) -> int:
+    """Print what Hydra's `--cfg` prints, composed from the files as planning reads them; returns the exit code.
+
+    Hydra's own command line reads the folder of `--config-dir` itself, in which `account: 007` is 7.
+
+    Args:
+        overrides: lines as on the command line.
+        config_dir: one more folder of config groups.
+        cfg: `job`, `hydra` or `all`.
+        package: a part of the config; None for all of it.
+        resolve: whether interpolations are resolved.
+
+    Raises:
+        ConfigError: what is wrong with the command line or the config files.
+    """
+    try:
+        with started(config_dir) as made, translated(overrides):
+            made.show_cfg(CONFIG_NAME, list(overrides), cfg, package, resolve)
+    except SystemExit as error:  # there is no such package
+        return error.code if isinstance(error.code, int) else 1
+    return 0
+
+
+def show_info(overrides: Sequence[str], config_dir: Path | None, info: str) -> int:
+    """Print what Hydra's `--info` prints, of the files as planning reads them; returns the exit code.
+
+    Args:
+        overrides: lines as on the command line.
+        config_dir: one more folder of config groups.
+        info: `all`, `config`, `defaults`, `defaults-tree`, `plugins` or `searchpath`.
+
+    Raises:
+        ConfigError: what is wrong with the command line or the config files.
+    """
+    with started(config_dir) as made, translated(overrides):
+        made.show_info(info, CONFIG_NAME, list(overrides))
+    return 0
+
+
 def hydra_command(argv: Sequence[str]) -> int:
-    """Hand a command line to Hydra itself: `--cfg`, `--info`, `--hydra-help`, `-sc`; returns its exit code.
+    """Hand a command line to Hydra itself: `--hydra-help`, and whatever composes another config; returns its exit code.
 
     Raises:
         RunplanError: what is wrong with the command line or the config files.
