@@ -1,7 +1,7 @@
 """Looks at a group, everything once: one `squeue` and one `sacct` however many runs, and only the ends of logs.
 
 `status` and `collect` look; `submit` looks under the group's lock and settles what a crash left open
-(`submit/world.py`).
+(`submit/snapshot.py`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from runplan.observe import JobState
 from runplan.seen import SlurmAnswer
 from runplan.status.group import group_status
 from runplan.status.rows import waits
-from runplan.submit.world import look_and_settle
+from runplan.submit.snapshot import look_and_settle
 from runplan.written import read_group
 
 CELL0, CELL1 = ("eval/cap_epoch0", "eval/cap_epoch1")

@@ -24,8 +24,8 @@ from runplan.submit.edited import edited_note
 from runplan.submit.outcome import Outcome, closing_lines, json_document
 from runplan.submit.prerequisites import check_prerequisites
 from runplan.submit.sbatch_jobs import Submission
+from runplan.submit.snapshot import Snapshot, look_and_settle
 from runplan.submit.trial import ask_all, row_json, row_text
-from runplan.submit.world import World, look_and_settle
 from runplan.suggest import did_you_mean
 from runplan.written import WrittenGroup, read_group
 
@@ -113,14 +113,14 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: Gro
     """Look, decide and submit once, while nobody else can."""
     if not lock.is_exclusive:
         _note("no locks on this file system: do not submit this group twice at once")
-    world = look_and_settle(group, logs=bool(only))
-    _warn(group, world)
-    decision = decide(group, world, only, via=wish.via)
+    snapshot = look_and_settle(group, logs=bool(only))
+    _warn(group, snapshot)
+    decision = decide(group, snapshot, only, via=wish.via)
     check_prerequisites(group, decision.due)
     outcome.left += decision.left
     for left in decision.left:
         _say(wish, f"{left.job.name}  not submitted: {left.reason}")
-    submission = Submission(group, world, lock, lambda line: _say(wish, line), outcome)
+    submission = Submission(group, snapshot, lock, lambda line: _say(wish, line), outcome)
     if wish.via == "sbatch":
         submission.submit_all(decision.due)
     elif wish.via == "submitit":
@@ -133,8 +133,8 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: Gro
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
     with spoken(group.directory, "submit"), group_lock(group.directory, WAIT_S):
-        world = look_and_settle(group, logs=bool(wish.only))
-        decision = decide(group, world, wish.only, via=wish.via)
+        snapshot = look_and_settle(group, logs=bool(wish.only))
+        decision = decide(group, snapshot, wish.only, via=wish.via)
     _note_edited(decision)
     rows = ask_all(decision.due)
     if wish.as_json:
@@ -167,14 +167,14 @@ def _run_here(group: WrittenGroup, wish: Wish, decision: Decision) -> int:
     return 1 if outcome.failed or outcome.skipped or decision.left else 0
 
 
-def _warn(group: WrittenGroup, world: World) -> None:
-    if world.ledger.damaged:
-        lines = ", ".join(str(number) for number in world.ledger.damaged[:5])
+def _warn(group: WrittenGroup, snapshot: Snapshot) -> None:
+    if snapshot.ledger.damaged:
+        lines = ", ".join(str(number) for number in snapshot.ledger.damaged[:5])
         _note(
             f"{group.directory}/ledger.jsonl: line {lines} cannot be read and is ignored; "
             "jobs are looked for by their tokens instead"
         )
-    if note := copy_note(group, world.ledger, world.known):
+    if note := copy_note(group, snapshot.ledger, snapshot.known):
         _note(note)
 
 

@@ -26,7 +26,7 @@ from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
 from runplan.submit.signals import noted_signals
-from runplan.submit.world import World
+from runplan.submit.snapshot import Snapshot
 from runplan.written import WrittenGroup
 
 CALL_S = 300.0
@@ -56,16 +56,16 @@ class Submission:
     def __init__(
         self,
         group: WrittenGroup,
-        world: World,
+        snapshot: Snapshot,
         lock: GroupLock,
         say: Callable[[str], None],
         outcome: Outcome | None = None,
     ) -> None:
-        self.group, self.world, self.lock, self.say = group, world, lock, say
+        self.group, self.snapshot, self.lock, self.say = group, snapshot, lock, say
         self.outcome = outcome or Outcome()
         self.fresh: dict[str, str] = {}
         """Token → job of what was submitted in this call."""
-        self.known, self.known_at = world.known, time.monotonic()
+        self.known, self.known_at = snapshot.known, time.monotonic()
         self._unwritten: list[dict[str, Any]] = []
         self._in_a_row = 0
 
@@ -152,7 +152,7 @@ class Submission:
         self.say(f"{due.job.name}  not submitted: {why}")
 
     def _tried(self, due: Due) -> bool:
-        return bool(self.world.ledger.of(due.job.token))
+        return bool(self.snapshot.ledger.of(due.job.token))
 
     def dependency(self, due: Due) -> tuple[tuple[str, ...], str]:
         """The options that make a job wait for its training, or why it cannot be submitted."""
@@ -172,11 +172,11 @@ class Submission:
         if time.monotonic() - self.known_at > FRESH_S:
             self.write([])
             users = users_of(self.group.directory)
-            self.known, self.known_at = ask(self.world.ledger, self.world.records, users), time.monotonic()
+            self.known, self.known_at = ask(self.snapshot.ledger, self.snapshot.records, users), time.monotonic()
         if token not in self.fresh:
-            if self.known is self.world.known:
-                return self.world.states[token]
-            return observe(self.world.ledger.of(token), self.world.records[token], self.known)
+            if self.known is self.snapshot.known:
+                return self.snapshot.states[token]
+            return observe(self.snapshot.ledger.of(token), self.snapshot.records[token], self.known)
         job = self.known.job(self.fresh[token])
         if job is not None and (job.active or job.state == "COMPLETED"):
             return Observed(JobState.running if job.active else JobState.completed, job.job_id)
@@ -184,8 +184,8 @@ class Submission:
 
     def adopted(self, due: Due) -> list[dict[str, Any]]:
         """A job that was started by hand goes into the ledger before another attempt: it is not taken for that one."""
-        job_id = self.world.states[due.job.token].job_id
-        known = self.world.ledger.job_ids(due.job.token)
+        job_id = self.snapshot.states[due.job.token].job_id
+        known = self.snapshot.ledger.job_ids(due.job.token)
         if job_id is None or job_id in known:
             return []
         return [{"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}]

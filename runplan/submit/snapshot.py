@@ -16,7 +16,7 @@ from runplan.written import Job, WrittenGroup
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """A group's jobs as they are; everything by token."""
 
     ledger: Ledger
@@ -27,7 +27,7 @@ class World:
     settled: Settled
 
 
-def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
+def look_and_settle(group: WrittenGroup, *, logs: bool) -> Snapshot:
     """What is known of a group's jobs; submissions that a crash left open are looked for, and recorded when found.
 
     The caller holds the group's lock.
@@ -57,7 +57,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
         told = logs and (known.queue is not None or is_local(last))  # else it may still run
         jobs[job.token], seen = look_at(job, attempts, records[job.token], known, logs=told)
         states[job.token] = replace(seen, state=JobState.held) if job.token in settled.unknown else seen
-    return World(ledger, records, known, states, jobs, settled)
+    return Snapshot(ledger, records, known, states, jobs, settled)
 
 
 def _found_event(job: Job, settled: Settled) -> dict[str, str]:
