@@ -9,7 +9,7 @@ from runplan.attempts import Ledger, Record, is_local
 from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
 from runplan.look import ask, look_at, records_of, users_of
-from runplan.observe import JobState, Known, Observed
+from runplan.observe import JobState, Observed, SlurmJobs
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
@@ -21,7 +21,7 @@ class Snapshot:
 
     ledger: Ledger
     records: Mapping[str, tuple[Record, ...]]
-    known: Known
+    known: SlurmJobs
     states: Mapping[str, Observed]
     jobs: Mapping[str, JobSeen]
     settled: Settled
