@@ -99,7 +99,7 @@ def users_of(group: Path) -> str:
     return ",".join(str(uid) for uid in sorted(users))
 
 
-def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> SlurmJobs:
+def read_slurm_jobs(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> SlurmJobs:
     """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue.
 
     Both share a time limit of `SLURM_S`; accounting has at least `LEAST_S`, however long the queue took.

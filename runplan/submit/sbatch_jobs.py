@@ -19,7 +19,7 @@ from typing import Any
 from runplan.errors import SubmitError
 from runplan.group_lock import GroupLock
 from runplan.ledger import append
-from runplan.look import ask, users_of
+from runplan.look import read_slurm_jobs, users_of
 from runplan.observe import JobState, Observed, observe
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
@@ -172,7 +172,10 @@ class Submission:
         if time.monotonic() - self.known_at > FRESH_S:
             self.write([])
             users = users_of(self.group.directory)
-            self.known, self.known_at = ask(self.snapshot.ledger, self.snapshot.records, users), time.monotonic()
+            self.known, self.known_at = (
+                read_slurm_jobs(self.snapshot.ledger, self.snapshot.records, users),
+                time.monotonic(),
+            )
         if token not in self.fresh:
             if self.known is self.snapshot.known:
                 return self.snapshot.states[token]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from runplan.attempts import Ledger, Record, is_local
 from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
-from runplan.look import ask, look_at, records_of, users_of
+from runplan.look import look_at, read_slurm_jobs, records_of, users_of
 from runplan.observe import JobState, Observed, SlurmJobs
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
@@ -43,7 +43,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> Snapshot:
     records, unread = records_of(group)
     if unread:
         raise OSError("; ".join(unread.values()))
-    known = ask(ledger, records, users_of(group.directory))
+    known = read_slurm_jobs(ledger, records, users_of(group.directory))
     settled = settle(group.jobs, ledger, records, known, works_elsewhere)
     if settled.found:
         append(group.directory, [_found_event(job, settled) for job in group.jobs if job.token in settled.found])
