@@ -23,8 +23,8 @@ from runplan.look import read_slurm_jobs, users_of
 from runplan.observe import JobState, Observed, observe
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
-from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
+from runplan.submit.result import SubmitResult
 from runplan.submit.signals import noted_signals
 from runplan.submit.snapshot import Snapshot
 from runplan.written import WrittenGroup
@@ -59,17 +59,17 @@ class Submission:
         snapshot: Snapshot,
         lock: GroupLock,
         say: Callable[[str], None],
-        outcome: Outcome | None = None,
+        result: SubmitResult | None = None,
     ) -> None:
         self.group, self.snapshot, self.lock, self.say = group, snapshot, lock, say
-        self.outcome = outcome or Outcome()
+        self.result = result or SubmitResult()
         self.fresh: dict[str, str] = {}
         """Token → job of what was submitted in this call."""
         self.known, self.known_at = snapshot.known, time.monotonic()
         self._unwritten: list[dict[str, Any]] = []
         self._in_a_row = 0
 
-    def submit_all(self, due: Sequence[Due]) -> Outcome:
+    def submit_all(self, due: Sequence[Due]) -> SubmitResult:
         """Submit jobs in order, until one is told that the queue is full or SLURM does not answer.
 
         Raises:
@@ -79,23 +79,23 @@ class Submission:
             try:
                 for number, each in enumerate(due):
                     if stopped:
-                        self.outcome.stopped = "interrupted; the same command continues"
-                    if self.outcome.stopped or self.outcome.full:
+                        self.result.stopped = "interrupted; the same command continues"
+                    if self.result.stopped or self.result.full:
                         self.leave(due[number:])
                         break
                     self._submit(each)
             finally:
                 self.write([])
-        return self.outcome
+        return self.result
 
     def leave(self, due: Sequence[Due]) -> None:
         """Note jobs that are not tried any more; a retry that was decided on is kept as an open intent."""
         again = [each for each in due if self._tried(each)]
         self.write([line for each in again for line in (*self.adopted(each), intent(each, "sbatch"))])
-        if self.outcome.full:
-            self.outcome.waiting += due
+        if self.result.full:
+            self.result.waiting += due
         else:
-            self.outcome.left += [Left(each.job, f"not tried: {self.outcome.stopped}") for each in due]
+            self.result.left += [Left(each.job, f"not tried: {self.result.stopped}") for each in due]
 
     def _submit(self, due: Due) -> None:
         dependency, why_not = self.dependency(due)
@@ -120,25 +120,25 @@ class Submission:
         elif reply.verdict is Verdict.full:
             # the intent of another attempt stays open, and the next call carries on
             self._unwritten += [self.refused_event(each, reply) for each in due if not self._tried(each)]
-            self.outcome.full = reason(reply.said)
-            self.outcome.waiting += due
+            self.result.full = reason(reply.said)
+            self.result.waiting += due
         elif reply.verdict is Verdict.unknown:
             for each in due:
                 self.left_because(each, f"submitted or not? {reason(reply.said)}")
-            self.outcome.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
+            self.result.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
         else:
             self._unwritten += [self.refused_event(each, reply) for each in due]
             for each in due:
                 self.left_because(each, f"refused: {reason(reply.said)}")
             self._in_a_row += 1
             if self._in_a_row == REFUSALS:
-                self.outcome.stopped = f"three refusals in a row ({reason(reply.said)}); {AFTER_REFUSALS}"
+                self.result.stopped = f"three refusals in a row ({reason(reply.said)}); {AFTER_REFUSALS}"
 
     def _submitted(self, due: Due, job_id: str) -> None:
         event = {"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}
         self._unwritten.append(event)
         self.fresh[due.job.token] = job_id
-        self.outcome.submitted.append((due, job_id))
+        self.result.submitted.append((due, job_id))
         self.say(f"{due.job.name}  job {job_id}" + (f"  ({due.note})" if due.note else ""))
 
     def refused_event(self, due: Due, reply: Reply) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Submission:
 
     def left_because(self, due: Due, why: str) -> None:
         """Note and say why a job is not submitted."""
-        self.outcome.left.append(Left(due.job, why))
+        self.result.left.append(Left(due.job, why))
         self.say(f"{due.job.name}  not submitted: {why}")
 
     def _tried(self, due: Due) -> bool:
