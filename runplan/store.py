@@ -174,7 +174,7 @@ def _find_changes(plan: Plan, files: GroupFiles, overwrite: bool, templates: Env
         present,
         single | {path: text for path, text in wanted.items() if before[path] != text},
         stale,
-        GroupFiles(wanted, RunFiles(files.runs, lambda name: held.get(name) or files.runs[name])),
+        GroupFiles(wanted, RunFiles(files.runs, lambda name: held[name] if name in held else files.runs[name])),
     )
 
 
