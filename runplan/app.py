@@ -119,7 +119,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
         except CommandError as error:
             every = [*error.problems, *_behind(made, error.fine)]
             raise ConfigError(list(dict.fromkeys(every))) from error
-        with translated():
+        with translated(overrides):
             sweep: Sweep = made.multirun(CONFIG_NAME, _task, list(overrides), with_log_configuration=False)
     return sweep
 
@@ -127,7 +127,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
 def _behind(made: Hydra, lines: Sequence[str]) -> Sequence[Problem]:
     """Problems of the lines that can be read, to be reported together with those of lines that cannot."""
     try:
-        with translated():
+        with translated(lines):
             made.multirun(CONFIG_NAME, _task, list(lines), with_log_configuration=False)
     except ConfigError as error:
         return error.problems
@@ -146,8 +146,49 @@ def _task(_: DictConfig) -> None:
     )
 
 
+def show_config(
+    overrides: Sequence[str], config_dir: Path | None, cfg: str, package: str | None = None, *, resolve: bool = False
+) -> int:
+    """Print what Hydra's `--cfg` prints, composed from the files as planning reads them; returns the exit code.
+
+    Hydra's own command line reads the folder of `--config-dir` itself, in which `account: 007` is 7.
+
+    Args:
+        overrides: lines as on the command line.
+        config_dir: one more folder of config groups.
+        cfg: `job`, `hydra` or `all`.
+        package: a part of the config; None for all of it.
+        resolve: whether interpolations are resolved.
+
+    Raises:
+        ConfigError: what is wrong with the command line or the config files.
+    """
+    try:
+        with started(config_dir) as made, translated(overrides):
+            made.show_cfg(CONFIG_NAME, list(overrides), cfg, package, resolve)
+    except SystemExit as error:  # there is no such package
+        return error.code if isinstance(error.code, int) else 1
+    return 0
+
+
+def show_info(overrides: Sequence[str], config_dir: Path | None, info: str) -> int:
+    """Print what Hydra's `--info` prints, of the files as planning reads them; returns the exit code.
+
+    Args:
+        overrides: lines as on the command line.
+        config_dir: one more folder of config groups.
+        info: `all`, `config`, `defaults`, `defaults-tree`, `plugins` or `searchpath`.
+
+    Raises:
+        ConfigError: what is wrong with the command line or the config files.
+    """
+    with started(config_dir) as made, translated(overrides):
+        made.show_info(info, CONFIG_NAME, list(overrides))
+    return 0
+
+
 def hydra_command(argv: Sequence[str]) -> int:
-    """Hand a command line to Hydra itself: `--cfg`, `--info`, `--hydra-help`, `-sc`; returns its exit code.
+    """Hand a command line to Hydra itself: `--hydra-help`, and whatever composes another config; returns its exit code.
 
     Raises:
         RunplanError: what is wrong with the command line or the config files.
@@ -157,7 +198,7 @@ def hydra_command(argv: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *argv]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it thinks of the error and exits with 1
     try:
-        with translated():
+        with translated(argv):
             hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base=VERSION_BASE)(_task)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)

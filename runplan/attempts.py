@@ -40,6 +40,8 @@ class Attempt:
     """The machine of a job without SLURM; empty where a ledger does not say."""
     gpus: tuple[str, ...] = ()
     """Its GPUs where it runs without SLURM, as `CUDA_VISIBLE_DEVICES` names them."""
+    path: str = ""
+    """Of its script, relative to the group; empty where a ledger does not say."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def parse_ledger(text: str) -> Ledger:
 def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
     """Add one line to the attempts of its token; False for one that says nothing we know."""
     kind, job_id, time = event.get("event"), event.get("job_id"), str(event.get("time", ""))
-    via, options = str(event.get("via", "sbatch")), event.get("options", [])
+    via, options, path = str(event.get("via", "sbatch")), event.get("options", []), str(event.get("path", ""))
     if kind == "intent":
         if tried and tried[-1].job_id is None:  # nothing came of the one before: it was looked for
             tried.pop()
@@ -121,7 +123,7 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
         array, task = event.get("array"), event.get("task")
         gpus, host = event.get("gpus"), str(event.get("host", ""))
         held = tuple(str(gpu) for gpu in gpus) if isinstance(gpus, list) else ()
-        made = Attempt(str(event["token"]), time, via=via, options=words, host=host, gpus=held)
+        made = Attempt(str(event["token"]), time, via=via, options=words, host=host, gpus=held, path=path)
         if isinstance(array, str) and isinstance(task, int):
             made = replace(made, array=array, task=task)
         tried.append(made)
@@ -131,7 +133,7 @@ def _apply(event: Mapping[str, Any], tried: list[Attempt]) -> bool:
         if tried and tried[-1].job_id is None:
             tried[-1] = replace(tried[-1], job_id=job_id)
         else:
-            tried.append(Attempt(str(event["token"]), time, job_id, via))
+            tried.append(Attempt(str(event["token"]), time, job_id, via, path=path))
     elif kind == "refused":
         if tried and tried[-1].job_id is None:
             tried.pop()

@@ -242,9 +242,14 @@ def _hydra(words: list[str]) -> int:
     shows = found.cfg or found.info or found.hydra_help
     if shows and show:
         raise ConfigError([Problem(f"{OPTION} plans, the other options only print", OPTION, "use one at a time")])
-    if shows or found.config_path or found.config_name or found.experimental_rerun:
+    if found.config_path or found.config_name or found.experimental_rerun or found.hydra_help:
         return app.hydra_command(_shown(found))
-    return app.plan(found.overrides, Path(found.config_dir) if found.config_dir else None, show)
+    folder = Path(found.config_dir) if found.config_dir else None
+    if found.cfg and not found.info:
+        return app.show_config(found.overrides, folder, found.cfg, found.package, resolve=found.resolve)
+    if found.info and not (found.cfg or found.resolve):
+        return app.show_info(found.overrides, folder, found.info)
+    return app.hydra_command(_shown(found)) if shows else app.plan(found.overrides, folder, show)
 
 
 def _shown(found: argparse.Namespace) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runplan.attempts import Ledger
-    from runplan.observe import Known
+    from runplan.observe import SlurmJobs
     from runplan.queue import SlurmJob
     from runplan.written import Job, WrittenGroup
 
@@ -25,7 +25,7 @@ def works_elsewhere(job: Job, found: SlurmJob) -> bool:
         return False
 
 
-def copy_note(group: WrittenGroup, ledger: Ledger, known: Known) -> str:
+def copy_note(group: WrittenGroup, ledger: Ledger, known: SlurmJobs) -> str:
     """A note on a group that was copied together with its ledger; empty where its jobs run here.
 
     The first job whose directory SLURM tells decides.

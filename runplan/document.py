@@ -72,7 +72,9 @@ def plan_json(plan: Plan) -> str:
 
 def document_text(document: Mapping[str, Any]) -> str:
     """A plan document as JSON text, the same from call to call."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    out = io.StringIO()  # `json.dumps` would hold every word of it as an object of its own at once
+    out.writelines(json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).iterencode(document))
+    return out.getvalue() + "\n"
 
 
 def plan_csv(plan: Plan) -> str:

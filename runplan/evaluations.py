@@ -137,7 +137,19 @@ def plan_cells(
 
 def evaluation_risks(run: PlannedRun) -> list[Problem]:
     """What may go wrong with the evaluations of a run."""
-    return [*_too_large(run), *unknown_samples(run.cells)]
+    return [*_no_control(run), *_too_large(run), *unknown_samples(run.cells)]
+
+
+def _no_control(run: PlannedRun) -> list[Problem]:
+    """What the user asked for in vain; controls are on by default, so that a word of them is a wish."""
+    config = run.config
+    named = any(line.partition("=")[0].lstrip("+") == "controls" for line in run.composed.overrides)
+    if not (named and config.controls and config.train) or config.evaluation.enabled:
+        return []
+    what = (
+        "controls=true plans no control: that is an evaluation of the base model, and evaluation=none evaluates nothing"
+    )
+    return [Problem(what, "controls, evaluation", "choose an evaluation=, or drop controls=true")]
 
 
 def _too_large(run: PlannedRun) -> list[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import suppress
@@ -23,6 +22,7 @@ from runplan.file_names import (
     RESUME,
     SETUP,
 )
+from runplan.ledger import read_ledger
 from runplan.suggest import listed
 
 if TYPE_CHECKING:
@@ -106,28 +106,8 @@ def started_runs(group: Path, names: Iterable[str]) -> set[str]:
 
 def submitted_paths(group: Path) -> set[str]:
     """First parts of the paths in the group's ledger that were submitted, or were about to be; not what was refused."""
-    try:
-        lines = (group / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return set()
-    done, open_ = set(), {}
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            # a line cut short by a crash; an intent is on disk before its job exists
-            continue
-        if not isinstance(record, dict):
-            continue
-        event, path = record.get("event"), str(record.get("path", ""))
-        token = record.get("token", path)
-        if event == "intent":
-            open_[token] = path
-        elif event == "submitted":
-            done.add(open_.pop(token, path))
-        elif event == "refused":
-            open_.pop(token, None)
-    return {path.split("/")[0] for path in (*done, *open_.values())}
+    tried = read_ledger(group).attempts.values()
+    return {attempt.path.split("/")[0] for attempts in tried for attempt in attempts if attempt.path}
 
 
 def _has_traces(root: str) -> bool:

@@ -237,15 +237,15 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
     Raises:
         StoreError: writing would be refused.
     """
-    from runplan.render import render  # noqa: PLC0415 - start-up time
+    from runplan.render import group_files  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
     from runplan.show import chosen, shown  # noqa: PLC0415 - rarely asked
     from runplan.store import compare_group  # noqa: PLC0415
 
     templates = _templates()
     with phase("making the files of {} runs", len(plan.runs)):
-        files = render(plan, templates)
-    result = compare_group(plan, files, overwrite=config.overwrite, templates=templates)
+        files = group_files(plan, templates)
+        result = compare_group(plan, files, overwrite=config.overwrite, templates=templates)
     if not show:
         print_summary(plan, result)
         return
@@ -255,13 +255,13 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
 
 
 def _write(plan: Plan, config: Config, *, summary: bool) -> int:
-    from runplan.render import render  # noqa: PLC0415 - start-up time
+    from runplan.render import group_files  # noqa: PLC0415 - start-up time
     from runplan.screen import print_summary  # noqa: PLC0415
     from runplan.store import write_group  # noqa: PLC0415
 
     templates = _templates()
-    with phase("making the files of {} runs", len(plan.runs)):
-        files = render(plan, templates)
+    with phase("describing {} runs", len(plan.runs)):
+        files = group_files(plan, templates)
     result = write_group(plan, files, overwrite=config.overwrite, templates=templates)
     if summary:
         print_summary(plan, result)

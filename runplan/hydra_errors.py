@@ -14,6 +14,7 @@ from runplan.check_files import file_problems, find_circle, option_files, option
 from runplan.config import open_key
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.keys import described
+from runplan.pasting import pasted_word
 from runplan.suggest import QUOTING, did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
 _UNKNOWN = re.compile(r"Key '([^']*)' (?:is )?not in (?:'(\w+)'|struct)")
 _IN_FILE = re.compile(r"^In '([^']+)':")
 _NOT_IN_DEFAULTS = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
+_TO_APPEND = re.compile(r"To append to your default list use (\S+)")
 _CONVERTED = re.compile(
     r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL
 )
@@ -41,8 +43,12 @@ _SEVERAL = re.compile(r"Ambiguous value for argument '([^']*)'|Sweep parameters 
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise what Hydra complains about as a `ConfigError`."""
+def translated(lines: Sequence[str] = ()) -> Iterator[None]:
+    """Raise what Hydra complains about as a `ConfigError`.
+
+    Args:
+        lines: the words of the command, so that advice can repeat one of them.
+    """
     try:
         yield
     except RunplanError:
@@ -53,7 +59,7 @@ def translated() -> Iterator[None]:
             raise
         raise ConfigError([_circle_problem(circle)]) from None
     except TRANSLATED as error:
-        raise ConfigError(problems_of(error)) from error
+        raise ConfigError(problems_of(error, lines)) from error
 
 
 def _circle_problem(circle: Sequence[str]) -> Problem:
@@ -71,8 +77,13 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def problems_of(error: BaseException) -> tuple[Problem, ...]:
-    """The problems behind an exception; one of ours that it wraps is passed on."""
+def problems_of(error: BaseException, lines: Sequence[str] = ()) -> tuple[Problem, ...]:
+    """The problems behind an exception; one of ours that it wraps is passed on.
+
+    Args:
+        error: what was raised.
+        lines: the words of the command, so that advice can repeat one of them.
+    """
     chain = _chain(error)
     for cause in chain:
         if isinstance(cause, ConfigError):
@@ -85,7 +96,7 @@ def problems_of(error: BaseException) -> tuple[Problem, ...]:
             return (_missing_file(cause),)
     text = "\n".join(str(cause) for cause in chain)
     inside = _IN_FILE.search(text)
-    return tuple(file_problems(inside[1])) if inside and file_problems(inside[1]) else (_by_text(text),)
+    return tuple(file_problems(inside[1])) if inside and file_problems(inside[1]) else (_by_text(text, lines),)
 
 
 def _broken_yaml(error: yaml.YAMLError) -> Problem:
@@ -170,7 +181,14 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
 _KINDS = {"Integer": "whole number", "Float": "number", "Boolean": "true or false"}
 
 
-def _by_text(text: str) -> Problem:
+def _added(group: str, text: str, lines: Sequence[str]) -> str:
+    """How to add a choice of a group: its line with `+`, else Hydra's own words, which know one level of a sweep."""
+    line = next((line for line in reversed(lines) if line.partition("=")[0] == group), None)
+    said = _TO_APPEND.search(text)
+    return f"write {pasted_word(f'+{line}' if line else said[1] if said else f'+{group}=…')}"
+
+
+def _by_text(text: str, lines: Sequence[str]) -> Problem:
     inside = _IN_FILE.search(text)
     file = f"{inside[1]}.yaml" if inside and inside[1] != "runplan" else ""
     full_key = _FULL_KEY.search(text)
@@ -186,7 +204,7 @@ def _by_text(text: str) -> Problem:
         return Problem(f"{line} names several values, and only planning takes a sweep", line.partition("=")[0], fix)
     group = _NOT_IN_DEFAULTS.search(text)
     if group:
-        return Problem(f"{group[1]} is not among the defaults", group[1], f"add it: +{group[1]}=…")
+        return Problem(f"{group[1]} is not among the defaults", group[1], _added(group[1], text, lines))
     if full_key:
         said = text[: text.index(full_key[0])].rstrip().splitlines()
         reason = next((line for line in reversed(said) if line.strip()), "the value does not fit")

@@ -1,7 +1,7 @@
 """Looks at a group, everything once: one `squeue` and one `sacct` however many runs, and only the ends of logs.
 
 `status` and `collect` look; `submit` looks under the group's lock and settles what a crash left open
-(`submit/world.py`).
+(`submit/snapshot.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runplan.attempts import Attempt, Ledger, Record, is_local, moment
 from runplan.copies import copy_note, works_elsewhere
 from runplan.file_names import LEDGER
 from runplan.ledger import read_ledger, read_records
-from runplan.observe import REFUSED, JobState, Known, Observed, current_job, observe
+from runplan.observe import REFUSED, JobState, Observed, SlurmJobs, current_job, observe
 from runplan.processes import CLOCKS_S, is_alive
 from runplan.queue import SlurmJob
 from runplan.seen import JobSeen, Sight, SlurmAnswer, ending_of, log_name
@@ -99,7 +99,7 @@ def users_of(group: Path) -> str:
     return ",".join(str(uid) for uid in sorted(users))
 
 
-def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> Known:
+def read_slurm_jobs(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> SlurmJobs:
     """What SLURM says of the jobs that a ledger and records name; accounting only of those that left the queue.
 
     Both share a time limit of `SLURM_S`; accounting has at least `LEAST_S`, however long the queue took.
@@ -112,10 +112,10 @@ def ask(ledger: Ledger, records: Mapping[str, Sequence[Record]], users: str) -> 
         if _needs_accounting(tried[-1], records.get(tried[-1].token, ()), queue)
     ]
     if not open_since and not ledger.damaged:
-        return Known(queue)
+        return SlurmJobs(queue)
     since = min((at for text in open_since if (at := moment(text))), default=LONG_AGO)
     left_s = max(LEAST_S, SLURM_S - (time.monotonic() - began))
-    return Known(queue, read_accounting(since, left_s, uid=users))
+    return SlurmJobs(queue, read_accounting(since, left_s, uid=users))
 
 
 def _needs_accounting(attempt: Attempt, records: Sequence[Record], queue: Mapping[str, SlurmJob] | None) -> bool:
@@ -137,26 +137,26 @@ def _asked_since(ledger: Ledger, records: Mapping[str, Sequence[Record]]) -> dat
     return min(known, default=LONG_AGO)
 
 
-def _ask_both(since: datetime | None, users: str, timeout_s: float) -> tuple[SlurmAnswer, Known]:
+def _ask_both(since: datetime | None, users: str, timeout_s: float) -> tuple[SlurmAnswer, SlurmJobs]:
     if since is None:
-        return SlurmAnswer.not_asked, Known(None)
+        return SlurmAnswer.not_asked, SlurmJobs(None)
     if shutil.which("squeue") is None:
-        return SlurmAnswer.absent, Known(None)
+        return SlurmAnswer.absent, SlurmJobs(None)
     with ThreadPoolExecutor(2) as both:  # each may take seconds
         queue = both.submit(read_queue, timeout_s, users)
         accounting = both.submit(read_accounting, since, timeout_s, users)
-        known = Known(queue.result(), accounting.result())
+        known = SlurmJobs(queue.result(), accounting.result())
     return (SlurmAnswer.silent if known.queue is None else SlurmAnswer.answered), known
 
 
-def _ask_queue(users: str, timeout_s: float) -> tuple[SlurmAnswer, Known]:
+def _ask_queue(users: str, timeout_s: float) -> tuple[SlurmAnswer, SlurmJobs]:
     """Whether somebody submitted jobs of a group past its ledger; no answer is as good as none."""
     queue = read_queue(timeout_s, users) if shutil.which("squeue") else None
-    return (SlurmAnswer.not_asked if queue is None else SlurmAnswer.answered), Known(queue)
+    return (SlurmAnswer.not_asked if queue is None else SlurmAnswer.answered), SlurmJobs(queue)
 
 
 def look_at(
-    job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: Known, *, logs: bool = True
+    job: Job, attempts: Sequence[Attempt], records: Sequence[Record], known: SlurmJobs, *, logs: bool = True
 ) -> tuple[JobSeen, Observed]:
     """One job, the ends of its logs included where it began.
 

@@ -104,7 +104,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Known:
+class SlurmJobs:
     """What SLURM knows of one group's jobs."""
 
     queue: Mapping[str, SlurmJob] | None
@@ -127,7 +127,7 @@ class Known:
 def observe(
     attempts: Sequence[Attempt],
     records: Sequence[Record],
-    known: Known,
+    known: SlurmJobs,
     ending: Ending | None = None,
     *,
     alive: bool | None = None,
@@ -150,7 +150,7 @@ def observe(
 def _observe(  # noqa: PLR0911 - one answer a case
     attempts: Sequence[Attempt],
     records: Sequence[Record],
-    known: Known,
+    known: SlurmJobs,
     ending: Ending | None,
     *,
     alive: bool | None,
@@ -252,7 +252,7 @@ def _killed(signal: int) -> str:
     return f"killed by signal {signal}" if signal else "it did not write its end: killed, or lost with its node"
 
 
-def _vanished(facts: Observed, known: Known, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:
+def _vanished(facts: Observed, known: SlurmJobs, ending: Ending | None, *, alive: bool | None, began: bool) -> Observed:
     """A job that neither wrote its end nor is known to SLURM any more."""
     if alive:
         return _with(facts, JobState.running)

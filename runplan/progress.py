@@ -18,7 +18,7 @@ LEAST = 500
 """Fewer items are done within a second or two."""
 MANY = 5000
 """So many take longer than one waits without a word."""
-RUN_S, RUN_GB = 0.002, 0.0001
+RUN_S, RUN_GB = 0.002, 0.00006
 """What planning a run takes: measured with 4,000 runs on a processor of 2023."""
 EVERY_S = 0.5
 _CLEAR = "\r\x1b[K"

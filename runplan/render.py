@@ -24,6 +24,7 @@ from runplan import yaml_text
 from runplan.document import document_csv, document_text, plan_document
 from runplan.errors import RenderError
 from runplan.file_names import DOCUMENT, PAGE, PLAN_TABLE, README, SETUP, SUBMIT_ALL
+from runplan.group_files import GroupFiles, RunFiles
 from runplan.jobs import job_files, submit_all
 from runplan.provenance import hydra_files
 from runplan.report.page import report
@@ -111,14 +112,30 @@ def render(plan: Plan, templates: Environment) -> dict[str, str]:
     Raises:
         RenderError: a template asks for a name that is not there, or cannot be read.
     """
+    files = group_files(plan, templates)
+    texts = {f"{name}/{path}": text for name in files.runs for path, text in files.runs[name].items()}
+    return texts | dict(files.own)
+
+
+def group_files(plan: Plan, templates: Environment) -> GroupFiles:
+    """All files of a group; those of a run are made when they are asked for, and may raise what this does.
+
+    Raises:
+        RenderError: a template asks for a name that is not there, or cannot be read.
+    """
+    planned = {run.name: run for run in plan.runs}
+
+    def of_run(name: str) -> dict[str, str]:
+        with template_errors():
+            return render_run(plan, planned[name], templates)
+
     with template_errors():
-        files = {
-            f"{run.name}/{path}": text for run in plan.runs for path, text in render_run(plan, run, templates).items()
-        }
         document = plan_document(plan)
-        files[README] = readme_of(document, plan.directory, templates)
-        files[PAGE] = report(document, plan.directory, templates)
-        files[DOCUMENT] = document_text(document)
-        files[PLAN_TABLE] = document_csv(document)
-        files[SUBMIT_ALL] = submit_all(plan, templates)
-    return files
+        own = {
+            README: readme_of(document, plan.directory, templates),
+            PAGE: report(document, plan.directory, templates),
+            DOCUMENT: document_text(document),
+            PLAN_TABLE: document_csv(document),
+            SUBMIT_ALL: submit_all(plan, templates),
+        }
+    return GroupFiles(own, RunFiles(planned, of_run))

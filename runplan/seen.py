@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from runplan.attempts import Ledger, Record
-from runplan.observe import Ending, Known, Observed
+from runplan.observe import Ending, Observed, SlurmJobs
 from runplan.priors.ending import ending
 from runplan.queue import SlurmJob
 
@@ -66,7 +66,7 @@ class Sight:
     at: datetime
     """Aware."""
     ledger: Ledger
-    known: Known
+    known: SlurmJobs
     slurm: SlurmAnswer
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
     """By token; so is `observed`."""

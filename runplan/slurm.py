@@ -68,7 +68,7 @@ def read_cluster(timeout_s: float = 10.0) -> Cluster | None:
     if shutil.which("sbatch") is None:
         return None
     user = f"user={getpass.getuser()}"
-    answers = ask(
+    answers = run_commands(
         {
             "sinfo": ["sinfo", "-a", "-h", "-e", "-o", SINFO_FORMAT],
             "scontrol show partition": ["scontrol", "-a", "-o", "show", "partition"],
@@ -109,7 +109,7 @@ def read_queue(timeout_s: float = 30.0, uid: int | str | None = None) -> dict[st
     user = str(os.getuid() if uid is None else uid)
     # -a: jobs in hidden partitions, too
     command = ["squeue", "-a", "-h", "-r", "-t", "all", "-u", user, "-o", SQUEUE_FORMAT]
-    answer = ask({"squeue": command}, timeout_s)["squeue"]
+    answer = run_commands({"squeue": command}, timeout_s)["squeue"]
     # squeue 22.05 says "Invalid user", lists nothing, and exits with 0
     refused = not answer.text.strip() and "error:" in answer.aside
     return None if answer.failure or refused else parse_queue(answer.text)
@@ -128,7 +128,7 @@ def read_accounting(
     start = (since - timedelta(minutes=10)).astimezone().strftime("%Y-%m-%dT%H:%M:%S")
     user = str(os.getuid() if uid is None else uid)
     command = ["sacct", "-n", "-P", "-u", user, "-S", start, "-o", SACCT_FORMAT]
-    answer = ask({"sacct": command}, timeout_s)["sacct"]
+    answer = run_commands({"sacct": command}, timeout_s)["sacct"]
     return None if answer.failure else parse_accounting(answer.text)
 
 
@@ -149,7 +149,7 @@ def would_take(request: Request, timeout_s: float = 20.0) -> tuple[bool | None, 
     if value_problems(request):
         return None, "not asked: the request cannot be written"
     command = ["sbatch", "--test-only", *sbatch_options(request, output="/dev/null")]
-    answer = ask({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
+    answer = run_commands({"sbatch": command}, timeout_s, "#!/bin/sh\ntrue\n")["sbatch"]
     if not answer.failure:
         return True, answer.text or answer.aside
     unknown = not answer.text or any(phrase in answer.failure.lower() for phrase in _NOT_ASKED)
@@ -178,7 +178,7 @@ def controller_is_down(tell: Callable[[], None] = lambda: None) -> bool:
     return False
 
 
-def ask(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
+def run_commands(commands: Mapping[str, Sequence[str]], timeout_s: float, script: str = "") -> dict[str, Answer]:
     """The answers to commands that run side by side, with one deadline for all.
 
     Those that SLURM's controller has to answer are given up as soon as it is known to be away.

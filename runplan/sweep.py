@@ -83,7 +83,7 @@ def compose_sweep(
     found = Sweep([], command_line(loader, config, arguments), notes, directory)
     for branch in _branches(composer, overrides, loader):
         given = _given(composer, config, branch, frozenset(arguments))
-        part = _compose_branch(RunComposer(composer, branch, given))
+        part = _compose_branch(RunComposer(composer, branch, given), arguments)
         found.composed += part.composed
         found.notes += part.notes
     found.composed, more = evaluated_once(found.composed)
@@ -147,8 +147,8 @@ def _branches(composer: Composer, overrides: Sequence[Override], loader: ConfigL
         yield axes([*lines, *overrides], pins)
 
 
-def _compose_branch(runs: RunComposer) -> Sweep:
-    with hydra_errors.translated():
+def _compose_branch(runs: RunComposer, arguments: Sequence[str]) -> Sweep:
+    with hydra_errors.translated(arguments):
         base, tree = runs.first()
     crossed = combinations(paired(runs.axes, at(tree, "sweep.zip")))
 
@@ -164,7 +164,7 @@ def _compose_branch(runs: RunComposer) -> Sweep:
         try:
             composed, missing = runs.compose(combination)
         except (ConfigError, *hydra_errors.TRANSLATED) as error:
-            new: Sequence[Problem] = hydra_errors.problems_of(error)
+            new: Sequence[Problem] = hydra_errors.problems_of(error, arguments)
         else:
             found.composed.append(composed)
             new = missing or check_ranges(composed.config)

@@ -17,6 +17,7 @@ from factories_plan import make_files, make_plan, plan_templates
 
 from runplan import staging
 from runplan.estimate.workload import Interval
+from runplan.group_files import by_run
 from runplan.store import write_group
 
 OPERATIONS = ("mkdir", "open", "write", "close", "rename", "replace", "link", "unlink", "rmdir", "makedirs")
@@ -46,7 +47,7 @@ class Killer:
 
 def write(job) -> None:
     plan, files = job
-    write_group(plan, files, templates=plan_templates())
+    write_group(plan, by_run(files), templates=plan_templates())
 
 
 def killed_at(number: int, job) -> bool:

@@ -87,7 +87,7 @@ EDGES = {
     "submit.signals": "takes signals to stop",
     "submit.submitit_jobs": "calls submitit",
     "submit.trial": "asks sbatch about requests",
-    "submit.world": "a group's jobs as they are",
+    "submit.snapshot": "a group's jobs as they are",
     "sweep": "composes",
     "tiny": "makes a model folder",
     "unnamed_group": "takes the directory of a group without a name",

@@ -332,6 +332,22 @@ def test_show_config(planner: Planner, capsys: pytest.CaptureFixture[str]) -> No
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
+def test_what_is_shown_of_a_named_folder_is_what_is_planned(
+    planner: Planner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("D/experiment/e.yaml", "# @package _global_\nsite:\n  account: 007\nresources:\n  time: 12:30:00\n")
+    words = ["--config-dir", "D", "+experiment=e"]
+    text = said(capsys, *words, "--cfg", "job")[1]
+    shown = OmegaConf.create(text)
+    assert cli.main([*words]) == 0
+    (run,) = planner.composed
+    assert (shown.site.account, shown.resources.time) == (run.config.site.account, run.config.resources.time)
+    assert shown.site.account == "007"
+    assert "account: '007'" in said(capsys, *words, "--info", "config")[1]
+    assert said(capsys, "--cfg", "job", "--package", "nowhere")[0] == 1
+    assert said(capsys, "--cfg", "job", "--config-dir", "nowhere")[0] == 2
+
+
 def test_show_resolved_config(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = said(capsys, "--cfg", "job", "--resolve")
     assert code == 0

@@ -9,7 +9,7 @@ import real_groups
 
 from runplan.attempts import Attempt, Ledger
 from runplan.copies import copy_note, works_elsewhere
-from runplan.observe import Known
+from runplan.observe import SlurmJobs
 from runplan.queue import SlurmJob
 from runplan.written import read_group
 
@@ -47,9 +47,9 @@ def test_a_group_that_was_copied_with_its_ledger_says_so(group, job, tmp_path):
     shutil.copytree(group.directory, tmp_path / "copy")
     copy = read_group(tmp_path / "copy")
     ledger = Ledger({each.token: (Attempt(each.token, "", f"{number}"),) for number, each in enumerate(group.jobs, 5)})
-    known = Known({"5": SlurmJob("5", "5", "PENDING", token=job.token, place=str(job.directory))})
+    known = SlurmJobs({"5": SlurmJob("5", "5", "PENDING", token=job.token, place=str(job.directory))})
     assert copy_note(group, ledger, known) == ""
     assert copy_note(copy, ledger, known).startswith(f"r0/finetune.slurm is job 5, which works in {job.directory}: ")
-    assert copy_note(copy, ledger, Known(None)) == copy_note(copy, Ledger(), known) == ""
+    assert copy_note(copy, ledger, SlurmJobs(None)) == copy_note(copy, Ledger(), known) == ""
     shutil.rmtree(group.directory)  # it was moved
     assert copy_note(copy, ledger, known) == ""

@@ -41,24 +41,37 @@ def test_a_run_as_it_is(tmp_path):
 
 
 def test_a_submitted_run_whose_directory_is_gone_has_nothing_to_keep(tmp_path):
-    lines = [json.dumps({"event": "submitted", "token": name, "path": f"{name}/finetune.slurm"}) for name in "ab"]
+    lines = [
+        json.dumps({"event": "submitted", "token": name, "job_id": "1", "path": f"{name}/finetune.slurm"})
+        for name in "ab"
+    ]
     (tmp_path / "ledger.jsonl").write_text("\n".join(lines))
     (tmp_path / "a").mkdir()
     assert started_runs(tmp_path, ["a", "b"]) == {"a"}
 
 
+def entry(event, path, job_id):
+    return json.dumps({"event": event, "token": path.partition("/")[0], "job_id": job_id, "path": path})
+
+
 def test_a_ledger_with_damage_and_other_events(tmp_path):
     lines = [
-        json.dumps({"event": "intent", "path": "a/finetune.slurm"}),
-        json.dumps({"event": "submitted", "path": "b/eval/x/cell.slurm"}),
-        json.dumps({"event": "cancelled", "path": "c/finetune.slurm"}),
+        entry("intent", "a/finetune.slurm", None),
+        entry("submitted", "b/eval/x/cell.slurm", "7"),
+        entry("cancelled", "c/finetune.slurm", "8"),
+        entry("intent", "g/finetune.slurm", None),
+        entry("refused", "g/finetune.slurm", None),
+        entry("intent", "h/finetune.slurm", None),
+        entry("submitted", "h/finetune.slurm", "9"),
+        entry("intent", "h/finetune.slurm", None),
+        entry("refused", "h/finetune.slurm", None),
         "[1]",
         '"text"',
         '{"event": "intent", "path": "d',
         "\x00\xff",
     ]
     (tmp_path / "ledger.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
-    assert submitted_paths(tmp_path) == {"a", "b"}
+    assert submitted_paths(tmp_path) == {"a", "b", "h"}
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "slurm-7.out").touch()
     (tmp_path / "f").mkdir()

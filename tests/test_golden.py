@@ -17,6 +17,7 @@ import pytest
 import yaml
 from factories_plan import make_plan
 
+from runplan.group_files import by_run
 from runplan.paths import RECIPES_DIR, TEMPLATES_DIR
 from runplan.render import environment, render
 from runplan.store import write_group
@@ -121,10 +122,10 @@ def test_written_groups_hold_what_was_rendered(case, tmp_path):
     settings["directory"] = str(tmp_path / settings.get("group", case))
     plan = make_plan(settings.pop("factors", None), **settings)
     files = render(plan, environment(TEMPLATES_DIR))
-    write_group(plan, files)
+    write_group(plan, by_run(files))
     found = {str(path.relative_to(plan.directory)) for path in Path(plan.directory).rglob("*") if path.is_file()}
     assert found == {*files, "ledger.jsonl"}
-    assert write_group(plan, files).written == ()
+    assert write_group(plan, by_run(files)).written == ()
 
 
 def test_a_difference_shows_what_to_do():

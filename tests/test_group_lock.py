@@ -10,6 +10,7 @@ import pytest
 from factories_plan import make_files, make_plan, plan_templates
 
 from runplan.errors import StoreError
+from runplan.group_files import by_run
 from runplan.group_lock import group_lock
 from runplan.store import write_group
 
@@ -64,7 +65,7 @@ def test_file_systems_without_locks_are_used_without(tmp_path, monkeypatch):
     with group_lock(tmp_path) as lock:
         assert not lock.is_exclusive
     plan = make_plan(directory=str(tmp_path / "g"))
-    assert write_group(plan, make_files(plan), templates=plan_templates()).written
+    assert write_group(plan, by_run(make_files(plan)), templates=plan_templates()).written
 
 
 def test_two_plans_of_one_group_at_once_leave_the_tree_of_one(tmp_path):
@@ -72,7 +73,7 @@ def test_two_plans_of_one_group_at_once_leave_the_tree_of_one(tmp_path):
     files = make_files(plan)
     results = []
     threads = [
-        threading.Thread(target=lambda: results.append(write_group(plan, files, templates=plan_templates())))
+        threading.Thread(target=lambda: results.append(write_group(plan, by_run(files), templates=plan_templates())))
         for _ in range(4)
     ]
     for thread in threads:

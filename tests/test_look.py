@@ -21,7 +21,7 @@ from runplan.observe import JobState
 from runplan.seen import SlurmAnswer
 from runplan.status.group import group_status
 from runplan.status.rows import waits
-from runplan.submit.world import look_and_settle
+from runplan.submit.snapshot import look_and_settle
 from runplan.written import read_group
 
 CELL0, CELL1 = ("eval/cap_epoch0", "eval/cap_epoch1")
@@ -262,7 +262,7 @@ def test_the_queue_and_accounting_have_one_deadline(monkeypatch):
     monkeypatch.setattr(looking, "read_queue", kept("squeue"))
     monkeypatch.setattr(looking, "read_accounting", kept("sacct"))
     tried = Attempt("t", "2026-01-01T00:00:00Z", job_id="1")
-    looking.ask(Ledger({"t": (tried,)}), {}, "0")
+    looking.read_slurm_jobs(Ledger({"t": (tried,)}), {}, "0")
     assert given == {"squeue": (looking.SLURM_S, "0"), "sacct": (looking.LEAST_S, "0")}
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from runplan.attempts import Attempt, Record
-from runplan.observe import Ending, JobState, Known, current_job, observe
+from runplan.observe import Ending, JobState, SlurmJobs, current_job, observe
 from runplan.queue import SlurmJob
 
 T0, T1, T2 = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"
 SUBMITTED = (Attempt("t", T0, "7"),)
-QUIET = Known({}, {})
+QUIET = SlurmJobs({}, {})
 
 
 def record(event, job_id="7", time=T1, code=None):
@@ -22,11 +22,11 @@ def slurm(state, job_id="7", reason=""):
 
 
 def queue(*jobs):
-    return Known({job.job_id: job for job in jobs}, None)
+    return SlurmJobs({job.job_id: job for job in jobs}, None)
 
 
 def accounting(*jobs):
-    return Known({}, {job.job_id: job for job in jobs})
+    return SlurmJobs({}, {job.job_id: job for job in jobs})
 
 
 def test_nothing_is_known_of_a_job_that_nobody_submitted():
@@ -60,7 +60,7 @@ def test_the_queue_knows_what_is_not_over(word, state):
 def test_what_slurm_may_have_queued_again_is_not_over_while_it_does_not_answer(state):
     word = state.upper()
     said = Ending(state, f"JOB 7 CANCELLED DUE TO {word}")
-    for known in (Known(None, None), Known(None, {"7": slurm(word)})):
+    for known in (SlurmJobs(None, None), SlurmJobs(None, {"7": slurm(word)})):
         seen = observe(SUBMITTED, (record("started"),), known, said)
         assert (seen.state, seen.reason) == (
             JobState.unknown, f"{said.reason}; SLURM does not answer whether it is queued again"
@@ -98,38 +98,38 @@ def test_what_accounting_calls_running_and_no_queue_lists_is_over():
         assert observe(SUBMITTED, (record("started"),), accounting(slurm(state))).state is JobState.failed
         ended = (record("started"), record("ended", code=0, time=T2))
         assert observe(SUBMITTED, ended, accounting(slurm(state))).state is JobState.completed
-    silent = Known(None, {"7": slurm("RUNNING")})
+    silent = SlurmJobs(None, {"7": slurm("RUNNING")})
     assert observe(SUBMITTED, (record("started"),), silent).state is JobState.running
-    listed = Known({"7": slurm("COMPLETED")}, {"7": slurm("RUNNING")})
+    listed = SlurmJobs({"7": slurm("COMPLETED")}, {"7": slurm("RUNNING")})
     assert observe(SUBMITTED, (), listed).state is JobState.completed
 
 
 def test_its_own_exit_code_is_enough_without_accounting():
     ends = (record("started"), record("ended", code=0, time=T2))
-    assert observe(SUBMITTED, ends, Known({}, None)).state is JobState.completed
-    assert observe(SUBMITTED, ends, Known(None, None)).state is JobState.completed
+    assert observe(SUBMITTED, ends, SlurmJobs({}, None)).state is JobState.completed
+    assert observe(SUBMITTED, ends, SlurmJobs(None, None)).state is JobState.completed
     bad = (record("started"), record("ended", code=2, time=T2))
-    assert observe(SUBMITTED, bad, Known(None, None)).reason == "exit code 2"
+    assert observe(SUBMITTED, bad, SlurmJobs(None, None)).reason == "exit code 2"
 
 
 def test_a_requeued_job_that_runs_again_is_not_over():
     again = (record("started"), record("ended", code=143, time=T1), record("started", time=T2))
     assert observe(SUBMITTED, again, queue(slurm("RUNNING"))).state is JobState.running
-    assert observe(SUBMITTED, again, Known(None)).state is JobState.running
+    assert observe(SUBMITTED, again, SlurmJobs(None)).state is JobState.running
 
 
 def test_a_job_that_left_without_a_word_failed_or_never_began():
     assert observe(SUBMITTED, (record("started"),), QUIET).state is JobState.failed
     assert observe(SUBMITTED, (), QUIET).state is JobState.cancelled
     assert observe(SUBMITTED, (record("started"),), QUIET, Ending("timeout", "x")).state is JobState.timeout
-    assert observe(SUBMITTED, (), Known(None)).state is JobState.unknown
+    assert observe(SUBMITTED, (), SlurmJobs(None)).state is JobState.unknown
 
 
 def test_a_process_on_this_machine_runs_while_it_is_there():
     local = (Attempt("t", T0, "local-9", via="local"),)
     began = (record("started", "local-9"),)
-    assert observe(local, began, Known(None), alive=True).state is JobState.running
-    assert observe(local, began, Known(None), alive=False).state is JobState.cancelled
+    assert observe(local, began, SlurmJobs(None), alive=True).state is JobState.running
+    assert observe(local, began, SlurmJobs(None), alive=False).state is JobState.cancelled
 
 
 def test_the_last_attempt_counts():

@@ -184,6 +184,17 @@ def test_an_empty_test_split_is_a_problem_of_the_run_that_is_evaluated_on_it():
         make_plan("words", "/out/words", "model=1B", [run], replace(known, facts=facts))
 
 
+@pytest.mark.parametrize("word", ["controls=true", "++controls=true"])
+def test_a_control_that_was_asked_for_where_nothing_is_evaluated(word):
+    silent = composed(evaluation__enabled=False)
+    asked = replace(silent, overrides=("model=1B", word))
+    (risk,) = [risk for risk in plan(asked).risks if "controls" in risk.where]
+    assert risk.what.startswith("controls=true plans no control:")
+    evaluated = replace(composed(), overrides=asked.overrides)
+    unwanted = replace(composed(evaluation__enabled=False, controls=False), overrides=("controls=false",))
+    assert not any("controls" in risk.where for run in (silent, evaluated, unwanted) for risk in plan(run).risks)
+
+
 def test_an_evaluation_whose_weights_one_gpu_cannot_hold_is_a_risk_that_is_said():
     said = "an evaluation loads 15.0 GiB of weights into one GPU, t4-16 has 14.6 GiB: it will run out of memory"
     for more in ({"train": False}, {"lora": "qlora", "dtype": "fp32"}):

@@ -57,7 +57,7 @@ def test_very_many_runs_are_said_before_they_are_planned(capsys):
     for _ in range(2):
         forewarn(100_000, "seed 100000")
     assert capsys.readouterr().err == (
-        "note: 100,000 runs are asked for (seed 100000): planning them takes about 4min and 10.0 GB of memory; "
+        "note: 100,000 runs are asked for (seed 100000): planning them takes about 4min and 6.0 GB of memory; "
         "Ctrl-C stops, nothing is written before all are planned\n"
     )
 

@@ -14,6 +14,7 @@ from runplan import staging
 from runplan.diff import Change
 from runplan.errors import StoreError
 from runplan.estimate.workload import Interval
+from runplan.group_files import by_run
 from runplan.store import compare_group, read_document, write_group
 from runplan.summary import RESULTS_START
 
@@ -42,7 +43,7 @@ class Group:
 
     def write(self, factors=None, *, overwrite=False, **more):
         plan = self.plan(factors, **more)
-        return write_group(plan, make_files(plan), overwrite=overwrite, templates=plan_templates())
+        return write_group(plan, by_run(make_files(plan)), overwrite=overwrite, templates=plan_templates())
 
     def entries(self):
         return {run["name"]: run for run in read_document(self.directory)["runs"]}
@@ -109,7 +110,7 @@ def test_a_template_that_changed_is_said(group):
     group.write({"lora.rank": [4]})
     plan = group.plan({"lora.rank": [4]})
     files = make_files(plan) | {"1B_rank4/finetune.slurm": "#!/bin/bash\n# better\n"}
-    result = write_group(plan, files, templates=plan_templates())
+    result = write_group(plan, by_run(files), templates=plan_templates())
     assert result.diff.changed == {"1B_rank4": (Change("finetune.slurm"),)}
     assert result.written == ("1B_rank4",)
 
@@ -123,7 +124,7 @@ def test_our_files_that_are_no_longer_planned_go_and_others_stay(group):
     (run / "folder_link").symlink_to(run.parent)
     plan = group.plan({"epochs": [2]})
     files = {path: text for path, text in make_files(plan).items() if "_epoch1" not in path}
-    write_group(plan, files, templates=plan_templates())
+    write_group(plan, by_run(files), templates=plan_templates())
     assert [path.name for path in (run / "eval" / "capitalization_epoch1").iterdir()] == ["mine.txt"]
     assert (run / "eval" / "capitalization_epoch0" / "cell.slurm").is_file()
     assert (run / "empty").is_dir()
@@ -162,7 +163,8 @@ def test_a_run_that_ran_keeps_files_and_entry_whatever_new_priors_say(group, tra
 @pytest.mark.parametrize("event", ["intent", "submitted"])
 def test_a_run_in_the_ledger_is_kept(group, event):
     group.write()
-    line = json.dumps({"event": event, "token": "t", "job_id": None, "path": "1B_rank4/finetune.slurm"})
+    job_id = "7" if event == "submitted" else None
+    line = json.dumps({"event": event, "token": "t", "job_id": job_id, "path": "1B_rank4/finetune.slurm"})
     group.path("ledger.jsonl").write_text(f'{line}\n{{"event": "intent", "pa')
     assert group.write(sizes={"it_per_s": 9.0}).diff.ran == ("1B_rank4",)
 
@@ -236,20 +238,20 @@ def test_results_in_the_readme_survive(group):
 
 def test_a_preview_says_the_same_and_writes_nothing(group):
     plan = group.plan()
-    result = compare_group(plan, make_files(plan), templates=plan_templates())
+    result = compare_group(plan, by_run(make_files(plan)), templates=plan_templates())
     assert not group.directory.parent.exists()
     assert result.preview
     group.write({"lora.rank": [4]})
     before = snapshot(group.directory)
     plan = group.plan({"lora.rank": [4, 8]})
-    assert compare_group(plan, make_files(plan), templates=plan_templates()).diff.added == ("1B_rank8",)
+    assert compare_group(plan, by_run(make_files(plan)), templates=plan_templates()).diff.added == ("1B_rank8",)
     assert snapshot(group.directory) == before
 
 
 def test_undecodable_and_hostile_text_is_written_as_it_is(group):
     plan = group.plan({"system_prompt": ["a\r\nb\udce9日本"]})
     files = {"plan.json": make_files(group.plan())["plan.json"], "1B_rank8/x.txt": "a\r\nb\udce9日本"}
-    write_group(plan, files, templates=plan_templates())
+    write_group(plan, by_run(files), templates=plan_templates())
     assert group.path("1B_rank8/x.txt").read_bytes() == b"a\r\nb\xe9" + "日本".encode()
 
 

@@ -27,7 +27,7 @@ from runplan.submit.gpu_locks import busy_gpus, release, take_gpus
 from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
 from runplan.submit.machine import read_machine
-from runplan.submit.world import look_and_settle
+from runplan.submit.snapshot import look_and_settle
 from runplan.written import read_group
 
 TUNE = """

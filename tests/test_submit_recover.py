@@ -11,7 +11,7 @@ import pytest
 from test_submit_due import JOBS
 
 from runplan.attempts import Attempt, Ledger, Record, parse_ledger
-from runplan.observe import Known
+from runplan.observe import SlurmJobs
 from runplan.queue import SlurmJob
 from runplan.submit.recover import find_job, settle
 
@@ -88,23 +88,23 @@ def intent(token: str, **more) -> str:
 
 def test_found_nothing_and_unknown_are_told_apart():
     ledger = parse_ledger(intent("a") + intent("b", options=["--mem=4G"]))
-    found = settle(JOBS, ledger, {}, Known({"5": slurm("5")}))
+    found = settle(JOBS, ledger, {}, SlurmJobs({"5": slurm("5")}))
     assert (found.found, found.nothing, found.unknown) == ({"a": "5"}, {"b": ("--mem=4G",)}, frozenset())
-    silent = settle(JOBS, ledger, {"a": [started("5")]}, Known(None))
+    silent = settle(JOBS, ledger, {"a": [started("5")]}, SlurmJobs(None))
     assert (silent.found, silent.nothing, silent.unknown) == ({"a": "5"}, {}, {"b"})
 
 
 def test_a_process_of_this_machine_needs_no_slurm_to_be_known_as_nothing():
-    assert settle(JOBS, parse_ledger(intent("a", via="local")), {}, Known(None)).nothing == {"a": ()}
+    assert settle(JOBS, parse_ledger(intent("a", via="local")), {}, SlurmJobs(None)).nothing == {"a": ()}
 
 
 def test_what_was_submitted_by_hand_is_found_while_it_is_not_over():
-    assert settle(JOBS, Ledger(), {}, Known({"5": slurm("5")})).found == {"a": "5"}
-    assert settle(JOBS, Ledger(), {}, Known({"5": slurm("5", state="FAILED")})).found == {}
+    assert settle(JOBS, Ledger(), {}, SlurmJobs({"5": slurm("5")})).found == {"a": "5"}
+    assert settle(JOBS, Ledger(), {}, SlurmJobs({"5": slurm("5", state="FAILED")})).found == {}
 
 
 def test_a_job_that_works_in_a_copy_of_the_run_is_another_s():
-    known = Known({"5": slurm("5")})
+    known = SlurmJobs({"5": slurm("5")})
     for ledger in (Ledger(), parse_ledger("{edited\n"), parse_ledger(intent("a"))):
         settled = settle(JOBS, ledger, {}, known, lambda job, found: (job.token, found.job_id) == ("a", "5"))
         assert settled.found == {}
@@ -112,4 +112,4 @@ def test_a_job_that_works_in_a_copy_of_the_run_is_another_s():
 
 def test_of_a_damaged_ledger_every_job_is_looked_for():
     damaged = parse_ledger("{edited\n")
-    assert settle(JOBS, damaged, {}, Known({"5": slurm("5", state="FAILED")})).found == {"a": "5"}
+    assert settle(JOBS, damaged, {}, SlurmJobs({"5": slurm("5", state="FAILED")})).found == {"a": "5"}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runplan.collect.intervals import Estimate, over_replicates, over_samples
+from runplan.collect.intervals import ConfidenceInterval, over_replicates, over_samples
 from runplan.collect.results import CONTROL, Measure, Row
 from runplan.design import REPLICATION
 
@@ -28,9 +28,9 @@ class Pooled:
     mean: float
     n: int
     """Runs or pairs."""
-    replicates: Estimate | None
+    replicates: ConfidenceInterval | None
     """Student's t over the means of each seed; None with one seed, and where seeds lack runs that others have."""
-    samples: Estimate | None
+    samples: ConfidenceInterval | None
     """Bootstrap over samples, each averaged over the parts first; None where not all parts have the same samples."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runplan.collect.actual import JobActual
     from runplan.collect.found import FoundRun
-    from runplan.collect.intervals import Estimate
+    from runplan.collect.intervals import ConfidenceInterval
     from runplan.collect.sections import Report
 
 WIDTH = 760
@@ -94,7 +94,7 @@ def _effects(report: Report) -> dict[str, Any]:
     )
 
 
-def _ends(estimate: Estimate | None) -> tuple[float, float] | None:
+def _ends(estimate: ConfidenceInterval | None) -> tuple[float, float] | None:
     if estimate is None or estimate.low is None or estimate.high is None:
         return None
     return estimate.low, estimate.high

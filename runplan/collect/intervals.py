@@ -28,7 +28,7 @@ _FEW_VALUES = 64
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ConfidenceInterval:
     """A mean with its 95 % confidence interval; bounds are None where there is too little to tell."""
 
     mean: float
@@ -40,7 +40,7 @@ class Estimate:
     """Samples or replicates that were counted."""
 
 
-def over_samples(values: Iterable[float]) -> Estimate:
+def over_samples(values: Iterable[float]) -> ConfidenceInterval:
     """Mean of values that samples have, with the percentile bootstrap's interval (Efron & Tibshirani 1993, chapter 13).
 
     The order of the values does not matter, and the same values give the same interval. Fewer than two say nothing
@@ -55,7 +55,7 @@ def over_samples(values: Iterable[float]) -> Estimate:
         raise ValueError("a mean of nothing")
     mean = math.fsum(ordered) / n
     if n < 2:
-        return Estimate(mean, None, None, "", n)
+        return ConfidenceInterval(mean, None, None, "", n)
     if ordered[0] == ordered[-1]:
         return _alike(ordered[0], n)
     counts = Counter(ordered)
@@ -63,19 +63,19 @@ def over_samples(values: Iterable[float]) -> Estimate:
         low, high = _of_counts(tuple(counts.items()))
     else:
         low, high = _of_values(ordered)
-    return Estimate(mean, low, high, BOOTSTRAP, n)
+    return ConfidenceInterval(mean, low, high, BOOTSTRAP, n)
 
 
-def _alike(value: float, n: int) -> Estimate:
+def _alike(value: float, n: int) -> ConfidenceInterval:
     """Equal differences of right and wrong answers (-1, 0 or 1): how many others may differ; of other values, nothing.
 
     Source: Clopper & Pearson 1934, "The use of confidence or fiducial limits": where none of n differs, at most
     1 - 0.025 ** (1/n) of all do, to -1 or to 1.
     """
     if value not in {-1.0, 0.0, 1.0}:
-        return Estimate(value, None, None, "", n)
+        return ConfidenceInterval(value, None, None, "", n)
     others = 1 - ((1 - LEVEL) / 2) ** (1 / n)
-    return Estimate(value, value - others * (value + 1), value + others * (1 - value), ALIKE, n)
+    return ConfidenceInterval(value, value - others * (value + 1), value + others * (1 - value), ALIKE, n)
 
 
 @cache
@@ -109,7 +109,7 @@ def _bounds(means: NDArray[float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def over_replicates(values: Iterable[float]) -> Estimate:
+def over_replicates(values: Iterable[float]) -> ConfidenceInterval:
     """Mean of what replicates found, with Student's interval for it: mean +- t * s / sqrt(k), k - 1 degrees of freedom.
 
     Raises:
@@ -121,9 +121,9 @@ def over_replicates(values: Iterable[float]) -> Estimate:
         raise ValueError("a mean of nothing")
     mean = math.fsum(ordered) / k
     if k < 2 or ordered[0] == ordered[-1]:  # equal ones do not say how much others would scatter
-        return Estimate(mean, None, None, "", k)
+        return ConfidenceInterval(mean, None, None, "", k)
     half = t_quantile(k - 1) * statistics.stdev(ordered) / math.sqrt(k)
-    return Estimate(mean, mean - half, mean + half, STUDENT, k)
+    return ConfidenceInterval(mean, mean - half, mean + half, STUDENT, k)
 
 
 # fmt: off

@@ -9,7 +9,7 @@ from runplan.collect import actual
 from runplan.collect.curves import Points, thinned
 from runplan.collect.effects import Combination, Level, Pooled, combinations, levels
 from runplan.collect.figures import figures
-from runplan.collect.intervals import Estimate
+from runplan.collect.intervals import ConfidenceInterval
 from runplan.collect.outcome import missing, warnings
 from runplan.collect.results import bounds, csv_text, record_of, rounded, rows
 from runplan.collect.sections import FOLDER, Report, results_sections
@@ -100,7 +100,7 @@ def _pooled(one: Pooled | None) -> dict[str, Any] | None:
     return {"mean": rounded(one.mean), "runs": one.n, **intervals}
 
 
-def _interval(one: Estimate | None) -> dict[str, Any] | None:
+def _interval(one: ConfidenceInterval | None) -> dict[str, Any] | None:
     low, high, method = bounds(one)
     return {"ci_low": low, "ci_high": high, "ci_method": method, "n": one.n} if one else None
 

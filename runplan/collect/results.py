@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runplan.collect.intervals import Estimate, over_samples
+from runplan.collect.intervals import ConfidenceInterval, over_samples
 from runplan.collect.outcome import usable_log
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Row:
     """What each sample scored; empty where the metric is not their mean."""
     control: str | None = None
     effect: float | None = None
-    interval: Estimate | None = None
+    interval: ConfidenceInterval | None = None
     """Of the effect, over samples paired with the control's; None where they cannot be paired."""
     differences: Mapping[SampleKey, float] = field(default_factory=dict)
     """Run less control, of every sample that both have."""
@@ -193,7 +193,7 @@ def record_of(row: Row) -> dict[str, Any]:
     }
 
 
-def bounds(interval: Estimate | None) -> tuple[float | None, float | None, str | None]:
+def bounds(interval: ConfidenceInterval | None) -> tuple[float | None, float | None, str | None]:
     """Low, high and method of an interval, as records have them."""
     if interval is None:
         return None, None, None

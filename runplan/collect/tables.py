@@ -12,7 +12,7 @@ from runplan.overview import NONE, label
 
 if TYPE_CHECKING:
     from runplan.collect.effects import Combination, Level, Pooled
-    from runplan.collect.intervals import Estimate
+    from runplan.collect.intervals import ConfidenceInterval
     from runplan.collect.results import Measure, Row
     from runplan.collect.sections import Report
 
@@ -162,7 +162,7 @@ def changed(mean: Pooled | None, intervals: Sequence[str]) -> tuple[str, ...]:
     return (shown(mean.mean, sign=True), *(span(named[header]) for header in intervals))
 
 
-def span(estimate: Estimate | None) -> str:
+def span(estimate: ConfidenceInterval | None) -> str:
     """The bounds of an interval."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return NONE

@@ -14,7 +14,7 @@ from runplan.discover.environments import environments
 from runplan.discover.folders import NAMED_DEPTH, Root, Search, search
 from runplan.discover.found import Discovered, LogFolder, Wishes
 from runplan.discover.modules import is_told, parse_modules
-from runplan.slurm import Answer, ask, read_cluster
+from runplan.slurm import Answer, read_cluster, run_commands
 
 COMMAND_S = 10.0
 """Seconds that commands are waited for."""
@@ -48,7 +48,7 @@ def read_machine(
     user = _user()
     with ThreadPoolExecutor(2) as pool:
         cluster = pool.submit(read_cluster, COMMAND_S)
-        answers = pool.submit(ask, _commands(), COMMAND_S)
+        answers = pool.submit(run_commands, _commands(), COMMAND_S)
         found = search(roots(wishes, cwd, user), dict(options), limit_s, progress)
     said = answers.result()
     slow = [f"{name}: {answer.failure}" for name, answer in said.items() if answer.failure]

@@ -21,11 +21,11 @@ from runplan.slurm import AWAY, controller_is_down, read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
 from runplan.submit.edited import edited_note
-from runplan.submit.outcome import Outcome, closing_lines, json_document
 from runplan.submit.prerequisites import check_prerequisites
+from runplan.submit.result import SubmitResult, closing_lines, json_document
 from runplan.submit.sbatch_jobs import Submission
+from runplan.submit.snapshot import Snapshot, look_and_settle
 from runplan.submit.trial import ask_all, row_json, row_text
-from runplan.submit.world import World, look_and_settle
 from runplan.suggest import did_you_mean
 from runplan.written import WrittenGroup, read_group
 
@@ -77,21 +77,21 @@ def submit_group(wish: Wish) -> int:
         raise SubmitError(f"{AWAY}: nothing was submitted; run the same again when it is back")
     if wish.test_only:
         return _test_only(group, wish)
-    outcome, only = Outcome(), wish.only
+    result, only = SubmitResult(), wish.only
     while True:
         with spoken(group.directory, "submit"), group_lock(group.directory, WAIT_S) as lock:
             group = read_group(wish.group)  # as it is now that nobody plans it anew
-            decision = _round(group, wish, only, lock, outcome)
-        if not (outcome.waiting and wish.wait):
+            decision = _round(group, wish, only, lock, result)
+        if not (result.waiting and wish.wait):
             break
-        _note(f"{len(outcome.submitted)} submitted, {len(outcome.waiting)} wait for room in the queue ({outcome.full})")
+        _note(f"{len(result.submitted)} submitted, {len(result.waiting)} wait for room in the queue ({result.full})")
         await_room()
-        outcome = Outcome(submitted=outcome.submitted)
+        result = SubmitResult(submitted=result.submitted)
         only = NOTHING_NEW if wish.only else only
     if wish.via == "local" and decision.due:
         return _run_here(group, wish, decision)
-    _close(group, wish, decision, outcome)
-    return outcome.exit_code
+    _close(group, wish, decision, result)
+    return result.exit_code
 
 
 def await_room() -> None:
@@ -109,18 +109,20 @@ def _n_active() -> int | None:
     return None if queue is None else sum(job.active for job in queue.values())
 
 
-def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: GroupLock, outcome: Outcome) -> Decision:
+def _round(
+    group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: GroupLock, result: SubmitResult
+) -> Decision:
     """Look, decide and submit once, while nobody else can."""
     if not lock.is_exclusive:
         _note("no locks on this file system: do not submit this group twice at once")
-    world = look_and_settle(group, logs=bool(only))
-    _warn(group, world)
-    decision = decide(group, world, only, via=wish.via)
+    snapshot = look_and_settle(group, logs=bool(only))
+    _warn(group, snapshot)
+    decision = decide(group, snapshot, only, via=wish.via)
     check_prerequisites(group, decision.due)
-    outcome.left += decision.left
+    result.left += decision.left
     for left in decision.left:
         _say(wish, f"{left.job.name}  not submitted: {left.reason}")
-    submission = Submission(group, world, lock, lambda line: _say(wish, line), outcome)
+    submission = Submission(group, snapshot, lock, lambda line: _say(wish, line), result)
     if wish.via == "sbatch":
         submission.submit_all(decision.due)
     elif wish.via == "submitit":
@@ -133,8 +135,8 @@ def _round(group: WrittenGroup, wish: Wish, only: frozenset[JobState], lock: Gro
 
 def _test_only(group: WrittenGroup, wish: Wish) -> int:
     with spoken(group.directory, "submit"), group_lock(group.directory, WAIT_S):
-        world = look_and_settle(group, logs=bool(wish.only))
-        decision = decide(group, world, wish.only, via=wish.via)
+        snapshot = look_and_settle(group, logs=bool(wish.only))
+        decision = decide(group, snapshot, wish.only, via=wish.via)
     _note_edited(decision)
     rows = ask_all(decision.due)
     if wish.as_json:
@@ -167,14 +169,14 @@ def _run_here(group: WrittenGroup, wish: Wish, decision: Decision) -> int:
     return 1 if outcome.failed or outcome.skipped or decision.left else 0
 
 
-def _warn(group: WrittenGroup, world: World) -> None:
-    if world.ledger.damaged:
-        lines = ", ".join(str(number) for number in world.ledger.damaged[:5])
+def _warn(group: WrittenGroup, snapshot: Snapshot) -> None:
+    if snapshot.ledger.damaged:
+        lines = ", ".join(str(number) for number in snapshot.ledger.damaged[:5])
         _note(
             f"{group.directory}/ledger.jsonl: line {lines} cannot be read and is ignored; "
             "jobs are looked for by their tokens instead"
         )
-    if note := copy_note(group, world.ledger, world.known):
+    if note := copy_note(group, snapshot.ledger, snapshot.known):
         _note(note)
 
 
@@ -183,13 +185,13 @@ def _note_edited(decision: Decision) -> None:
         _note(note)
 
 
-def _close(group: WrittenGroup, wish: Wish, decision: Decision, outcome: Outcome) -> None:
+def _close(group: WrittenGroup, wish: Wish, decision: Decision, result: SubmitResult) -> None:
     if wish.as_json:
-        document = json_document(group.directory, wish.via, decision, outcome)
+        document = json_document(group.directory, wish.via, decision, result)
         print(json.dumps(document, indent=2))  # noqa: T201 - the user's screen is the place
-    if outcome.stopped:
-        _note(outcome.stopped)
-    for line in closing_lines(group.directory, decision, outcome, wish.via):
+    if result.stopped:
+        _note(result.stopped)
+    for line in closing_lines(group.directory, decision, result, wish.via):
         _say(wish, line)
 
 

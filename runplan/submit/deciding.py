@@ -17,7 +17,7 @@ from runplan.seen import JobSeen
 from runplan.slurm import read_cluster
 from runplan.submit.due import Decision, Retry, find_due
 from runplan.submit.retries import Done, Limits, plan_retry
-from runplan.submit.world import World
+from runplan.submit.snapshot import Snapshot
 from runplan.written import Job, WrittenGroup
 
 RESUME_S = 120.0
@@ -26,38 +26,38 @@ LEARNS = frozenset({JobState.timeout, JobState.host_oom})
 """Endings after which another attempt asks for more."""
 
 
-def decide(group: WrittenGroup, world: World, only: frozenset[JobState], *, via: str) -> Decision:
+def decide(group: WrittenGroup, snapshot: Snapshot, only: frozenset[JobState], *, via: str) -> Decision:
     """What is due of a group as it is now.
 
     Raises:
         SubmitError: jobs are to be tried again and SLURM does not say which are over.
     """
-    if only and via != "local" and world.known.queue is None:
+    if only and via != "local" and snapshot.known.queue is None:
         raise SubmitError(
             "SLURM does not answer (squeue), so nobody knows which jobs are over: nothing was submitted; "
             "run the same again later"
         )
-    if world.known.queue is None:
+    if snapshot.known.queue is None:
         only -= {JobState.unknown}  # SLURM may know them, elsewhere
 
     def retry(job: Job, seen: Observed) -> Retry:
-        attempts = world.ledger.of(job.token)
+        attempts = snapshot.ledger.of(job.token)
         options = attempts[-1].options if attempts else ()
         if seen.state not in LEARNS:
             return plan_retry(job, seen, options)
-        done = done_by(job, seen, world.jobs[job.token]) if seen.state is JobState.timeout else Done()
+        done = done_by(job, seen, snapshot.jobs[job.token]) if seen.state is JobState.timeout else Done()
         return plan_retry(job, seen, options, done, _limits(job.resources.get("partition")))
 
-    begun, here = dict(world.settled.nothing), None
+    begun, here = dict(snapshot.settled.nothing), None
     if via == "local":
-        here = {job.token for job in group.jobs if _runs_here(job, world)}
-        begun |= {job.token: () for job in group.jobs if _interrupted_here(world.states[job.token])}
-    return find_due(group, world.states, only, begun, retry, here)
+        here = {job.token for job in group.jobs if _runs_here(job, snapshot)}
+        begun |= {job.token: () for job in group.jobs if _interrupted_here(snapshot.states[job.token])}
+    return find_due(group, snapshot.states, only, begun, retry, here)
 
 
-def _runs_here(job: Job, world: World) -> bool:
-    job_id = world.states[job.token].job_id
-    return is_alive(job_id, world.ledger.of(job.token), world.records[job.token], job.directory) is True
+def _runs_here(job: Job, snapshot: Snapshot) -> bool:
+    job_id = snapshot.states[job.token].job_id
+    return is_alive(job_id, snapshot.ledger.of(job.token), snapshot.records[job.token], job.directory) is True
 
 
 def done_by(job: Job, seen: Observed, left: JobSeen) -> Done:

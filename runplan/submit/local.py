@@ -18,7 +18,7 @@ from runplan.attempts import LOCAL
 from runplan.errors import SubmitError
 from runplan.group_lock import group_lock
 from runplan.ledger import append, read_ledger, read_records
-from runplan.observe import JobState, Known, Observed, current_job, observe
+from runplan.observe import JobState, Observed, SlurmJobs, current_job, observe
 from runplan.processes import is_alive
 from runplan.submit.child import launch, send_signal
 from runplan.submit.gpu_locks import busy_gpus, take_gpus
@@ -266,7 +266,7 @@ class _Lane:
 def _observe(job: Job, ledger: Ledger) -> Observed:
     attempts, records = ledger.of(job.token), _records(job)
     alive = is_alive(current_job(attempts, records), attempts, records, job.directory)
-    return observe(attempts, records, Known(None), alive=alive)
+    return observe(attempts, records, SlurmJobs(None), alive=alive)
 
 
 def _records(job: Job) -> tuple[Record, ...]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from runplan.attempts import Attempt, Ledger, Record, moment
-from runplan.observe import Known
+from runplan.observe import SlurmJobs
 from runplan.queue import SlurmJob
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def settle(
     jobs: Sequence[Job],
     ledger: Ledger,
     records: Mapping[str, Sequence[Record]],
-    known: Known,
+    known: SlurmJobs,
     elsewhere: Callable[[Job, SlurmJob], bool] = lambda _job, _found: False,
 ) -> Settled:
     """Look for the jobs of a group that its ledger does not know.
@@ -130,6 +130,6 @@ def _by_hand(jobs: Iterable[SlurmJob], *, damaged: bool) -> str | None:
     return max(made)[1] if made else None
 
 
-def _every(known: Known) -> Iterator[SlurmJob]:
+def _every(known: SlurmJobs) -> Iterator[SlurmJob]:
     yield from (known.queue or {}).values()
     yield from (known.accounting or {}).values()

@@ -19,14 +19,14 @@ from typing import Any
 from runplan.errors import SubmitError
 from runplan.group_lock import GroupLock
 from runplan.ledger import append
-from runplan.look import ask, users_of
+from runplan.look import read_slurm_jobs, users_of
 from runplan.observe import JobState, Observed, observe
 from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
-from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, reason, verdict
+from runplan.submit.result import SubmitResult
 from runplan.submit.signals import noted_signals
-from runplan.submit.world import World
+from runplan.submit.snapshot import Snapshot
 from runplan.written import WrittenGroup
 
 CALL_S = 300.0
@@ -56,20 +56,20 @@ class Submission:
     def __init__(
         self,
         group: WrittenGroup,
-        world: World,
+        snapshot: Snapshot,
         lock: GroupLock,
         say: Callable[[str], None],
-        outcome: Outcome | None = None,
+        result: SubmitResult | None = None,
     ) -> None:
-        self.group, self.world, self.lock, self.say = group, world, lock, say
-        self.outcome = outcome or Outcome()
+        self.group, self.snapshot, self.lock, self.say = group, snapshot, lock, say
+        self.result = result or SubmitResult()
         self.fresh: dict[str, str] = {}
         """Token → job of what was submitted in this call."""
-        self.known, self.known_at = world.known, time.monotonic()
+        self.known, self.known_at = snapshot.known, time.monotonic()
         self._unwritten: list[dict[str, Any]] = []
         self._in_a_row = 0
 
-    def submit_all(self, due: Sequence[Due]) -> Outcome:
+    def submit_all(self, due: Sequence[Due]) -> SubmitResult:
         """Submit jobs in order, until one is told that the queue is full or SLURM does not answer.
 
         Raises:
@@ -79,23 +79,23 @@ class Submission:
             try:
                 for number, each in enumerate(due):
                     if stopped:
-                        self.outcome.stopped = "interrupted; the same command continues"
-                    if self.outcome.stopped or self.outcome.full:
+                        self.result.stopped = "interrupted; the same command continues"
+                    if self.result.stopped or self.result.full:
                         self.leave(due[number:])
                         break
                     self._submit(each)
             finally:
                 self.write([])
-        return self.outcome
+        return self.result
 
     def leave(self, due: Sequence[Due]) -> None:
         """Note jobs that are not tried any more; a retry that was decided on is kept as an open intent."""
         again = [each for each in due if self._tried(each)]
         self.write([line for each in again for line in (*self.adopted(each), intent(each, "sbatch"))])
-        if self.outcome.full:
-            self.outcome.waiting += due
+        if self.result.full:
+            self.result.waiting += due
         else:
-            self.outcome.left += [Left(each.job, f"not tried: {self.outcome.stopped}") for each in due]
+            self.result.left += [Left(each.job, f"not tried: {self.result.stopped}") for each in due]
 
     def _submit(self, due: Due) -> None:
         dependency, why_not = self.dependency(due)
@@ -120,25 +120,25 @@ class Submission:
         elif reply.verdict is Verdict.full:
             # the intent of another attempt stays open, and the next call carries on
             self._unwritten += [self.refused_event(each, reply) for each in due if not self._tried(each)]
-            self.outcome.full = reason(reply.said)
-            self.outcome.waiting += due
+            self.result.full = reason(reply.said)
+            self.result.waiting += due
         elif reply.verdict is Verdict.unknown:
             for each in due:
                 self.left_because(each, f"submitted or not? {reason(reply.said)}")
-            self.outcome.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
+            self.result.stopped = "SLURM does not answer; run the same again later, nothing is lost or done twice"
         else:
             self._unwritten += [self.refused_event(each, reply) for each in due]
             for each in due:
                 self.left_because(each, f"refused: {reason(reply.said)}")
             self._in_a_row += 1
             if self._in_a_row == REFUSALS:
-                self.outcome.stopped = f"three refusals in a row ({reason(reply.said)}); {AFTER_REFUSALS}"
+                self.result.stopped = f"three refusals in a row ({reason(reply.said)}); {AFTER_REFUSALS}"
 
     def _submitted(self, due: Due, job_id: str) -> None:
         event = {"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}
         self._unwritten.append(event)
         self.fresh[due.job.token] = job_id
-        self.outcome.submitted.append((due, job_id))
+        self.result.submitted.append((due, job_id))
         self.say(f"{due.job.name}  job {job_id}" + (f"  ({due.note})" if due.note else ""))
 
     def refused_event(self, due: Due, reply: Reply) -> dict[str, Any]:
@@ -148,11 +148,11 @@ class Submission:
 
     def left_because(self, due: Due, why: str) -> None:
         """Note and say why a job is not submitted."""
-        self.outcome.left.append(Left(due.job, why))
+        self.result.left.append(Left(due.job, why))
         self.say(f"{due.job.name}  not submitted: {why}")
 
     def _tried(self, due: Due) -> bool:
-        return bool(self.world.ledger.of(due.job.token))
+        return bool(self.snapshot.ledger.of(due.job.token))
 
     def dependency(self, due: Due) -> tuple[tuple[str, ...], str]:
         """The options that make a job wait for its training, or why it cannot be submitted."""
@@ -172,11 +172,14 @@ class Submission:
         if time.monotonic() - self.known_at > FRESH_S:
             self.write([])
             users = users_of(self.group.directory)
-            self.known, self.known_at = ask(self.world.ledger, self.world.records, users), time.monotonic()
+            self.known, self.known_at = (
+                read_slurm_jobs(self.snapshot.ledger, self.snapshot.records, users),
+                time.monotonic(),
+            )
         if token not in self.fresh:
-            if self.known is self.world.known:
-                return self.world.states[token]
-            return observe(self.world.ledger.of(token), self.world.records[token], self.known)
+            if self.known is self.snapshot.known:
+                return self.snapshot.states[token]
+            return observe(self.snapshot.ledger.of(token), self.snapshot.records[token], self.known)
         job = self.known.job(self.fresh[token])
         if job is not None and (job.active or job.state == "COMPLETED"):
             return Observed(JobState.running if job.active else JobState.completed, job.job_id)
@@ -184,8 +187,8 @@ class Submission:
 
     def adopted(self, due: Due) -> list[dict[str, Any]]:
         """A job that was started by hand goes into the ledger before another attempt: it is not taken for that one."""
-        job_id = self.world.states[due.job.token].job_id
-        known = self.world.ledger.job_ids(due.job.token)
+        job_id = self.snapshot.states[due.job.token].job_id
+        known = self.snapshot.ledger.job_ids(due.job.token)
         if job_id is None or job_id in known:
             return []
         return [{"event": "submitted", "token": due.job.token, "job_id": job_id, "path": due.job.path}]

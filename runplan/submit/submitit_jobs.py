@@ -17,8 +17,8 @@ from runplan.sbatch import UNSAFE_IN_OUTPUT
 from runplan.slurm import read_cluster
 from runplan.submit.arrays import LARGEST, Batch, batches, batches_after, parameters
 from runplan.submit.due import Due
-from runplan.submit.outcome import Outcome
 from runplan.submit.refusals import Verdict, is_array_too_large, verdict
+from runplan.submit.result import SubmitResult
 from runplan.submit.sbatch_jobs import Reply, Submission, cancel, intent
 from runplan.submit.signals import noted_signals
 
@@ -26,7 +26,7 @@ FOLDER = ".submitit"
 """Where submitit keeps its own files, in the group."""
 
 
-def submit_arrays(submission: Submission, due: Sequence[Due]) -> Outcome:
+def submit_arrays(submission: Submission, due: Sequence[Due]) -> SubmitResult:
     """Submit jobs through submitit: what waits for nothing first, then cells after their trainings.
 
     Raises:
@@ -48,7 +48,7 @@ def submit_arrays(submission: Submission, due: Sequence[Due]) -> Outcome:
             through.send(batches_after(ready, through.job_of, through.arrays))
         finally:
             submission.write([])
-    return submission.outcome
+    return submission.result
 
 
 class _Through:
@@ -67,8 +67,8 @@ class _Through:
     def may_wait(self, due: Due) -> bool:
         """Whether a cell can wait for its training; if not, that is noted."""
         dependency, why_not = self.submission.dependency(due)
-        if why_not and self.submission.outcome.full:
-            self.submission.outcome.waiting.append(due)
+        if why_not and self.submission.result.full:
+            self.submission.result.waiting.append(due)
         elif why_not:
             self.submission.left_because(due, why_not)
         elif dependency:
@@ -78,12 +78,12 @@ class _Through:
     def send(self, found: Sequence[Batch]) -> None:
         """Submit batches in order, smaller ones where the queue does not take large ones."""
         todo = list(found)
-        outcome = self.submission.outcome
+        result = self.submission.result
         while todo:
             batch = todo.pop(0)
             if self.stopped:
-                outcome.stopped = "interrupted; the same command continues"
-            if outcome.stopped or outcome.full:
+                result.stopped = "interrupted; the same command continues"
+            if result.stopped or result.full:
                 self.submission.leave(batch.due)
                 continue
             batch = self._there(batch)

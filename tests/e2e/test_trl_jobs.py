@@ -77,15 +77,14 @@ def test_jobs_that_run_out_or_are_killed_learn_what_undisturbed_ones_do(tmp_path
     gpus = {"resources__gpus": 2, "trainer__device": "cuda", "batch_size": 2, "trainer__max_rungs": 0}
     pair = write_run(training_files, tmp_path / "pair", SETTINGS | gpus, model, dataset)
     two_processes(pair)
-    with ThreadPoolExecutor(2) as pool:
-        done, killed = pool.map(lambda job: job(), [
-            lambda: start(whole, SHIM), lambda: start(folder, SHIM, FITS="3", KILL_AT="checkpoint-12/optimizer.pt"),
-        ])  # fmt: skip
-        assert done.returncode == 0, done.stdout
-        assert killed.returncode == 137, killed.stdout
-        again, together = pool.map(
-            lambda job: job(), [lambda: start(folder, SHIM, FITS="3"), lambda: start(pair, SHIM)]
+    with ThreadPoolExecutor(2) as pool:  # of each pair the second job begins when the first has ended
+        undisturbed = pool.submit(lambda: (start(whole, SHIM), start(pair, SHIM)))
+        disturbed = pool.submit(
+            lambda: (start(folder, SHIM, FITS="3", KILL_AT="checkpoint-12/optimizer.pt"), start(folder, SHIM, FITS="3"))
         )
+    (done, together), (killed, again) = undisturbed.result(), disturbed.result()
+    assert done.returncode == 0, done.stdout
+    assert killed.returncode == 137, killed.stdout
     assert again.returncode == 0, again.stdout
     assert together.returncode == 0, together.stdout
     rung = "finetune.rung1.yaml"

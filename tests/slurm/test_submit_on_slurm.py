@@ -20,7 +20,7 @@ from real_groups import ledger
 
 from runplan.observe import JobState
 from runplan.submit import command
-from runplan.submit.world import look_and_settle
+from runplan.submit.snapshot import look_and_settle
 from runplan.written import read_group
 
 pytestmark = pytest.mark.slurm

@@ -12,7 +12,7 @@ from runplan.submit.due import Decision, Due, Left
 
 
 @dataclass
-class Outcome:
+class SubmitResult:
     """What became of the jobs that were due."""
 
     submitted: list[tuple[Due, str]] = field(default_factory=list)
@@ -32,22 +32,22 @@ class Outcome:
         return 1 if self.left or self.stopped else 0
 
 
-def closing_lines(directory: Path, decision: Decision, outcome: Outcome, via: str = "sbatch") -> list[str]:
+def closing_lines(directory: Path, decision: Decision, result: SubmitResult, via: str = "sbatch") -> list[str]:
     """What is said at the end: how many, what ended before, what to type next."""
     place = pasted_word(str(directory))
-    n_left = len(outcome.left)
-    head = f"{len(outcome.submitted)} submitted, {len(decision.already)} already submitted, {n_left} not submitted"
+    n_left = len(result.left)
+    head = f"{len(result.submitted)} submitted, {len(decision.already)} already submitted, {n_left} not submitted"
     lines = [head]
-    if outcome.waiting:
-        n = len(outcome.waiting)
-        room = "for room in the queue" + (f" ({outcome.full})" if outcome.full else "")
+    if result.waiting:
+        n = len(result.waiting)
+        room = "for room in the queue" + (f" ({result.full})" if result.full else "")
         lines.append(f"{n} {'waits' if n == 1 else 'wait'} {room}: the same command continues, --wait keeps at it")
     if decision.ended:
         said = ", ".join(f"{len(jobs)} {state.value}" for state, jobs in decision.ended.items())
         only = ",".join(state.value for state in _asked_for(decision))
         how = "" if via == "sbatch" else f" --via {via}"
         lines.append(f"ended before: {said}; again with: runplan submit {place}{how} --only {only}")
-    if outcome.submitted or decision.already:
+    if result.submitted or decision.already:
         lines.append(f"next: runplan status {place}")
     return lines
 
@@ -58,7 +58,7 @@ def _asked_for(decision: Decision) -> list[JobState]:
     return [state for state, jobs in decision.ended.items() if any(job.after not in ended for job in jobs)]
 
 
-def json_document(directory: Path, via: str, decision: Decision, outcome: Outcome) -> dict[str, Any]:
+def json_document(directory: Path, via: str, decision: Decision, result: SubmitResult) -> dict[str, Any]:
     """The same for programs; `left_for_room` counts what the same command submits later."""
     return {
         "group": str(directory),
@@ -68,12 +68,12 @@ def json_document(directory: Path, via: str, decision: Decision, outcome: Outcom
                 "job": due.job.name, "token": due.job.token, "job_id": job_id, "options": list(due.options),
                 "after": due.after, "note": due.note or None,
             }
-            for due, job_id in outcome.submitted
+            for due, job_id in result.submitted
         ],
         "already": [job.name for job in decision.already],
-        "not_submitted": [{"job": left.job.name, "reason": left.reason} for left in outcome.left],
-        "left_for_room": [due.job.name for due in outcome.waiting],
+        "not_submitted": [{"job": left.job.name, "reason": left.reason} for left in result.left],
+        "left_for_room": [due.job.name for due in result.waiting],
         "ended": {state.value: [job.name for job in jobs] for state, jobs in decision.ended.items()},
-        "stopped": outcome.stopped or None,
+        "stopped": result.stopped or None,
         "next": f"runplan status {pasted_word(str(directory))}",
     }  # fmt: skip

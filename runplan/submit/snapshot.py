@@ -8,26 +8,26 @@ from dataclasses import dataclass, replace
 from runplan.attempts import Ledger, Record, is_local
 from runplan.copies import works_elsewhere
 from runplan.ledger import append, read_ledger
-from runplan.look import ask, look_at, records_of, users_of
-from runplan.observe import JobState, Known, Observed
+from runplan.look import look_at, read_slurm_jobs, records_of, users_of
+from runplan.observe import JobState, Observed, SlurmJobs
 from runplan.seen import JobSeen
 from runplan.submit.recover import Settled, settle
 from runplan.written import Job, WrittenGroup
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """A group's jobs as they are; everything by token."""
 
     ledger: Ledger
     records: Mapping[str, tuple[Record, ...]]
-    known: Known
+    known: SlurmJobs
     states: Mapping[str, Observed]
     jobs: Mapping[str, JobSeen]
     settled: Settled
 
 
-def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
+def look_and_settle(group: WrittenGroup, *, logs: bool) -> Snapshot:
     """What is known of a group's jobs; submissions that a crash left open are looked for, and recorded when found.
 
     The caller holds the group's lock.
@@ -43,7 +43,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
     records, unread = records_of(group)
     if unread:
         raise OSError("; ".join(unread.values()))
-    known = ask(ledger, records, users_of(group.directory))
+    known = read_slurm_jobs(ledger, records, users_of(group.directory))
     settled = settle(group.jobs, ledger, records, known, works_elsewhere)
     if settled.found:
         append(group.directory, [_found_event(job, settled) for job in group.jobs if job.token in settled.found])
@@ -57,7 +57,7 @@ def look_and_settle(group: WrittenGroup, *, logs: bool) -> World:
         told = logs and (known.queue is not None or is_local(last))  # else it may still run
         jobs[job.token], seen = look_at(job, attempts, records[job.token], known, logs=told)
         states[job.token] = replace(seen, state=JobState.held) if job.token in settled.unknown else seen
-    return World(ledger, records, known, states, jobs, settled)
+    return Snapshot(ledger, records, known, states, jobs, settled)
 
 
 def _found_event(job: Job, settled: Settled) -> dict[str, str]:
