@@ -19,7 +19,7 @@ from runplan.estimate.memory.nvidia_smi import Rows
 from runplan.estimate.memory.ran_out import batches_that_ran_out, least
 from runplan.estimate.memory.tried import Tried
 from runplan.estimate.speed.lengths import confirmed, guessed
-from runplan.estimate.speed.observation import Observation, observe, placed
+from runplan.estimate.speed.observation import Observation, batches_of, observe, placed
 from runplan.estimate.speed.posterior import Posterior, fit
 from runplan.estimate.wall_time import overheads
 from runplan.estimate.workload import TRL, Gpu, Workload
@@ -158,7 +158,8 @@ class Calibration:
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.step.batch * (1 if seen.step.trainer == TRL else seen.step.gpus))
         if named:
-            seen = replace(seen, step=replace(seen.step, varied=float(steps.is_varied(cut))))
+            varied = steps.new_lengths(cut, seen.step.batch, batches_of(seen.run))
+            seen = replace(seen, step=replace(seen.step, varied=varied if gpu.name == "cpu" else 0.0))
         return confirmed(seen, tokens) if seen.tokens_known else guessed(seen, tokens, dataset)
 
 

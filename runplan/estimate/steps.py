@@ -16,7 +16,7 @@ _MAPPED = 1000
 """Rows that `datasets` hands on at a time."""
 _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
-KEPT_LENGTHS = 40
+KEPT_LENGTHS = 16
 """Of batches, that a processor's library keeps compiled products for (oneDNN: 1024 products, some 26 a length)."""
 PADDED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Rows of the batches whose padded lengths a job script notes."""
@@ -167,9 +167,43 @@ def padded_between(padded: Sequence[float], batch: int) -> float:
     return round(padded[low] + (padded[low + 1] - padded[low]) * (place - low), 1)
 
 
-def is_varied(lengths: Lengths) -> bool:
-    """Whether hardly two batches are padded to the same length, as far as compiled products are kept."""
-    return len(lengths.counts) > KEPT_LENGTHS
+@lru_cache(maxsize=1024)
+def new_lengths(lengths: Lengths, batch: int, batches: int) -> float:
+    """Part of a run's batches whose padded length is new, or was not met lately, to a library that keeps compiled code.
+
+    Args:
+        lengths: of the rows.
+        batch: rows a batch.
+        batches: of the whole run.
+    """
+    seen, below, often = 0, 0.0, []
+    for _, rows in lengths.counts:
+        seen += rows
+        upto = (seen / lengths.rows) ** batch
+        often.append(upto - below)
+        below = upto
+    return new_part(often, batches)
+
+
+def new_part(often: Sequence[float], batches: int) -> float:
+    """Part of draws that were not drawn before, or not lately, of things that are drawn so often.
+
+    What was drawn last stays; how long, is such that `KEPT_LENGTHS` stay on average (Che, Tung and Wang 2002,
+    "Hierarchical web caching systems"), or to the end of so many draws.
+    """
+    low, high = 0.0, float(max(1, batches))
+    for _ in range(20):
+        middle = (low + high) / 2
+        held = sum(1 - (1 - part) ** middle for part in often)
+        low, high = (middle, high) if held < KEPT_LENGTHS else (low, middle)
+    if high >= batches:
+        return sum(1 - (1 - part) ** batches for part in often) / max(1, batches)
+    return sum(part * (1 - part) ** low for part in often)
+
+
+def new_of_range(distinct: float, batches: int) -> float:
+    """The same of batches of so many lengths, each as often as the others."""
+    return new_part((1 / distinct,) * max(1, round(distinct)), batches)
 
 
 def longest_sequence(lengths: Lengths, max_seq_len: int, packed: bool) -> int:

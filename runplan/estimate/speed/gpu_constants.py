@@ -63,7 +63,7 @@ CACHE_MB = {
 }
 CACHE_USUAL_MB = 32.0
 """L2 caches of GPUs as their makers' papers on the architectures state them."""
-LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.06e-3)
+LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.05e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
 NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0

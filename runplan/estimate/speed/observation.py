@@ -22,7 +22,7 @@ from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.speed.gpu_constants import peak_flops
 from runplan.estimate.speed.step import Step, packed_span
 from runplan.estimate.speed.work import work
-from runplan.estimate.steps import KEPT_LENGTHS, padded_between
+from runplan.estimate.steps import new_of_range, padded_between
 from runplan.estimate.workload import TRL, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
@@ -174,11 +174,17 @@ def _noted_tokens(run: PriorRun, seconds: float) -> float:
 
 
 def _varied(run: PriorRun) -> float:
-    """Whether batches of one row differ in length by more than are kept compiled, by the mean longest of 64 rows.
+    """`Step.varied` of a log, whose rows' lengths span twice what the mean longest of 64 rows is above the mean.
 
-    That is some two standard deviations above the mean, half of what the lengths of most rows span.
+    That is some two standard deviations.
     """
-    return float(2 * (run.padded_tokens[-1] - run.padded_tokens[0]) > KEPT_LENGTHS)
+    distinct = 1 + 2 * (run.padded_tokens[-1] - run.padded_tokens[0])
+    return new_of_range(distinct, batches_of(run)) if (run.gpu or "").startswith("cpu") else 0.0
+
+
+def batches_of(run: PriorRun) -> int:
+    """Batches that a log's run has done, as far as it says."""
+    return (run.steps_done or run.steps_total or 1) * (run.gradient_accumulation_steps or 1)
 
 
 def waited_for(batch: int, gpus: int) -> float:

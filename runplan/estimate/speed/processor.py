@@ -3,7 +3,7 @@
 A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
 elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. Those of attention and of bf16's
 products are of their kernels timed alone (torch 2.13, AVX-512 and AMX); all others are from torchtune's recipe on one
-core and on two: 110 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
+core and on two: 130 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
 two runs of one setting differ by 5 %).
 """
 
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
 from runplan.estimate.speed.gpu_constants import Constants, peak_flops, prior
 from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work
 from runplan.estimate.workload import Gpu
 
-CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.8, 0.85, 0.66, 0.95
+CORES_PRODUCTS, CORES_ATTENTION, CORES_TRAFFIC, CORES_LAUNCHES = 0.79, 0.78, 0.69, 1.03
 """Powers of the number of cores by which products, attention and elementwise kernels get faster, and by which launching
 gets slower, since every kernel wakes them; the latter two as far as tensors are large (`GRAIN`)."""
 GRADIENT, UPDATE = 3.0, 12.0
@@ -25,23 +25,23 @@ GRADIENT, UPDATE = 3.0, 12.0
 AdamW, whose kernels on processors (a loop over tensors) take 22 accesses, half of them to caches."""
 GRAIN = 32768
 """Elements below which torch computes a tensor on one core (at::internal::GRAIN_SIZE)."""
-NARROW, NARROW_ADAPTER, FEW = 52.0, 27.0, {"fp32": 50.0, "bf16": 20.0}
+NARROW, NARROW_ADAPTER, FEW = 52.0, 26.0, {"fp32": 50.0, "bf16": 21.0}
 """Widths of a layer, ranks, and tokens at which products reach half their speed."""
-CACHE_BYTES, CACHED = 6e5, 0.55
+CACHE_BYTES, CACHED = 7.7e5, 0.54
 """Bytes of a tensor of the residual stream, for every core, of which half stays in caches; and the part of the time
 that elementwise kernels take there."""
 CACHE_WEIGHTS = 8e6
 """Bytes of the weights of all layers, for every core, of which caches hold half until the next batch reads them.
 Products in bf16 pack all weights anew in every call."""
-LAUNCHES_BF16, ELEMENTWISE_BF16 = 1.86, 1.2
+LAUNCHES_BF16, ELEMENTWISE_BF16 = 1.98, 1.12
 """Python and dispatch under bf16 over fp32, for more casts; and elementwise kernels for a byte, which they convert."""
-NEW_LENGTH_S = 0.036
-"""Compiling the products of a batch of another length under bf16 (oneDNN: 0.9 ms each; the same for all layers)."""
+NEW_PRODUCT_S = 2.15e-3
+"""Compiling a product for another length under bf16 (oneDNN; the same for all layers)."""
 SCORE_S = {"fp32": (0.5e-9, 0.085e-9), "bf16": (2.1e-9, 0.011e-9)}
 """Seconds of attention, forward and backward, for a score, and for every channel of its head."""
-ROW_S, HEAD_S = {"fp32": 0.114e-6, "bf16": 1.05e-6}, {"fp32": 0.0, "bf16": 90e-6}
-"""The same for a row of scores, and for a head of a sequence: bf16's backward pass gathers them anew."""
-SHORT, ROW_SHORT_S = 192, 0.85e-6
+ROW_S = {"fp32": 0.114e-6, "bf16": 1.4e-6}
+"""The same for a row of scores: bf16's backward pass gathers every row anew."""
+SHORT, ROW_SHORT_S = 192, 1.15e-6
 """Tokens below which bf16's kernels take blocks of half as many rows, and what that adds to a row."""
 MASK_BYTES = 8.0
 """Bytes of a dense mask that every head reads for a score: one number of fp32 forward, and one backward."""
@@ -105,7 +105,7 @@ def attention_s(step: Step, *, forward_only: bool = False) -> float:
     keys = max(step.tokens, step.span) if _is_masked(step) else (step.tokens + min(step.tokens, BLOCK)) / 2
     score, channel = SCORE_S[dtype]
     rows = step.batch * step.tokens * a.num_attention_heads * a.num_hidden_layers
-    row = ROW_S[dtype] + HEAD_S[dtype] / step.tokens + ROW_SHORT_S * (dtype == "bf16" and step.tokens < SHORT)
+    row = ROW_S[dtype] + ROW_SHORT_S * (dtype == "bf16" and step.tokens < SHORT)
     both = rows * (row + keys * (score + channel * a.query_size / a.num_attention_heads))
     return both * (FORWARD[dtype] if forward_only else 1 + FORWARD[dtype] * step.checkpointing)
 
@@ -147,8 +147,21 @@ def _launching_s(step: Step, done: Work, constants: Constants) -> float:
 
 
 def _compiling_s(step: Step, constants: Constants) -> float:
-    compiled = 0.0 if step.dtype == "fp32" else step.varied
-    return compiled * NEW_LENGTH_S * math.exp(constants.layer_s - prior(step.gpu).layer_s)
+    if step.dtype == "fp32" or not step.varied:
+        return 0.0
+    each = NEW_PRODUCT_S * math.exp(constants.layer_s - prior(step.gpu).layer_s)
+    return step.varied * each * _distinct_products(step)
+
+
+def _distinct_products(step: Step) -> int:
+    """Products of different shapes, forward and backward; those of adapters have a gradient of their weights, too."""
+    a, rank = step.architecture, step.adapter.rank
+    inner = {(a.hidden_size, a.query_size), (a.hidden_size, a.key_value_size), (a.query_size, a.hidden_size)}
+    inner |= {(a.hidden_size, a.intermediate_size), (a.intermediate_size, a.hidden_size)}
+    inner.add((a.hidden_size, a.vocab_size))
+    adapted = adapted_shapes(a, step.adapter)
+    narrow = {(width, rank) for width, _ in adapted} | {(rank, width) for _, width in adapted}
+    return 2 * len(inner) + 3 * len(narrow)
 
 
 def _elements(step: Step) -> float:
