@@ -68,11 +68,11 @@ def test_logs_of_other_rows_tell_of_these_only_where_their_lengths_are_noted():
     assert narrow < wide
 
 
-@pytest.mark.parametrize(("dataset", "varied"), [("mine.json", 1.0), ("other.json", 0.5)])
-def test_nobody_knows_whether_the_lengths_of_other_rows_differ(dataset, varied):
+@pytest.mark.parametrize(("dataset", "least", "most"), [("mine.json", 0.9, 1.0), ("other.json", 0.5, 0.5)])
+def test_nobody_knows_whether_the_lengths_of_other_rows_differ(dataset, least, most):
     run = dataclasses.replace(NOTED, gpu="cpu", dtype="bf16", cpus=1, padded_tokens=(), peak_memory_gib=None)
-    fitted = calibrate([run], GPUS | {"cpu": CPU}, MODELS).speed(CPU, ROWS, dataset)
-    (one,) = fitted.used
-    assert one.step.varied == varied
-    assert seen(gpu="cpu").step.varied == 1.0
-    assert seen(gpu="cpu", padded_tokens=(64.0,) * 7).step.varied == 0.0
+    (one,) = calibrate([run], GPUS | {"cpu": CPU}, MODELS).speed(CPU, ROWS, dataset).used
+    assert least <= one.step.varied <= most
+    assert seen(gpu="cpu").step.varied > 0.9
+    assert seen(gpu="cpu", padded_tokens=(64.0,) * 7).step.varied < 0.01
+    assert seen().step.varied == 0

@@ -2,13 +2,14 @@ import dataclasses
 import math
 
 import pytest
+from estimate_cases import A100 as GPU
 from estimate_cases import LLAMA_1B, STEP, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.catalogue import gpus
 from runplan.estimate.speed.gpu_constants import peak_flops, prior
-from runplan.estimate.speed.processor import NEW_LENGTH_S, attention_s, batch_s, cores, update_s
+from runplan.estimate.speed.processor import NEW_PRODUCT_S, attention_s, batch_s, cores, update_s
 from runplan.estimate.speed.roofline import micro_batch_s, step_s
 from runplan.estimate.speed.step import planned_step
 from runplan.estimate.speed.work import work
@@ -127,14 +128,20 @@ def test_seconds_follow_the_constants():
 
 
 def test_new_lengths_cost_compiling_under_bf16_alone():
-    even, varied = (step(dtype="bf16", varied=each) for each in (0.0, 1.0))
-    assert seconds(varied) - seconds(even) == pytest.approx(NEW_LENGTH_S, rel=0.01)
-    assert seconds(dataclasses.replace(varied, accumulation=3)) > 3 * NEW_LENGTH_S
+    even, half, varied = (step(dtype="bf16", varied=each) for each in (0.0, 0.5, 1.0))
+    # Six shapes of layers and head with two products each, adapters of 64, 32 and 256 features with six.
+    assert seconds(varied) - seconds(even) == pytest.approx((6 * 2 + 6 * 3) * NEW_PRODUCT_S, rel=0.01)
+    assert seconds(varied) - seconds(half) == pytest.approx(seconds(half) - seconds(even))
+    assert seconds(dataclasses.replace(varied, accumulation=3)) > 3 * 30 * NEW_PRODUCT_S
     assert seconds(step(varied=1.0)) == seconds(step())
-    few, many = (Lengths(tuple((50 + i, 3) for i in range(n))) for n in (30, 300))
-    w = workload(gpu=CPU, packed=False, lengths=few)
-    assert [planned_step(dataclasses.replace(w, lengths=some), 4, 1).varied for some in (few, many)] == [False, True]
-    assert not planned_step(dataclasses.replace(w, lengths=many, packed=True), 4, 1).varied
+    few, many = (Lengths(tuple((50 + i, 30) for i in range(n))) for n in (10, 300))
+    w = workload(gpu=CPU, packed=False, lengths=few, effective_batch_size=4)
+    low, high = (planned_step(dataclasses.replace(w, lengths=some), 1, 1).varied for some in (few, many))
+    assert low == pytest.approx(10 / 300, rel=0.01)  # each once, then they are kept
+    assert high > 0.9
+    for other in ({"packed": True}, {"dtype": "fp32"}, {"gpu": GPU}):
+        assert planned_step(dataclasses.replace(w, lengths=many, **other), 1, 1).varied == 0
+
 
 
 def test_bf16_slows_kernels_and_not_the_hooks_of_checkpointing():

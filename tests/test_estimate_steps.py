@@ -105,3 +105,22 @@ def test_padded_lengths_of_a_few_batches_tell_those_of_all(lengths, batch):
 
 def test_lengths_that_nobody_counted_are_not_noted():
     assert steps.padded_lengths(Lengths(())) == steps.padded_lengths(Lengths(((12, 3),), measured=False)) == ()
+
+
+@given(histograms, st.integers(1, 8), st.integers(1, 5000))
+def test_lengths_that_come_again_are_new_once_while_few_are_kept(lengths, batch, batches):
+    part = steps.new_lengths(lengths, batch, batches)
+    assert 0 < part <= 1 + 1e-9
+    assert part >= steps.new_lengths(lengths, batch, 2 * batches) - 1e-6
+    if len(lengths.counts) <= steps.KEPT_LENGTHS:
+        assert part * batches <= len(lengths.counts) + 1e-6
+
+
+@pytest.mark.parametrize("distinct", [5, 60, 300])
+def test_new_lengths_are_those_of_a_cache_that_forgets_what_was_used_longest_ago(distinct):
+    rng, kept, new, draws = random.Random(3), [], 0, 4000
+    for _ in range(draws):
+        length = rng.randrange(distinct)
+        new += length not in kept
+        kept = [length, *(other for other in kept if other != length)][: steps.KEPT_LENGTHS]
+    assert steps.new_of_range(distinct, draws) == pytest.approx(new / draws, rel=0.1, abs=0.01)

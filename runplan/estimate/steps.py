@@ -17,7 +17,8 @@ _MAPPED = 1000
 _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
 KEPT_LENGTHS = 16
-"""Of batches, that a processor's library keeps compiled products for (oneDNN: 1024 products, some 26 a length)."""
+"""Of batches, that a processor's library keeps compiled products for: oneDNN has room for 1024 products and what prepares
+their operands, some 60 a length."""
 PADDED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Rows of the batches whose padded lengths a job script notes."""
 VALIDATIONS_PER_EPOCH = 10
