@@ -13,7 +13,7 @@ from runplan.errors import ConfigError
 from runplan.priors import processes
 from runplan.priors.accounting import parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
-from runplan.priors.files import read_text
+from runplan.priors.contents import read_text
 from runplan.priors.index import Index
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.read import read_priors
@@ -198,9 +198,9 @@ def test_a_file_name_that_is_not_unicode_is_read(tmp_path, read):
 
 
 def test_of_a_huge_log_ends_and_pieces_are_read(tmp_path, read, monkeypatch):
-    monkeypatch.setattr("runplan.priors.files._WHOLE_BYTES", 200_000)
-    monkeypatch.setattr("runplan.priors.files._END_BYTES", 40_000)
-    monkeypatch.setattr("runplan.priors.files._PIECE_BYTES", 1_000)
+    monkeypatch.setattr("runplan.priors.contents._WHOLE_BYTES", 200_000)
+    monkeypatch.setattr("runplan.priors.contents._END_BYTES", 40_000)
+    monkeypatch.setattr("runplan.priors.contents._PIECE_BYTES", 1_000)
     path = tmp_path / "logs" / "slurm-1.out"
     path.write_text(tune_log(steps=9000))
     assert len(read_text(str(path), path.stat().st_size)) < 150_000 < path.stat().st_size
