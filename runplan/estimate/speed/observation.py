@@ -154,7 +154,7 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         packed,
         batch,
         tokens,
-        _span(run, batch, tokens, noted=noted > 0),
+        _span(run, batch, tokens, noted=noted > 0, masks=run.trainer == TRL and gpu.name == "cpu"),
         accumulation,
         TRL if run.trainer in TRANSFORMERS else "torchtune",
         _varied(run) if noted and not packed else 0.0,
@@ -162,18 +162,18 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
     return step, known, sigma
 
 
-def _span(run: PriorRun, batch: int, tokens: float, *, noted: bool) -> float:
+def _span(run: PriorRun, batch: int, tokens: float, *, noted: bool, masks: bool) -> float:
     """Tokens that one is multiplied with, as `planned_step` has them: of a packed row, or half of a sequence's.
 
-    With TRL, rows of one batch that differ in length have a mask, which hides nothing from the kernels, and so have
-    packs, which are laid end to end.
+    Where kernels take `masks`, as TRL's do on processors, rows of one batch that differ in length have one, which saves
+    no work, and so have packs, which are laid end to end.
     """
-    if run.trainer == TRL and run.packed:
+    if masks and run.packed:
         return batch * tokens
     if run.packed:
         return packed_span(tokens, run.padded_tokens[0] if noted else 0.0)
     differ = batch > 1 and not (noted and run.padded_tokens[-1] <= run.padded_tokens[0])
-    return tokens if run.trainer == TRL and differ else tokens / 2
+    return tokens if masks and differ else tokens / 2
 
 
 def _noted_tokens(run: PriorRun, seconds: float) -> float:
