@@ -14,6 +14,7 @@ from runplan.estimate.speed.observation import NOTED_SIGMA, observe
 from runplan.estimate.speed.roofline import step_s
 from runplan.estimate.speed.step import planned_step
 from runplan.estimate.steps import padded_lengths
+from runplan.estimate.workload import TRL
 from runplan.facts import Lengths
 from runplan.paths import CONF_DIR
 
@@ -49,6 +50,20 @@ def test_rows_in_a_pack_attend_to_as_many_tokens_as_are_noted():
     planned = planned_step(workload(lengths=short, packed=True, max_seq_len=2048), 4, 1)
     assert (packed.step.tokens, packed.step.span) == (planned.tokens, planned.span)
     assert seen(packed=True, max_seq_len=2048, padded_tokens=()).step.span > planned.span
+
+
+@pytest.mark.parametrize(("batch", "packed"), [(1, False), (4, False), (1, True), (2, True)])
+def test_a_log_of_trl_has_the_mask_that_its_plan_counts(batch, packed):
+    one = seen(gpu="cpu", trainer=TRL, batch_size=batch, packed=packed, max_seq_len=256)
+    w = workload(lengths=ROWS, packed=packed, max_seq_len=256, trainer=TRL)
+    planned = planned_step(w, batch, 1)
+    assert one.step.span == pytest.approx(planned.span * one.step.tokens / planned.tokens)
+
+
+def test_rows_of_one_length_have_no_mask():
+    same = padded_lengths(Lengths(((128, 40),)))
+    assert seen(gpu="cpu", trainer=TRL, batch_size=4, padded_tokens=same).step.span == 64
+    assert seen(gpu="cpu", trainer=TRL, batch_size=4, padded_tokens=(*same[:-1], 129.0)).step.span == 128
 
 
 def test_logs_of_other_rows_tell_of_these_only_where_their_lengths_are_noted():

@@ -262,3 +262,52 @@ def test_a_log_that_ends_with_its_summary(logs):
 def test_another_job_s_words_in_a_log_do_not_count():
     assert "job" not in parse_text((L40S + LOG).encode(), "slurm-7.out")
     assert "job" not in parse_text((LOG + ARRAYS).encode(), "train.out")
+
+
+STEPS = """JobID|JobName|State|Elapsed|NTasks|AllocCPUS
+21|train|COMPLETED|01:00:00||16
+21.batch|batch|COMPLETED|01:00:00|1|16
+21.extern|extern|COMPLETED|01:00:00|1|16
+22|train|COMPLETED|01:00:00||16
+22.batch|batch|COMPLETED|01:00:00|1|8
+22.0|python|COMPLETED|00:59:00|4|16
+23|train|COMPLETED|01:00:00||16
+23.0|hostname|COMPLETED|00:00:01|1|16
+23.1|python|COMPLETED|00:59:00|4|16
+24|train|COMPLETED|01:00:00||10
+24.0|python|COMPLETED|00:59:00|4|10
+25|train|COMPLETED|01:00:00||16
+"""
+CUT = """JobID             State    Elapsed     MaxRSS  AllocCPUS
+------------ ---------- ---------- ---------- ----------
+31            COMPLETED   00:08:37                     4
+31.batch      COMPLETED   00:08:37   6261016K          4
+10257782      COMPLETED   00:14:51                     6
+10257782.ba+  COMPLETED   00:14:51     46560K          6
+41            COMPLETED   00:14:51                     6
+41.batch      COMPLETED   00:14:51     46560K          6
+41.0          COMPLETED   00:14:48   6624224K          6
+"""
+
+
+def test_a_task_has_its_part_of_the_cpus_of_its_step():
+    found = {name: job.get("cpus") for name, job in jobs_in_text(STEPS).items()}
+    assert found == {"21": 16, "22": 4, "23": None, "24": None, "25": None}
+    assert {name: job.get("cpus") for name, job in jobs_in_text(CUT).items()} == {"31": 4, "10257782": 6, "41": None}
+    assert all("step" not in job for job in jobs_in_text(STEPS + CUT).values())
+
+
+@pytest.mark.parametrize(
+    ("state", "ran", "limit", "told"),
+    [
+        ("COMPLETING", "1-00:00:12", "1-00:00:00", "timeout"),
+        ("COMPLETING", "00:10:00", "1-00:00:00", None),
+        ("COMPLETING", "00:10:00", "UNLIMITED", None),
+        ("RUNNING", "1-00:00:12", "1-00:00:00", None),
+        ("COMPLETED", "1-00:00:12", "1-00:00:00", "completed"),
+        ("TIMEOUT", "1-00:00:12", "1-00:00:00", "timeout"),
+    ],
+)
+def test_a_job_that_ends_at_its_limit_was_ended_by_it(state, ran, limit, told):
+    text = L40S.replace("=RUNNING", f"={state}").replace("00:00:18", ran).replace("Limit=1-00:00:00", f"Limit={limit}")
+    assert jobs_in_text(text)["1153426"].get("state") == told

@@ -13,7 +13,7 @@ from runplan.errors import ConfigError
 from runplan.priors import processes
 from runplan.priors.accounting import parse_sacct
 from runplan.priors.command import JSON_KEYS, main, print_table
-from runplan.priors.files import read_text
+from runplan.priors.contents import read_text
 from runplan.priors.index import Index
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.read import read_priors
@@ -198,9 +198,9 @@ def test_a_file_name_that_is_not_unicode_is_read(tmp_path, read):
 
 
 def test_of_a_huge_log_ends_and_pieces_are_read(tmp_path, read, monkeypatch):
-    monkeypatch.setattr("runplan.priors.files._WHOLE_BYTES", 200_000)
-    monkeypatch.setattr("runplan.priors.files._END_BYTES", 40_000)
-    monkeypatch.setattr("runplan.priors.files._PIECE_BYTES", 1_000)
+    monkeypatch.setattr("runplan.priors.contents._WHOLE_BYTES", 200_000)
+    monkeypatch.setattr("runplan.priors.contents._END_BYTES", 40_000)
+    monkeypatch.setattr("runplan.priors.contents._PIECE_BYTES", 1_000)
     path = tmp_path / "logs" / "slurm-1.out"
     path.write_text(tune_log(steps=9000))
     assert len(read_text(str(path), path.stat().st_size)) < 150_000 < path.stat().st_size
@@ -343,20 +343,31 @@ def test_what_an_attempt_left_aside_is_no_run_of_its_own(tmp_path, read):
     assert one.peak_memory_gib.allocated == 3.5
 
 
-SACCT = """7|COMPLETED|900||billing=1,gres/gpu:a100=1,gres/gpu=1
-7.batch|COMPLETED|900|2097152K|
-8|FAILED|60||gres/gpu=2
-9|OUT_OF_MEMORY|60||
-10|CANCELLED by 1000|60||
-11_2|RUNNING|60||
+SACCT = """7|COMPLETED|900||billing=1,gres/gpu:a100=1,gres/gpu=1|8|
+7.batch|COMPLETED|900|2097152K||8|1
+7.extern|COMPLETED|900|||8|1
+8|FAILED|60||gres/gpu=2|16|
+8.batch|FAILED|60|||16|1
+8.0|FAILED|60|||16|2
+9|OUT_OF_MEMORY|60|||4|
+10|CANCELLED by 1000|60|||4|
+11_2|RUNNING|60|||4|
 garbage
 """
 
 
 def test_accounting_is_parsed():
     jobs = parse_sacct(SACCT)
-    assert jobs["7"] == {"state": "completed", "elapsed_s": 900.0, "gpu": "a100", "num_gpus": 1, "max_rss_gib": 2.0}
-    assert jobs["8"] == {"state": "failed", "elapsed_s": 60.0, "num_gpus": 2}
+    assert jobs["7"] == {
+        "state": "completed",
+        "elapsed_s": 900.0,
+        "gpu": "a100",
+        "num_gpus": 1,
+        "max_rss_gib": 2.0,
+        "cpus": 8,
+    }
+    assert jobs["8"] == {"state": "failed", "elapsed_s": 60.0, "num_gpus": 2, "cpus": 8}
+    assert "cpus" not in jobs["9"]
     assert [jobs[name]["state"] for name in ("9", "10", "11_2")] == ["host_oom", "cancelled", "running"]
     assert (job_id("slurm-123_4.out"), job_id("slurm-5.out"), job_id("train.log")) == ("123_4", "5", None)
 
@@ -376,6 +387,7 @@ def test_accounting_is_asked_once_and_counts_first(tmp_path, read, monkeypatch):
             ("host_oom", "t4-16"),
         ]
     assert (runs[0].wall_s, runs[0].startup_s, runs[0].max_rss_gib) == (900, 700, 2.0)
+    assert [one.cpus for one in runs] == [8, 8, None]
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 1
     assert "--jobs 7,8,9" in asked[0]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from runplan.priors.slurm_words import STATES, tres_fields
+from runplan.priors.threads import StepCpus, step_cpus
 from runplan.units import used_memory_gib
 
 _TIMEOUT_S = 20
 _MAX_JOBS = 6000
 """Job numbers in one argument, of which Linux takes 128 KiB."""
-_FORMAT = "JobID,State,ElapsedRaw,MaxRSS,AllocTRES"
+_FORMAT = "JobID,State,ElapsedRaw,MaxRSS,AllocTRES,NCPUS,NTasks"
 
 
 def has_accounting() -> bool:
@@ -38,22 +39,27 @@ def read_accounting(jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def parse_sacct(text: str) -> dict[str, dict[str, Any]]:
-    """Job → fields: `state`, `elapsed_s` and `tres_fields` of the job's line, `max_rss_gib` of its steps."""
+    """Job → fields: `state`, `elapsed_s` and `tres_fields` of the job's line, `max_rss_gib` and `cpus` of its steps."""
     jobs: dict[str, dict[str, Any]] = {}
+    cpus: dict[str, list[StepCpus]] = {}
     for line in text.splitlines():
         cells = line.split("|")
         if len(cells) != len(_FORMAT.split(",")):
             continue
-        name, state, elapsed, rss, tres = cells
+        name, state, elapsed, rss, tres, given, tasks = cells
         job, _, step = name.partition(".")
         fields = jobs.setdefault(job, {})
         if (memory := used_memory_gib(rss)) is not None:
             fields["max_rss_gib"] = max(memory, fields.get("max_rss_gib", 0.0))
         if step:
+            cpus.setdefault(job, []).append((step, given, tasks))
             continue
         if (known := STATES.get(state.split(" ")[0])) is not None:
             fields["state"] = known
         if elapsed.isdigit():
             fields["elapsed_s"] = float(elapsed)
         fields |= tres_fields(tres)
+    for job, steps in cpus.items():
+        if each := step_cpus(steps):
+            jobs[job]["cpus"] = each
     return jobs

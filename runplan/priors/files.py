@@ -1,4 +1,4 @@
-"""Finding logs on disk and reading as much of each as matters."""
+"""Finding logs on disk, and what stands beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runplan.priors.adapters import ADAPTER, SWIFT_ARGUMENTS, of_one_run, saved_adapter
 from runplan.priors.join import RUNNING_LOG, STEP_LOGS
 from runplan.priors.samples import is_recording
 from runplan.priors.slurm_words import is_job_text
@@ -18,17 +19,12 @@ _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
 CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
 NOTES = "jobs.jsonl"
-SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES)
+SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES, ADAPTER, SWIFT_ARGUMENTS)
 _HYDRA = (".hydra", "config.yaml")
 _RESULTS = "/artifacts"
 """Folder in a run's own one in which some labs keep its log; what the run was asked to do stays above."""
 # Folders that hold weights and caches, never a log: a checkpoint has thousands of files.
 _SKIPPED = frozenset({".git", "__pycache__", "node_modules", ".venv", "wandb", ".cache"})
-
-_WHOLE_BYTES = 64 << 20
-_END_BYTES = 2 << 20
-_PIECE_BYTES = 64 << 10
-_PIECES = 48
 
 
 Siblings = tuple[tuple[str, int, int], ...]
@@ -99,9 +95,9 @@ def walk(root: str) -> Iterator[LogFile]:
             if (log := _log_file(entry, _notes(folder), None)) is not None:
                 yield log
         if logs:
-            beside = (*_siblings(folder, siblings), *above)
             errors = _errors(logs)
             taken = {entry.name for entry in errors.values()}
+            beside = (*_beside(folder, logs, errors, folders, siblings), *above)
             for entry in logs:
                 if entry.name not in taken and (log := _log_file(entry, beside, errors.get(entry.name))) is not None:
                     yield log
@@ -112,7 +108,7 @@ def walk(root: str) -> Iterator[LogFile]:
         ]
 
 
-def _job_texts(folder: str, entries: dict[str, os.DirEntry[str]], above: Siblings) -> Siblings:
+def _job_texts(folder: str, entries: Beside, above: Siblings) -> Siblings:
     """What SLURM said of jobs, in a folder or above it, as named from the folders in it."""
     own = {name: entry for name, entry in entries.items() if is_job_text(name)} if entries else {}
     found = (*(_siblings(folder, own) if own else ()), *(one for one in above if is_job_text(one[0])))
@@ -120,6 +116,7 @@ def _job_texts(folder: str, entries: dict[str, os.DirEntry[str]], above: Sibling
 
 
 Entries = list[os.DirEntry[str]]
+Beside = dict[str, os.DirEntry[str]]
 
 
 def _notes(folder: str) -> Siblings:
@@ -131,13 +128,13 @@ def _notes(folder: str) -> Siblings:
     return ((f"../{NOTES}", stat.st_size, stat.st_mtime_ns),)
 
 
-def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str]], Entries]:
+def _listing(folder: str) -> tuple[Entries, list[str], Beside, Entries]:
     """Logs of trainings, folders, what stands beside, and logs of evaluations."""
     json_too = folder.endswith("/logs")
     evaluations: Entries = []
     logs: Entries = []
     folders: list[str] = []
-    siblings: dict[str, os.DirEntry[str]] = {}
+    siblings: Beside = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -161,7 +158,7 @@ def _listing(folder: str) -> tuple[Entries, list[str], dict[str, os.DirEntry[str
     return logs, folders, siblings, evaluations
 
 
-def _errors(logs: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
+def _errors(logs: list[os.DirEntry[str]]) -> Beside:
     """Files of standard error by the name of the same job's standard output, where that is there, too."""
     if len(logs) < 2:  # the usual folder, of which there may be ten thousand
         return {}
@@ -174,11 +171,18 @@ def _errors(logs: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
     return found
 
 
-def _from_above(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
+def _from_above(folder: str, entries: Beside) -> Siblings:
     return tuple((f"../{name}", size, time) for name, size, time in _siblings(folder, entries) if name in CONFIGS)
 
 
-def _siblings(folder: str, entries: dict[str, os.DirEntry[str]]) -> Siblings:
+def _beside(folder: str, logs: Entries, errors: Beside, folders: list[str], siblings: Beside) -> Siblings:
+    """What stands beside the logs of a folder; its adapters only where they can be of one run alone."""
+    if of_one_run({entry.name for entry in logs} - {entry.name for entry in errors.values()}):
+        return (*_siblings(folder, siblings), *saved_adapter(folder, folders))
+    return _siblings(folder, {name: entry for name, entry in siblings.items() if name != ADAPTER})
+
+
+def _siblings(folder: str, entries: Beside) -> Siblings:
     found: list[tuple[str, int, int]] = []
     for name in sorted(entries):
         try:
@@ -221,13 +225,14 @@ def one_file(path: str) -> LogFile | None:
         return None
     if is_evaluation(path):
         return LogFile(path, stat.st_size, stat.st_mtime_ns, _notes(folder))
-    logs, _, siblings, _ = _listing(folder)
-    beside = _siblings(folder, siblings)
+    logs, folders, siblings, _ = _listing(folder)
+    errors = _errors(logs)
+    beside = _beside(folder, logs, errors, folders, siblings)
     if folder.endswith(_RESULTS):
         above = folder.removesuffix(_RESULTS) or "/"
         beside += _from_above(above, _listing(above)[2])
     log = LogFile(path, stat.st_size, stat.st_mtime_ns, beside)
-    return _with_errors(log, _errors(logs).get(log.name))
+    return _with_errors(log, errors.get(log.name))
 
 
 def is_pattern(path: str) -> bool:
@@ -255,41 +260,3 @@ def find_logs(paths: Iterable[str]) -> list[LogFile]:
                 found[log.path] = log
     taken = {f"{log.folder}/{log.errors[0]}" for log in found.values() if log.errors}
     return [log for path, log in found.items() if path not in taken]
-
-
-def keep_large_blocks() -> None:
-    """Make glibc keep the memory of a freed log for the next one.
-
-    To get it from the kernel each time costs more than reading the log. glibc keeps blocks up to the size of the
-    largest that was ever freed; the zeros of this one are never written.
-    """
-    bytes(16 << 20)
-
-
-def read_text(path: str, size: int) -> bytes:
-    """The bytes of a log; of one above 64 MiB its two ends and pieces in between, each ended by a newline.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    try:
-        if size <= _WHOLE_BYTES:
-            return _read_all(descriptor, size)
-        step = (size - 2 * _END_BYTES) // _PIECES
-        pieces = [os.pread(descriptor, _END_BYTES, 0)]
-        pieces += [os.pread(descriptor, _PIECE_BYTES, _END_BYTES + i * step) for i in range(_PIECES)]
-        pieces.append(os.pread(descriptor, _END_BYTES, size - _END_BYTES))
-        return b"\n".join(pieces)
-    finally:
-        os.close(descriptor)
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    first = os.read(descriptor, size + 1)
-    if len(first) >= size or not first:
-        return first[:size] if len(first) > size else first
-    pieces = [first]
-    while sum(map(len, pieces)) < size and (more := os.read(descriptor, size)):
-        pieces.append(more)
-    return b"".join(pieces)

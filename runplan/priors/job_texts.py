@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from runplan.priors.slurm_words import STATES, tres_fields
-from runplan.priors.threads import job_numbers, task_cpus
+from runplan.priors.threads import StepCpus, job_numbers, step_cpus, task_cpus
 from runplan.units import used_memory_gib
 
 Job = dict[str, Any]
@@ -24,6 +24,7 @@ _KEPT_STATES = {key: value for key, value in STATES.items() if value != "running
 _JOB = re.compile(r"\bJobId=(\d{1,12})(?=\s)")
 _ARRAY = re.compile(r"\bArrayJobId=(\d{1,12}) ArrayTaskId=(\d{1,9})\s")
 _JOB_STATE = re.compile(r"\bJobState=([A-Z_]+)(?=\s)")
+_TIME_LIMIT = re.compile(r"\bTimeLimit=(\S+)(?=\s)")
 _RUN_TIME = re.compile(r"\bRunTime=(\S+)(?=\s)")
 _TRES = tuple(re.compile(rf"\b{name}=(\S+)(?=\s)") for name in ("AllocTRES", "(?<!Req)TRES", "ReqTRES"))
 _LONGEST_JOB = 8000
@@ -38,6 +39,8 @@ _SEFF_STATE = re.compile(r"^State: ([A-Z_]+)", re.MULTILINE)
 _RULE = re.compile(r"-{2,}(?: +-{2,})+ *")
 _DASHES = re.compile(r"-+")
 _COLUMNS = frozenset({"state", "elapsed", "elapsedraw", "maxrss", "alloctres"})
+_STEPS = {"batch+": "batch", "batc+": "batch", "bat+": "batch", "ba+": "batch", "b+": "batch"}
+"""The batch script's name in narrow columns."""
 _SHORTEST = 4
 """Letters of a state that was cut off in a narrow column: `OUT_OF_ME+`."""
 
@@ -51,6 +54,7 @@ def jobs_in_text(text: str, *, over: bool = False) -> dict[str, Job]:
     {'12': {'source': 'sacct', 'state': 'completed', 'elapsed_s': 3600.0, 'max_rss_gib': 0.001953125}}
     """
     jobs: dict[str, Job] = {}
+    steps: dict[str, list[StepCpus]] = {}
     for names, said in (*_scontrol(text, over=over), *_sacct(text, over=over), *_seff(text)):
         for name in names:
             job = jobs.setdefault(name, {})
@@ -58,6 +62,11 @@ def jobs_in_text(text: str, *, over: bool = False) -> dict[str, Job]:
             job |= said
             if rss:
                 job["max_rss_gib"] = rss
+            if step := job.pop("step", None):
+                steps.setdefault(name, []).append(step)
+    for name, told in steps.items():
+        if each := step_cpus(told):
+            jobs[name]["cpus"] = each
     return jobs
 
 
@@ -95,7 +104,7 @@ def _scontrol(text: str, *, over: bool) -> Iterator[tuple[list[str], Job]]:
         job, array, state = _JOB.match(block), _ARRAY.search(block), _JOB_STATE.search(block)
         if job is None or state is None:
             continue
-        ended = _KEPT_STATES.get(state[1])
+        ended = _KEPT_STATES.get(state[1]) or _at_its_limit(block, state[1])
         ran = _RUN_TIME.search(block) if ended or over or state[1] == "COMPLETING" else None
         tres = next((match[1] for one in _TRES if (match := one.search(block)) and match[1] != "(null)"), "")
         said = {
@@ -106,6 +115,15 @@ def _scontrol(text: str, *, over: bool) -> Iterator[tuple[list[str], Job]]:
             **tres_fields(tres),
         }
         yield [job[1], *([f"{array[1]}_{array[2]}"] if array else [])], _known(said)
+
+
+def _at_its_limit(block: str, state: str) -> str | None:
+    """`timeout` of a job that was being ended (`COMPLETING`) when it had run for as long as it might."""
+    ran, limit = _RUN_TIME.search(block), _TIME_LIMIT.search(block)
+    if state != "COMPLETING" or ran is None or limit is None:
+        return None
+    most, seconds = elapsed_seconds(limit[1]), elapsed_seconds(ran[1])
+    return "timeout" if most and seconds is not None and seconds >= most else None
 
 
 def _seff(text: str) -> Iterator[tuple[list[str], Job]]:
@@ -153,14 +171,18 @@ def _cut(line: str, spans: list[tuple[int, int]]) -> list[str] | None:
     return [line[start:end].strip() for start, end in spans]
 
 
+def _tasks(cells: Mapping[str, str]) -> str:
+    return (cells.get("ntasks") or "").strip()
+
+
 def _row(cells: Mapping[str, str], *, over: bool) -> Iterator[tuple[list[str], Job]]:
     name, _, step = cells["jobid"].strip().partition(".")
     if not name.replace("_", "", 1).isdigit():  # cut off, or of several components
         return
     rss = used_memory_gib(cells.get("maxrss", "").strip()) or None
     if step:
-        if rss:
-            yield [name], {"max_rss_gib": rss}
+        given = cells.get("alloccpus") or cells.get("ncpus") or ""
+        yield [name], _known({"max_rss_gib": rss, "step": (_STEPS.get(step, step), given.strip(), _tasks(cells))})
         return
     state = _state(cells.get("state", "").strip())
     elapsed = cells.get("elapsedraw", "").strip()

@@ -7,19 +7,20 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from runplan.priors.files import LogFile, read_text
+from runplan.priors.contents import read_text
+from runplan.priors.files import LogFile
 from runplan.priors.names import better_gpu
 from runplan.priors.parse import parse_text
 from runplan.priors.record import MemoryGib, PriorRun
 from runplan.priors.samples import is_recording
-from runplan.priors.siblings import job_beside, sibling_fields
+from runplan.priors.saved import with_adapter
+from runplan.priors.siblings import LATER_NS, adapter_beside, job_beside, sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
 _KEPT = frozenset(item.name for item in fields(PriorRun)) | {"disk_log", "gigabytes", "again", "job_s", "job"}
 _SETTINGS = ("params_b", "lora_rank", "epochs", "max_seq_len", "packed", "dtype")
 """By which a config is known to be another run's; a batch is made smaller after it was too large."""
 _OF_THE_JOB = frozenset({"gpu", "num_gpus", "process_peak_gib", "job_s", "asked_mem_gib", "cpus"})
-_LATER_NS = 900 * 10**9
 
 
 def read_log(log: LogFile) -> dict[str, Any] | None:
@@ -43,7 +44,7 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}
     _add_job(log, said, beside)
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
-    said = {**beside, **said}
+    said = with_adapter({**beside, **said}, adapter_beside(log)) if log.siblings else said
     if gpu:
         said["gpu"] = gpu
     if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
@@ -54,7 +55,7 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
 def _check_samples(log: LogFile, said: Mapping[str, Any], beside: dict[str, Any]) -> None:
     """Leave out samples of a later job in the same folder, and those of more GPUs than the run had."""
     seen = beside.pop("sampled_gpus", None)
-    later = log.written_ns + _LATER_NS
+    later = log.written_ns + LATER_NS
     foreign = any(at > later for name, _, at in log.siblings if name == "gpu_metrics.csv" or is_recording(name))
     if foreign or (seen or 0) > (said.get("num_gpus") or beside.get("num_gpus") or 1):
         beside.pop("process_peak_gib", None)

@@ -27,6 +27,8 @@ _SPED = re.compile(rb"'train_speed\(iter/s\)': (\d{1,4}\.\d{1,9})[^{}\r\n]{0,300
 """Before 2025: the mean speed since the first step."""
 _UNITS = {b"d": 86400, b"h": 3600, b"m": 60, b"s": 1}
 _MOST_LINES = 600
+_MEAN_STEPS = 100
+"""After which the mean since the start has forgotten the first one."""
 _EXACT = 0.4
 """Steps of doubt with which no other step is as near."""
 _LEAST_EPOCHS = 1.0
@@ -126,7 +128,10 @@ def sped_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
 def _told_progress(data: bytes, draws: Sequence[Draw], marks: Sequence[int]) -> Progress:
     draws = courses(draws)[-1]
     ended = data.rfind(b"train_runtime")  # after the last checkpoint was saved
-    return summary(draws, steady_s_per_step(draws, sorted([*marks, ended]))[0])
+    steady, last = steady_s_per_step(draws, sorted([*marks, ended]))[0], draws[-1]
+    if steady is None and last.done >= _MEAN_STEPS and last.elapsed_s and not start_of(data).resumed:
+        steady = last.elapsed_s / last.done
+    return summary(draws, steady)
 
 
 def _seconds_of(text: bytes) -> int:

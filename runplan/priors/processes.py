@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runplan.priors.files import LogFile, keep_large_blocks
+from runplan.priors.contents import keep_large_blocks
+from runplan.priors.files import LogFile
 from runplan.priors.log import read_log
 
 _PARALLEL_FROM = 300

@@ -248,7 +248,7 @@ def _held_gib(values: Fields) -> float | None:
 
 def _take_accounting(values: Fields, job: Fields) -> None:
     """Add to a record what SLURM accounted; a GPU's OOM in the log explains SLURM's FAILED."""
-    for key in ("max_rss_gib", "num_gpus", "asked_mem_gib"):
+    for key in ("max_rss_gib", "num_gpus", "asked_mem_gib", "cpus"):
         if key in job:
             values.setdefault(key, job[key])
     state, told = job.get("state"), values["state"]

@@ -9,17 +9,21 @@ from functools import lru_cache
 from typing import Any
 
 from runplan.priors import settings
+from runplan.priors.adapters import ADAPTER, SWIFT_ARGUMENTS
 from runplan.priors.files import CONFIGS, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.samples import is_recording, recording_fields, records_job
+from runplan.priors.saved import adapter_fields, swift_fields
 from runplan.priors.slurm_words import is_job_text, likely_job
 from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
 
 _BYTES = 1 << 20
 """Read of each end of a file."""
+LATER_NS = 900 * 10**9
+"""What is written so long after a log is another run's."""
 _SBATCH = re.compile(rb"^#SBATCH[ \t]+([^\r\n]*)", re.MULTILINE)
 _TYPED = re.compile(r"(?:^|[\s,=])(?:gres/)?gpu:(?P<type>[A-Za-z][\w.-]*)(?:[:=](?P<count>\d{1,6}))?")
 _COUNTED = re.compile(
@@ -64,6 +68,14 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
     if "jobs.jsonl" in names:
         fields |= job_fields(_read(os.path.join(folder, "jobs.jsonl")), log_name)  # noqa: PTH118 - same
     return fields
+
+
+def adapter_beside(log: LogFile) -> dict[str, Any]:
+    """What is saved with the adapters of a log's run; nothing where they were saved after the log was over."""
+    for name, _, modified_ns in log.siblings:
+        if name.endswith(ADAPTER) and modified_ns <= log.written_ns + LATER_NS:
+            return adapter_fields(_read(f"{log.folder}/{name}"))
+    return {}
 
 
 def job_beside(log: LogFile) -> dict[str, Any]:
@@ -191,4 +203,5 @@ _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     ".hydra/config.yaml": _yaml(settings.plan_fields),
     "gpu_metrics.csv": metrics_fields,
     "trainer_state.json": trainer_state_fields,
+    SWIFT_ARGUMENTS: swift_fields,
 }

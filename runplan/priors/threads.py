@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _OPENMP = b"OMP_NUM_THREADS"
 _END = rb"(?=[\s'\",;:)}\]&])"
@@ -80,6 +80,32 @@ def task_cpus(job: Mapping[str, int]) -> int | None:
         return each
     alone = job.get("NumTasks") == 1 or (job.get("NumTasks") is None and job.get("NumCPUs") == 1)
     return job.get("NumCPUs") if alone and job.get("NumNodes", 1) == 1 else None
+
+
+StepCpus = tuple[str, str, str]
+"""Name of a step, its CPUs and its tasks, as `sacct` prints them; empty where it does not."""
+
+
+def step_cpus(steps: Sequence[StepCpus]) -> int | None:
+    """CPUs of one task by what `sacct` says of a job's steps; None where that is open, or steps differ.
+
+    What `srun` started did the work where there is such a step, else the batch script itself, which is one task. A
+    step's CPUs belong to its tasks in equal parts.
+
+    >>> step_cpus([("batch", "8", "1"), ("extern", "8", "1")]), step_cpus([("batch", "8", "1"), ("0", "8", "4")])
+    (8, 2)
+    """
+    started = [step for step in steps if step[0].isdigit()]
+    each = {_share(cpus, tasks) for _, cpus, tasks in started}
+    if not started:
+        each = {_share(cpus, tasks or "1") for name, cpus, tasks in steps if name == "batch"}
+    return each.pop() if len(each) == 1 else None
+
+
+def _share(cpus: str, tasks: str) -> int | None:
+    if not (cpus.isdecimal() and tasks.isdecimal()) or int(tasks) < 1 or int(cpus) % int(tasks):
+        return None
+    return int(cpus) // int(tasks) or None
 
 
 def _of_task(text: bytes) -> int | None:

@@ -51,6 +51,11 @@ _KIN = (
     ("paddlenlp", (b"progress_or_epoch", b"paddlenlp")),
     ("trl", _TRL),
 )
+_SEEN = re.compile(
+    rb"'num_input_tokens_seen': \d{1,15}, 'train_runtime': [\d.]{1,20}, "
+    rb"'train_tokens_per_second': (\d{1,9}(?:\.\d{1,6})?)\}"
+)
+"""HF Trainer's own, in lines of losses: tokens with their padding, of all processes."""
 _THROUGHPUT = re.compile(
     rb"\.callbacks[^{\r\n]{0,20}\{'loss': [^{}\r\n]{0,300}'throughput': (\d{1,9}(?:\.\d{1,6})?)(?=\D)"
 )
@@ -131,12 +136,21 @@ def hugging_face_fields(data: bytes, start: int = 0, since: int = 0) -> dict[str
     if data.find(b"load_in_4bit") >= 0 and (match := _FOUR_BITS.search(data, since) or _FOUR_BITS.search(data)):
         fields["quantize_base"] = match[1].lower() == b"true"
     fields |= _ended(data, start)
+    if tokens := _tokens_per_s(data, start):
+        fields["tokens_per_s"] = tokens
+    return fields
+
+
+def _tokens_per_s(data: bytes, start: int) -> float | None:
+    """Tokens a second, padding included, as callbacks and HF Trainer say it."""
     # Liger's callback divides num_input_tokens_seen, which counts padding, by the time.
     if (tokens := _last(b"avg_tokens_per_second", data, start)) and tokens > 0:
-        fields["tokens_per_s"] = tokens
-    elif data.find(b"'throughput'", start) >= 0 and (rates := _THROUGHPUT.findall(data, start)):
-        fields["tokens_per_s"] = float(rates[-1]) or None
-    return fields
+        return tokens
+    if data.find(b"'throughput'", start) >= 0 and (rates := _THROUGHPUT.findall(data, start)):
+        return float(rates[-1])
+    at = data.rfind(b"'num_input_tokens_seen'", start)
+    rate = _SEEN.match(data, at) if at >= 0 else None
+    return float(rate[1]) if rate else None
 
 
 def _ended(data: bytes, start: int) -> dict[str, Any]:

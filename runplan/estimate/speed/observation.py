@@ -143,8 +143,6 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         known, sigma = tokens > 0, TOKENS_OF_PEAK_SIGMA
     if run.max_seq_len:
         tokens = min(tokens, float(run.max_seq_len))
-    # A pack holds many short rows that do not attend to each other.
-    span = packed_span(tokens, run.padded_tokens[0] if noted else 0.0) if packed else tokens / 2
     step = Step(
         a,
         adapter_of(run),
@@ -156,12 +154,26 @@ def _step(run: PriorRun, a: Architecture, gpu: Gpu, dtype: str, seconds: float) 
         packed,
         batch,
         tokens,
-        span,
+        _span(run, batch, tokens, noted=noted > 0, masks=run.trainer == TRL and gpu.name == "cpu"),
         accumulation,
         TRL if run.trainer in TRANSFORMERS else "torchtune",
         _varied(run) if noted and not packed else 0.0,
     )
     return step, known, sigma
+
+
+def _span(run: PriorRun, batch: int, tokens: float, *, noted: bool, masks: bool) -> float:
+    """Tokens that one is multiplied with, as `planned_step` has them: of a packed row, or half of a sequence's.
+
+    Where kernels take `masks`, as TRL's do on processors, rows of one batch that differ in length have one, which saves
+    no work, and so have packs, which are laid end to end.
+    """
+    if masks and run.packed:
+        return batch * tokens
+    if run.packed:
+        return packed_span(tokens, run.padded_tokens[0] if noted else 0.0)
+    differ = batch > 1 and not (noted and run.padded_tokens[-1] <= run.padded_tokens[0])
+    return tokens if masks and differ else tokens / 2
 
 
 def _noted_tokens(run: PriorRun, seconds: float) -> float:

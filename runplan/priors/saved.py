@@ -1,0 +1,124 @@
+"""What trainers save beside their logs of how they trained: PEFT's `adapter_config.json`, ms-swift's `args.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runplan.priors.names import model_from_path, params_b
+from runplan.priors.remarks import held_in_four_bits
+from runplan.priors.trl import adapted, trl_fields
+
+_MODULES = re.compile(r"\((?:\?:)?(\w+(?:\|\w+)*)\)+(?:\.\*\??)?\)*\$?\Z")
+"""The alternatives that an expression for adapted modules ends in."""
+_MODULE = re.compile(r"\w+_proj|\w*qkv\w*|fc[12]|lm_head")
+_SEPARATE = re.compile(r"(?:meta_)?llama|qwen|mistral|gemma|tinyllama|code_?llama", re.IGNORECASE)
+"""Architectures whose layers have seven products, each with weights of its own."""
+_ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_TUNED = ("train_type", "tuner_type", "sft_type")
+"""How versions of ms-swift call the kind of training."""
+_SETTINGS = ("lora_rank", "lora_alpha", "params_b")
+_OF_MODEL = ("model", "params_b", "quantize_base")
+
+
+def adapter_fields(text: bytes) -> dict[str, Any]:
+    """Fields of a record from the configuration that PEFT or torchtune saves with LoRA adapters.
+
+    A rank or alpha that differs from module to module is none; an expression for modules counts where it names them.
+
+    >>> adapter_fields(b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["v_proj", "q_proj"]}')
+    {'lora_rank': 8, 'lora_alpha': 16.0, 'lora_targets': ('q_proj', 'v_proj')}
+    """
+    saved = _object(text)
+    if saved.get("peft_type") != "LORA":
+        return {}
+    rank = None if saved.get("rank_pattern") else saved.get("r")
+    alpha = None if saved.get("alpha_pattern") else saved.get("lora_alpha")
+    base = model_from_path(path) if isinstance(path := saved.get("base_model_name_or_path"), str) else None
+    fields = trl_fields({"lora_r": rank, "lora_alpha": alpha, "model_name_or_path": base})
+    if held_in_four_bits(base):
+        fields["quantize_base"] = True
+    if targets := _targets(saved.get("target_modules"), fields.get("model")):
+        fields["lora_targets"] = targets
+    return fields
+
+
+def swift_fields(text: bytes) -> dict[str, Any]:
+    """Fields of a record from the arguments that ms-swift saves beside `logging.jsonl`; of other programs' nothing.
+
+    Processes are told where there are several; a single one may hold a model on several GPUs.
+    """
+    saved = _object(text)
+    if not any(name in saved for name in _TUNED) or "per_device_train_batch_size" not in saved:
+        return {}
+    kind = next(saved[name] for name in _TUNED if name in saved)
+    epochs, steps = saved.get("num_train_epochs"), saved.get("max_steps")
+    said = {
+        **saved,
+        "model_name_or_path": saved.get("model"),
+        "lora_r": saved.get("lora_rank") if kind == "lora" else None,
+        "lora_alpha": saved.get("lora_alpha") if kind == "lora" else None,
+        "dtype": saved.get("torch_dtype"),
+        "dataset_name": _only(saved.get("dataset")),
+        "num_train_epochs": int(epochs) if isinstance(epochs, float) and epochs.is_integer() else epochs,
+        "lora_target_modules": None,
+    }
+    if isinstance(steps, int) and steps > 0:
+        said["num_train_epochs"] = None
+    fields = trl_fields(said)
+    if kind == "lora" and (targets := _targets(saved.get("target_modules"), fields.get("model"))):
+        fields["lora_targets"] = targets
+    processes = saved.get("global_world_size")
+    if isinstance(processes, int) and processes > 1:
+        fields["num_gpus"] = processes
+    if saved.get("quant_bits") == 4:
+        fields["quantize_base"] = True
+    return fields
+
+
+def with_adapter(said: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with what only the adapters saved beside it say; without, where they are those of another run.
+
+    They are, where the record says another size, rank or alpha, or trains whole models.
+    """
+    foreign = any(key in said and key in adapter and said[key] != adapter[key] for key in _SETTINGS)
+    if not adapter or foreign or "trainer" not in said or str(said.get("recipe") or "").startswith("full"):
+        return dict(said)
+    named = _OF_MODEL if "model" in said else ()
+    return {**{key: value for key, value in adapter.items() if key not in named}, **said}
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _only(names: Any) -> str | None:
+    """The only dataset of a list, without the number of rows taken from it."""
+    return names[0].partition("#")[0] if isinstance(names, list) and len(names) == 1 and _is_text(names[0]) else None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _targets(modules: Any, model: str | None) -> tuple[str, ...]:
+    """Adapted modules by torchtune's names, in the order of a layer: PEFT saves a set."""
+    if modules in ("all-linear", ["all-linear"]):
+        named = [*_ALL_LINEAR] if _SEPARATE.match(model or "") and params_b(model) is not None else []
+    elif isinstance(modules, str):
+        ends = _MODULES.search(modules)
+        named = ends[1].split("|") if ends else []
+    elif isinstance(modules, list):
+        named = [str(name).rsplit(".", 1)[-1] for name in modules]
+    else:
+        named = []
+    if not all(_MODULE.fullmatch(name) for name in named):
+        return ()
+    order = {name: at for at, name in enumerate(_ALL_LINEAR)}
+    return adapted(sorted(set(named), key=lambda name: (order.get(name, len(order)), name)))
