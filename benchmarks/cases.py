@@ -33,8 +33,8 @@ MEASURED_SETS = {
     "cpu_runs_busy": "cpu busy",
 }
 """Folders of tests/data that benchmarks/gpu/measure.py filled (table.csv and runs/), and their fleets where that is not
-the GPU. Settings of `cpu drawn` were drawn at random, on two cores, when all constants had been chosen; the busy ones
-are of one core that others used, and took up to 1.8 times as long."""
+the GPU. Settings of `cpu drawn` were drawn at random, on two cores, when all constants had been chosen (`--draw`); the
+busy ones are of one core that others used, and took up to 1.8 times as long."""
 FOUND_LATER = ("cpu drawn", "cpu busy")
 GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
     "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),

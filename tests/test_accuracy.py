@@ -63,9 +63,11 @@ def test_recorded_runs_are_whole(script):
     assert len({case.workload.architecture for case in cpu}) == 3
     assert {case.workload.gpu.cores for case in cpu} == {1, 2}
     # What the reader makes of a log's whole seconds against steps timed one by one.
-    # One run of accumulation ended before its log could tell.
     read = [case.prior.s_per_step / case.measured["s/step"] for case in cpu if case.prior.s_per_step]
-    assert len(read) >= len(cpu) - 1
+    # Logs of few steps, whose bars are seconds long, cannot tell.
+    silent = [case for case in cpu if not case.prior.s_per_step]
+    assert len(silent) <= 5
+    assert all((case.prior.steps_done or 0) < 15 for case in silent)
     assert all(abs(ratio - 1) < 0.05 for ratio in read)
 
 
@@ -84,8 +86,8 @@ def _scores():
     return found
 
 
-@pytest.mark.parametrize("fleet", ["cpu 1 core", "cpu 2 cores"])
-@pytest.mark.parametrize(("logs", "mean"), [("0", 0.09), ("1 same", 0.11), ("3 same", 0.10), ("10 same", 0.08)])
+@pytest.mark.parametrize("fleet", ["cpu 1 core", "cpu 2 cores", "cpu drawn"])
+@pytest.mark.parametrize(("logs", "mean"), [("0", 0.08), ("1 same", 0.12), ("3 same", 0.09), ("10 same", 0.08)])
 def test_speed_on_a_processor(scores, fleet, logs, mean):
     score = scores[fleet, "s/step", "calibrated", logs]
     assert statistics.fmean(map(abs, score.errors)) < mean

@@ -129,10 +129,10 @@ def test_seconds_follow_the_constants():
 
 def test_new_lengths_cost_compiling_under_bf16_alone():
     even, half, varied = (step(dtype="bf16", varied=each) for each in (0.0, 0.5, 1.0))
-    # Six shapes of layers and head with two products each, adapters of 64, 32 and 256 features with six.
-    assert seconds(varied) - seconds(even) == pytest.approx((6 * 2 + 6 * 3) * NEW_PRODUCT_S, rel=0.01)
+    # Five shapes of layers and head with two products each, five of adapters with three.
+    assert seconds(varied) - seconds(even) == pytest.approx((5 * 2 + 5 * 3) * NEW_PRODUCT_S, rel=0.01)
     assert seconds(varied) - seconds(half) == pytest.approx(seconds(half) - seconds(even))
-    assert seconds(dataclasses.replace(varied, accumulation=3)) > 3 * 30 * NEW_PRODUCT_S
+    assert seconds(dataclasses.replace(varied, accumulation=3)) > 3 * 25 * NEW_PRODUCT_S
     assert seconds(step(varied=1.0)) == seconds(step())
     few, many = (Lengths(tuple((50 + i, 30) for i in range(n))) for n in (10, 300))
     w = workload(gpu=CPU, packed=False, lengths=few, effective_batch_size=4)
@@ -141,7 +141,6 @@ def test_new_lengths_cost_compiling_under_bf16_alone():
     assert high > 0.9
     for other in ({"packed": True}, {"dtype": "fp32"}, {"gpu": GPU}):
         assert planned_step(dataclasses.replace(w, lengths=many, **other), 1, 1).varied == 0
-
 
 
 def test_bf16_slows_kernels_and_not_the_hooks_of_checkpointing():

@@ -17,8 +17,8 @@ _MAPPED = 1000
 _SAMPLE = 4096
 """Rows that are packed on trial; the waste of a pack settles within hundreds."""
 KEPT_LENGTHS = 16
-"""Of batches, that a processor's library keeps compiled products for: oneDNN has room for 1024 products and what prepares
-their operands, some 60 a length."""
+"""Of batches, that a processor's library keeps compiled products for: oneDNN has room for 1024 products and what
+prepares their operands, some 60 a length."""
 PADDED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Rows of the batches whose padded lengths a job script notes."""
 VALIDATIONS_PER_EPOCH = 10
@@ -195,11 +195,11 @@ def new_part(often: Sequence[float], batches: int) -> float:
     low, high = 0.0, float(max(1, batches))
     for _ in range(20):
         middle = (low + high) / 2
-        held = sum(1 - (1 - part) ** middle for part in often)
+        held = sum(1 - math.pow(1 - part, middle) for part in often)
         low, high = (middle, high) if held < KEPT_LENGTHS else (low, middle)
     if high >= batches:
-        return sum(1 - (1 - part) ** batches for part in often) / max(1, batches)
-    return sum(part * (1 - part) ** low for part in often)
+        return sum(1 - math.pow(1 - part, batches) for part in often) / max(1, batches)
+    return sum((part * math.pow(1 - part, low) for part in often), 0.0)
 
 
 def new_of_range(distinct: float, batches: int) -> float:

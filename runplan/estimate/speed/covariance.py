@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from runplan.estimate.speed.gpu_constants import SPREAD_OWN, SPREAD_SHARED, Constants
 from runplan.estimate.speed.processor import cores
+from runplan.estimate.speed.roofline import compiled_part
 from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import unpacked_part
 from runplan.estimate.workload import Gpu
@@ -31,6 +32,9 @@ MACHINE = 0.25
 The 16 runs of one core took 1.36 times as long on a machine that others used, give or take 14 %."""
 CORES = 0.15
 """How uncertain it is what more cores bring: standard deviation of the power of their number, known for two."""
+COMPILING = 0.5
+"""How uncertain the time is that products of new lengths take to compile (standard deviation of its logarithm): half to
+nearly all of what is reckoned, by width and adapters."""
 _PROCESSOR = 0.1
 """Constants of processors differ from each other by so much of the variance of GPUs, beside that."""
 
@@ -71,6 +75,8 @@ class Shape(NamedTuple):
     """The same from unpacking weights in 4 bits."""
     woken: float = 0.0
     """The same from cores beside the first."""
+    compiled: float = 0.0
+    """The same from compiling products of new lengths."""
 
 
 def shape_of(step: Step, slope: Constants) -> Shape:
@@ -87,6 +93,7 @@ def shape_of(step: Step, slope: Constants) -> Shape:
         math.hypot(LAUNCHES_SHARDED * slope.layer_s, LINKS * _gathering(slope)) if step.gpus > 1 else 0.0,
         UNPACKING * -slope.bandwidth * unpacked_part(step) if step.adapter.quantize_base else 0.0,
         CORES * math.log(cores(step.gpu)),
+        COMPILING * compiled_part(step) if step.varied else 0.0,
     )
 
 
@@ -105,7 +112,7 @@ def shape_covariance(a: Shape, b: Shape) -> float:
     if a.mode != b.mode:
         differ = [x != y for x, y in zip(a.mode, b.mode, strict=True)]
         distance += sum(weight for weight, other in zip(_MODE_WEIGHTS, differ, strict=True) if other)
-    parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked
+    parts = a.checkpointed * b.checkpointed + a.sharded * b.sharded + a.unpacked * b.unpacked + a.compiled * b.compiled
     alike = math.exp(-distance / 2)
     if a.gpu == "cpu":
         return parts + MACHINE**2 + a.woken * b.woken + alike * SHAPE_PROCESSOR**2

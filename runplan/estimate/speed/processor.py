@@ -3,7 +3,7 @@
 A processor does its own launching, so that everything adds up: large products, the narrow ones of adapters, attention,
 elementwise kernels, and the Python and dispatch of every layer. Rates are one core's. Those of attention and of bf16's
 products are of their kernels timed alone (torch 2.13, AVX-512 and AMX); all others are from torchtune's recipe on one
-core and on two: 130 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
+core and on two: 138 runs with steps of 5 ms to 1.5 s, widths of 64 to 512, both number formats (mean error 4 %;
 two runs of one setting differ by 5 %).
 """
 

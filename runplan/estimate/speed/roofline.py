@@ -7,6 +7,7 @@ beside that, so the slower of both counts. Short batches are bound by launches (
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from runplan.estimate.memory.weights import ELEMENT_BYTES, weight_bytes
 from runplan.estimate.speed import processor, trl_kernels
@@ -62,6 +63,12 @@ def step_s(step: Step, constants: Constants) -> float:
     update = 2 * n_tensors * math.exp(constants.layer_s) / LAUNCHES_A_LAYER
     update += processor.update_s(step, constants) if step.gpu.name == "cpu" else 0.0
     return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if step.trainer == TRL else 1.0)
+
+
+def compiled_part(step: Step) -> float:
+    """The part of a step, before any log, in which a processor compiles products of new lengths."""
+    constants = prior(step.gpu)
+    return 1 - step_s(replace(step, varied=0.0), constants) / step_s(step, constants)
 
 
 def micro_batch_s(step: Step, constants: Constants, *, forward_only: bool = False) -> float:

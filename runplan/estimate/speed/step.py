@@ -33,7 +33,7 @@ class Step:
     trainer: str = "torchtune"
     """Whose kernels run: torchtune's, or TRL's."""
     varied: float = 0.0
-    """Part of the run's batches of a length that was not met before, or not lately; known of bf16 on processors alone."""
+    """Part of the run's batches of a length that was not met before, or not lately; counted for bf16 on processors."""
 
 
 def planned_step(w: Workload, batch: int, accumulation: int) -> Step:
