@@ -9,6 +9,7 @@ from functools import cached_property
 
 from runplan.environment import EnvironmentFacts
 from runplan.task_data import SeenTask
+from runplan.turns import BadTurns
 
 CREATE_DATASET = "dataset.create=true"
 """Fix of a dataset that runplan can make: what to add to the command line."""
@@ -210,6 +211,7 @@ class DatasetFacts:
     """Role → key in the file."""
     leaks: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(role, role) → rows that are in both splits."""
+    bad_turns: tuple[BadTurns, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def rows(self, role: str) -> int:
@@ -268,14 +270,12 @@ class LengthKey:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one combination of the sweep finds its things: the keys to look them up in `Facts`."""
+    """Where one combination finds its things: keys of `Facts`; `script` is None when nothing is evaluated."""
 
     model: str
     dataset: str
     script: str | None
-    """None when nothing is evaluated."""
-    lengths: Mapping[str, LengthKey]
-    """By role: train, validation, test."""
+    lengths: Mapping[str, LengthKey]  # by role
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def check_run(config: Config, facts: Facts, place: Place, run: str = "") -> list
         run: name of the run, which the problems then carry.
     """
     problems = list(_data_problems(config, facts.datasets[place.dataset]))
+    problems += _turn_problems(config, facts.datasets[place.dataset])
     if place.script is not None:
         problems += _task_problems(config, facts.tasks[place.script])
         problems += _test_problems(config, facts.datasets[place.dataset], facts.tasks[place.script])
@@ -231,6 +232,24 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
             "dataset.train_rows",
             f"use at most {dataset.rows('train')}",
         )
+
+
+def _turn_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
+    """Conversations at which torchtune would stop, if they are of a split that is trained or validated with."""
+    if not config.train or config.trainer.name != "torchtune":
+        return
+    used = {"train": config.dataset.train_rows, **({"validation": None} if config.validation else {})}
+    for bad in dataset.bad_turns:
+        beyond = bad.first >= (used.get(bad.role) or bad.first + 1)
+        if bad.role in used and not beyond and not (bad.without_prompt and config.system_prompt):
+            row = f"{bad.role} row {bad.first} (from 0)"
+            who = (
+                f"{row} {bad.fault}"
+                if bad.rows == 1
+                else (f"{bad.rows} of {dataset.rows(bad.role)} {bad.role} rows, first {row}, each {bad.fault}")
+            )
+            fix = "mend such rows, or leave them out, or use trainer=trl"
+            yield Problem(f"{dataset.path}: {who}: torchtune would stop there", "dataset.path", fix)
 
 
 def _test_problems(config: Config, dataset: DatasetFacts, task: TaskFacts) -> Iterable[Problem]:

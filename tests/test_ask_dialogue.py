@@ -166,3 +166,50 @@ def test_another_site_offers_what_is_there(capsys):
     assert hold(asker) == 0
     assert ["./elsewhere/mine" in names for names in offered] == [True, False]
     assert "-m site=here model=1B" in capsys.readouterr().out
+
+
+class Leaving(Scripted):
+    """Presses Ctrl-C at the question the script ends with."""
+
+    def ask(self, prompt):
+        if self.script == [(prompt.text, "Ctrl-C")]:
+            self.script.pop()
+            raise KeyboardInterrupt
+        return super().ask(prompt)
+
+
+def test_who_stops_is_told_how_to_go_on_with_the_answers_given(capsys):
+    asker = Leaving(
+        ("What do you want to vary?", ("lora.rank",)),
+        ("Which model?", ("3B",)),
+        ("Which LoRA ranks?", ("4", "8")),
+        ("Which dataset?", "Ctrl-C"),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        hold(asker, "seed=3")
+    said = capsys.readouterr().out.splitlines()
+    words = said[-1].split()
+    assert said[-3:-1] == ["Stopped: nothing was written.", "With these answers already given:"]
+    assert words[:4] == ["python", "-m", "runplan", "ask"]
+    again, problems = given_state(None, words[4:], "")
+    assert problems == []
+    assert {key: again.answers[key] for key in ("model", "lora.rank", "seed")} == {
+        "model": ("3B",),
+        "lora.rank": ("4", "8"),
+        "seed": ("3",),
+    }
+
+
+def test_who_stops_at_once_has_given_no_answers(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        hold(Leaving(("What do you want to vary?", "Ctrl-C")))
+    assert capsys.readouterr().out.rstrip().endswith("Stopped: nothing was written.")
+
+
+def test_a_file_of_ones_own_is_asked_before_anything_is_said_of_the_data(capsys):
+    asker = Leaving(("Which dataset?", ("elsewhere",)), ("Which file?", "Ctrl-C"))
+    with pytest.raises(KeyboardInterrupt):
+        hold(asker)
+    said = capsys.readouterr().out
+    assert "Dataset" not in said
+    assert "elsewhere" not in said

@@ -26,6 +26,8 @@ TYPED = Prompt("Rank?", Kind.typed, ("8",), form=Form.whole, refused=lambda answ
         (MANY, "", ("a", "b")),
         (MANY, "none", ()),
         (MANY, "3, first", ("2", "a")),
+        (MANY, "1 3", ("a", "2")),
+        (MANY, "1, 3", ("a", "2")),
         (TYPED, "", ("8",)),
         (TYPED, "4,64", ("4", "64")),
     ],
@@ -39,6 +41,7 @@ def test_a_line_is_an_answer(prompt, text, answer):
     [
         (ONE, "4", "no choice '4'"),
         (MANY, "a,frist", "no choice 'frist'"),
+        (MANY, "y", "numbers from 1 to 3 with commas between, names, or none"),
         (TYPED, "x", "no whole number"),
         (TYPED, "1,2,3", "too many"),
         (Prompt("Folder?", Kind.typed), "", "an answer is needed"),

@@ -201,3 +201,13 @@ def test_coverage_counts_what_can_be_compared():
     jobs = actuals(make_group(*(make_run(job=make_job(seconds=s), cells=[]) for s in (40.0, 60.0, 90.0))))
     assert coverage([job.time_s for job in jobs]) == {"compared": 3, "inside_p95": 2, "median_ratio": 1.2}
     assert coverage([]) == {"compared": 0, "inside_p95": None, "median_ratio": None}
+
+
+def test_an_evaluation_at_work_has_an_unfinished_log_and_that_is_no_fault():
+    unfinished = log_file(status="started", scores=())
+    running = FoundJob(Observed(JobState.running, "7"))
+    (item,) = of(make_run(cells=[with_logs(unfinished, job=running)]))
+    assert (item.state, item.reason) == ("running", "")
+    killed = FoundJob(Observed(JobState.cancelled, "7", reason="cancelled"), (Execution("7", CREATED, 143),))
+    (item,) = of(make_run(cells=[with_logs(unfinished, job=killed)]))
+    assert item.reason == "cancelled; a.json is not finished"

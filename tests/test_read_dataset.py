@@ -12,6 +12,7 @@ from runplan.facts import Status
 from runplan.read import rows
 from runplan.read.cache import Cache
 from runplan.read.dataset import read_dataset
+from runplan.turns import BadTurns
 
 
 def a_dataset(**changes):
@@ -239,6 +240,20 @@ def test_chat_rows(tmp_path):
     facts = read_dataset(write(tmp_path, {"train": bad}), a_dataset(type=DatasetType.chat))
     assert facts.status is Status.invalid
     assert len(facts.findings) == 3
+
+
+def test_conversations_that_torchtune_refuses_are_counted(tmp_path):
+    def talk(*roles):
+        return {"messages": [{"role": role, "content": "a"} for role in roles]}
+
+    rows = [talk("user", "assistant"), talk("usr", "assistant"), "no row", talk("usr", "assistant"), talk("user")]
+    chat = a_dataset(type=DatasetType.chat)
+    facts = read_dataset(write(tmp_path, {"train": rows, "test": [talk("user", "user")]}), chat)
+    assert facts.bad_turns == (
+        BadTurns("train", 2, 1, "has 'assistant' after 'usr', must be after 'user'", False),  # noqa: FBT003 - a row
+        BadTurns("train", 1, 4, "has 1 message", False),  # noqa: FBT003 - a row
+        BadTurns("test", 1, 0, "has 'user' twice in a row", False),  # noqa: FBT003 - a row
+    )
 
 
 def test_text_rows(tmp_path):

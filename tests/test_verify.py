@@ -19,6 +19,7 @@ from runplan.facts import (
 )
 from runplan.paths import TASKS_DIR
 from runplan.plan import Composed
+from runplan.turns import BadTurns
 from runplan.verify import check_run, check_things, checkpoint_bytes, size_text
 
 SCRIPT = "/tasks/capitalization/inspect.py"
@@ -281,6 +282,24 @@ def test_a_task_that_reads_columns_needs_rows_that_have_them():
         dataset="chat", dataset__path="/data/talk.json", evaluation__args={"data_path": "/data/other.json"}
     )
     assert problems(own, task=task) == []
+
+
+def test_a_conversation_at_which_torchtune_stops_is_refused_where_it_is_used():
+    def said(bad, **values):
+        config = make_config(dataset="chat", dataset__path="/data/talk.json", evaluation="none", **values)
+        return [problem.what for problem in problems(config, dataset=a_dataset(bad_turns=(bad,)))]
+
+    one = BadTurns("train", 1, 5, "has 1 message", without_prompt=False)
+    assert said(one) == ["/data/words.json: train row 5 (from 0) has 1 message: torchtune would stop there"]
+    assert said(one, dataset__train_rows=6)
+    assert said(one, dataset__train_rows=5) == []
+    assert said(one, trainer="trl") == []
+    several = one._replace(role="validation", rows=3)
+    assert "3 of 1000 validation rows, first validation row 5 (from 0), each has" in said(several)[0]
+    assert said(several, validation=False) == said(one._replace(role="test")) == []
+    late = one._replace(without_prompt=True)
+    assert said(late)
+    assert said(late, system_prompt="Be brief.") == []
 
 
 def test_a_task_that_takes_a_split_needs_the_test_rows():

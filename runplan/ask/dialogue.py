@@ -14,7 +14,7 @@ from runplan.ask import interview
 from runplan.ask.flow import CHANGE, QUANTISE, QUANTISED, STOP, SUBMIT, WRITE
 from runplan.ask.known import Known
 from runplan.ask.lines import Answer, override_lines
-from runplan.ask.places import PLACES, evaluation_is_open
+from runplan.ask.places import ELSEWHERE, PLACES, evaluation_is_open
 from runplan.ask.plain import say
 from runplan.ask.prompt import Prompt, prompt_of
 from runplan.ask.questions import Choice, Kind, Question, State
@@ -92,6 +92,7 @@ class Dialogue:
         except KeyboardInterrupt:
             say()
             say("Stopped: nothing was written.")
+            self._say_answers()
             raise
         if action == STOP:
             self._say_command(lines, "Nothing was written. This plans the same:")
@@ -125,7 +126,7 @@ class Dialogue:
 
     def _ask_all(self, asker: Asker) -> None:
         while (question := self._next()) is not None:
-            if self._unverified:  # as it goes: what was just chosen is there, or is not
+            if self._unverified and question.key not in PLACES.values():  # what was just chosen is there, or is not
                 self._verify()
             prompt = prompt_of(question, self._state, self._known, partial(self._refused, question))
             answer = asker.ask(prompt)
@@ -231,6 +232,13 @@ class Dialogue:
         key = asker.ask(Prompt("Which answer?", Kind.one, (choices[0].value,), tuple(choices)))
         if key is not None:
             self._state = interview.changed(self._state, key[0])
+
+    def _say_answers(self) -> None:
+        """How to go on later without giving the same answers again."""
+        answers = {key: levels for key, levels in self._state.answers.items() if ELSEWHERE not in levels}
+        if self._state.asked and (lines := override_lines(answers, self._known)):
+            say("With these answers already given:")
+            print(f"  python -m runplan ask {pasted(lines)}")  # noqa: T201 - to be copied: nothing is broken in it
 
     def _say_command(self, lines: Sequence[str], heading: str = "The same plan again:") -> None:
         command = plan_command(self._survey.composed(lines).command)

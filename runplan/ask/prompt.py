@@ -64,7 +64,8 @@ def prompt_of(question: Question, state: State, known: Known, refused: Callable[
 def read_answer(text: str, prompt: Prompt) -> Answer:
     """The answer that a typed line is; an empty line is the default.
 
-    Choices are named by their number, value or label, with commas between several; `none` chooses nothing of many.
+    Choices are named by their number, value or label, with commas (numbers: or spaces) between several; `none` chooses
+    nothing of many.
 
     Raises:
         NotUnderstood: it is no answer to this question.
@@ -79,20 +80,29 @@ def read_answer(text: str, prompt: Prompt) -> Answer:
     elif prompt.kind is Kind.many and text.lower() == "none":
         answer = ()
     else:
-        parts = [part.strip() for part in text.split(",")] if prompt.kind is Kind.many else [text]
-        answer = tuple(dict.fromkeys(_chosen(part, prompt.choices) for part in parts if part))
+        parts = _parts(text) if prompt.kind is Kind.many else [text]
+        answer = tuple(dict.fromkeys(_chosen(part, prompt) for part in parts if part))
     problem = prompt.refused(answer)
     if problem:
         raise NotUnderstood(problem)
     return answer
 
 
-def _chosen(part: str, choices: tuple[Choice, ...]) -> str:
+def _parts(text: str) -> list[str]:
+    """Several choices: between commas; numbers also between spaces, which names may hold."""
+    words = text.replace(",", " ").split()
+    return words if all(word.isdecimal() for word in words) else [part.strip() for part in text.split(",")]
+
+
+def _chosen(part: str, prompt: Prompt) -> str:
+    choices = prompt.choices
     for choice in choices:
         if part in {choice.value, choice.label}:
             return choice.value
     if part.isdecimal() and 1 <= int(part) <= len(choices):
         return choices[int(part) - 1].value
     known = [choice.value for choice in choices]
-    fix = did_you_mean(part, known, f"write a number from 1 to {len(choices)}, or a name")
+    one = f"write a number from 1 to {len(choices)}, or a name"
+    several = f"write numbers from 1 to {len(choices)} with commas between, names, or none"
+    fix = did_you_mean(part, known, several if prompt.kind is Kind.many else one)
     raise NotUnderstood(f"there is no choice {part!r}; {fix}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 
 SUCCESS = "success"
+STARTED = "started"
+"""What the log of an evaluation says until it has ended; for ever, if it was killed."""
 UNREADABLE = "unreadable"
 
 
@@ -57,6 +59,8 @@ def _objection(cell: FoundCell, file: LogFile) -> str:
     log = file.log
     if log is None:
         return file.problem
+    if log.status == STARTED:
+        return "is not finished"
     if log.status != SUCCESS:
         return f"ended with status {log.status}" + (f": {log.error}" if log.error else "")
     if not log.scores:
@@ -99,7 +103,9 @@ def _cell_reason(run: FoundRun, cell: FoundCell, place: str) -> tuple[str, str, 
     reason = _told(cell.job)
     if cell.logs:
         newest = max(cell.logs, key=_age)
-        reason = f"{reason}; {newest.path} {_objection(cell, newest)}"
+        at_work = observed.state is JobState.running and newest.log is not None and newest.log.status == STARTED
+        objection = "" if at_work else f"{newest.path} {_objection(cell, newest)}"
+        reason = "; ".join(part for part in (reason, objection) if part)
     return observed.state.value, reason, _fix(cell.job, place)
 
 

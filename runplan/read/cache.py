@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise it when what is kept changes its meaning."""
 
 

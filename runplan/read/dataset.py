@@ -13,6 +13,7 @@ from runplan.config import Dataset, DatasetType
 from runplan.facts import DatasetFacts, Finding, Split, Status
 from runplan.read.cache import Cache
 from runplan.read.rows import Rows, kind_of, read_rows
+from runplan.turns import BadTurns, bad_turns
 
 _FEWEST_TO_COMPARE = 20
 """Splits with fewer rows differ in length by chance."""
@@ -51,6 +52,7 @@ def read_dataset(path: Path, dataset: Dataset, fix: str = "", cache: Cache | Non
         splits={role: Split(*values) for role, values in kept["splits"].items()},
         fields=kept["fields"],
         leaks={(first, second): rows for first, second, rows in kept["leaks"]},
+        bad_turns=tuple(BadTurns(*each) for each in kept["bad_turns"]),
         findings=findings,
     )
 
@@ -110,7 +112,7 @@ def _look(path: Path, dataset: Dataset) -> dict[str, Any]:
     """Everything `DatasetFacts` needs, as JSON values for the cache."""
     rows = read_rows(path, dataset)
     if isinstance(rows, Finding):
-        return _kept([rows], {}, {}, [])
+        return _kept([rows], {}, {}, [], [])
     findings, texts = list(rows.findings), _usable_texts(rows, dataset)
     findings += _bad_rows(rows, dataset)
     splits: dict[str, tuple[str, int, int, int]] = {
@@ -140,7 +142,17 @@ def _look(path: Path, dataset: Dataset) -> dict[str, Any]:
             if shared > same[first, second]
         ]
     findings += _odd_lengths(texts)
-    return _kept(findings, splits, dict(rows.fields), [leak for leak in leaks if leak[2]])
+    return _kept(findings, splits, dict(rows.fields), [leak for leak in leaks if leak[2]], _turns(rows, dataset))
+
+
+def _turns(rows: Rows, dataset: Dataset) -> list[BadTurns]:
+    if dataset.type is not DatasetType.chat:
+        return []
+    found: list[BadTurns] = []
+    for role, split in rows.splits.items():
+        numbered = ((i, row_texts(row, dataset)) for i, row in enumerate(split))
+        found += bad_turns(role, ((i, texts[::2]) for i, texts in numbered if not isinstance(texts, str)))
+    return found
 
 
 def _rows(number: int, role: str, one: str = "", several: str = "") -> str:
@@ -149,13 +161,18 @@ def _rows(number: int, role: str, one: str = "", several: str = "") -> str:
 
 
 def _kept(
-    findings: Sequence[Finding], splits: Mapping[str, Any], fields: Mapping[str, str], leaks: Sequence[Any]
+    findings: Sequence[Finding],
+    splits: Mapping[str, Any],
+    fields: Mapping[str, str],
+    leaks: Sequence[Any],
+    turns: Sequence[BadTurns],
 ) -> dict[str, Any]:
     return {
         "findings": [[finding.status.value, finding.detail, finding.fix] for finding in findings],
         "splits": dict(splits),
         "fields": dict(fields),
         "leaks": [list(leak) for leak in leaks],
+        "bad_turns": [list(each) for each in turns],
     }
 
 
