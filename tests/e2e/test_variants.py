@@ -170,12 +170,11 @@ def test_the_log_is_a_prior_that_says_what_was_planned(run, capsys):
     assert len(prior["checkpoint_s"]) == settings["epochs"]
     rows = settings["batch_size"] * settings["gradient_accumulation_steps"]
     planned = entry["estimate"]["tokens_per_s"] / entry["estimate"]["it_per_s"] / rows
-    noted = (
-        max(prior["padded_tokens"])
-        if settings["packed"]
-        else padded_between(prior["padded_tokens"], prior["batch_size"])
-    )
-    assert noted <= planned if settings["packed"] else noted == pytest.approx(planned, rel=0.02)
+    assert len(prior["padded_tokens"]) == 7
+    if prior["packed"]:
+        assert max(prior["padded_tokens"]) <= 1.01 * planned
+    else:
+        assert padded_between(prior["padded_tokens"], prior["batch_size"]) == pytest.approx(planned, rel=0.02)
 
 
 def test_nothing_is_left_behind(run):
