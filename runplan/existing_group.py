@@ -128,6 +128,11 @@ def _traces(folder: str, names: Iterable[str]) -> bool:
     )
 
 
+def _is_begun(directory: Path) -> bool:
+    """Whether a directory is a group, or about to be one."""
+    return any((directory / name).exists() for name in (LEDGER, DOCUMENT))
+
+
 def refuse_strangers(directory: Path, paths: Iterable[str]) -> None:
     """Refuse to write over files that are nobody's plan: in a directory that is no group, not even one begun.
 
@@ -138,10 +143,11 @@ def refuse_strangers(directory: Path, paths: Iterable[str]) -> None:
     Raises:
         StoreError: such files are there.
     """
-    if not directory.is_dir() or any((directory / name).exists() for name in (LEDGER, DOCUMENT)):
+    if not directory.is_dir() or _is_begun(directory):
         return
     there = [path for path in paths if os.path.lexists(directory / path)]
-    if there:
+    # Another plan of this group may have begun meanwhile: its ledger is there before its files are.
+    if there and not _is_begun(directory):
         raise StoreError(
             f"{directory} is no group, but has {listed(there[:3])}{', …' if len(there) > 3 else ''}, which would be "
             "written over; choose another group.name, move them away, or insist with overwrite=true"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from runplan.existing_group import is_own, read_run, started_runs, submitted_paths
+from runplan.errors import StoreError
+from runplan.existing_group import is_own, read_run, refuse_strangers, started_runs, submitted_paths
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,15 @@ def test_a_ledger_with_damage_and_other_events(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "slurm.out").touch()
     assert started_runs(tmp_path, ["a", "c", "d", "e", "f", "g"]) == {"e"}
+
+
+def test_a_group_that_another_plan_begins_meanwhile_is_no_stranger(tmp_path):
+    def paths():
+        (tmp_path / "ledger.jsonl").touch()
+        (tmp_path / "1B").mkdir()
+        yield "1B"
+
+    refuse_strangers(tmp_path, paths())
+    (tmp_path / "ledger.jsonl").unlink()
+    with pytest.raises(StoreError, match="is no group, but has 1B"):
+        refuse_strangers(tmp_path, ["1B"])
