@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.catalogue import gpus
+from runplan.estimate.logs import settings
 from runplan.estimate.speed.gpu_constants import peak_flops, prior
 from runplan.estimate.speed.processor import NEW_PRODUCT_S, attention_s, batch_s, cores, update_s
 from runplan.estimate.speed.roofline import micro_batch_s, step_s
@@ -33,6 +34,10 @@ def done(one, *, forward_only=False):
 
 def seconds(one):
     return step_s(one, prior(one.gpu))
+
+
+def test_what_stands_for_a_processor_without_an_entry_has_the_figures_of_the_entry():
+    assert settings.CPU == CPU
 
 
 def on(n):

@@ -157,9 +157,9 @@ class Calibration:
             return None
         cut = lengths.cut(seen.run.max_seq_len) if seen.run.max_seq_len else lengths
         tokens = steps.padded_length(cut, seen.step.batch * (1 if seen.step.trainer == TRL else seen.step.gpus))
-        if named:
+        if named and not _is_gpu(gpu):
             varied = steps.new_lengths(cut, seen.step.batch, batches_of(seen.run))
-            seen = replace(seen, step=replace(seen.step, varied=varied if gpu.name == "cpu" else 0.0))
+            seen = replace(seen, step=replace(seen.step, varied=varied))
         return confirmed(seen, tokens) if seen.tokens_known else guessed(seen, tokens, dataset)
 
 

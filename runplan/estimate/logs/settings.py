@@ -14,7 +14,7 @@ from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
 from runplan.priors.record import PriorRun
 
-CPU = Gpu("cpu", 64.0, 19.0, 0.53, 0.19)
+CPU = Gpu("cpu", 64.0, 14.7, 1.5, 0.222)
 """Stands for one core of a processor where no entry of conf/resources does; the same figures as there."""
 DEFAULT_ADAPTER = Adapter(8, ("q_proj", "v_proj", "output_proj"), apply_to_mlp=True)
 """What logs train that do not say it: rank and layers of torchtune's own llama3_1/8B_lora_single_device."""
