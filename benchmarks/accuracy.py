@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from unittest import mock
 
-from cases import GPUS, Case, cases, log_names
+from cases import FOUND, GPUS, Case, cases, log_names
 from rivals import ESTIMATORS, Answer
 
 from runplan.estimate.speed import gpu_constants
@@ -128,9 +128,10 @@ def whole(scores: dict[Key, Score]) -> dict[Key, Score]:
     """Scores of all published runs of a trainer's layers, whatever their GPU."""
     found: dict[Key, Score] = defaultdict(Score)
     for key, score in scores.items():
-        if key.fleet.startswith(PUBLISHED):
-            layers = "transformers" if key.fleet.endswith("transformers") else "torchtune"
-            found[key._replace(fleet=f"all {PUBLISHED} of {layers}")].include(score)
+        for kind in (PUBLISHED, FOUND):
+            if key.fleet.startswith(kind):
+                layers = "transformers" if key.fleet.endswith("transformers") else "torchtune"
+                found[key._replace(fleet=f"all {kind} of {layers}")].include(score)
     return found
 
 

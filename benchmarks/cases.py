@@ -11,6 +11,10 @@ from pathlib import Path
 
 from gpu.grid import Point, workload
 from gpu.shapes import MADE, shapes
+from later import GPUS as LATER_GPUS
+from later import SHAPES as LATER_SHAPES
+from later import Run as LaterRun
+from later import later_runs
 from milabench import LLAMA_70B, milabench_runs
 from published import log_of
 from transformers_runs import SHAPES as TRANSFORMERS_SHAPES
@@ -18,7 +22,7 @@ from transformers_runs import transformers_runs
 
 from runplan.catalogue import gpus
 from runplan.estimate.memory.weights import weight_bytes
-from runplan.estimate.workload import Adapter, Gpu, Workload
+from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.paths import CONF_DIR
 from runplan.priors.read import read_priors
@@ -36,9 +40,12 @@ MEASURED_SETS = {
 the GPU. Settings of `cpu drawn` were drawn at random, on two cores, when all constants had been chosen (`--draw`); the
 busy ones are of one core that others used, and took up to 1.8 times as long."""
 FOUND_LATER = ("cpu drawn", "cpu busy")
+FOUND = "found later"
+"""Fleets of published runs that were found when all constants had been chosen begin so."""
 GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
     "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
     "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
+    **LATER_GPUS,
 }
 SHAPES: dict[str, Architecture] = shapes()
 _WITH_MLP = ("q_proj", "v_proj", "output_proj")
@@ -64,7 +71,7 @@ class Case:
 def cases() -> list[Case]:
     """All measured runs at hand, in the order in which they ran; published ones last."""
     measured = (case for name, fleet in MEASURED_SETS.items() for case in measured_cases(DATA / name, fleet))
-    return [*measured, *published_cases(), *milabench_cases(), *transformers_cases()]
+    return [*measured, *published_cases(), *milabench_cases(), *transformers_cases(), *later_cases()]
 
 
 def milabench_cases() -> list[Case]:
@@ -74,6 +81,27 @@ def milabench_cases() -> list[Case]:
         Case(run.name, f"published {run.workload.gpu.name}", run.workload, run.prior, run.measured, taught=run.taught)
         for run in runs
     ]
+
+
+def later_cases() -> list[Case]:
+    """Runs found when every constant had been chosen, as far as they can be compared."""
+    return [
+        Case(
+            run.name,
+            f"{FOUND} {run.workload.gpu.name}" + (" transformers" if run.workload.trainer == TRL else ""),
+            run.workload,
+            run.prior,
+            run.measured,
+            "ok" if run.s_per_step else "oom",
+        )
+        for run in older_and_later_runs()
+        if run.measured or not run.s_per_step
+    ]
+
+
+def older_and_later_runs() -> list[LaterRun]:
+    """The same and those of older recipes, in tests/data/more_published_runs.csv."""
+    return later_runs(DATA / "more_published_runs.csv", _START, SHAPES, GPUS)
 
 
 def transformers_cases() -> list[Case]:
@@ -134,6 +162,7 @@ def log_names() -> dict[str, Architecture]:
     """Architectures by the names that logs use."""
     return {
         **TRANSFORMERS_SHAPES,
+        **LATER_SHAPES,
         **SHAPES,
         **{str(keys["folder"]): SHAPES[name] for name, keys in MADE.items()},
         "Llama-2-7B": LLAMA2_7B,
