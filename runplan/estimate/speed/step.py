@@ -9,7 +9,7 @@ from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
 from runplan.facts import Architecture
 
 FLEX_BLOCK = 128
-"""Flex attention computes whole blocks of so many tokens: half of one more than a packed row's own."""
+"""Flex attention computes whole blocks of so many tokens by as many."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,15 @@ def _varied(w: Workload, batch: int, accumulation: int) -> float:
 def packed_span(tokens: float, row: float) -> float:
     """Mean tokens that a token of a packed sequence attends to, as flex attention computes them.
 
+    A block of tokens is computed with all blocks from where its first token's row begins: its own, those that half a
+    row fills, and half of one more, as rows begin anywhere. Where the row is the sequence it begins with a block.
+
     Args:
         tokens: of the sequence.
         row: mean tokens of the rows in it; 0 where nobody knows, which stands for half of the sequence.
     """
-    return max(1.0, min(tokens, row)) / 2 + FLEX_BLOCK / 2 if row else tokens / 4
+    most = (tokens + FLEX_BLOCK) / 2
+    return min(most, max(1.0, row) / 2 + 1.5 * FLEX_BLOCK) if row else tokens / 4
 
 
 def mean_tokens(w: Workload, step: Step) -> float:
