@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from runplan.priors.courses import last_course
 from runplan.priors.letters import LINE_PREFIX
+from runplan.priors.other_bars import at_once, drawn_on, evaluated_before
 from runplan.priors.spoken import Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
 
@@ -207,7 +208,7 @@ def plain_progress(
 
     Of several such bars (evaluation has its own) the one with the steps in all that are known is training, or the one
     that went on from a checkpoint with so many steps left; where they are not known, the one that ran longest, unless
-    it was full within a second, as bars of data sets are. While another one runs, training does not.
+    it is known for another's (`other_bars`). While another one runs, training does not.
 
     Args:
         data: the text of one attempt.
@@ -234,13 +235,23 @@ def plain_progress(
         known = [some for steps, some in by_total.items() if abs(steps - total) <= doubt + 0.5]
         known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
     else:
-        known = [some for some in by_total.values() if not _at_once(some)]
+        known = _candidates(data, list(by_total.values()))
     if not known:
         return None
     draws = last_course(max(known, key=lambda some: max(draw.elapsed_s for draw in some)), wall_s)
     own = {draw.at for draw in draws}
-    others = [draw.at for some in by_total.values() for draw in _drawn_on(some) if draw.at not in own]
+    others = [draw.at for some in by_total.values() for draw in drawn_on(some) if draw.at not in own]
     return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
+
+
+def _candidates(data: bytes, bars: Sequence[list[Draw]]) -> list[list[Draw]]:
+    """Bars that may be training's, where nothing says how many steps it has."""
+    known = [some for some in bars if not at_once(some)]
+    return [
+        some
+        for some in known
+        if not evaluated_before(data, some, [draw for other in bars if other is not some for draw in other])
+    ]
 
 
 def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
@@ -250,16 +261,6 @@ def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
     """
     first = min((draw.done for draw in draws if draw.done), default=0)
     return first < draws[0].total and -doubt < draws[0].total - left - 0.5 < first
-
-
-def _drawn_on(draws: Sequence[Draw]) -> list[Draw]:
-    """Draws of a bar but those that only close it, which may come after what went on behind it."""
-    pairs = zip([draws[0], *draws], draws, strict=False)
-    return [draw for before, draw in pairs if draw.done < draw.total or before.done >= before.total]
-
-
-def _at_once(draws: Sequence[Draw]) -> bool:
-    return all(draw.elapsed_s == 0 for draw in draws) and any(draw.done == draw.total for draw in draws)
 
 
 def _described(data: bytes, at: int, name: bytes) -> bool:
