@@ -64,8 +64,8 @@ def test_a_text_that_is_being_written_says_nothing_that_its_rest_takes_back(name
         return  # what it does besides training, or instead, stands further down
     if name not in TWO_ATTEMPTS | TWO_BARS:
         said = {key: part[key] for key in SETTINGS if key in part}
-        if "params_b" in said:  # known by the model's name, then counted
-            assert said.pop("params_b") == pytest.approx(whole["params_b"], rel=1e-3)
+        if "params_b" in said:  # known by the model's name, then counted, with what was added to it
+            assert said.pop("params_b") == pytest.approx(whole["params_b"], rel=2e-3)
         assert said == {key: whole.get(key) for key in said}
     for key in ("steps_done", "wall_s") if name not in TWO_BARS | ENDED_BEFORE else ():
         assert (part.get(key) or 0) <= (whole.get(key) or 0)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from runplan.priors.join import STEP_LOGS
 
 ADAPTER = "adapter_config.json"
-SWIFT_ARGUMENTS = "args.json"
+SWIFT_ARGUMENTS = ("args.json", "sft_args.json")
+"""Of ms-swift, since 3.0 and before."""
 _CHECKPOINTS = ("checkpoint-", "epoch_", "step_")
 _TRIED = 3
 """Checkpoints looked into: all are of one run, and the newest may be being written."""

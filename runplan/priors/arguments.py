@@ -53,7 +53,7 @@ _VERSIONS = {
     "hf": re.compile(rb"(?:\btransformers(?:==|: +)|\"transformers_version\": \")(\d+\.\d+\.\d+)"),
     "trl": re.compile(rb"\btrl(?:==|:? +)(\d+\.\d+\.\d+)"),
     "axolotl": re.compile(rb"\baxolotl(?:==|: +)(\d+\.\d+\.\d+)"),
-    "unsloth": re.compile(rb"\bUnsloth (\d{4}\.\d+(?:\.\d+)?)"),
+    "unsloth": re.compile(rb"\bUnsloth(?:: Fast \w{1,20} patching release)? (\d{4}\.\d+(?:\.\d+)?)"),
 }
 
 

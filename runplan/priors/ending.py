@@ -111,8 +111,12 @@ _EXCEPTION = re.compile(
     rb"^[ \t]*" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
 _TOLD = re.compile(rb"^" + LINE_PREFIX + rb"([A-Z]\w{1,40}(?:Error|Exception): [^\r\n]+)", re.MULTILINE)
+_DAEMON = b"slurmstepd: error:"
+"""Which may stand behind a bar."""
 _LAST_WORDS = 3000
 """At a text's end, in which an exception's own line tells a failure without its traceback."""
+_LAUNCHERS = (b"ChildFailedError", b"CalledProcessError")
+"""What only tells that another process failed."""
 _SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 
@@ -153,7 +157,7 @@ def _reason(text: bytes, at: int, state: str) -> str:
         at = _cause(text, at)
     start = max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
     end = min((place for place in (text.find(b"\n", at), text.find(b"\r", at)) if place >= 0), default=len(text))
-    start = max(start, at - 300)
+    start = max(start, at - 300, text.rfind(_DAEMON, start, at + 1))
     line = tidy(text[start : min(end, start + 600)]).decode("utf-8", "replace")
     return " ".join("".join(char if char.isprintable() else " " for char in line).split())
 
@@ -161,7 +165,7 @@ def _reason(text: bytes, at: int, state: str) -> str:
 def _cause(text: bytes, at: int) -> int:
     """Where the last exception is named; that of a process of its own, not that of the launcher which only tells."""
     found = list(_EXCEPTION.finditer(text, at))
-    own = [match.start() for match in found if b"ChildFailedError" not in match[1]]
+    own = [match.start() for match in found if all(name not in match[1] for name in _LAUNCHERS)]
     if own:
         return own[-1]
     signal = _SIGNAL.search(text, at)

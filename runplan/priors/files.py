@@ -19,7 +19,7 @@ _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
 CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
 NOTES = "jobs.jsonl"
-SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES, ADAPTER, SWIFT_ARGUMENTS)
+SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES, ADAPTER, *SWIFT_ARGUMENTS)
 _HYDRA = (".hydra", "config.yaml")
 _RESULTS = "/artifacts"
 """Folder in a run's own one in which some labs keep its log; what the run was asked to do stays above."""

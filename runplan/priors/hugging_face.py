@@ -12,11 +12,13 @@ from runplan.priors.devices import other_device
 from runplan.priors.letters import settled, tidy
 from runplan.priors.progress import HF_PAUSES, bar_seconds, pauses, plain_progress
 from runplan.priors.steady import WARM_STEPS
-from runplan.priors.trainings import last_training
+from runplan.priors.trainings import BANNERS, last_training
 
 Fields = dict[str, Any]
 
 _HEAD = 1 << 16
+_LOGGED = re.compile(rb"^\[(?:INFO|WARNING)\|[^\r\n]{1,300}", re.MULTILINE)
+"""Lines of loggers, which say arguments, too, where more than that is printed before training."""
 _ROUNDED = 0.0006
 """What steps a second are wrong by, that are told to three decimals."""
 _MEAN_STEPS, _MEAN_S = 20, 600
@@ -88,7 +90,10 @@ def _asked_of_last(told: bytes, name: str, since: int) -> Fields:
 def _asked(told: bytes, name: str) -> Fields:
     """What a run of HF Trainer's kin was asked to do: its own arguments, or the config that our job prints."""
     begun = told.find(b"{'loss': ")
-    head = tidy(told[: min(begun if begun >= 0 else _HEAD, _HEAD)])
+    text = told[: min(begun if begun >= 0 else _HEAD, _HEAD)]
+    if (banner := told.find(BANNERS[0])) > _HEAD:
+        text += b"\n" + b"\n".join(_LOGGED.findall(told, _HEAD, banner))
+    head = tidy(text)
     recipe, flat = settings.printed_config(head)
     fields: Fields = {**argument_fields(head, name), "recipe": recipe, **trl.trl_fields(flat)}
     if match := settings.DISK_LOG.search(head):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from runplan.priors.names import gpu_key
 from runplan.priors.slurm_words import STATES, tres_fields
 from runplan.priors.threads import StepCpus, job_numbers, step_cpus, task_cpus
 from runplan.units import used_memory_gib
@@ -27,6 +28,8 @@ _JOB_STATE = re.compile(r"\bJobState=([A-Z_]+)(?=\s)")
 _TIME_LIMIT = re.compile(r"\bTimeLimit=(\S+)(?=\s)")
 _RUN_TIME = re.compile(r"\bRunTime=(\S+)(?=\s)")
 _TRES = tuple(re.compile(rf"\b{name}=(\S+)(?=\s)") for name in ("AllocTRES", "(?<!Req)TRES", "ReqTRES"))
+_TYPE = re.compile(r"\bTresPer(?:Node|Job|Socket|Task)=(?:\S*[,:/])?gpu:([A-Za-z][\w.-]*)[:=]\d")
+"""As the job asked for it, where what it got does not say the type."""
 _LONGEST_JOB = 8000
 
 _SEFF = re.compile(
@@ -112,6 +115,7 @@ def _scontrol(text: str, *, over: bool) -> Iterator[tuple[list[str], Job]]:
             "state": ended,
             "elapsed_s": elapsed_seconds(ran[1]) if ran else None,
             "cpus": task_cpus(job_numbers(block.encode())),
+            **({"gpu": gpu_key(asked[1])} if (asked := _TYPE.search(block)) else {}),
             **tres_fields(tres),
         }
         yield [job[1], *([f"{array[1]}_{array[2]}"] if array else [])], _known(said)

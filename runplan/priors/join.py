@@ -75,16 +75,21 @@ def _without_steps(logs: list[tuple[LogFile, Fields]]) -> list[tuple[LogFile, Fi
     folders = {log.folder for log, _ in others}
     by_steps: dict[Any, list[int]] = {}
     for log, said in others:
-        by_steps.setdefault(said.get("steps_total"), []).append(log.written_ns)
+        for steps in {said.get("steps_total"), said.get("steps_done")} - {None}:
+            by_steps.setdefault(steps, []).append(log.written_ns)
     return [
         (log, said)
         for log, said in logs
         if log.name not in STEP_LOGS
         or not (
-            log.folder in folders
-            or any(abs(at - log.written_ns) < _APART_NS for at in by_steps.get(said.get("steps_total"), ()))
+            log.folder in folders or any(abs(at - log.written_ns) < _APART_NS for at in by_steps.get(_steps(said), ()))
         )
     ]
+
+
+def _steps(said: Fields) -> int | None:
+    """Steps in all, or those done where a trainer's lines do not tell them all."""
+    return said.get("steps_total") or said.get("steps_done")
 
 
 def _owner(

@@ -25,6 +25,8 @@ _COUNTED = re.compile(
 )
 _SPED = re.compile(rb"'train_speed\(iter/s\)': (\d{1,4}\.\d{1,9})[^{}\r\n]{0,300}?'global_step': (\d{1,9})\}")
 """Before 2025: the mean speed since the first step."""
+_SPED_END = re.compile(rb"\{'train_runtime': (\d{1,9}\.\d{1,6})[^{}\r\n]{0,300}?'global_step': (\d{1,9})\}")
+"""And at the end, how many steps there were."""
 _UNITS = {b"d": 86400, b"h": 3600, b"m": 60, b"s": 1}
 _MOST_LINES = 600
 _MEAN_STEPS = 100
@@ -122,6 +124,8 @@ def sped_progress(data: bytes, marks: Sequence[int]) -> Progress | None:
         for match in _SPED.finditer(data)
         if float(match[1])
     ]
+    if draws and (match := _SPED_END.search(data, draws[-1].at)):
+        draws.append(Draw(match.end(), 1, int(match[2]), 0, round(float(match[1])), None))
     return _told_progress(data, draws, marks) if draws else None
 
 

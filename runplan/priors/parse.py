@@ -21,7 +21,8 @@ from runplan.priors.threads import threads_in_text
 
 Fields = dict[str, Any]
 """Names of `PriorRun`'s fields → what the log says; besides `disk_log`, the name of the DiskLogger file it mentions,
-`again`, that earlier attempts stand in the same text, and `job`, what SLURM's programs said of it there."""
+`again`, that earlier attempts stand in the same text or an evaluation after it, and `job`, what
+SLURM's programs said of it there."""
 
 _TUNE_SIGNS = (
     b"with resolved config",
@@ -50,8 +51,9 @@ _VERSION = re.compile(rb"torchtune(?:==| version:? |[- ]+v?)(\d+\.\d+\.\d+)")
 _LOADED = re.compile(rb"loading checkpoint took (\d{1,5}\.?\d*) secs")
 _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
-_SWIFT_STEP = b'"global_step/max_steps"'
-_JOB_BYTES = 1 << 14
+_SWIFT_STEPS = (b'"global_step/max_steps"', b'"global_step": ')
+"""The second up to 2024."""
+_JOB_BYTES = 1 << 16
 _JOB_STATE = b"JobState="
 _JOB_SIGNS = (_JOB_STATE, b"Job Wall-clock time: ", b"JobID")
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
@@ -75,8 +77,8 @@ def parse_text(data: bytes, file_name: str = "") -> Fields | None:
 
 def _as_printed(data: bytes) -> bytes:
     """ms-swift's lines of JSON as it prints them; without the last one, which holds the others once more."""
-    lines = [line for line in data.split(b"\n") if line.find(b'"log_history"') < 0 and line.find(_SWIFT_STEP) >= 0]
-    return b"\n".join(lines).replace(b'"', b"'")
+    lines = [line for line in data.split(b"\n") if line.find(b'"log_history"') < 0]
+    return b"\n".join(line for line in lines if any(line.find(sign) >= 0 for sign in _SWIFT_STEPS)).replace(b'"', b"'")
 
 
 def _parse(data: bytes, file_name: str) -> Fields | None:
@@ -98,7 +100,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
         fields = {}
     _add_ending(data, fields, file_name)
     fields["oom_batch_sizes"] = crowded or None
-    fields["again"] = begun > 0 or None
+    fields["again"] = begun > 0 or fields.get("again")
     if not fields.get("trainer") and not is_kill(fields["state"]):
         return None
     head, tail = fields.pop("head", None), fields.pop("tail", None)

@@ -51,6 +51,7 @@ _MODEL = re.compile(rb"(?: name)?[ \t]*[:=][ \t]*(?:[\w.@+-]*/)+([\w.-]+)")
 """As scripts of all kinds announce it; taken only where the name is that of a known model."""
 
 
+_CACHED = re.compile(rb"/datasets--[\w.-]+?--([\w.-]+)/")
 _ALPHA = "(?:[Aa]lpha|\N{GREEK SMALL LETTER ALPHA})".encode()
 _PRODUCT = b"ffective "
 _TOGETHER = tuple(
@@ -64,12 +65,18 @@ def _modules(names: bytes) -> tuple[str, ...]:
     return adapted(names.decode().strip(",").split(","))
 
 
+def _data(path: bytes) -> str:
+    """A data set by its own name where it lies in Hugging Face's cache."""
+    cached = _CACHED.search(path)
+    return (cached[1] if cached else path).decode()
+
+
 # LLaMA-Factory's words, TRL's, accelerate's, and those of DeepSpeed: when it has split the weights of the first model,
 # and when its engine prints its configuration.
 _SAID: tuple[tuple[str, re.Pattern[bytes], Callable[[bytes], Any]], ...] = (
     ("dtype", re.compile(rb"(?:under default|Using) dtype:? torch\.(bfloat16|float16)\b"), _FORMATS.get),
     ("dtype", re.compile(rb"compute dtype: torch\.(bfloat16|float16|float32)\b"), _FORMATS.get),
-    ("dataset", re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\."), bytes.decode),
+    ("dataset", re.compile(rb"Loading dataset ([\w./-]{1,200}?)\.\.\."), _data),
     (
         "dataset",
         re.compile(

@@ -19,6 +19,8 @@ _SEPARATE = re.compile(r"(?:meta_)?llama|qwen|mistral|gemma|tinyllama|code_?llam
 _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _TUNED = ("train_type", "tuner_type", "sft_type")
 """How versions of ms-swift call the kind of training."""
+_BATCH = ("per_device_train_batch_size", "batch_size")
+"""And the rows of a batch, before 3.0."""
 _SETTINGS = ("lora_rank", "lora_alpha", "params_b")
 _OF_MODEL = ("model", "params_b", "quantize_base")
 
@@ -48,19 +50,22 @@ def adapter_fields(text: bytes) -> dict[str, Any]:
 def swift_fields(text: bytes) -> dict[str, Any]:
     """Fields of a record from the arguments that ms-swift saves beside `logging.jsonl`; of other programs' nothing.
 
+    Versions before 3.0 call some of them otherwise.
+
     Processes are told where there are several; a single one may hold a model on several GPUs.
     """
     saved = _object(text)
-    if not any(name in saved for name in _TUNED) or "per_device_train_batch_size" not in saved:
+    if not any(name in saved for name in _TUNED) or not any(name in saved for name in _BATCH):
         return {}
     kind = next(saved[name] for name in _TUNED if name in saved)
     epochs, steps = saved.get("num_train_epochs"), saved.get("max_steps")
     said = {
         **saved,
-        "model_name_or_path": saved.get("model"),
+        "model_name_or_path": saved.get("model") or saved.get("model_id_or_path"),
+        "per_device_train_batch_size": next((saved[name] for name in _BATCH if saved.get(name)), None),
         "lora_r": saved.get("lora_rank") if kind == "lora" else None,
         "lora_alpha": saved.get("lora_alpha") if kind == "lora" else None,
-        "dtype": saved.get("torch_dtype"),
+        "dtype": str(saved.get("torch_dtype")).removeprefix("torch."),
         "dataset_name": _only(saved.get("dataset")),
         "num_train_epochs": int(epochs) if isinstance(epochs, float) and epochs.is_integer() else epochs,
         "lora_target_modules": None,
@@ -68,12 +73,14 @@ def swift_fields(text: bytes) -> dict[str, Any]:
     if isinstance(steps, int) and steps > 0:
         said["num_train_epochs"] = None
     fields = trl_fields(said)
-    if kind == "lora" and (targets := _targets(saved.get("target_modules"), fields.get("model"))):
+    modules = saved.get("target_modules") or saved.get("lora_target_modules")
+    modules = "all-linear" if modules in ("ALL", ["ALL"]) else modules
+    if kind == "lora" and (targets := _targets(modules, fields.get("model"))):
         fields["lora_targets"] = targets
-    processes = saved.get("global_world_size")
+    processes = saved.get("global_world_size") or saved.get("world_size")
     if isinstance(processes, int) and processes > 1:
         fields["num_gpus"] = processes
-    if saved.get("quant_bits") == 4:
+    if 4 in (saved.get("quant_bits"), saved.get("quantization_bit")):
         fields["quantize_base"] = True
     return fields
 

@@ -203,5 +203,5 @@ _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     ".hydra/config.yaml": _yaml(settings.plan_fields),
     "gpu_metrics.csv": metrics_fields,
     "trainer_state.json": trainer_state_fields,
-    SWIFT_ARGUMENTS: swift_fields,
+    **dict.fromkeys(SWIFT_ARGUMENTS, swift_fields),
 }

@@ -46,8 +46,10 @@ _PATCHING = re.compile(rb"Unsloth 20\d\d\.\d{1,2}\.[\w.]+: Fast ")
 _SWIFT = b"[INFO:swift]"
 _SWIFT_BAR = re.compile(rb"(?:^|[\r\n])[^\r\n]{0,60}Train: +\d{1,3}%\|")
 """Which ms-swift draws while it trains: its evaluation's is called otherwise."""
+_FACTORY = (b"llamafactory.hparams.parser:", b"distributed training: ")
+"""What LLaMA-Factory says of itself before it trains."""
 _KIN = (
-    ("swift", (_SWIFT, b"global_step/max_steps")),
+    ("swift", (_SWIFT, b"global_step/max_steps", b"train_speed(iter/s)")),
     ("paddlenlp", (b"progress_or_epoch", b"paddlenlp")),
     ("trl", _TRL),
 )
@@ -61,6 +63,8 @@ _THROUGHPUT = re.compile(
 )
 """LLaMA-Factory's: what it fed to all GPUs since training began, padding included, a second."""
 _METRICS = b"***** train metrics *****"
+_EVALUATED = (*_AFTERWARDS, b"eval_runtime")
+"""What stands behind the end of a training whose job went on to evaluate."""
 _METRICS_TIME = re.compile(rb"train_runtime += +(?:(\d{1,4}) days?, +)?(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)(?=[^\d.])")
 _METRICS_RATE = re.compile(rb"train_steps_per_second += +(\d+(?:\.\d+)?)(?=[^\d.])")
 _METRICS_EPOCH = re.compile(rb"\bepoch += +(\d+(?:\.\d+)?)(?=[^\d.])")
@@ -94,7 +98,7 @@ def hugging_face_name(data: bytes) -> str | None:
         return "unsloth"
     if not _trains(data):
         return None
-    if data.find(b"Unsloth 20") >= 0 and _PATCHING.search(data):
+    if data.find(b"Unsloth: ") >= 0 or (data.find(b"Unsloth 20") >= 0 and _PATCHING.search(data)):
         return "unsloth"
     return next((name for name, words in _KIN if any(data.find(word) >= 0 for word in words)), "hf")
 
@@ -107,6 +111,8 @@ def _trains(data: bytes) -> bool:
     if any(data.find(sign) >= 0 for sign in _ASKED) and data.find(b"%|") >= 0:
         return True
     if data.find(_SWIFT) >= 0 and _SWIFT_BAR.search(data):
+        return True
+    if data.find(_FACTORY[0]) >= 0 and data.find(_FACTORY[1]) >= 0 and all(data.find(x) < 0 for x in _AFTERWARDS):
         return True
     return data.find(b"|trainer.py:") >= 0 and all(data.find(sign) < 0 for sign in _AFTERWARDS)
 
@@ -161,6 +167,7 @@ def _ended(data: bytes, start: int) -> dict[str, Any]:
         at, fields["wall_s"] = runtime
         fields["completed"] = True
         fields["last_epoch"] = _last(b"epoch", data, at)
+        fields["again"] = any(data.find(word, at) >= 0 for word in _EVALUATED) or None
     elif any(data.find(sign, start) >= 0 for sign in COMPLETED):
         fields["completed"] = True
     rate = _last(b"train_steps_per_second", data, start)

@@ -23,6 +23,8 @@ _WORKED = (*_LOSSES, b"rror: ", b"it/s", b"s/it")
 """What stands between the banners of two attempts; the ranks of one print theirs one after the other."""
 _TRAINED = (*_LOSSES, BANNERS[0], b"| 0/")
 _ENDED = (b"train_steps_per_second", *COMPLETED)
+_WITHIN = b"inner_training_loop("
+"""In each traceback from within training."""
 _RUNTIME = b"train_runtime"
 _SECONDS = re.compile(rb"train_runtime['\"]: ?['\"]?(\d[\d.]*(?:e\+?\d+)?)")
 _LOSS_DICTS = (b"{'loss'", b'{"loss"')
@@ -83,10 +85,18 @@ def _last_end(data: bytes) -> int:
         if later is None:
             if _LOSS.search(data, _line_end(data, at)):
                 return _last_words(data, at, len(data))
+            if (failed := _failed_after(data, at)) >= 0:
+                return failed
         elif _another(data, at, later[0], abs(seconds / later[1] - 1)):
             return _last_words(data, at, later[0])
         later = at, seconds
     return 0
+
+
+def _failed_after(data: bytes, at: int) -> int:
+    """Where the bar stands of a training that began behind the end of another, and failed before a loss; else -1."""
+    bar = data.rfind(b"| 0/", at, max(data.rfind(_WITHIN), at))
+    return max(data.rfind(b"\n", 0, bar), data.rfind(b"\r", 0, bar)) + 1 if bar >= 0 else -1
 
 
 def _another(data: bytes, at: int, later: int, apart: float) -> bool:
