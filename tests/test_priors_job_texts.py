@@ -311,3 +311,12 @@ def test_a_task_has_its_part_of_the_cpus_of_its_step():
 def test_a_job_that_ends_at_its_limit_was_ended_by_it(state, ran, limit, told):
     text = L40S.replace("=RUNNING", f"={state}").replace("00:00:18", ran).replace("Limit=1-00:00:00", f"Limit={limit}")
     assert jobs_in_text(text)["1153426"].get("state") == told
+
+
+def test_the_type_of_gpu_that_was_asked_for_counts_where_none_is_accounted():
+    block = "JobId=7 JobName=a\n   JobState=COMPLETED\n   AllocTRES=cpu=96,node=1,gres/gpu=4\n   TresPerNode={}\n"
+    assert jobs_in_text(block.format("gres/gpu:h100:4"))["7"].items() >= {"gpu": "h100", "num_gpus": 4}.items()
+    assert jobs_in_text(block.format("gres:gpu:a100:1"))["7"]["gpu"] == "a100"
+    assert "gpu" not in jobs_in_text(block.format("gres/gpu:4"))["7"]
+    typed = block.replace("gres/gpu=4", "gres/gpu=4,gres/gpu:a40=4")
+    assert jobs_in_text(typed.format("gres/gpu:h100:4"))["7"]["gpu"].startswith("a40")

@@ -513,3 +513,17 @@ def test_labelled_lines_of_srun_are_read():
     text = b"0: Running LoRAFinetuneRecipeDistributed with resolved config:\n0: \n0: batch_size: 4\n0: epochs: 3\n"
     fields = parse_text(text + b"0: model:\n0:   lora_rank: 8\n0: \n0: Setting manual seed to local seed 1.\n")
     assert (fields["batch_size"], fields["epochs"], fields["lora_rank"]) == (4, 3, 8)
+
+
+def test_what_slurm_says_behind_a_bar_is_the_reason_alone():
+    said = parse_text(b"{'loss': 1.0}\n  5%|#    | 5/100 [00:10<03:10,  2.00s/it]" + SLURM + b"DUE TO TIME LIMIT ***\n")
+    assert said["state"] == "timeout"
+    assert said["reason"].startswith("slurmstepd: error: *** JOB 7")
+
+
+def test_a_launcher_s_exception_is_not_the_cause_where_a_process_tells_its_own():
+    said = parse_text(
+        b"{'loss': 1.0}\nTraceback (most recent call last):\nRuntimeError: DataLoader worker exited unexpectedly\n"
+        b"Traceback (most recent call last):\nsubprocess.CalledProcessError: Command 'torchrun' returned 1\n"
+    )
+    assert said["reason"] == "RuntimeError: DataLoader worker exited unexpectedly"

@@ -105,6 +105,32 @@ def test_arguments_of_swift():
     assert "epochs" not in swift(num_train_epochs=0.5)
 
 
+# As ms-swift 1.6 saved it; 2.x had the same names.
+OLD_SWIFT = {
+    "model_type": "qwen-1_8b", "model_id_or_path": "qwen/Qwen-1_8B", "sft_type": "lora", "tuner_backend": "swift",
+    "dtype": "bf16", "dataset": ["jd-sentiment-zh"], "max_length": 2048, "quantization_bit": 0,
+    "lora_target_modules": ["c_attn"], "lora_rank": 8, "lora_alpha": 32, "gradient_checkpointing": True,
+    "batch_size": 1, "eval_batch_size": 1, "num_train_epochs": 1, "max_steps": -1, "gradient_accumulation_steps": 16,
+    "per_device_train_batch_size": None, "torch_dtype": "torch.bfloat16", "bf16": True, "load_in_4bit": False,
+}  # fmt: skip
+
+
+def old_swift(**changes):
+    return swift_fields(json.dumps(OLD_SWIFT | changes).encode())
+
+
+def test_arguments_of_ms_swift_before_3():
+    assert old_swift() == {
+        "model": "Qwen-1_8B", "lora_rank": 8, "lora_alpha": 32.0, "batch_size": 1, "gradient_accumulation_steps": 16,
+        "max_seq_len": 2048, "dtype": "bf16", "activation_checkpointing": True, "dataset": "jd-sentiment-zh",
+        "epochs": 1,
+    }  # fmt: skip
+    large = old_swift(model_id_or_path="qwen/Qwen2-7B-Instruct", lora_target_modules=["ALL"], quantization_bit=4)
+    assert (large["lora_targets"], large["quantize_base"]) == (ALL, True)
+    assert old_swift(world_size=4)["num_gpus"] == 4
+    assert "lora_rank" not in old_swift(sft_type="full")
+
+
 def test_arguments_of_other_programs_say_nothing():
     other = {key: value for key, value in SWIFT.items() if key != "train_type"}
     assert swift_fields(json.dumps(other).encode()) == {}
@@ -173,3 +199,14 @@ def test_arguments_beside_steps_of_swift(tmp_path):
     record = read(tmp_path)["v0-20250526-162705/logging.jsonl"]
     assert (record.model, record.lora_rank, record.batch_size) == ("Qwen2.5-7B-Instruct", 8, 2)
     assert (record.steps_total, record.max_seq_len, record.dtype) == (10, 2048, "bf16")
+
+
+def test_arguments_beside_steps_of_swift_before_3(tmp_path):
+    folder = tmp_path / "v0-20240128-024328"
+    folder.mkdir()
+    steps = [{"loss": 1.5, "acc": 0.6, "train_speed(iter/s)": 0.25, "epoch": 0.1, "global_step": i} for i in (1, 5, 10)]
+    (folder / "logging.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    (folder / "sft_args.json").write_text(json.dumps(OLD_SWIFT))
+    record = read(tmp_path)["v0-20240128-024328/logging.jsonl"]
+    assert (record.trainer, record.model, record.lora_rank, record.batch_size) == ("swift", "Qwen-1_8B", 8, 1)
+    assert (record.steps_done, record.steps_total) == (10, None)

@@ -133,6 +133,31 @@ def test_ms_swift_s_lines_say_what_it_prints():
     assert said == parse_text(SWIFT.encode(), "train.out")
 
 
+# As ms-swift 2.2 wrote it, each of two ranks; only the end tells how many steps there were.
+OLD_LINES = [
+    b'{"loss": 1.5, "acc": 0.6, "train_speed(iter/s)": %.6f, "epoch": %.2f, "global_step": %d}'
+    % (rate, step / 50, step)
+    for step in range(5, 51, 5)
+    for rate in (0.5, 0.5001)
+]
+OLD_END = b'{"train_runtime": 120.5, "train_steps_per_second": 0.415, "epoch": 1.0, "global_step": 52}'
+
+
+def test_ms_swift_s_lines_before_3():
+    said = parse_text(b"\n".join([*OLD_LINES, OLD_END, SUMMARY]), SWIFT_LOG)
+    assert (said["trainer"], said["steps_done"], said["wall_s"], said["state"]) == ("swift", 52, 120.5, "completed")
+    assert said["s_per_step"] == pytest.approx(2.0, rel=0.02)
+    running = parse_text(b"\n".join(OLD_LINES), SWIFT_LOG)
+    assert (running["steps_done"], running["wall_s"], running["state"]) == (50, 100, "unknown")
+
+
+def test_steps_that_nothing_counts_are_not_those_of_a_log_that_has_none(folder):
+    (folder / "logs" / "saves" / TRAINER_LOG).unlink()
+    (folder / "logs" / "saves" / SWIFT_LOG).write_bytes(b"\n".join(OLD_LINES))
+    (folder / "logs" / "slurm-1.out").write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=1.batch.\n")
+    assert runs(folder) == [("slurm-1.out", None), (SWIFT_LOG, 50)]
+
+
 @pytest.mark.parametrize("data", [b"", b"{}\n", b'{"loss": 1.0}\n', b'{"level": "info", "message": "loss"}\n', SUMMARY])
 def test_other_programs_lines_of_that_name_are_no_log(data):
     assert parse_text(data, SWIFT_LOG) is None

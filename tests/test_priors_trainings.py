@@ -80,3 +80,35 @@ def test_what_the_first_one_ended_with_does_not_complete_the_second():
 
 def test_a_number_that_is_none_is_no_time():
     assert last_training(b"{'train_runtime': 1.2.3}\n{'train_runtime': 0}\n{'train_runtime': 9}\n") == (0, 0)
+
+
+FAILS = (
+    "  0%|          | 0/40 [00:00<?, ?it/s]Traceback (most recent call last):\n"
+    '  File "/site-packages/transformers/trainer.py", line 1938, in train\n    return inner_training_loop(\n'
+    "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB.\n  0%|\n"
+)
+
+
+def test_a_later_training_that_fails_before_its_first_loss_is_the_one_told():
+    said = parse_text((training(40, 2, runtime=80.5) + EVALUATION + FAILS).encode())
+    assert (said["steps_done"], said["steps_total"], said.get("wall_s")) == (0, 40, None)
+    assert said["state"] == "oom"
+
+
+def test_a_traceback_of_the_training_that_ended_begins_no_other():
+    text = training(40, 2, runtime=80.5) + FAILS.partition("Traceback")[2].replace("\n", "\n ")
+    assert last_training(text.encode()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("after", "again"),
+    [
+        ("", None),
+        ("***** Running Evaluation *****\n" + EVALUATION, True),
+        ("***** eval metrics *****\n  eval_runtime            = 0:54:22.24\n", True),
+        ("Saving model checkpoint to out\n", None),
+    ],
+)
+def test_whose_job_evaluated_afterwards_is_known(after, again):
+    within = "{'eval_loss': 1.0, 'eval_runtime': 20.0}\n"
+    assert parse_text((within + training(40, 2, runtime=80.5) + after).encode()).get("again") is again
