@@ -39,6 +39,7 @@ ENDED_BEFORE |= {
     "190_swift_two_attempts_out_of_memory",
     "199_trl_requeued_and_resumed",
     "201_hf_folds_only_errors_file",
+    "260_hf_fourth_model_of_a_loop_fails",
 }
 TWO_BARS = {"38_axolotl_progress_and_loss", "106_cluster_error_file_with_wandb_summary"}
 TWO_BARS |= {"79_torchtune_v02_ten_epochs_of_three_steps"}  # of ten, eight were left out

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.priors.argument_files import arguments_of
 from runplan.priors.read import read_priors
-from runplan.priors.saved import adapter_fields, swift_fields
+from runplan.priors.saved import adapter_fields, results_fields, swift_fields
 
 ALL = ("q_proj", "k_proj", "v_proj", "output_proj", "mlp")
 PEFT = {
@@ -210,3 +211,79 @@ def test_arguments_beside_steps_of_swift_before_3(tmp_path):
     record = read(tmp_path)["v0-20240128-024328/logging.jsonl"]
     assert (record.trainer, record.model, record.lora_rank, record.batch_size) == ("swift", "Qwen-1_8B", 8, 1)
     assert (record.steps_done, record.steps_total) == (10, None)
+
+
+RUNNING = """[INFO|2025-04-29 14:31:38] logging.py:143 >> trainable params: 32,112,640 || all params: 14,800,419,840
+[INFO|2025-04-29 14:31:39] trainer.py:2414 >> ***** Running training *****
+[INFO|2025-04-29 14:31:39] trainer.py:2415 >>   Num examples = 28,762
+[INFO|2025-04-29 14:31:39] trainer.py:2416 >>   Num Epochs = 3
+[INFO|2025-04-29 14:31:39] trainer.py:2417 >>   Instantaneous batch size per device = 2
+[INFO|2025-04-29 14:31:39] trainer.py:2420 >>   Total train batch size (w. parallel, distributed & accumulation) = 112
+[INFO|2025-04-29 14:31:39] trainer.py:2421 >>   Gradient Accumulation steps = 8
+[INFO|2025-04-29 14:31:39] trainer.py:2422 >>   Total optimization steps = 768
+[INFO|2025-04-29 16:11:20] trainer.py:2681 >>\nTraining completed. Do not forget to share your model on a hub
+"""
+ARGUMENTS = """bf16: true
+cutoff_len: 32768
+finetuning_type: lora
+gradient_accumulation_steps: 8
+lora_alpha: 16  # twice the rank
+lora_rank: 8
+model_name_or_path: /dev/shm/Qwen/Qwen3-14B
+num_train_epochs: 3.0
+packing: false
+per_device_train_batch_size: 2
+# learning_rate: 1.0
+"""
+RESULTS = {"epoch": 2.9965936739659367, "train_loss": 0.97, "train_runtime": 5980.6912, "train_steps_per_second": 0.128}
+
+
+def test_the_folder_of_llama_factory_tells_what_its_log_does_not(tmp_path):
+    (tmp_path / "running_log.txt").write_text(RUNNING)
+    (tmp_path / "training_args.yaml").write_text(ARGUMENTS)
+    (tmp_path / "llamaboard_config.yaml").write_text("top.model_name: Qwen3-14B\ntrain.batch_size: 2\n")
+    (tmp_path / "train_results.json").write_text(json.dumps(RESULTS))
+    record = read(tmp_path)["running_log.txt"]
+    assert (record.model, record.params_b, record.num_gpus) == ("Qwen3-14B", 14.768307, 7)
+    assert (record.lora_rank, record.lora_alpha, record.max_seq_len, record.packed) == (8, 16.0, 32768, False)
+    assert (record.steps_done, record.steps_total, record.wall_s, record.state) == (768, 768, 5980.6912, "completed")
+    assert record.s_per_step == pytest.approx(5980.6912 / 768)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("other.yaml", ARGUMENTS.replace("lora_rank: 8", "lora_rank: 64")),  # which one was it?
+        ("slurm-8.out", LOG),  # whose arguments are they?
+    ],
+)
+def test_arguments_that_may_be_another_run_s_say_nothing(tmp_path, name, text):
+    (tmp_path / "slurm-7.out").write_text(RUNNING)
+    (tmp_path / "training_args.yaml").write_text(ARGUMENTS)
+    assert read(tmp_path)["slurm-7.out"].lora_rank == 8
+    (tmp_path / name).write_text(text)
+    assert read(tmp_path)["slurm-7.out"].lora_rank is None
+
+
+def test_results_of_a_run_that_stopped_early_or_goes_on_tell_no_speed(tmp_path):
+    (tmp_path / "slurm-7.out").write_text(RUNNING)
+    (tmp_path / "all_results.json").write_text(json.dumps(RESULTS | {"epoch": 1.5}))
+    record = read(tmp_path)["slurm-7.out"]
+    assert (record.wall_s, record.steps_done, record.s_per_step) == (5980.6912, None, None)
+    (tmp_path / "slurm-7.out").write_text(RUNNING.partition("Training completed")[0])
+    assert read(tmp_path)["slurm-7.out"].wall_s is None
+
+
+@given(st.binary(max_size=40) | st.sampled_from([b"[]", b'{"train_runtime": "x", "epoch": 1}', b"{" * 9999]))
+def test_damaged_results_say_nothing(text):
+    assert results_fields(text) == {}
+
+
+AXOLOTL = "base_model: NousResearch/Llama-3.2-1B\nadapter: {}\nlora_r: 16\nmicro_batch_size: 2\nload_in_4bit: true\n"
+
+
+def test_arguments_of_axolotl():
+    said = arguments_of([AXOLOTL.format("qlora").encode()])
+    assert said.items() >= {"model": "Llama-3.2-1B", "lora_rank": 16, "batch_size": 2, "quantize_base": True}.items()
+    assert "lora_rank" not in arguments_of([AXOLOTL.format("").encode()])
+    assert "lora_rank" not in arguments_of([b"per_device_train_batch_size: 1\nfinetuning_type: full\nlora_rank: 8\n"])

@@ -10,6 +10,8 @@ from runplan.priors.join import STEP_LOGS
 ADAPTER = "adapter_config.json"
 SWIFT_ARGUMENTS = ("args.json", "sft_args.json")
 """Of ms-swift, since 3.0 and before."""
+RESULTS = ("train_results.json", "all_results.json")
+"""HF Trainer's, of the training alone and with its evaluation."""
 _CHECKPOINTS = ("checkpoint-", "epoch_", "step_")
 _TRIED = 3
 """Checkpoints looked into: all are of one run, and the newest may be being written."""

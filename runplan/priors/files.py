@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runplan.priors.adapters import ADAPTER, SWIFT_ARGUMENTS, of_one_run, saved_adapter
+from runplan.priors.adapters import ADAPTER, RESULTS, SWIFT_ARGUMENTS, of_one_run, saved_adapter
 from runplan.priors.join import RUNNING_LOG, STEP_LOGS
 from runplan.priors.samples import is_recording
 from runplan.priors.slurm_words import is_job_text
@@ -19,7 +19,10 @@ _DISK_LOG = re.compile(r"log_\d+\.txt|" + re.escape(RUNNING_LOG))
 CONFIGS = ("finetune.yaml", "setup_finetune.yaml", "finetune.slurm")
 """What is written before a run starts."""
 NOTES = "jobs.jsonl"
-SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES, ADAPTER, *SWIFT_ARGUMENTS)
+SIBLINGS = (*CONFIGS, "gpu_metrics.csv", "trainer_state.json", NOTES, ADAPTER, *SWIFT_ARGUMENTS, *RESULTS)
+_OF_ONE_RUN = frozenset({ADAPTER, *RESULTS})
+YAML = (".yaml", ".yml")
+"""Endings of files that may hold a trainer's arguments, whatever they are called."""
 _HYDRA = (".hydra", "config.yaml")
 _RESULTS = "/artifacts"
 """Folder in a run's own one in which some labs keep its log; what the run was asked to do stays above."""
@@ -149,7 +152,7 @@ def _listing(folder: str) -> tuple[Entries, list[str], Beside, Entries]:
                     folders.append(entry.path)
                 elif name.endswith(".eval") or (json_too and name.endswith(".json")):
                     evaluations.append(entry)
-                elif is_job_text(name) or is_recording(name):
+                elif is_job_text(name) or is_recording(name) or name.endswith(YAML):
                     siblings[name] = entry
     except OSError:
         pass
@@ -176,10 +179,11 @@ def _from_above(folder: str, entries: Beside) -> Siblings:
 
 
 def _beside(folder: str, logs: Entries, errors: Beside, folders: list[str], siblings: Beside) -> Siblings:
-    """What stands beside the logs of a folder; its adapters only where they can be of one run alone."""
+    """What stands beside the logs of a folder; adapters and arguments only where they can be of one run alone."""
     if of_one_run({entry.name for entry in logs} - {entry.name for entry in errors.values()}):
         return (*_siblings(folder, siblings), *saved_adapter(folder, folders))
-    return _siblings(folder, {name: entry for name, entry in siblings.items() if name != ADAPTER})
+    shared = {name: entry for name, entry in siblings.items() if name in SIBLINGS or not name.endswith(YAML)}
+    return _siblings(folder, {name: entry for name, entry in shared.items() if name not in _OF_ONE_RUN})
 
 
 def _siblings(folder: str, entries: Beside) -> Siblings:

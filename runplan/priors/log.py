@@ -13,7 +13,7 @@ from runplan.priors.names import better_gpu
 from runplan.priors.parse import parse_text
 from runplan.priors.record import MemoryGib, PriorRun
 from runplan.priors.samples import is_recording
-from runplan.priors.saved import with_adapter
+from runplan.priors.saved import unlike, with_adapter, with_results
 from runplan.priors.siblings import LATER_NS, adapter_beside, job_beside, sibling_fields
 
 _MEMORY = ("peak_memory_gib", "init_memory_gib")
@@ -44,7 +44,9 @@ def read_log(log: LogFile) -> dict[str, Any] | None:
         beside = {key: value for key, value in beside.items() if key in _OF_THE_JOB}
     _add_job(log, said, beside)
     gpu = better_gpu(said.get("gpu") if said.get("device") else None, beside.get("gpu"), said.get("gpu"))
+    results = beside.pop("results", None)
     said = with_adapter({**beside, **said}, adapter_beside(log)) if log.siblings else said
+    said = with_results(said, results) if results else said
     if gpu:
         said["gpu"] = gpu
     if said.get("steps_per_epoch") and said.get("epochs") and not said.get("steps_total"):
@@ -70,4 +72,4 @@ def _add_job(log: LogFile, said: dict[str, Any], beside: dict[str, Any]) -> None
 
 def _foreign(said: Mapping[str, Any], beside: Mapping[str, Any]) -> bool:
     """Whether the config beside a log is not what it ran with: another run's, or edited since."""
-    return any(key in said and key in beside and said[key] != beside[key] for key in _SETTINGS)
+    return any(unlike(key, said, beside) for key in _SETTINGS)

@@ -22,6 +22,12 @@ _TUNED = ("train_type", "tuner_type", "sft_type")
 _BATCH = ("per_device_train_batch_size", "batch_size")
 """And the rows of a batch, before 3.0."""
 _SETTINGS = ("lora_rank", "lora_alpha", "params_b")
+_ROUNDED = 0.02
+"""Of a model's size: a name tells two digits, and a count also what was added."""
+_ENOUGH = 0.94
+"""Of the epochs, as some versions leave out each one's incomplete step."""
+_MEAN_STEPS = 100
+"""After which the first step is little of the whole."""
 _OF_MODEL = ("model", "params_b", "quantize_base")
 
 
@@ -85,12 +91,51 @@ def swift_fields(text: bytes) -> dict[str, Any]:
     return fields
 
 
+def unlike(key: str, said: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether two sources tell one thing differently; sizes are rounded in one and counted in the other.
+
+    >>> unlike("params_b", {"params_b": 1.2358144}, {"params_b": 1.236}), unlike("lora_rank", {"lora_rank": 8}, {})
+    (False, False)
+    """
+    if key not in said or key not in saved:
+        return False
+    one, other = said[key], saved[key]
+    return bool(abs(one / other - 1) > _ROUNDED if key == "params_b" and other else one != other)
+
+
+def results_fields(text: bytes) -> dict[str, Any]:
+    """What HF Trainer's `train_results.json` or `all_results.json` says of the whole training, as `results`.
+
+    >>> results_fields(b'{"epoch": 3.0, "train_loss": 0.9, "train_runtime": 5980.7}')
+    {'results': (5980.7, 3.0)}
+    """
+    saved = _object(text)
+    seconds, epoch = saved.get("train_runtime"), saved.get("epoch")
+    if not isinstance(seconds, int | float) or not isinstance(epoch, int | float) or seconds <= 0:
+        return {}
+    return {"results": (float(seconds), float(epoch))}
+
+
+def with_results(said: Mapping[str, Any], results: tuple[float, float]) -> dict[str, Any]:
+    """A record of a run that ended with what its results say of time and, where it was not stopped early, of speed."""
+    if said.get("state") != "completed" or said.get("wall_s"):
+        return dict(said)
+    seconds, epoch = results
+    more: dict[str, Any] = {"wall_s": seconds}
+    steps, epochs = said.get("steps_total"), said.get("epochs")
+    if steps and epochs and epoch >= _ENOUGH * epochs:
+        more["steps_done"] = steps
+        if steps >= _MEAN_STEPS and not said.get("s_per_step"):
+            more |= {"s_per_step": seconds / steps, "it_per_s": steps / seconds}
+    return {**said, **more}
+
+
 def with_adapter(said: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
     """A record with what only the adapters saved beside it say; without, where they are those of another run.
 
     They are, where the record says another size, rank or alpha, or trains whole models.
     """
-    foreign = any(key in said and key in adapter and said[key] != adapter[key] for key in _SETTINGS)
+    foreign = any(unlike(key, said, adapter) for key in _SETTINGS)
     if not adapter or foreign or "trainer" not in said or str(said.get("recipe") or "").startswith("full"):
         return dict(said)
     named = _OF_MODEL if "model" in said else ()

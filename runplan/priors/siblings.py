@@ -9,13 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 from runplan.priors import settings
-from runplan.priors.adapters import ADAPTER, SWIFT_ARGUMENTS
-from runplan.priors.files import CONFIGS, LogFile
+from runplan.priors.adapters import ADAPTER, RESULTS, SWIFT_ARGUMENTS
+from runplan.priors.argument_files import arguments_of
+from runplan.priors.files import CONFIGS, YAML, LogFile
 from runplan.priors.flat import flat_yaml, resolved
 from runplan.priors.names import better_gpu, gpu_key
 from runplan.priors.own_jobs import job_fields
 from runplan.priors.samples import is_recording, recording_fields, records_job
-from runplan.priors.saved import adapter_fields, swift_fields
+from runplan.priors.saved import adapter_fields, results_fields, swift_fields
 from runplan.priors.slurm_words import is_job_text, likely_job
 from runplan.priors.threads import threads_in_text
 from runplan.units import MIB_PER_GIB, parse_memory_gib
@@ -62,6 +63,9 @@ def sibling_fields(folder: str, names: Iterable[str], log_name: str = "") -> dic
             continue
         for key, value in parse(_read(os.path.join(folder, name))).items():  # noqa: PTH118 - as in files.LogFile.folder
             fields[key] = better_gpu(fields.get(key), value) if key == "gpu" else fields.get(key, value)
+    others = [name for name in names if name.endswith(YAML) and name not in _PARSERS and "/" not in name]
+    if others:
+        fields = {**arguments_of(_read(os.path.join(folder, name)) for name in others), **fields}  # noqa: PTH118 - same
     for name in names:
         if "process_peak_gib" not in fields and is_recording(name) and "/" not in name and records_job(name, log_name):
             fields |= recording_fields(_read(os.path.join(folder, name)))  # noqa: PTH118 - same
@@ -204,4 +208,5 @@ _PARSERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     "gpu_metrics.csv": metrics_fields,
     "trainer_state.json": trainer_state_fields,
     **dict.fromkeys(SWIFT_ARGUMENTS, swift_fields),
+    **dict.fromkeys(RESULTS, results_fields),
 }
