@@ -105,18 +105,18 @@ _SLURM_SIGNS = frozenset(
 _LETTERS = (b"e", b"E", b"n")
 """Every sign has one of them, and bars, which are most of a running log's end, have none."""
 _SLURM_WORDS = ("slurm", "srun:", "***", "error:")
+_DAEMON = b"slurmstepd: error:"
+"""Which may stand behind a bar."""
+_LAUNCHERS = (b"ChildFailedError", b"CalledProcessError")
+"""What only tells that another process failed."""
 _KILLED = {"host_oom", "timeout", "preempted", "node_fail", "cancelled"}
 _BEFORE_DRAW = 4096
 _EXCEPTION = re.compile(
     rb"^[ \t]*" + LINE_PREFIX + rb"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*)", re.MULTILINE
 )
 _TOLD = re.compile(rb"^" + LINE_PREFIX + rb"([A-Z]\w{1,40}(?:Error|Exception): [^\r\n]+)", re.MULTILINE)
-_DAEMON = b"slurmstepd: error:"
-"""Which may stand behind a bar."""
 _LAST_WORDS = 3000
 """At a text's end, in which an exception's own line tells a failure without its traceback."""
-_LAUNCHERS = (b"ChildFailedError", b"CalledProcessError")
-"""What only tells that another process failed."""
 _SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 

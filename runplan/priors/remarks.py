@@ -56,7 +56,7 @@ _ALPHA = "(?:[Aa]lpha|\N{GREEK SMALL LETTER ALPHA})".encode()
 _PRODUCT = b"ffective "
 _TOGETHER = tuple(
     re.compile(rb"(?i)^" + LINE_PREFIX + rb"[ \t]*" + words + rb": *(\d{1,6})[ \t]*\r?$", re.MULTILINE)
-    for words in (rb"batch size", rb"gradient accumulation(?: steps)?", rb"effective batch(?: size)?")
+    for words in (rb"batch size", rb"grad(?:ient)? accumulation(?: steps)?", rb"effective batch(?: size)?")
 )
 """Sizes in a script's words: which batch is meant is known where the product of two is told, too."""
 
