@@ -57,6 +57,16 @@ def test_of_several_trainings_the_last_one_is_told():
     assert "tokens_per_s" not in said
 
 
+def test_the_end_alone_of_a_training_that_told_no_losses():
+    said = read(
+        b'{"current_steps": 768, "total_steps": 768, "epoch": 2.9965936739659367, "percentage": 100.0, '
+        b'"elapsed_time": "1:39:39", "remaining_time": "0:00:00", "throughput": 4129.18, "total_tokens": 24689312}\n'
+    )
+    assert (said["steps_done"], said["steps_total"], said["wall_s"], said["state"]) == (768, 768, 5979, "completed")
+    assert said["s_per_step"] == pytest.approx(5979 / 768)
+    assert said.get("tokens_per_s") is None  # whether padding is in that mean depends on how often it was told
+
+
 def test_days_count():
     long = LAST.replace(b'"0:16:08"', b'"1 day, 0:16:08"')
     assert read(LORA.removesuffix(LAST) + long)["wall_s"] == 86400 + 968
@@ -68,7 +78,8 @@ def test_days_count():
         b"",
         b"\0" * 100,
         b"{}\n",
-        LAST,  # what a prediction writes has no loss either
+        LAST.replace(b'"epoch": 5.0, ', b""),  # as a prediction writes it
+        LAST.replace(b'"epoch"', b'"eval_loss": 1.2, "epoch"'),
         b'{"current_steps": 10, "total_steps": 200, "loss": 2.4153, "epoch": 0.25}\n',
         LORA.splitlines()[0][:-9],
     ],

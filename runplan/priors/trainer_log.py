@@ -17,6 +17,10 @@ _LINE = re.compile(
 """One that is whole; the last one may be being written."""
 _EVALUATED = b'"eval_loss"'
 _TRAINED = b'"loss"'
+_EPOCH = b'"epoch"'
+"""Which lines of predictions have not; it is in the last one of a training that told no losses, too."""
+_MEAN_STEPS = 100
+"""After which the first step is little of the whole."""
 _TOKENS = re.compile(rb'"throughput": (\d{1,9}(?:\.\d{1,6})?)[,\s]*')
 
 
@@ -32,7 +36,7 @@ def trainer_log_fields(data: bytes) -> dict[str, Any] | None:
     (50, 310, 157.0, 'unknown')
     """
     lines = list(_LINE.finditer(data))
-    if all(_TRAINED not in line[3] for line in lines):
+    if all(_TRAINED not in line[3] and (_EPOCH not in line[3] or _EVALUATED in line[3]) for line in lines):
         return None
     draws = courses([_draw(line) for line in lines])[-1]
     places = {draw.at for draw in draws}
@@ -43,6 +47,8 @@ def trainer_log_fields(data: bytes) -> dict[str, Any] | None:
     marks = [*evaluated, final.start() - 1] if ended else evaluated  # after the last checkpoint was saved
     progress = summary(draws, steady_s_per_step(draws, marks)[0])
     seconds = progress.s_per_step
+    if seconds is None and ended and len(draws) == 1 and progress.steps_done >= _MEAN_STEPS and progress.wall_s:
+        seconds = progress.wall_s / progress.steps_done
     rates = [found[1] for line in mine if _TRAINED in line[3] and (found := _TOKENS.search(line[8]))]
     return {
         "trainer": "hf",
