@@ -10,6 +10,16 @@ _EVALUATED = (b"'eval_", b'"eval_')
 _TRAINED = (b"'loss': ", b'"loss": ', b"train_runtime")
 
 
+def candidates(data: bytes, bars: Sequence[list[Draw]]) -> list[list[Draw]]:
+    """Bars that may be training's, where nothing says how many steps it has."""
+    known = [some for some in bars if not at_once(some)]
+    return [
+        some
+        for some in known
+        if not evaluated_before(data, some, [draw for other in bars if other is not some for draw in other])
+    ]
+
+
 def at_once(draws: Sequence[Draw]) -> bool:
     """Whether a bar was full within a second, as those of data sets are."""
     return all(draw.elapsed_s == 0 for draw in draws) and any(draw.done == draw.total for draw in draws)

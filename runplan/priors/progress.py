@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from runplan.priors.courses import last_course
 from runplan.priors.letters import LINE_PREFIX
-from runplan.priors.other_bars import at_once, drawn_on, evaluated_before
+from runplan.priors.other_bars import candidates, drawn_on
 from runplan.priors.spoken import Word, last_place
 from runplan.priors.steady import Draw, steady_s_per_step
 
@@ -235,23 +235,13 @@ def plain_progress(
         known = [some for steps, some in by_total.items() if abs(steps - total) <= doubt + 0.5]
         known = known or [some for some in by_total.values() if _went_on(some, total, doubt)]
     else:
-        known = _candidates(data, list(by_total.values()))
+        known = candidates(data, list(by_total.values()))
     if not known:
         return None
     draws = last_course(max(known, key=lambda some: max(draw.elapsed_s for draw in some)), wall_s)
     own = {draw.at for draw in draws}
     others = [draw.at for some in by_total.values() for draw in drawn_on(some) if draw.at not in own]
     return summary(draws, steady_s_per_step(draws, sorted([*marks, *others]))[0])
-
-
-def _candidates(data: bytes, bars: Sequence[list[Draw]]) -> list[list[Draw]]:
-    """Bars that may be training's, where nothing says how many steps it has."""
-    known = [some for some in bars if not at_once(some)]
-    return [
-        some
-        for some in known
-        if not evaluated_before(data, some, [draw for other in bars if other is not some for draw in other])
-    ]
 
 
 def _went_on(draws: Sequence[Draw], left: float, doubt: float) -> bool:
