@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import bars, peaks, saving, settings, trainers, trl
+from runplan.priors import bars, peaks, rates, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
@@ -39,10 +39,6 @@ _OTHER_WORK = (
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
-_RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
-_RATES_BYTES = 1 << 14
-"""Text in which they are looked for, from the first: some dozens of steps."""
-_COLD_RATES = 5
 _CHECKPOINTING = (b"Hint: enable_activation_checkpointing is True", b"Activation Checkpointing are enabled")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
@@ -162,7 +158,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
     _add_bars(data, fields)
     if not elsewhere:
-        _add_tokens(head, spoken, fields)
+        fields |= rates.token_fields(head, settled(spoken), fields.get("num_gpus"))
     tail = fields.get("tail", b"")
     _add_model(head, fields)
     _add_model(tail, fields)
@@ -192,23 +188,6 @@ def _head(data: bytes, first: int) -> bytes:
     """What stands before the first bar, which begins at `first` (-1: without one)."""
     head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
     return _REDRAWN.sub(b"", head) if b"\r" in head else head
-
-
-def _add_tokens(head: bytes, spoken: bytes, fields: Fields) -> None:
-    """Tokens a second by torchtune's logger, which counted padding up to 0.2."""
-    rate = _logged_tokens_per_s(settled(spoken))
-    if rate and head.find(b"torchtune.utils.logging") >= 0:
-        fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
-    else:
-        fields["trained_tokens_per_s"] = rate
-
-
-def _logged_tokens_per_s(data: bytes) -> float | None:
-    """What torchtune's logger says of the speed of one GPU: the mean of some steps, the first ones left out."""
-    at = data.find(b"tokens_per_second_per_gpu:")
-    found = [float(rate) for rate in _RATE.findall(data, at, at + _RATES_BYTES)] if at >= 0 else []
-    warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
-    return sum(warm) / len(warm) if warm else None
 
 
 def _add_head(head: bytes, fields: Fields) -> None:

@@ -55,7 +55,7 @@ class Progress(NamedTuple):
     s_per_step: float | None
     first_step_s: float | None
     wall_s: float | None
-    """Seconds during which the bars ran, saving included; None when an epoch's bar was not seen."""
+    """Seconds during which the bars ran, saving included; None when an epoch's bar was not seen to its end."""
     epochs_seen: int
     steps_done: int
     steps_per_epoch: int
@@ -273,6 +273,7 @@ def _described(data: bytes, at: int, name: bytes) -> bool:
 def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
     """What draws of a run's training bars say together; there is at least one."""
     walls: dict[int, int] = {}
+    full = {epoch for _, epoch, done, total, _, _ in draws if done >= total}
     last = draws[0]
     for draw in draws:
         _, epoch, done, _, elapsed_s, _ = draw
@@ -280,7 +281,7 @@ def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
             walls[epoch] = elapsed_s
         if epoch > last.epoch or (epoch == last.epoch and done > last.done):
             last = draw
-    unbroken = min(walls) == 1 and len(walls) == max(walls)
+    unbroken = min(walls) == 1 and len(full | {last.epoch}) == max(walls)
     return Progress(
         s_per_step=s_per_step,
         first_step_s=_first_step_s(draws),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from runplan.priors.progress import Progress
@@ -13,8 +14,12 @@ _SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size"
 
 
 def seconds_at(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
-    """Seconds of each saving that a text tells at one of some places."""
-    return tuple(float(one[1]) for one in (_TOOK.match(data, mark) for mark in marks) if one)
+    """Seconds of each saving that a text tells at one of some places; once where every rank tells them."""
+    told = [one for one in (_TOOK.match(data, mark) for mark in marks) if one]
+    again = [
+        one[1] == before[1] and data.find(b"|Loss:", before.end(), one.start()) < 0 for before, one in pairwise(told)
+    ]
+    return tuple(float(one[1]) for one, copied in zip(told, [False, *again], strict=False) if not copied)
 
 
 def seconds(data: bytes) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ _SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
 _SHOWN = (b"_component_: torchtune.", b"'_component_': 'torchtune.")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
-_CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
+_CONTINUED = re.compile(rb"\\[ \t]*\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 _LIST = re.compile(rb"[\"'](\[.*\])[\"']\Z")
@@ -35,6 +35,8 @@ AFTERWARDS = frozenset(
     }
 )
 """Recipes of torchtune that train nothing: as they print themselves, and as the command names them."""
+_A_RECIPE = re.compile(r"[\w./-]*[A-Za-z]_[A-Za-z][\w./-]*|[\w./-]+\.py|generate|quantize")
+"""A name of several words, or a file: no time or host that stands before a line."""
 _LONGEST_NAME = 80
 _RECIPES = {
     "SFTTrainer": "sft",
@@ -145,7 +147,7 @@ def _options(words: list[str]) -> tuple[dict[str, str], str | None]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             options[name.replace("-", "_")] = value if equals else next(rest, "")
-        elif recipe is None and "=" not in word:
+        elif recipe is None and _A_RECIPE.fullmatch(word):
             recipe = word.rsplit("/", 1)[-1].removesuffix(".py")
     return options, recipe
 
@@ -225,7 +227,7 @@ def _targets(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
     names = [str(name) for name in modules if name is not None]
     names += ["mlp"] if flat.get("model.apply_lora_to_mlp") is True else []
     names += ["output"] if flat.get("model.apply_lora_to_output") is True else []
-    return tuple(names)
+    return tuple(dict.fromkeys(names))  # where two ranks printed the list
 
 
 def _dataset(flat: Mapping[str, Any]) -> str | None:
