@@ -15,6 +15,7 @@ from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import tune_progress
+from runplan.priors.ranks import failed_processes
 from runplan.priors.slurm_words import job_id
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
 from runplan.priors.threads import threads_in_text
@@ -32,6 +33,8 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
+_FLEX = b"since a BlockMask was passed in"
+"""What torchtune remarks before the first packed batch, where nothing else of its start was kept."""
 _OTHER_WORK = (
     *(b"Time for quantization:", b"Time for inference:"),
     *(b"[quantize.py:", b"[generate.py:", b"[eleuther_eval.py:"),
@@ -82,7 +85,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     hugging_face = None
     if last_place(data, _TRL_CONFIG) >= 0:
         fields = _hugging_face(data, "trl")
-    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data) or data.find(_FLEX, 0, _HEAD) >= 0:
         fields = _torchtune(data, spans, file_name)
         fields = fields if _trained(data, fields) else {}
     elif llama := trainers.llama_recipes_fields(settled(data)):
@@ -160,6 +163,8 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     if not elsewhere:
         fields |= rates.token_fields(head, settled(spoken), fields.get("num_gpus"))
     tail = fields.get("tail", b"")
+    if fields.get("num_gpus") is None and (processes := failed_processes(tail)):
+        fields["num_gpus"] = processes
     _add_model(head, fields)
     _add_model(tail, fields)
     _count_optimizer_steps(head if head.find(b"torchtune.utils") >= 0 else head + tail, fields)
@@ -170,7 +175,7 @@ def _add_bars(data: bytes, fields: Fields) -> None:
     """How far torchtune came, how fast, and how long it saved: its bars, its step lines, or what is left of a bar."""
     regular = bool(fields.get("pauses"))
     progress, marks = tune_progress(data, regular=regular)
-    fields["checkpoint_s"] = saving.seconds_at(data, marks)
+    fields["checkpoint_s"] = saving.seconds_at(data, marks) or saving.drawn_seconds(data, marks)
     if progress:
         add_progress(fields, progress)
         fields["steps_done"] = progress.steps_done or 1  # whose loss it shows

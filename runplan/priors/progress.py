@@ -68,7 +68,8 @@ def _draws(data: bytes, start: int, end: int) -> list[Draw]:
     return [_tune_draw(data, match) for match in _TUNE.finditer(data, start, end)]
 
 
-def _next_draw(data: bytes, start: int, end: int) -> Draw | None:
+def next_draw(data: bytes, start: int, end: int) -> Draw | None:
+    """The first of torchtune's bars in a part of a text; None without one."""
     match = _TUNE.search(data, start, end)
     return _tune_draw(data, match) if match else None
 
@@ -133,7 +134,7 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """The first draw, one after the first slow steps, one at each of evenly spaced places, and the last; in order."""
     step = max(1, (end - start) // (probes + 1))
     places = [start, start + _SLOW_BYTES, *range(start + step, end - _PROBE_BYTES, step)]
-    found = [_next_draw(data, at, at + _PROBE_BYTES) for at in places]
+    found = [next_draw(data, at, at + _PROBE_BYTES) for at in places]
     found.append(last_draw(data, max(start, end - _PROBE_BYTES), end))
     return _ordered(draw for draw in found if draw)
 
@@ -151,10 +152,10 @@ def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
         else:
             draws += _draws(data, previous, mark)
         if following - mark > 2 * _DRAW_BYTES:
-            draw = _next_draw(data, mark, mark + _PROBE_BYTES)
+            draw = next_draw(data, mark, mark + _PROBE_BYTES)
             draws.append(draw)
             if draw and draw.done >= draw.total:
-                draws.append(_next_draw(data, draw.at + 1, mark + _PROBE_BYTES))
+                draws.append(next_draw(data, draw.at + 1, mark + _PROBE_BYTES))
         previous = mark
     return [draw for draw in draws if draw]
 

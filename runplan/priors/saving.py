@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from runplan.priors.progress import Progress
+from runplan.priors.progress import Progress, last_draw, next_draw
+from runplan.priors.steady import Draw
 
 _TOOK = re.compile(rb"(?<!loading c)heckpoint (?:saved in|took) (\d+\.?\d*) sec")
+_WRITTEN = b"heckpoint of size"
+_NEAR_BYTES = 1000
 _SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
 
 
@@ -20,6 +23,33 @@ def seconds_at(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
         one[1] == before[1] and data.find(b"|Loss:", before.end(), one.start()) < 0 for before, one in pairwise(told)
     ]
     return tuple(float(one[1]) for one, copied in zip(told, [False, *again], strict=False) if not copied)
+
+
+def drawn_seconds(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
+    """Seconds of each saving at an epoch's end by its bar, which is drawn full before it and when all is written.
+
+    Versions before 0.5 do not tell them otherwise.
+
+    Args:
+        data: the text of one attempt.
+        marks: where it speaks of checkpoints and of validation, sorted.
+    """
+    found: list[float] = []
+    opened: Draw | None = None
+    written, told = False, -1
+    for mark in marks:
+        if not data.startswith(b"heckpoint", mark):
+            opened = None
+            continue
+        before = last_draw(data, max(0, mark - _NEAR_BYTES), mark)
+        if before and before.at > told:
+            opened, written = (before if before.done >= before.total else None), False
+        written = written or data.startswith(_WRITTEN, mark)
+        if opened and written and (after := next_draw(data, mark, mark + _NEAR_BYTES)):
+            if after[1:4] == opened[1:4] and after.elapsed_s > opened.elapsed_s:
+                found.append(float(after.elapsed_s - opened.elapsed_s))
+            opened, told = None, opened.at
+    return tuple(found)
 
 
 def seconds(data: bytes) -> tuple[float, ...]:
