@@ -8,7 +8,8 @@ import re
 # What quotations, log collectors and launchers put before a line: `> `, Ray's `(task, pid=7) `, a time, `0: `,
 # `[rank0]: `, `[trainer0|0]:`.
 LINE_PREFIX = (
-    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\([\w,=.: -]{0,60}pid=\d{1,9}[\w,=.: -]{0,40}\) )?(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?"
+    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\([\w,=.: -]{0,60}pid=\d{1,9}[\w,=.: -]{0,40}\) )?"
+    rb"(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?"
     rb"(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}"
 )
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
