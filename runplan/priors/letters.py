@@ -60,11 +60,11 @@ def _unlabelled(data: bytes) -> bytes:
     """
     at = data.find(b" with resolved config:", 0, _EARLY_BYTES)
     start = data.find(b"\n", at) + 1 if at >= 0 else 0
-    label = data[start : data.find(b"\n", start)].rstrip(b"\r")
-    if not start or not 1 < len(label) <= _LONGEST_LABEL or not label.strip() or _KNOWN.fullmatch(label):
+    label = data[start : data.find(b"\n", start)].rstrip()
+    if not start or not 0 < len(label) <= _LONGEST_LABEL or _KNOWN.fullmatch(label):
         return data
     shape = rb" +".join(_NAMED.sub(rb"[A-Z][a-z]{2}", _DIGITS.sub(rb"\\d+", re.escape(word))) for word in label.split())
-    pattern = re.compile(b"^" + shape + b" ?", re.MULTILINE)
+    pattern = re.compile(b"^" + shape + (b"(?: |$)" if label[-1:].isalnum() else b" ?"), re.MULTILINE)
     before = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
     stands = pattern.match(data, before)
     return pattern.sub(b"", data) if stands and stands.end() <= data.rfind(b"Running ", before, at) else data

@@ -104,6 +104,8 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     fields["cpus"] = threads_in_text(data[:_HEAD] if head is None else head)
     if begun and fields["cpus"] is None:
         fields["cpus"] = threads_in_text(whole[:_HEAD])
+    if begun and fields.get("trainer_version") is None and (version := _VERSION.search(whole, 0, _HEAD)):
+        fields["trainer_version"] = version[1].decode() if fields.get("trainer") == "torchtune" else None
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
         tail = data[-_HEAD:] if tail is None else tail
@@ -159,6 +161,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
+    fields["counts"] = next((kind for kind in ("grpo", "ppo") if any(key.startswith(f"{kind}_") for key in flat)), "")
     _add_bars(data, fields)
     if not elsewhere:
         fields |= rates.token_fields(head, settled(spoken), fields.get("num_gpus"))

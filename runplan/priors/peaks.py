@@ -56,6 +56,8 @@ _LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
 _MICRO, _NANO = 6, 9
 """Decimals of bytes counted in GB; of fewer a number may have been rounded."""
 _MOST_NUMBERS = 30
+_BEFORE_TRAINING = b"Sampler are initialized"
+_HEAD_BYTES = 1 << 16
 _BLOCK_BYTES = 512
 """What torch's allocator rounds every size up to, so that each sum is a multiple of it."""
 _GIB_SINCE_S = 1_725_148_800
@@ -67,6 +69,8 @@ def init_memory(data: bytes) -> MemoryGib | None:
     found: dict[str, float] = {}
     start = max(data.rfind(b" model init"), 0)
     for match in _INIT.finditer(data, start, start + 4096):
+        if data.rfind(b"init", 0, match.start()) < 0 and data.rfind(b"nstantiat", 0, match.start()) < 0:
+            break  # of the end of a text whose start was not kept
         found.setdefault(_NAMES[match[1]], _gib(match[2], gigabytes=match[3] == b"GB"))
     if not found and (block := _INIT_DICT.search(data, max(start - 24, 0))):
         for kind, number in _PEAK.findall(block[1]):
@@ -134,6 +138,7 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
     found: dict[str, float] = {}
     if last_place(data, _SAID) >= 0:
         rest = _INIT_DICT.sub(b"", data) if last_place(data, _STATS) >= 0 else data
+        rest = rest[max(rest.find(_BEFORE_TRAINING, 0, _HEAD_BYTES), 0) :]
         factor = GB_PER_GIB if gigabytes else 1.0
         for kind, numbers in _said(rest).items():
             # A run says thousands of numbers, few of them different.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from runplan.priors.courses import last_course
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.spoken import Word, last_place
-from runplan.priors.steady import Draw, steady_s_per_step
+from runplan.priors.steady import Draw, only_closed, steady_s_per_step
 
 # Possessive where the next byte cannot be part of what is repeated: the same matches in half the time.
 _TIMES = rb"(\d++)/(\d++) \[((?:\d++:)?\d++:\d\d)<[^,\]\r\n]{0,16}+, *+(\d++\.?+\d*+(?:it/s|s/it))?"
@@ -192,7 +192,7 @@ def tune_progress(data: bytes, *, regular: bool = False) -> tuple[Progress | Non
     if not even:
         draws = _dense(data, start, end)
         s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
-    return (summary(draws, s_per_step) if draws else None), marks
+    return (summary(draws, None if only_closed(draws, data) else s_per_step) if draws else None), marks
 
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:

@@ -38,17 +38,16 @@ def drawn_seconds(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
     opened: Draw | None = None
     written, told = False, -1
     for mark in marks:
-        if not data.startswith(b"heckpoint", mark):
-            opened = None
-            continue
         before = last_draw(data, max(0, mark - _NEAR_BYTES), mark)
         if before and before.at > told:
             opened, written = (before if before.done >= before.total else None), False
         written = written or data.startswith(_WRITTEN, mark)
         if opened and written and (after := next_draw(data, mark, mark + _NEAR_BYTES)):
-            if after[1:4] == opened[1:4] and after.elapsed_s > opened.elapsed_s:
+            alone = after[1:4] == opened[1:4] and data.find(b"alidation", opened.at, after.at) < 0
+            if alone and after.elapsed_s > opened.elapsed_s:
                 found.append(float(after.elapsed_s - opened.elapsed_s))
-            opened, told = None, opened.at
+            told = opened.at
+            opened = None
     return tuple(found)
 
 
