@@ -16,7 +16,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ZEROS = 32
 """Letters of two bytes that show without a mark that they are such."""
 _DOCKER = b'{"log":'
-_HEAD, _EARLY_BYTES = 1 << 16, 1 << 20
+_HEAD = 1 << 16
 _LONGEST_LABEL = 120
 _KNOWN = re.compile(LINE_PREFIX + rb"[ \t]*")
 _DIGITS = re.compile(rb"\d+")
@@ -58,7 +58,7 @@ def _unlabelled(data: bytes) -> bytes:
     >>> _unlabelled(b"Nov 9 n1: Running X with resolved config:\nNov 9 n1: \nNov 10 n2: seed: 1\n")
     b'Running X with resolved config:\n\nseed: 1\n'
     """
-    at = data.find(b" with resolved config:", 0, _EARLY_BYTES)
+    at = data.find(b" with resolved config:", 0, _HEAD)
     start = data.find(b"\n", at) + 1 if at >= 0 else 0
     label = data[start : data.find(b"\n", start)].rstrip()
     if not start or not 0 < len(label) <= _LONGEST_LABEL or _KNOWN.fullmatch(label):

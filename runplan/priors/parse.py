@@ -161,7 +161,7 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
-    fields["counts"] = next((kind for kind in ("grpo", "ppo") if any(key.startswith(f"{kind}_") for key in flat)), "")
+    fields["counts"] = "ppo" if "ppo_batch_size" in flat else "grpo" if "grpo_size" in flat else None
     _add_bars(data, fields)
     if not elsewhere:
         fields |= rates.token_fields(head, settled(spoken), fields.get("num_gpus"))

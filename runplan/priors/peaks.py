@@ -117,8 +117,8 @@ def _whole_blocks(data: bytes) -> bool | None:
     (True, False)
     >>> _whole_blocks(b"peak_memory_active 18.77768")  # rounded, as W&B does
     """
-    for _, number in itertools.islice(_PEAK.findall(data), _MOST_NUMBERS):
-        value, decimals = float(number), len(number.partition(b".")[2])
+    for match in itertools.islice(_PEAK.finditer(data), _MOST_NUMBERS):
+        value, decimals = float(match[2]), len(match[2].partition(b".")[2])
         if decimals >= _MICRO and not (value * 2**30 / _BLOCK_BYTES) % 1:
             return False
         if _MICRO <= decimals <= _NANO and not round(value * 1e9) % _BLOCK_BYTES:
