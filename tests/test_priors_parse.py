@@ -13,7 +13,7 @@ from runplan.priors.ending import ending
 from runplan.priors.flat import _section, flat_yaml
 from runplan.priors.names import gpu_key, model_from_config_name, params_b
 from runplan.priors.parse import parse_text
-from runplan.priors.peaks import peak_memory
+from runplan.priors.peaks import counts_gigabytes, init_memory, peak_memory
 from runplan.priors.record import MemoryGib
 from runplan.priors.settings import command_line, torchtune_fields
 from runplan.priors.siblings import script_fields
@@ -399,6 +399,62 @@ def test_peak_is_the_highest_logged_one_in_the_unit_of_its_version():
     assert fields["init_memory_gib"] == MemoryGib(allocated=GB)
     assert parse_text(lines, "log_1723844072.txt")["peak_memory_gib"].active == pytest.approx(6.5 * GB)
     assert parse_text(lines, "log_1734708879.txt")["peak_memory_gib"].active == 6.5
+
+
+@given(blocks=st.integers(1 << 21, 1 << 28), gigabytes=st.booleans(), rest=st.integers(1, 400))
+def test_a_number_of_whole_blocks_shows_its_unit(blocks, gigabytes, rest):
+    shown = f"{512 * blocks / (1e9 if gigabytes else 2**30)}"
+    assume(len(shown.partition(".")[2]) >= 6)
+    lines = f"Step 1 | loss:1.0 peak_memory_alloc:{shown} peak_memory_reserved:9.0\n".encode()
+    assert parse_text(lines)["peak_memory_gib"].allocated == pytest.approx(512 * blocks / 2**30)
+    rounded = f"wandb: peak_memory_alloc {(512 * blocks + rest) / 1e9:.5f}\n".encode()
+    assert counts_gigabytes(rounded) is None
+
+
+def test_the_first_block_s_numbers_are_no_peaks_wherever_a_text_begins():
+    block = b"{'peak_memory_active': 9.478172672, 'peak_memory_alloc': 8.953868288}\n"
+    head = b"Memory Stats after model init:\n" + block
+    rest = b"INFO:torchtune.utils.logging:Dataset and Sampler are initialized.\n"
+    step = b"Step 1 | loss:1.0 peak_memory_alloc:10.5\n"
+    for text in (head + rest, head + head + rest, block + rest, block[5:] + rest):
+        assert peak_memory(text) is None
+        assert peak_memory(text + step) == MemoryGib(allocated=10.5)
+    assert init_memory(b"loss 1.0\n\tGPU peak memory allocation: 6.41 GiB\n") is None
+
+
+def test_the_words_before_a_signal_tell_the_cause_unless_an_exception_does():
+    watchdog = "[rank1]:[E] [Rank 1] Watchdog caught collective operation timeout: WorkNCCL(OpType=ALLREDUCE)\n"
+    launcher = "Traceback (most recent call last):\ntorch.errors.ChildFailedError: \n"
+    signal = "  traceback : Signal 6 (SIGABRT) received by PID 41\n"
+    text = f"1|5|Loss: 1.0: 50%|█| 5/10 [00:05<00:05, 1.0it/s]{watchdog}{launcher}{signal}"
+    assert ending(text.encode(), 0, finished=False).state == "failed"
+    assert ending(text.encode(), 0, finished=False).reason.endswith(watchdog.strip()[-60:])
+    fault = text.replace(watchdog, "Memory access fault by GPU node-4 on address 0x6e000. Reason: Unknown.\n")
+    assert "Memory access fault" in ending(fault.encode(), 0, finished=False).reason
+    named = text.replace(launcher, f"{launcher}ValueError: bad sample 17\n")
+    assert ending(named.encode(), 0, finished=False).reason == "ValueError: bad sample 17"
+    assert ending((launcher + signal).encode(), 0, finished=False).reason == signal.strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "recipe"),
+    [
+        ("tune run lora_dpo_distributed --config c.yaml", "lora_dpo_distributed"),
+        ("tune run ./recipes/mine.py --config c.yaml", "mine"),
+        ("tune run --nnodes 1 \\   \n  kd_distributed --config c.yaml", "kd_distributed"),
+        ("tune run --nnodes 1 \\\nNov 23 00:01 kd_distributed --config c.yaml", "kd_distributed"),
+        ("tune run quantize --config c.yaml", "quantize"),
+        ("tune run --nproc_per_node 8 full_finetune_\ndistributed --config c.yaml", None),
+    ],
+)
+def test_a_recipe_is_a_name_of_several_words(command, recipe):
+    assert command_line(command.encode())[1].get("recipe") == recipe
+
+
+def test_what_two_ranks_print_of_adapted_modules_counts_once():
+    modules = ["q_proj", "q_proj", "v_proj", "v_proj"]
+    fields = torchtune_fields({"model.lora_attn_modules": modules, "model.apply_lora_to_mlp": True})
+    assert fields["lora_targets"] == ("q_proj", "v_proj", "mlp")
 
 
 @pytest.mark.parametrize(

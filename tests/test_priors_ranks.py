@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runplan.priors.parse import parse_text
-from runplan.priors.ranks import process_count
+from runplan.priors.ranks import failed_processes, process_count
 
 OMP = b"Setting OMP_NUM_THREADS environment variable for each process to be 1 in default\n"
 
@@ -53,3 +53,12 @@ def test_devices_that_share_a_model_are_counted_too():
     assert parse_text(banner)["num_gpus"] == 8
     assert parse_text(b"torchrun --nproc_per_node=32 run_clm.py\n" + banner)["num_gpus"] == 32
     assert parse_text(b"torchrun --nproc_per_node=12 run_clm.py\n" + banner)["num_gpus"] == 8
+
+
+@given(failed=st.sets(st.integers(0, 7), min_size=1), wrote=st.sets(st.integers(0, 7)), told=st.integers(0, 8))
+def test_ranks_that_failed_are_counted_where_the_launcher_tells_as_many(failed, wrote, told):
+    text = "".join(f"[rank{rank}]: RuntimeError\n" for rank in wrote)
+    text += "".join(f"Sending process {900 + n} closing signal SIGTERM\n" for n in range(told))
+    text += "".join(f"exitcode : -6 (pid: {800 + rank})\n" for rank in failed)
+    whole = told and len(wrote) > 1 and wrote == set(range(len(wrote))) and len(failed) + told == len(wrote)
+    assert failed_processes(text.encode()) == (len(wrote) if whole else None)

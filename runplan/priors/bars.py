@@ -65,7 +65,7 @@ def add_cut_progress(fields: dict[str, Any], progress: Progress) -> None:
 
     PPO's is that of all epochs, GRPO's begins again with each of them; a step of both is several of the optimizer.
     """
-    recipe = (fields.get("recipe") or "").lower()
+    recipe = (fields.get("recipe") or fields.get("counts") or "").lower()
     if "grpo" in recipe:
         fields["last_at"] = progress.last_at
         return

@@ -117,6 +117,8 @@ _EXCEPTION = re.compile(
 _TOLD = re.compile(rb"^" + LINE_PREFIX + rb"([A-Z]\w{1,40}(?:Error|Exception): [^\r\n]+)", re.MULTILINE)
 _LAST_WORDS = 3000
 """At a text's end, in which an exception's own line tells a failure without its traceback."""
+_FAULTS = (b"Watchdog caught collective operation timeout", b"Memory access fault by GPU", b"terminate called after")
+"""What a process says before such a signal ends it, in a text in which no exception is named."""
 _SIGNAL = re.compile(rb"Signal \d+ \(SIG[A-Z0-9]+\) received by PID \d+")
 
 
@@ -169,4 +171,7 @@ def _cause(text: bytes, at: int) -> int:
     if own:
         return own[-1]
     signal = _SIGNAL.search(text, at)
+    faults = [place for place in map(text.find, _FAULTS) if place >= 0] if signal else []
+    if faults:
+        return min(faults)
     return signal.start() if signal else found[-1].start() if found else at

@@ -2,22 +2,72 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-# What quotations, log collectors and launchers put before a line: `> `, a time, `0: `, `[rank0]: `, `[trainer0|0]:`.
+# What quotations, log collectors and launchers put before a line: `> `, Ray's `(task, pid=7) `, a time, `0: `,
+# `[rank0]: `, `[trainer0|0]:`.
 LINE_PREFIX = (
-    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?"
+    rb"(?:\x1b\[[0-9;]*m|> |\0)*+(?:\([\w,=.: -]{0,60}pid=\d{1,9}[\w,=.: -]{0,40}\) )?"
+    rb"(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}Z? )?"
     rb"(?:(?:\[[\w|]{1,20}\]|\d{1,5}): ?){0,2}"
 )
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_ZEROS = 32
+"""Letters of two bytes that show without a mark that they are such."""
+_DOCKER = b'{"log":'
+_HEAD = 1 << 16
+_LONGEST_LABEL = 120
+_KNOWN = re.compile(LINE_PREFIX + rb"[ \t]*")
+_DIGITS = re.compile(rb"\d+")
+_NAMED = re.compile(rb"(?<![A-Za-z])[A-Z][a-z]{2}(?![A-Za-z])")
 _ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def plain_bytes(data: bytes) -> bytes:
-    """A text in UTF-8: PowerShell writes what it redirects as UTF-16, which begins with a mark."""
-    if data[:2] not in _UTF_16:
+    """A text in UTF-8, as a trainer wrote it.
+
+    PowerShell writes what it redirects as UTF-16, which begins with a mark; Docker keeps each line in one of JSON; and
+    what collectors put before each line is taken off where a printed config shows it.
+    """
+    if data[:2] in _UTF_16:
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    elif data[1:_ZEROS:2] == bytes(_ZEROS // 2):
+        data = data.decode("utf-16-le", "replace").encode("utf-8", "replace")
+    if data.startswith(_DOCKER):
+        data = b"".join(map(_docker_line, data.splitlines()))
+    if data.find(b"\r\r\n", 0, _HEAD) >= 0:  # Windows, twice
+        data = data.replace(b"\r\r\n", b"\n")
+    return _unlabelled(data)
+
+
+def _docker_line(line: bytes) -> bytes:
+    try:
+        said = json.loads(line)["log"]
+        return str(said).encode("utf-8", "replace")
+    except (ValueError, KeyError, TypeError):  # half of a line
+        return b""
+
+
+def _unlabelled(data: bytes) -> bytes:
+    r"""A text without what stands before each of its lines: a time, a host, a container's name, whatever a tool writes.
+
+    torchtune prints an empty line before its config, so there the label stands alone. Its digits may be others
+    elsewhere, and a name of three letters, as of a month.
+
+    >>> _unlabelled(b"Nov 9 n1: Running X with resolved config:\nNov 9 n1: \nNov 10 n2: seed: 1\n")
+    b'Running X with resolved config:\n\nseed: 1\n'
+    """
+    at = data.find(b" with resolved config:", 0, _HEAD)
+    start = data.find(b"\n", at) + 1 if at >= 0 else 0
+    label = data[start : data.find(b"\n", start)].rstrip()
+    if not start or not 0 < len(label) <= _LONGEST_LABEL or _KNOWN.fullmatch(label):
         return data
-    return data.decode("utf-16", "replace").encode("utf-8", "replace")
+    shape = rb" +".join(_NAMED.sub(rb"[A-Z][a-z]{2}", _DIGITS.sub(rb"\\d+", re.escape(word))) for word in label.split())
+    pattern = re.compile(b"^" + shape + (b"(?: |$)" if label[-1:].isalnum() else b" ?"), re.MULTILINE)
+    before = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
+    stands = pattern.match(data, before)
+    return pattern.sub(b"", data) if stands and stands.end() <= data.rfind(b"Running ", before, at) else data
 
 
 def tidy(text: bytes) -> bytes:

@@ -24,6 +24,7 @@ _PARAMS_B: Mapping[str, float] = {
     "llama3_2_vision_11b": 10.670,
     "llama3_2_vision_90b": 88.593,
     "llama3_3_70b": 70.554,
+    "llama_guard_3_8b": 8.030,
     "mistral_7b": 7.242,
     "gemma_2b": 2.506,
     "gemma_7b": 8.538,
@@ -51,6 +52,8 @@ _PARAMS_B: Mapping[str, float] = {
     "tinyllama_1_1b": 1.100,
 }
 
+_FAMILIES = r"(?:code_)?llama2|llama3(?:_\d)?(?:_vision)?|mistral|gemma2?|phi\d|qwen\d(?:_5)?"
+"""Folders of the configs that torchtune ships."""
 _ORGANISATION = re.compile(r"^(?:meta|meta_llama|qwen|google|mistralai|microsoft|unsloth|nousresearch)_(?=\w)")
 _SUFFIX = re.compile(
     r"_(?:instruct|base|chat|hf|it|bf16|4k|128k|v\d(?:_\d)?|reward|bnb_4bit|4bit|(?:fine_?)?tuned|sft|dpo"
@@ -183,7 +186,7 @@ def model_from_config_name(name: str | None) -> str | None:
     ('llama3_2_3b', None)
     """
     shipped = (name or "").rpartition("recipes/configs/")[2].removesuffix(".yaml")
-    match = re.fullmatch(r"([a-z0-9_]+)/([0-9][0-9._]*B|mini)_\w+", shipped)
+    match = re.fullmatch(rf"({_FAMILIES})/([0-9][0-9._]*B|mini)_\w+", shipped)
     if not match:
         return None
     return f"{match[1]}_{match[2].lower().replace('.', '_')}"

@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from runplan.priors import bars, peaks, saving, settings, trainers, trl
+from runplan.priors import bars, peaks, rates, saving, settings, trainers, trl
 from runplan.priors.bars import add_progress
 from runplan.priors.devices import gpu_in_text, request_in_text
 from runplan.priors.ending import ending, is_kill
@@ -15,6 +15,7 @@ from runplan.priors.letters import plain_bytes, settled, tidy
 from runplan.priors.limits import believed
 from runplan.priors.names import model_from_path, params_b
 from runplan.priors.progress import tune_progress
+from runplan.priors.ranks import failed_processes
 from runplan.priors.slurm_words import job_id
 from runplan.priors.spoken import Span, Word, last_place, spoken_text
 from runplan.priors.threads import threads_in_text
@@ -33,6 +34,8 @@ _TUNE_SIGNS = (
     b"emory stats after model init",
     b"tune run ",
 )
+_FLEX = b"since a BlockMask was passed in"
+"""What torchtune remarks before the first packed batch, where nothing else of its start was kept."""
 _OTHER_WORK = (
     *(b"Time for quantization:", b"Time for inference:"),
     *(b"[quantize.py:", b"[generate.py:", b"[eleuther_eval.py:"),
@@ -40,10 +43,6 @@ _OTHER_WORK = (
 _STEP = re.compile(rb"Step (\d+) +\| +(?:loss|lr|gpu_resources|peak_memory_\w+|tokens_per_second\w*):")
 _TRL_CONFIG = Word(trl.SIGN, trl.SIGN.index(b"F"))
 _ATTEMPT = re.compile(rb"[^\r\n]{0,200}with resolved config")
-_RATE = re.compile(rb"tokens_per_second_per_gpu:(\d+\.?\d*(?:e[+-]?\d+)?)")
-_RATES_BYTES = 1 << 14
-"""Text in which they are looked for, from the first: some dozens of steps."""
-_COLD_RATES = 5
 _CHECKPOINTING = (b"Hint: enable_activation_checkpointing is True", b"Activation Checkpointing are enabled")
 _PRECISION = re.compile(rb"initialized with precision torch\.(\w+)")
 _SAVED_TO = re.compile(rb"(?:saved to|Writing logs to) ([^\r\n]+)/")
@@ -88,7 +87,7 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     hugging_face = None
     if last_place(data, _TRL_CONFIG) >= 0:
         fields = _hugging_face(data, "trl")
-    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data):
+    elif any(data.find(sign) >= 0 for sign in _TUNE_SIGNS) or _STEP.search(data) or data.find(_FLEX, 0, _HEAD) >= 0:
         fields = _torchtune(data, spans, file_name)
         fields = fields if _trained(data, fields) else {}
     elif llama := trainers.llama_recipes_fields(settled(data)):
@@ -107,6 +106,8 @@ def _parse(data: bytes, file_name: str) -> Fields | None:
     fields["cpus"] = threads_in_text(data[:_HEAD] if head is None else head)
     if begun and fields["cpus"] is None:
         fields["cpus"] = threads_in_text(whole[:_HEAD])
+    if begun and fields.get("trainer_version") is None and (version := _VERSION.search(whole, 0, _HEAD)):
+        fields["trainer_version"] = version[1].decode() if fields.get("trainer") == "torchtune" else None
     if "gpu" not in fields:
         head = data[:_HEAD] if head is None else head
         tail = data[-_HEAD:] if tail is None else tail
@@ -162,10 +163,13 @@ def _torchtune(data: bytes, spans: list[Span], file_name: str) -> Fields:
     elsewhere = fields.get("metric_logger") in {"DiskLogger", "WandBLogger", "TensorBoardLogger", "CometLogger"}
     spoken = data[max(data.rfind(b"|Loss:"), len(data) - 8 * _HEAD) :] if elsewhere else spoken_text(data, spans)
     fields["peak_memory_gib"] = peaks.peak_memory(settled(spoken), gigabytes=fields["gigabytes"])
+    fields["counts"] = "ppo" if "ppo_batch_size" in flat else "grpo" if "grpo_size" in flat else None
     _add_bars(data, fields)
     if not elsewhere:
-        _add_tokens(head, spoken, fields)
+        fields |= rates.token_fields(head, settled(spoken), fields.get("num_gpus"))
     tail = fields.get("tail", b"")
+    if fields.get("num_gpus") is None and (processes := failed_processes(tail)):
+        fields["num_gpus"] = processes
     _add_model(head, fields)
     _add_model(tail, fields)
     _count_optimizer_steps(head if head.find(b"torchtune.utils") >= 0 else head + tail, fields)
@@ -176,7 +180,7 @@ def _add_bars(data: bytes, fields: Fields) -> None:
     """How far torchtune came, how fast, and how long it saved: its bars, its step lines, or what is left of a bar."""
     regular = bool(fields.get("pauses"))
     progress, marks = tune_progress(data, regular=regular)
-    fields["checkpoint_s"] = saving.seconds_at(data, marks)
+    fields["checkpoint_s"] = saving.seconds_at(data, marks) or saving.drawn_seconds(data, marks)
     if progress:
         add_progress(fields, progress)
         fields["steps_done"] = progress.steps_done or 1  # whose loss it shows
@@ -194,23 +198,6 @@ def _head(data: bytes, first: int) -> bytes:
     """What stands before the first bar, which begins at `first` (-1: without one)."""
     head = tidy(settled(data[:_HEAD]) if first < 0 else data[: min(first, _HEAD)])
     return _REDRAWN.sub(b"", head) if b"\r" in head else head
-
-
-def _add_tokens(head: bytes, spoken: bytes, fields: Fields) -> None:
-    """Tokens a second by torchtune's logger, which counted padding up to 0.2."""
-    rate = _logged_tokens_per_s(settled(spoken))
-    if rate and head.find(b"torchtune.utils.logging") >= 0:
-        fields["tokens_per_s"] = rate * gpus if (gpus := fields.get("num_gpus")) else None
-    else:
-        fields["trained_tokens_per_s"] = rate
-
-
-def _logged_tokens_per_s(data: bytes) -> float | None:
-    """What torchtune's logger says of the speed of one GPU: the mean of some steps, the first ones left out."""
-    at = data.find(b"tokens_per_second_per_gpu:")
-    found = [float(rate) for rate in _RATE.findall(data, at, at + _RATES_BYTES)] if at >= 0 else []
-    warm = found[_COLD_RATES:] if len(found) > 2 * _COLD_RATES else []
-    return sum(warm) / len(warm) if warm else None
 
 
 def _add_head(head: bytes, fields: Fields) -> None:

@@ -7,6 +7,7 @@ moment, not a peak.
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from runplan.priors.record import MemoryGib
@@ -52,6 +53,13 @@ _NAMES = {
     b"memory": "reserved",
 }
 _LOG_NAME = re.compile(rb"log_(1\d{9})\.txt")
+_MICRO, _NANO = 6, 9
+"""Decimals of bytes counted in GB; of fewer a number may have been rounded."""
+_MOST_NUMBERS = 30
+_BEFORE_TRAINING = b"Sampler are initialized"
+_HEAD_BYTES = 1 << 16
+_BLOCK_BYTES = 512
+"""What torch's allocator rounds every size up to, so that each sum is a multiple of it."""
 _GIB_SINCE_S = 1_725_148_800
 """1 September 2024: nightly builds counted GiB from the end of August, release 0.3 followed in September."""
 
@@ -61,6 +69,8 @@ def init_memory(data: bytes) -> MemoryGib | None:
     found: dict[str, float] = {}
     start = max(data.rfind(b" model init"), 0)
     for match in _INIT.finditer(data, start, start + 4096):
+        if data.rfind(b"init", 0, match.start()) < 0 and data.rfind(b"nstantiat", 0, match.start()) < 0:
+            break  # of the end of a text whose start was not kept
         found.setdefault(_NAMES[match[1]], _gib(match[2], gigabytes=match[3] == b"GB"))
     if not found and (block := _INIT_DICT.search(data, max(start - 24, 0))):
         for kind, number in _PEAK.findall(block[1]):
@@ -83,8 +93,8 @@ def _gib(number: bytes, *, gigabytes: bool) -> float:
 def counts_gigabytes(data: bytes, file_name: str = "") -> bool | None:
     """Whether `peak_memory_*` values are GB of 1e9 bytes, as in torchtune before 0.3; None: the log does not tell.
 
-    Told by the unit of the init block, by the logger's name (`utils.logging` became `utils._logging` in 0.3), or by the
-    time in the name of the DiskLogger file.
+    Told by the unit of the init block, by the logger's name (`utils.logging` became `utils._logging` in 0.3), by the
+    unit in which a number is whole blocks of torch's allocator, or by the time in the name of the DiskLogger file.
     """
     at = data.find(b" peak memory a")
     block = _INIT.search(data, at, at + 4096) if at >= 0 else None
@@ -94,8 +104,26 @@ def counts_gigabytes(data: bytes, file_name: str = "") -> bool | None:
         return False
     if b"torchtune.utils.logging" in data:
         return True
+    if data.find(b"peak_memory_") >= 0 and (told := _whole_blocks(data)) is not None:
+        return told
     named = _LOG_NAME.search(data) or _LOG_NAME.search(file_name.encode("utf-8", "replace"))
     return int(named[1]) < _GIB_SINCE_S if named else None
+
+
+def _whole_blocks(data: bytes) -> bool | None:
+    """Whether the first number printed in full is whole blocks in GB (True) or in GiB (False); None: in neither.
+
+    >>> _whole_blocks(b"peak_memory_active:15.145601024"), _whole_blocks(b"peak_memory_active:104.0546875")
+    (True, False)
+    >>> _whole_blocks(b"peak_memory_active 18.77768")  # rounded, as W&B does
+    """
+    for match in itertools.islice(_PEAK.finditer(data), _MOST_NUMBERS):
+        value, decimals = float(match[2]), len(match[2].partition(b".")[2])
+        if decimals >= _MICRO and not (value * 2**30 / _BLOCK_BYTES) % 1:
+            return False
+        if _MICRO <= decimals <= _NANO and not round(value * 1e9) % _BLOCK_BYTES:
+            return True
+    return None
 
 
 def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | None:
@@ -109,8 +137,8 @@ def peak_memory(data: bytes, *, gigabytes: bool | None = None) -> MemoryGib | No
     """
     found: dict[str, float] = {}
     if last_place(data, _SAID) >= 0:
-        init = _INIT_DICT.search(data) if last_place(data, _STATS) >= 0 else None
-        rest = data[: init.start()] + data[init.end() :] if init else data
+        rest = _INIT_DICT.sub(b"", data) if last_place(data, _STATS) >= 0 else data
+        rest = rest[max(rest.find(_BEFORE_TRAINING, 0, _HEAD_BYTES), 0) :]
         factor = GB_PER_GIB if gigabytes else 1.0
         for kind, numbers in _said(rest).items():
             # A run says thousands of numbers, few of them different.

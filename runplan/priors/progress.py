@@ -17,7 +17,7 @@ from runplan.priors.courses import last_course
 from runplan.priors.letters import LINE_PREFIX
 from runplan.priors.other_bars import candidates, drawn_on
 from runplan.priors.spoken import Word, last_place
-from runplan.priors.steady import Draw, steady_s_per_step
+from runplan.priors.steady import Draw, only_closed, steady_s_per_step
 
 # Possessive where the next byte cannot be part of what is repeated: the same matches in half the time.
 _TIMES = rb"(\d++)/(\d++) \[((?:\d++:)?\d++:\d\d)<[^,\]\r\n]{0,16}+, *+(\d++\.?+\d*+(?:it/s|s/it))?"
@@ -56,7 +56,7 @@ class Progress(NamedTuple):
     s_per_step: float | None
     first_step_s: float | None
     wall_s: float | None
-    """Seconds during which the bars ran, saving included; None when an epoch's bar was not seen."""
+    """Seconds during which the bars ran, saving included; None when an epoch's bar was not seen to its end."""
     epochs_seen: int
     steps_done: int
     steps_per_epoch: int
@@ -69,7 +69,8 @@ def _draws(data: bytes, start: int, end: int) -> list[Draw]:
     return [_tune_draw(data, match) for match in _TUNE.finditer(data, start, end)]
 
 
-def _next_draw(data: bytes, start: int, end: int) -> Draw | None:
+def next_draw(data: bytes, start: int, end: int) -> Draw | None:
+    """The first of torchtune's bars in a part of a text; None without one."""
     match = _TUNE.search(data, start, end)
     return _tune_draw(data, match) if match else None
 
@@ -134,7 +135,7 @@ def _probed(data: bytes, start: int, end: int, probes: int) -> list[Draw]:
     """The first draw, one after the first slow steps, one at each of evenly spaced places, and the last; in order."""
     step = max(1, (end - start) // (probes + 1))
     places = [start, start + _SLOW_BYTES, *range(start + step, end - _PROBE_BYTES, step)]
-    found = [_next_draw(data, at, at + _PROBE_BYTES) for at in places]
+    found = [next_draw(data, at, at + _PROBE_BYTES) for at in places]
     found.append(last_draw(data, max(start, end - _PROBE_BYTES), end))
     return _ordered(draw for draw in found if draw)
 
@@ -152,10 +153,10 @@ def _around(data: bytes, marks: Sequence[int]) -> list[Draw]:
         else:
             draws += _draws(data, previous, mark)
         if following - mark > 2 * _DRAW_BYTES:
-            draw = _next_draw(data, mark, mark + _PROBE_BYTES)
+            draw = next_draw(data, mark, mark + _PROBE_BYTES)
             draws.append(draw)
             if draw and draw.done >= draw.total:
-                draws.append(_next_draw(data, draw.at + 1, mark + _PROBE_BYTES))
+                draws.append(next_draw(data, draw.at + 1, mark + _PROBE_BYTES))
         previous = mark
     return [draw for draw in draws if draw]
 
@@ -192,7 +193,7 @@ def tune_progress(data: bytes, *, regular: bool = False) -> tuple[Progress | Non
     if not even:
         draws = _dense(data, start, end)
         s_per_step, _ = steady_s_per_step(draws, marks, every_draw=end - start <= _WHOLE_BYTES)
-    return (summary(draws, s_per_step) if draws else None), marks
+    return (summary(draws, None if only_closed(draws, data) else s_per_step) if draws else None), marks
 
 
 def _dense(data: bytes, start: int, end: int) -> list[Draw]:
@@ -264,6 +265,7 @@ def _described(data: bytes, at: int, name: bytes) -> bool:
 def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
     """What draws of a run's training bars say together; there is at least one."""
     walls: dict[int, int] = {}
+    full = {epoch for _, epoch, done, total, _, _ in draws if done >= total}
     last = draws[0]
     for draw in draws:
         _, epoch, done, _, elapsed_s, _ = draw
@@ -271,7 +273,7 @@ def summary(draws: Sequence[Draw], s_per_step: float | None) -> Progress:
             walls[epoch] = elapsed_s
         if epoch > last.epoch or (epoch == last.epoch and done > last.done):
             last = draw
-    unbroken = min(walls) == 1 and len(walls) == max(walls)
+    unbroken = min(walls) == 1 and len(full | {last.epoch}) == max(walls)
     return Progress(
         s_per_step=s_per_step,
         first_step_s=_first_step_s(draws),

@@ -17,6 +17,8 @@ _SAID = (
 _RANK = re.compile(rb"Process rank: (-?\d{1,5}), device: [\w:]{1,20}, n_gpu: (\d{1,3}),?\s+distributed training: (\w+)")
 _SEVERAL = b"Setting OMP_NUM_THREADS environment variable for each process"
 """What torchrun says where it starts more than one."""
+_WROTE = re.compile(rb"\[rank(\d{1,4})\]:")
+_PROCESS = re.compile(rb"Sending process (\d+) closing signal|\(pid: (\d+)\)")
 _LOADING = re.compile(rb"Loading checkpoint shards: {1,3}0%\|")
 _BEGINNING = re.compile(LINE_PREFIX + rb"(?:[\d:,./ -]{8,24})?")
 _LEAST_BYTES = 12
@@ -34,6 +36,19 @@ def process_count(head: bytes) -> int | None:
     if head.find(b"Process rank: ") >= 0 and (count := _named_ranks(head)) is not None:
         return count
     return _loading_ranks(head) if head.find(_SEVERAL) >= 0 else None
+
+
+def failed_processes(end: bytes) -> int | None:
+    r"""Processes of a failed launch: ranks that wrote, where torchrun names as many that failed or were stopped.
+
+    >>> failed_processes(b"[rank0]: E\n[rank1]: E\nSending process 7 closing signal SIGTERM\nfailed (pid: 6)")
+    2
+    """
+    if end.find(b"closing signal") < 0:
+        return None
+    ranks = {int(rank) for rank in _WROTE.findall(end)}
+    processes = {first or second for first, second in _PROCESS.findall(end)}
+    return len(ranks) if len(ranks) > 1 and max(ranks) + 1 == len(ranks) == len(processes) else None
 
 
 def _named_ranks(head: bytes) -> int | None:

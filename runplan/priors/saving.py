@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
-from runplan.priors.progress import Progress
+from runplan.priors.progress import Progress, last_draw, next_draw
+from runplan.priors.steady import Draw
 
 _TOOK = re.compile(rb"(?<!loading c)heckpoint (?:saved in|took) (\d+\.?\d*) sec")
+_WRITTEN = b"heckpoint of size"
+_NEAR_BYTES = 1000
 _SIGNS = (b"heckpoint saved in", b"Saving checkpoint took", b"heckpoint of size", b"checkpoint saved to")
 
 
 def seconds_at(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
-    """Seconds of each saving that a text tells at one of some places."""
-    return tuple(float(one[1]) for one in (_TOOK.match(data, mark) for mark in marks) if one)
+    """Seconds of each saving that a text tells at one of some places; once where every rank tells them."""
+    told = [one for one in (_TOOK.match(data, mark) for mark in marks) if one]
+    again = [
+        one[1] == before[1] and data.find(b"|Loss:", before.end(), one.start()) < 0 for before, one in pairwise(told)
+    ]
+    return tuple(float(one[1]) for one, copied in zip(told, [False, *again], strict=False) if not copied)
+
+
+def drawn_seconds(data: bytes, marks: Iterable[int]) -> tuple[float, ...]:
+    """Seconds of each saving at an epoch's end by its bar, which is drawn full before it and when all is written.
+
+    Versions before 0.5 do not tell them otherwise.
+
+    Args:
+        data: the text of one attempt.
+        marks: where it speaks of checkpoints and of validation, sorted.
+    """
+    found: list[float] = []
+    opened: Draw | None = None
+    written, told = False, -1
+    for mark in marks:
+        before = last_draw(data, max(0, mark - _NEAR_BYTES), mark)
+        if before and before.at > told:
+            opened, written = (before if before.done >= before.total else None), False
+        written = written or data.startswith(_WRITTEN, mark)
+        if opened and written and (after := next_draw(data, mark, mark + _NEAR_BYTES)):
+            alone = after[1:4] == opened[1:4] and data.find(b"alidation", opened.at, after.at) < 0
+            if alone and after.elapsed_s > opened.elapsed_s:
+                found.append(float(after.elapsed_s - opened.elapsed_s))
+            told = opened.at
+            opened = None
+    return tuple(found)
 
 
 def seconds(data: bytes) -> tuple[float, ...]:

@@ -17,11 +17,12 @@ _OTHER_ENDS = (b"\r", b":torch", b"\nSetting manual", b"\nWriting logs")
 """One of them is part of every other such end than an empty line."""
 _LONGEST_CONFIG = 1 << 16
 _CONFIG = b"with resolved config"
+_ECHOED_BYTES = 1 << 13
 _SPOKEN_CONFIG = Word(_CONFIG, 0)
 _RECIPE = re.compile(rb"Running (\w+) with resolved config:?[ \t]*(?:\r?\n[ \t]*(?=\r?\n))*(?:\r?\n)?")
 _SHOWN = (b"_component_: torchtune.", b"'_component_': 'torchtune.")
 _STARTED = re.compile(rb"^[^\r\n]{0,40}(?:[A-Z]*:torchtune\.|Setting manual seed|Writing logs)", re.MULTILINE)
-_CONTINUED = re.compile(rb"\\\r?\n" + LINE_PREFIX)
+_CONTINUED = re.compile(rb"\\[ \t]*\r?\n" + LINE_PREFIX)
 _COMMAND = re.compile(rb"^[^\r\n#]{0,300}?\btune (?:run (?=[\w./-])|(?=--nn))", re.MULTILINE)
 _OVERRIDE = re.compile(rb"(?:^|\s)([a-z_][\w.]*)=(\"[^\"]*\"|'[^']*'|\S+)")
 _LIST = re.compile(rb"[\"'](\[.*\])[\"']\Z")
@@ -35,6 +36,8 @@ AFTERWARDS = frozenset(
     }
 )
 """Recipes of torchtune that train nothing: as they print themselves, and as the command names them."""
+_A_RECIPE = re.compile(r"[\w./-]*[A-Za-z]_[A-Za-z][\w./-]*(?<!_)|[\w./-]+\.py|generate|quantize")
+"""A name of several words, or a file: no time or host before a line, nor the half of one that a terminal broke."""
 _LONGEST_NAME = 80
 _RECIPES = {
     "SFTTrainer": "sft",
@@ -74,7 +77,7 @@ def last_attempt(data: bytes) -> tuple[bytes, list[Span], int]:
         end = _line_start(data, at)
     if (last < 0 or data.find(_CONFIG) == last) and end == len(data):
         return data, spans, 0
-    start = 0 if last < 0 or data.find(_CONFIG) == last else _line_start(data, last)
+    start = 0 if last < 0 or data.find(_CONFIG) == last else _command_start(data, _line_start(data, last))
     rest = data[start:end]
     return rest, spoken_spans(rest), start
 
@@ -88,6 +91,14 @@ def _configs(data: bytes, spans: Sequence[Span]) -> Iterator[int]:
             at = last_place(data, _SPOKEN_CONFIG, start, at)
 
 
+def _command_start(data: bytes, start: int) -> int:
+    """Where the command of an attempt begins, which a job's script echoes before the config that begins at `start`."""
+    at = data.rfind(b"tune run ", max(0, start - _ECHOED_BYTES), start)
+    if at < 0 or any(data.find(sign, at, start) >= 0 for sign in (_CONFIG, b"|Loss:", b"Traceback")):
+        return start
+    return _line_start(data, at)
+
+
 def _line_start(data: bytes, at: int) -> int:
     return max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
 
@@ -99,14 +110,20 @@ def printed_config(data: bytes) -> tuple[str | None, Flat]:
         # A config that the job itself printed, or a log without its first lines.
         shown = min((at for sign in _SHOWN if (at := data.find(sign)) >= 0), default=-1)
         started = _STARTED.search(data, shown) if shown >= 0 else None
-        return None, flat_yaml(data[: started.start() if started else shown + (1 << 14)]) if shown >= 0 else {}
+        end = started.start() if started else shown + (1 << 14)
+        return None, _without_open_list(flat_yaml(data[:end]), open_=end >= len(data)) if shown >= 0 else {}
     name = match[1].decode()
     body = match.end()
     end = _block_end(data, body)
-    flat = flat_yaml(data[body:end])
-    if end >= len(data) and flat and isinstance(flat[last := next(reversed(flat))], list):
-        del flat[last]  # its other items may be still to come
+    flat = _without_open_list(flat_yaml(data[body:end]), open_=end >= len(data))
     return _RECIPES.get(name, name), flat
+
+
+def _without_open_list(flat: Flat, *, open_: bool) -> Flat:
+    """A config without a list that it ends with where its text breaks off: other items may be still to come."""
+    if open_ and flat and isinstance(flat[last := next(reversed(flat))], list):
+        del flat[last]
+    return flat
 
 
 def _block_end(data: bytes, start: int) -> int:
@@ -145,7 +162,7 @@ def _options(words: list[str]) -> tuple[dict[str, str], str | None]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             options[name.replace("-", "_")] = value if equals else next(rest, "")
-        elif recipe is None and "=" not in word:
+        elif recipe is None and _A_RECIPE.fullmatch(word):
             recipe = word.rsplit("/", 1)[-1].removesuffix(".py")
     return options, recipe
 
@@ -225,7 +242,7 @@ def _targets(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
     names = [str(name) for name in modules if name is not None]
     names += ["mlp"] if flat.get("model.apply_lora_to_mlp") is True else []
     names += ["output"] if flat.get("model.apply_lora_to_output") is True else []
-    return tuple(names)
+    return tuple(dict.fromkeys(names))  # where two ranks printed the list
 
 
 def _dataset(flat: Mapping[str, Any]) -> str | None:

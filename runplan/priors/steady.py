@@ -22,6 +22,8 @@ WARM_STEPS = 5
 _SLOW_S = 120
 """Seconds by which compilation, autotuning and a cold data loader are over, once a step is done."""
 _SHORT_S = 5
+_HIDING_S, _CLOSED_BYTES = 6000, 1000
+"""A run in which five minutes of saving are 5 %; text behind a bar."""
 _FORGOTTEN_STEPS = 12
 """Steps after which tqdm's average (0.3 of the last step) has forgotten 99 % of a pause."""
 
@@ -186,3 +188,14 @@ def _single(draws: Sequence[Draw]) -> float | None:
             mean = draw.elapsed_s / draw.done
             return mean if abs(mean / draw.s_per_it - 1) <= 0.1 else None
     return None
+
+
+def only_closed(draws: Sequence[Draw], data: bytes) -> bool:
+    """Whether all that a text holds of torchtune's bars is how they were closed, after saving: that is in the seconds.
+
+    Of a run of hours it does not matter. A bar that is full before it is saved is followed by words of that.
+    """
+    first = min(draws, key=lambda draw: draw.elapsed_s)
+    if first.elapsed_s >= _HIDING_S or any(draw.done < draw.total for draw in draws):
+        return False
+    return data.find(b"heckpoint", first.at, first.at + _CLOSED_BYTES) < 0
