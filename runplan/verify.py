@@ -46,17 +46,20 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
     )
 
 
-def check_run(config: Config, facts: Facts, place: Place, run: str = "") -> list[Problem]:
-    """What makes one run impossible because of the data or the task; a thing that is missing does not.
+def check_run(config: Config, facts: Facts, place: Place, run: str = "", directory: str = "") -> list[Problem]:
+    """What makes one run impossible because of the data, the task or a path; a thing that is missing does not.
 
     Args:
         config: of the run.
         facts: of the sweep.
         place: keys of the run's things in `facts`.
         run: name of the run, which the problems then carry.
+        directory: of the group, absolute.
     """
     problems = list(_data_problems(config, facts.datasets[place.dataset]))
     problems += _turn_problems(config, facts.datasets[place.dataset])
+    if config.train:
+        problems += trainer_of(config).path_problems(facts.datasets[place.dataset].path, directory)
     if place.script is not None:
         problems += _task_problems(config, facts.tasks[place.script])
         problems += _test_problems(config, facts.datasets[place.dataset], facts.tasks[place.script])
