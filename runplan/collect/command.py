@@ -17,8 +17,7 @@ from runplan.collect.write import write_results
 from runplan.compiled import CompiledTemplates
 from runplan.errors import ConfigError, Problem
 from runplan.file_names import PAGE, README
-from runplan.paths import TEMPLATES_DIR, user_template_dirs
-from runplan.priors.command import default_cache_dir
+from runplan.paths import TEMPLATES_DIR, cache_dir, user_template_dirs
 from runplan.render import environment, template_errors
 from runplan.screen import print_sections
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     if not directory.is_dir():
         fix = "name the folder of a group; `runplan KEY=VALUE…` plans one and says where it is"
         raise ConfigError([Problem(f"there is no folder {directory}", "GROUP", fix)])
-    cache = default_cache_dir()
+    cache = cache_dir()
     group = gather(directory, cache)
     templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"), *user_template_dirs())
     place = Path(group.directory)

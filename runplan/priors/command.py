@@ -14,6 +14,7 @@ from typing import Any
 
 from runplan.arguments import Arguments
 from runplan.errors import ConfigError, Problem
+from runplan.paths import cache_dir
 from runplan.priors.read import PriorsRead, read_priors
 from runplan.priors.record import MemoryGib, PriorRun
 from runplan.suggest import did_you_mean, listed
@@ -35,12 +36,6 @@ _RIGHT = frozenset({"rank", "batch", "seq", "steps", "it/s", "wall"})
 _GAP = "  "
 
 
-def default_cache_dir() -> Path:
-    """The user's cache directory for runplan: `$XDG_CACHE_HOME/runplan`, else `~/.cache/runplan`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if base.startswith("/") else Path.home() / ".cache") / "runplan"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Read logs and print what each says; the exit code.
 
@@ -57,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = read_priors(
         paths,
         options.gpu,
-        default_cache_dir(),
+        cache_dir(),
         Path.cwd(),
         refresh=options.refresh,
         optional=frozenset() if options.paths else frozenset({_DEFAULT}),

@@ -33,11 +33,10 @@ def path_problems(dataset: str, directory: str) -> Iterator[Problem]:
     """
     link = f"ln -s {pasted_word(dataset)} data.json"
     fix = f"rename it, or give it a plain name in a plain folder: {link}, then dataset.path=data.json"
-    if variable := _VARIABLE.search(dataset):
-        what = f"{dataset}: torchtune's data library takes {variable[0]} for a variable"
-        yield Problem(what, "dataset.path", f"if it is one, set it before you plan; if not, {fix}")
-    elif _CHAIN in dataset:
-        yield Problem(f"{dataset}: torchtune's data library takes {_CHAIN} for a chain of files", "dataset.path", fix)
+    variable = _VARIABLE.search(dataset)
+    if variable or _CHAIN in dataset:
+        means = f"{variable[0]} for a variable" if variable else f"{_CHAIN} for a chain of files"
+        yield Problem(f"{dataset}: torchtune's data library takes {means}", "dataset.path", fix)
     if _CHAIN in directory:
         what = f"{directory}: torchtune's data library, whose cache is there, takes {_CHAIN} for a chain of files"
         yield Problem(what, "site.output_root, group.name", f"write the group to a folder without {_CHAIN}")
