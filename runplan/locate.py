@@ -34,7 +34,7 @@ def absolute(path: str, cwd: Path) -> Path:
 
 def unset_variables(config: Config, exists: Exists = os.path.exists) -> Iterator[Problem]:
     """Paths with `$NAME` where the environment has no such variable: they would be folders of that very name."""
-    given = config.dataset.path is not None
+    given = bool(config.dataset.path or config.dataset.source)
     paths = {
         "site.output_root": config.site.output_root,
         "site.venv": config.site.venv,
@@ -43,6 +43,7 @@ def unset_variables(config: Config, exists: Exists = os.path.exists) -> Iterator
         "site.data_dir": None if given else config.site.data_dir,
         "site.tasks_dir": None if given else config.site.tasks_dir,
         "dataset.path": config.dataset.path,
+        "dataset.source": config.dataset.source,
         "dataset.word_list": config.dataset.word_list,
         "evaluation.script": config.evaluation.script,
     }
@@ -61,9 +62,11 @@ def model_path(config: Config, cwd: Path) -> Path:
 
 
 def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
-    """Where the data file is looked for, in order; empty when neither `dataset.path` nor `dataset.file` is set."""
+    """Where the data file is looked for, in order; empty when none of `dataset.path`, `source` and `file` is set."""
     if config.dataset.path:
         return (absolute(config.dataset.path, cwd),)
+    if config.dataset.source:
+        return (_splits_of(absolute(config.dataset.source, cwd), config),)
     if not config.dataset.file:
         return ()
     tasks, data = absolute(config.site.tasks_dir, cwd), absolute(config.site.data_dir, cwd)
@@ -79,6 +82,13 @@ def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
         data / config.dataset.file,
         *(data / name / config.dataset.file for name in names),
     )
+
+
+def _splits_of(source: Path, config: Config) -> Path:
+    """Beside a file of rows, named like it and after what decides its splits: `rows_80P_seed14.json`."""
+    fraction, seed = config.dataset.train_fraction, config.dataset.seed
+    parts = [source.stem, f"{round(fraction * 100)}P" if fraction is not None else "", f"seed{seed or 0}"]
+    return source.with_name("_".join(part for part in parts if part) + ".json")
 
 
 def dataset_path(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Path | None:

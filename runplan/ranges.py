@@ -85,7 +85,7 @@ def _numbers(config: Config) -> Iterator[Problem]:
         yield Problem(
             f"dataset.train_fraction is {fraction}, must be between 0 and 1",
             "dataset.train_fraction",
-            "0.8 trains on 80 % of the words",
+            "0.8 trains on 80 % of the rows",
         )
     if not 0 < config.estimator.utilization <= 1:
         yield Problem(

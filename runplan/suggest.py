@@ -11,6 +11,8 @@ from runplan.pasting import pasted_word
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_PLAIN = re.compile(r"[\w./-]+")
+"""A path that Hydra's grammar reads as it is."""
 QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
 
 
@@ -22,6 +24,18 @@ def quoted(line: str) -> str:
     else:
         written = as_text(value)
     return f"quote text for the shell and for Hydra: {pasted_word(f'{key}={written}')}"
+
+
+def splits_at_random(path: str) -> str:
+    """How to have a file without splits split: the override line that takes the place of `dataset.path`."""
+    written = path if _PLAIN.fullmatch(path) else as_text(path)
+    return f"split it at random: {pasted_word(f'dataset.source={written}')} dataset.create=true instead of dataset.path"
+
+
+def lacking_split(role: str, path: str, splits: int) -> str:
+    """What to do about a split that is not there: name another; what is one list alone, or has one, can be split."""
+    name = [f"name it with dataset.{role}_split="] if splits else []
+    return ", or ".join([*name, *([splits_at_random(path)] if splits <= 1 else [])])
 
 
 def as_text(text: str) -> str:

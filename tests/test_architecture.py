@@ -66,6 +66,7 @@ EDGES = {
     "priors.siblings": "reads what stands beside a log",
     "processes": "whether they are there",
     "progress": "a line on the terminal",
+    "random_splits": "splits a file of rows",
     "read": "reads models, datasets, tasks, disk, trainer",
     "reading": "from Hydra's configuration to ours",
     "resolvers": "marks in conf/",
