@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,10 @@ def read_rows(path: Path, dataset: Dataset) -> Rows | Finding:
         )
     if not isinstance(document, dict):
         return Finding(Status.invalid, f"holds {kind_of(document)}; {_WANTED}")
-    return _splits(document, dataset)
+    found = _splits(document, dataset)
+    if isinstance(found, Finding) and sum(isinstance(value, list) for value in document.values()) == 1:
+        return replace(found, fix=f"{found.fix}, or {splits_at_random(str(path))}")
+    return found
 
 
 def kind_of(value: Any) -> str:
