@@ -11,6 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
@@ -122,7 +123,7 @@ def create(path: Path, dataset: Dataset, word_list: Path | None = None) -> None:
         ConfigError: the settings are impossible, or the word list cannot be read.
         StoreError: the file is there already, or its folder cannot be written.
     """
-    write_new(path, _content(dataset, word_list))
+    write_new(path, [_content(dataset, word_list)])
 
 
 def is_made(path: Path, dataset: Dataset, word_list: Path | None = None) -> bool:
@@ -137,7 +138,7 @@ def _content(dataset: Dataset, word_list: Path | None) -> bytes:
     return json_text(dataset, None if word_list is None else _read_lines(word_list)).encode()
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file that is not there yet: it appears whole or not at all.
 
     Raises:
@@ -146,17 +147,16 @@ def write_new(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
-    try:
-        os.link(temporary, path)  # unlike a rename, a link refuses to replace
-    except FileExistsError:
-        raise StoreError(f"{path} is there already and is not written over; move it away to make it again") from None
+        with temporary.open("wb") as file:
+            file.writelines(parts)
+        if path.exists():
+            raise StoreError(f"{path} is there already and is not written over; move it away to make it again")
+        os.link(temporary, path)  # unlike a rename, a link refuses to replace what is made at this moment
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -42,19 +42,22 @@ def create(path: Path, dataset: Dataset, source: Path) -> None:
     if path == source:
         what = f"{source} would have to be its own random parts"
         raise _refuse(what, "leave out dataset.path, and the splits are written beside it, or name another file")
-    write_new(path, splits_text(read_flat(source, dataset), dataset, source.name))
+    parts = splits_text(read_flat(source, dataset), dataset, source.name)
+    write_new(path, chain([next(parts)], parts))  # by then, all rows were read
 
 
 def is_made(path: Path, dataset: Dataset, source: Path) -> bool:
     """Whether a file is what `create` would make with these settings."""
     try:
-        return path.read_bytes() == splits_text(read_flat(source, dataset), dataset, source.name)
+        with path.open("rb") as file:
+            parts = splits_text(read_flat(source, dataset), dataset, source.name)
+            return all(file.read(len(part)) == part for part in parts) and not file.read(1)
     except (OSError, ConfigError):
         return False
 
 
-def splits_text(rows: Iterable[tuple[str, Any]], dataset: Dataset, name: str) -> bytes:
-    """The whole data file, one row a line, in random order; nothing but the three splits.
+def splits_text(rows: Iterable[tuple[str, Any]], dataset: Dataset, name: str) -> Iterator[bytes]:
+    """The data file, part by part: one row a line, in random order; nothing but the three splits.
 
     Args:
         rows: each with where it stands, as `read_flat` has them.
@@ -75,12 +78,14 @@ def splits_text(rows: Iterable[tuple[str, Any]], dataset: Dataset, name: str) ->
         fix = "each split needs one: use more rows or another dataset.train_fraction"
         raise _refuse(what, fix)
     groups = shuffled(groups, random.Random(seed or 0))  # noqa: S311 - data, not secrets
-    parts, start = [], 0
+    start, end = 0, b"{\n"
     for key, size in zip((dataset.train_split, dataset.validation_split, dataset.test_split), sizes, strict=True):
-        held = b",\n    ".join(chain.from_iterable(groups[start : start + size]))
-        parts.append(b"  " + _json(key) + b": [\n    " + held + b"\n  ]")
-        start += size
-    return b"{\n" + b",\n".join(parts) + b"\n}\n"
+        before = end + b"  " + _json(key) + b": [\n    "
+        for row in chain.from_iterable(groups[start : start + size]):
+            yield before + row
+            before = b",\n    "
+        start, end = start + size, b"\n  ],\n"
+    yield b"\n  ]\n}\n"
 
 
 def _grouped(rows: Iterable[tuple[str, Any]], dataset: Dataset, name: str) -> dict[bytes, list[bytes]]:

@@ -30,7 +30,7 @@ def asked(**changes):
 
 def split(rows, **changes):
     numbered = ((f"row {i}", row) for i, row in enumerate(rows))
-    return json.loads(splits_text(numbered, asked(**changes), "x.json"))
+    return json.loads(b"".join(splits_text(numbered, asked(**changes), "x.json")))
 
 
 def made(folder, name, content, **changes):
@@ -158,7 +158,7 @@ class TestSources:
             source = tmp_path / f"x.{kind}"
             source.write_bytes(content)
             with suppress(ConfigError):
-                splits_text(read_flat(source, asked()), asked(), source.name)
+                json.loads(b"".join(splits_text(read_flat(source, asked()), asked(), source.name)))
 
 
 class TestTheFile:
