@@ -94,6 +94,7 @@ EDGES = {
     "sweep": "composes",
     "tiny": "makes a model folder",
     "unnamed_group": "takes the directory of a group without a name",
+    "utf8": "starts the program again",
     "written": "reads a group",
 }
 
