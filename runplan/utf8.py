@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 
 SHOWN = "runplan.shown"
 """Name of what is done with characters that a screen cannot show."""
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def start_in_utf8() -> None:
     """Start this program again in Python's UTF-8 mode, where names of files would have to be ASCII; else nothing."""
     if sys.getfilesystemencoding() == "ascii" and sys.executable and sys.orig_argv:
         os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell wanted
+
+
+def escaped(json_text: str) -> str:
+    """JSON that any reader takes: bytes of names that are no UTF-8 as JSON writes half a surrogate pair."""
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
 
 
 def _shown(error: UnicodeError) -> tuple[bytes, int]:

@@ -38,6 +38,7 @@ def folder(tmp_path_factory):
     return made
 
 
+LOG = "07_torchtune_cruijff_fixture_two_epochs.out"
 WORDS = ["model=tiny", "dataset=json", "dataset.path=dätä.json", "evaluation=none", "effective_batch_size=2"]
 
 
@@ -62,6 +63,9 @@ def test_a_name_that_is_no_utf8_is_shown_as_it_is(tmp_path, locale):
     Path(os.fsdecode(logs)).mkdir()
     done = call(["priors", os.fsdecode(logs)], tmp_path, **locale)
     assert (done.returncode, b"searched 0 files" in done.stdout) == (0, True)
+    (Path(os.fsdecode(logs)) / "slurm-\udcf6.out").write_text((ROOT / "tests/data/logs" / LOG).read_text())
+    (record,) = json.loads(call(["priors", "--json", os.fsdecode(logs)], tmp_path, **locale).stdout)
+    assert record["path"].endswith("/l\udcf6gs/slurm-\udcf6.out")
     for words in (["status", os.fsdecode(logs)], ["model=tiny", f"dataset.path={os.fsdecode(logs)}"]):
         assert call(words, tmp_path, **locale).returncode == 2
     assert call(["ask", "--yes", f"dataset={os.fsdecode(logs)}"], tmp_path, **locale).returncode == 2

@@ -20,6 +20,7 @@ from runplan.file_names import PAGE, README
 from runplan.paths import TEMPLATES_DIR, cache_dir, user_template_dirs
 from runplan.render import environment, template_errors
 from runplan.screen import print_sections
+from runplan.utf8 import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         written = write_results(place, files, parts, group.document, templates)
     if options.json:
         record = report_json(report) | {"directory": group.directory, "written": list(written)}
-        sys.stdout.write(json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+        sys.stdout.write(escaped(json.dumps(record, ensure_ascii=False, indent=1, default=str)) + "\n")
     else:
         _show(report, group.directory, written)
     return 1 if report.missing else 0

@@ -19,6 +19,7 @@ from runplan.priors.read import PriorsRead, read_priors
 from runplan.priors.record import MemoryGib, PriorRun
 from runplan.suggest import did_you_mean, listed
 from runplan.units import short_time
+from runplan.utf8 import escaped
 
 JSON_KEYS = (
     "path", "trainer", "trainer_version", "recipe", "model", "params_b", "lora_rank", "lora_alpha", "lora_targets",
@@ -94,7 +95,7 @@ def json_text(runs: Sequence[PriorRun]) -> Iterator[str]:
     yield "["
     for i, run in enumerate(runs):
         yield ",\n " if i else "\n "
-        yield encode(json_record(run))
+        yield escaped(encode(json_record(run)))
     yield "\n]\n"
 
 
