@@ -14,6 +14,7 @@ from runplan.check_files import file_problems, find_circle, option_files, option
 from runplan.config import open_key
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.keys import described
+from runplan.meant import levels
 from runplan.pasting import pasted_word
 from runplan.suggest import QUOTING, did_you_mean, listed
 
@@ -174,6 +175,9 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
         return Problem(
             line, where or key, f"brackets make one value; several are {key}={match[1][1:-1].replace(' ', '')}"
         )
+    several = levels(key, match[1])[1] if match else ""
+    if several:
+        return Problem(line, where or key, f"several values have commas between them: {several}")
     fix = QUOTING if "dict" in line or "list" in line.lower() else f"`runplan help {key}` says what it takes"
     return Problem(line, where or key, fix)
 
