@@ -70,6 +70,16 @@ def levels(key: str, value: str) -> tuple[str, str]:
     return (lacks, written) if lacks and kind != "list" else ("", "")
 
 
+def several(key: str, value: str) -> str:
+    """The line of several values that came as one text; empty where it is one.
+
+    >>> several("lora.rank", "4,8"), several("model", "1B 3B"), several("model", "1C")
+    ('lora.rank=4,8', 'model=1B,3B', '')
+    """
+    written = levels(key, value)[1]
+    return written or (f"{key}={value}" if "," in value and levels(key, f"{value},")[1] == f"{key}={value}" else "")
+
+
 def _settings(line: str) -> list[str]:
     """The settings of a line, as long as each begins with a key or a group that there is."""
     starts = [0, *(found.end() for found in _SETTING.finditer(line) if found[1] in _kinds())]
