@@ -51,6 +51,7 @@ EDGES = {
     "hydra_errors": "what Hydra and the user's conf/ complain of, in our words",
     "ledger": "what was submitted",
     "look": "looks at a group's jobs",
+    "origins": "where a value stands in the user's conf/",
     "output": "standard output",
     "overrides": "parses override lines, with Hydra",
     "priors.accounting": "asks sacct",
@@ -126,6 +127,7 @@ THIRD_PARTY = {
     "jobs": {"jinja2"},
     "keys": {"omegaconf"},
     "literal_files": {"omegaconf", "yaml"},
+    "origins": {"yaml"},
     "overrides": {"hydra"},  # its parser
     "priors.command": {"rich"},
     "read": {"tokenizers", "yaml"},
