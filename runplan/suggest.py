@@ -50,6 +50,7 @@ def double_quoted(text: str) -> str:
     return f'"{text}"'
 
 
+_NUMBERS = re.compile(r"(\d+(?:\.\d+)?)", re.ASCII)
 CLOSE = 0.7
 """Similarity (difflib's ratio) from which two words are taken for the same one, mistyped."""
 
@@ -90,7 +91,16 @@ def did_you_mean(word: str, words: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean {' or '.join(found)}?" if found else otherwise
 
 
+def by_size(name: str) -> tuple[str | float, ...]:
+    """What names are sorted by, so that numbers in them count as such.
+
+    >>> sorted(["70B", "8B", "8B-base", "1B", "a100-80", "a10-24"], key=by_size)
+    ['1B', '8B', '8B-base', '70B', 'a10-24', 'a100-80']
+    """
+    return tuple(float(part) if i % 2 else part for i, part in enumerate(_NUMBERS.split(name)))
+
+
 def listed(words: Iterable[str], most: int = 30) -> str:
-    """Words in order, with commas; a long list is cut with its length said."""
-    every = sorted(words)
+    """Words in order, the smaller number first, with commas; a long list is cut with its length said."""
+    every = sorted(words, key=by_size)
     return ", ".join(every[:most]) + (f", … ({len(every)} in all)" if len(every) > most else "")

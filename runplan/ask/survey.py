@@ -21,6 +21,7 @@ from runplan.paths import conf_dirs, user_conf_dirs
 from runplan.plan import Check
 from runplan.random_splits import JSON_LINES, SEPARATED
 from runplan.read.environment import installed_here, read_environment
+from runplan.suggest import by_size
 from runplan.sweep import Sweep
 from runplan.units import short_number
 from runplan.verify import size_text
@@ -180,7 +181,9 @@ class Survey:
 def _entries(folder: Path) -> list[Path]:
     """What is visible in a folder, in order; nothing where it is not there or cannot be read."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(
+            (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: by_size(path.name)
+        )
     except OSError:
         return []
 
