@@ -15,6 +15,7 @@ import yaml
 from runplan.check_files import find
 from runplan.errors import ConfigError, PlanError, Problem
 from runplan.naming import run_names
+from runplan.paths import CONF_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,16 +59,17 @@ def _origin(key: str, run: Composed) -> str:
     referred = _OF_SITE.fullmatch(str(held[name]))
     if referred:
         group, name = "site", referred[1]
-        key = f"site.{name}"
-    if any(line.lstrip("+").startswith(f"{key}=") for line in run.overrides):
-        return key
+    if any(line.lstrip("+").startswith(f"{group}.{name}=") for line in run.overrides):
+        return f"{group}.{name}"
     file = _written(group, run.choices.get(group), name)
-    return f"{key} in {file}" if file else key
+    return f"{group}.{name} in {file}" if file else key
 
 
 def _written(group: str, option: str | None, name: str, seen: frozenset[str] = frozenset()) -> str:
-    """File and line of a key in an option of a group or in those that it begins with; empty where it is null there."""
+    """File and line of a key in an option of a group or in those that it begins with, if they are the user's own."""
     path = find(f"{group}/{option}") if option and option not in seen else None
+    if path is not None and path.is_relative_to(CONF_DIR):
+        return ""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader) if path else None
     except (yaml.YAMLError, OSError, UnicodeDecodeError):

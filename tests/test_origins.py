@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runplan import slurm
+from runplan import origins, slurm
 from runplan.cli import main
 from runplan.cluster import Cluster, NodeShape, Partition
 
@@ -70,3 +70,10 @@ def test_what_earlier_logs_are_read_with(said):
     Path("conf/site/mine.yaml").write_text("defaults: [lab, _self_]\nname: mine\n")
     words = [word for word in PLAN if "priors" not in word]
     assert said("site=mine", words=words, code=2) == ["site.priors in conf/site/lab.yaml, line 6"]
+
+
+def test_a_file_of_ours_is_not_to_be_edited(said):
+    assert not origins._written("site", "della", "gpu")
+    Path("conf/site/mine.yaml").write_text("defaults: [della, _self_]\nname: mine\nqos: normal\n")
+    assert not origins._written("site", "mine", "gpu")
+    assert origins._written("site", "mine", "qos").endswith("conf/site/mine.yaml, line 3")
