@@ -11,11 +11,15 @@ import os
 import random
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 from runplan.config import Dataset
 from runplan.errors import ConfigError, Problem, StoreError
+
+T = TypeVar("T")
 
 _VOWELS = "aeiou"
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
@@ -44,7 +48,7 @@ def generated_words(length: int, number: int, seed: int) -> list[str]:
     alphabets = [[(_CONSONANTS, _VOWELS)[(i + start) % 2] for i in range(length)] for start in (0, 1)]
     if 2 * number > word_capacity(length):
         every = ["".join(letters) for alphabet in alphabets for letters in product(*alphabet)]
-        return _shuffled(every, rng)[:number]
+        return shuffled(every, rng)[:number]
     consonant_first = math.prod(map(len, alphabets[0])) / word_capacity(length)
     words: dict[str, None] = {}
     while len(words) < number:
@@ -67,7 +71,7 @@ def listed_words(lines: Iterable[str], length: int, number: int, seed: int) -> l
             "dataset.word_list",
             "use a longer list, another dataset.word_length or a smaller dataset.n_words",
         )
-    return _shuffled(words, random.Random(seed))[:number]  # noqa: S311 - data, not secrets
+    return shuffled(words, random.Random(seed))[:number]  # noqa: S311 - data, not secrets
 
 
 def split_sizes(number: int, train_fraction: float) -> tuple[int, int, int]:
@@ -119,7 +123,7 @@ def create(path: Path, dataset: Dataset, word_list: Path | None = None) -> None:
         ConfigError: the settings are impossible, or the word list cannot be read.
         StoreError: the file is there already, or its folder cannot be written.
     """
-    _write_new(path, _content(dataset, word_list))
+    write_new(path, [_content(dataset, word_list)])
 
 
 def is_made(path: Path, dataset: Dataset, word_list: Path | None = None) -> bool:
@@ -134,21 +138,25 @@ def _content(dataset: Dataset, word_list: Path | None) -> bytes:
     return json_text(dataset, None if word_list is None else _read_lines(word_list)).encode()
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that is not there yet: it appears whole or not at all.
+
+    Raises:
+        StoreError: it is there already, or its folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
-    try:
-        os.link(temporary, path)  # unlike a rename, a link refuses to replace
-    except FileExistsError:
-        raise StoreError(f"{path} is there already and is not written over; move it away to make it again") from None
+        with temporary.open("wb") as file:
+            file.writelines(parts)
+        if path.exists():
+            raise StoreError(f"{path} is there already and is not written over; move it away to make it again")
+        os.link(temporary, path)  # unlike a rename, a link refuses to replace what is made at this moment
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}; set dataset.path") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -174,12 +182,15 @@ def _settings(dataset: Dataset) -> tuple[int, int, float, int]:
     return length, number, fraction, dataset.seed or 0
 
 
-def _shuffled(words: list[str], rng: random.Random) -> list[str]:
-    """Fisher-Yates on `random()`: the stream of `random.shuffle` may change between Python versions."""
-    for i in range(len(words) - 1, 0, -1):
+def shuffled(things: list[T], rng: random.Random) -> list[T]:
+    """The list itself, put in random order.
+
+    Fisher-Yates on `random()`: the stream of `random.shuffle` may change between Python versions.
+    """
+    for i in range(len(things) - 1, 0, -1):
         j = int(rng.random() * (i + 1))
-        words[i], words[j] = words[j], words[i]
-    return words
+        things[i], things[j] = things[j], things[i]
+    return things
 
 
 def _refuse(what: str, where: str, fix: str) -> ConfigError:

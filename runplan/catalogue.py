@@ -12,6 +12,7 @@ import yaml
 
 from runplan.estimate.workload import Gpu
 from runplan.facts import Architecture
+from runplan.suggest import by_size
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ARCHITECTURE = tuple(item.name for item in fields(Architecture))
@@ -46,7 +47,7 @@ def _group(conf_dirs: Iterable[Path], group: str) -> Iterable[tuple[str, dict[st
     seen: set[str] = set()
     for conf_dir in conf_dirs:
         directory = Path(conf_dir) / group
-        for path in sorted(directory.glob("*.yaml")) if directory.is_dir() else ():
+        for path in sorted(directory.glob("*.yaml"), key=lambda file: by_size(file.stem)) if directory.is_dir() else ():
             if path.stem not in seen and not path.stem.startswith("_"):
                 seen.add(path.stem)
                 yield path.stem, _composed(directory, path.stem)

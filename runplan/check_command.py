@@ -15,6 +15,7 @@ from runplan.config import iter_keys, open_key
 from runplan.errors import ConfigError, Problem
 from runplan.hydra_errors import key_advice, option_advice, problems_of
 from runplan.overrides import Axis, axes, key_of, parse
+from runplan.pasting import pasted_word
 from runplan.progress import counted
 from runplan.torn_overrides import torn_lines
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import IConfigRepository
     from hydra.core.override_parser.types import Override
+
+
+_ONE_AT_A_TIME = frozenset({"model", "dataset", "resources", "trainer"})
+"""Groups whose options say all of a thing, so that of several one alone would count."""
 
 
 class CommandError(ConfigError):
@@ -149,6 +154,10 @@ class _Checker:
         group, chosen = override.key_or_group, override.value()
         options = chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
         known = self._repository.get_group_options(group, ObjectType.CONFIG)
+        if len(options) > 1 and group in _ONE_AT_A_TIME:
+            line = f"{group}={','.join(map(str, options))}"
+            what = f"{group}={override.get_value_string()} lays these over one another, and the last one stays"
+            return [Problem(what, group, f"several are {pasted_word(line)}")]
         return [
             Problem(f"{group} has no option {option!r}", group, option_advice(group, str(option), known))
             for option in options

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.output import OutputError, guarded_output
 from runplan.suggest import did_you_mean
+from runplan.utf8 import start_in_utf8
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +28,7 @@ def _priors(argv: Sequence[str]) -> int:
 def _ask(argv: Sequence[str]) -> int:
     from runplan.ask.command import main as command  # noqa: PLC0415 - only when asked for
 
+    _check_text(argv)
     return command(list(argv))
 
 
@@ -68,6 +70,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's); returns the exit code."""
     if argv is None:
+        start_in_utf8()
         # The process ends with this call. Looking for garbage while Hydra loads takes a sixth of a one-run plan, and
         # a thousand runs leave 10 MiB of it.
         gc.disable()
@@ -96,9 +99,24 @@ def _run(words: list[str]) -> int:
         _say(f"runplan: the output cannot be written: {error}; free some space, or write it elsewhere")
         return 1
     except Exception as error:
-        if _interrupted(error):
-            return 130
-        raise
+        code = _foreseen(error)
+        if code is None:
+            raise
+        return code
+
+
+def _foreseen(error: Exception) -> int | None:
+    """The exit code of Ctrl-C at a bad moment, or of a name that no file of ours can hold; None for a bug of ours."""
+    if _interrupted(error):
+        return 130
+    if not isinstance(error, UnicodeEncodeError):
+        return None
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exc()
+    _say(
+        f"runplan: {error.object[:200]!r} is not {error.encoding} text; use UTF-8 names, or LC_ALL=C.UTF-8 if they are"
+    )
+    return ConfigError.exit_code
 
 
 def _interrupted(error: BaseException | None) -> bool:

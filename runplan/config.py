@@ -177,7 +177,9 @@ class Dataset:
     task: str | None = None
     """Task it belongs to, whose evaluation `evaluation=auto` is; default: TASK of `TASK/input/FILE`, else `name`."""
     path: str | None = None
-    """The file; default: `file` under `tasks/<task>/input/`, then under `site.data_dir`."""
+    """The file; default: made from `source`, beside it; else `file` in `tasks/<task>/input/` or `site.data_dir`."""
+    source: str | None = None
+    """Rows without splits (JSON lines, JSON list, CSV, TSV): `create=true` splits them at random into the file."""
     file: str | None = None
     """File name that is looked for when `path` is not set."""
     type: DatasetType = MISSING
@@ -201,7 +203,7 @@ class Dataset:
     train_on_input: bool = False
     """Compute the loss on the prompt, too."""
     create: bool = False
-    """Make the file when it is missing; only for data runplan knows how to make."""
+    """Make the file when it is missing: from `source`, or by `generator`."""
     generator: str | None = None
     """What makes the file: `capitalization`, or null when nothing here can."""
     word_length: int | None = None
@@ -209,9 +211,9 @@ class Dataset:
     n_words: int | None = None
     """Words in all (capitalization)."""
     train_fraction: float | None = None
-    """Part of the words that is trained on; the rest is halved into validation and test."""
+    """Part of words or of `source` that is trained on; the rest is halved into validation and test."""
     seed: int | None = None
-    """Seed of the split and of generated words."""
+    """Seed of the splits and of generated words."""
     word_list: str | None = None
     """File with a word a line to draw from; null = words are generated."""
 

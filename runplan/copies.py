@@ -21,7 +21,7 @@ def works_elsewhere(job: Job, found: SlurmJob) -> bool:
         if place.samefile(job.directory):
             return False
         return f"token={job.token}" in (place / job.script).read_text(errors="replace").splitlines()
-    except OSError:
+    except (OSError, ValueError):  # a name that this locale cannot say, or with a NUL
         return False
 
 

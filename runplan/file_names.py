@@ -6,6 +6,8 @@ PAGE = "report.html"
 PLAN_TABLE = "plan.csv"
 SUBMIT_ALL = "submit_all.sh"
 LEDGER = "ledger.jsonl"
+RESULTS = "results.csv"
+"""What `collect` writes last changed when results were last collected."""
 RECORDS = "jobs.jsonl"
 """What a job writes into its own directory: when it began, what it ran, how it ended."""
 

@@ -106,11 +106,13 @@ def make_group(
             item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment, directory)
     shown, plain = _as_known([without_actions(item) for item in composed], plan_command(place.command), place.directory)
-    world, warnings = read_world(shown, Path.cwd(), may_create=may_create)
+    from runplan.origins import with_origins  # noqa: PLC0415 - start-up time
     from runplan.planning import make_plan  # noqa: PLC0415 - jinja2 and estimators load while nothing failed yet
 
-    with phase("planning {} runs", len(shown)):
-        plan = make_plan(place.name, str(place.directory), plain, shown, world)
+    with with_origins(shown):
+        world, warnings = read_world(shown, Path.cwd(), may_create=may_create)
+        with phase("planning {} runs", len(shown)):
+            plan = make_plan(place.name, str(place.directory), plain, shown, world)
     for warning in (*warnings, *_disk_warning(plan, world)):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - the screen is this module's business
     return plan

@@ -21,6 +21,7 @@ _NOT_THE_ROWS = frozenset(
         "name",
         "task",
         "path",
+        "source",
         "file",
         "create",
         "generator",

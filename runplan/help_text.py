@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan.paths import CONF_DIR, user_conf_dirs
+from runplan.suggest import by_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def groups(more: Sequence[Path] = ()) -> dict[str, list[str]]:
             files = (file for file in group.rglob("*.yaml") if not file.name.startswith("_"))
             options = (file.relative_to(group).as_posix().removesuffix(".yaml") for file in files)
             found.setdefault(group.name, set()).update(options)
-    return {name: sorted(options) for name, options in sorted(found.items()) if options}
+    return {name: sorted(options, key=by_size) for name, options in sorted(found.items()) if options}
 
 
 def named_folders(words: Sequence[str]) -> list[Path]:

@@ -14,6 +14,7 @@ from runplan.check_files import file_problems, find_circle, option_files, option
 from runplan.config import open_key
 from runplan.errors import ConfigError, Problem, RunplanError
 from runplan.keys import described
+from runplan.meant import several
 from runplan.pasting import pasted_word
 from runplan.suggest import QUOTING, did_you_mean, listed
 
@@ -32,6 +33,7 @@ _CONVERTED = re.compile(
     r"Value '(.*)' of type '(\w+)' (?:could not be converted to|is not a subclass of) (.*)", re.DOTALL
 )
 _NOT_VALID = re.compile(r"Value '(.*)' is not a valid (\w+)", re.DOTALL)
+_NOT_OF_THESE = re.compile(r"Invalid value '(.*)', expected one of", re.DOTALL)
 _NOT_A_LIST = re.compile(r"\w+ is not a ListConfig, list or tuple")
 _LISTS = {
     "sweep.zip": "sweep.zip=[[model,optimizer.lr]]: factors that go together",
@@ -128,6 +130,9 @@ def option_advice(group: str, option: str, options: list[str]) -> str:
     """
     options = [name for name in options if not name.startswith("_")]
     called = [name for name in options_that_say(group, option) if name in options]
+    split = several(group, option)
+    if split and set(split.partition("=")[2].split(",")) <= set(options):
+        return f"several have commas between them, and no quotes for Hydra: {split}"
     otherwise = f"did you mean {' or '.join(called)}?" if 0 < len(called) <= _FEW else f"options: {listed(options)}"
     return did_you_mean(option, options, otherwise)
 
@@ -174,6 +179,9 @@ def wrong_value(key: str, text: str, where: str = "") -> Problem:
         return Problem(
             line, where or key, f"brackets make one value; several are {key}={match[1][1:-1].replace(' ', '')}"
         )
+    wrong = match or invalid or _NOT_OF_THESE.search(text)
+    if wrong and (split := several(key, wrong[1])):
+        return Problem(line, where or key, f"several have commas between them, and no quotes for Hydra: {split}")
     fix = QUOTING if "dict" in line or "list" in line.lower() else f"`runplan help {key}` says what it takes"
     return Problem(line, where or key, fix)
 

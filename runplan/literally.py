@@ -15,12 +15,14 @@ _WORDS = re.compile(r"[~/\w.+-]+(?:,[~/\w.+-]+)*")
 
 
 def as_typed(lines: Sequence[str]) -> list[str]:
-    """Override lines in which text that Hydra would read as something else stands in quotes.
+    """Override lines in which text that Hydra would read as something else, or not at all, stands in quotes.
 
     >>> as_typed(["group.name=2026_01_31", "trainer.version=1.10,1.2", "seed=1_000", "site.account=null"])
     ['group.name="2026_01_31"', 'trainer.version="1.10",1.2', 'seed=1_000', 'site.account=null']
     >>> as_typed(["dataset.path=~/a.json,/b/c.json"])
     ['dataset.path="~/a.json",/b/c.json']
+    >>> as_typed(["group.name=größe"])
+    ['group.name="größe"']
     >>> as_typed(["site.modules=[gcc,3.10]", "++site.env.SALT=007"])
     ['site.modules=[gcc,"3.10"]', '++site.env.SALT="007"']
     """
@@ -38,7 +40,9 @@ def _as_typed(line: str) -> str:
 
 
 def _quoted(words: str) -> str:
-    return ",".join(word if _read(word) == word and "~" not in word else f'"{word}"' for word in words.split(","))
+    return ",".join(
+        word if _read(word) == word and word.isascii() and "~" not in word else f'"{word}"' for word in words.split(",")
+    )
 
 
 def _read(word: str) -> str:

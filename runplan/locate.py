@@ -8,10 +8,12 @@ them. Only `exists` looks at the disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from runplan.config import Config
+from runplan.errors import Problem
 from runplan.facts import LengthKey, Place
 from runplan.paths import TASKS_DIR
 
@@ -20,6 +22,7 @@ Exists = Callable[[str], bool]
 READS_OTHERWISE = ("trl",)
 """Trainers that read other files of a model folder than torchtune does."""
 ROLES = ("train", "validation", "test")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _USUAL = ("input", "output", "messages", "text", *ROLES)
 
 
@@ -27,6 +30,28 @@ def absolute(path: str, cwd: Path) -> Path:
     """A path as users write it (`~`, `$SCRATCH`, relative to `cwd`) as an absolute one."""
     expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's own raises for unknown users
     return Path(os.path.normpath(cwd / expanded))
+
+
+def unset_variables(config: Config, exists: Exists = os.path.exists) -> Iterator[Problem]:
+    """Paths with `$NAME` where the environment has no such variable: they would be folders of that very name."""
+    given = bool(config.dataset.path or config.dataset.source)
+    paths = {
+        "site.output_root": config.site.output_root,
+        "site.venv": config.site.venv,
+        "site.models_dir": None if config.model.path else config.site.models_dir,
+        "model.path": config.model.path,
+        "site.data_dir": None if given else config.site.data_dir,
+        "site.tasks_dir": None if given else config.site.tasks_dir,
+        "dataset.path": config.dataset.path,
+        "dataset.source": config.dataset.source,
+        "dataset.word_list": config.dataset.word_list,
+        "evaluation.script": config.evaluation.script,
+    }
+    for key, path in paths.items():
+        left = _VARIABLE.search(os.path.expandvars(path)) if path and "$" in path else None
+        if path and left and not exists(path):
+            fix = f"export {left[1]}=…, or write the path out"
+            yield Problem(f"{path}: there is no environment variable {left[1]}", key, fix)
 
 
 def model_path(config: Config, cwd: Path) -> Path:
@@ -37,9 +62,11 @@ def model_path(config: Config, cwd: Path) -> Path:
 
 
 def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
-    """Where the data file is looked for, in order; empty when neither `dataset.path` nor `dataset.file` is set."""
+    """Where the data file is looked for, in order; empty when none of `dataset.path`, `source` and `file` is set."""
     if config.dataset.path:
         return (absolute(config.dataset.path, cwd),)
+    if config.dataset.source:
+        return (_splits_of(absolute(config.dataset.source, cwd), config),)
     if not config.dataset.file:
         return ()
     tasks, data = absolute(config.site.tasks_dir, cwd), absolute(config.site.data_dir, cwd)
@@ -55,6 +82,13 @@ def dataset_paths(config: Config, cwd: Path) -> tuple[Path, ...]:
         data / config.dataset.file,
         *(data / name / config.dataset.file for name in names),
     )
+
+
+def _splits_of(source: Path, config: Config) -> Path:
+    """Beside a file of rows, named like it and after what decides its splits: `rows_80P_seed14.json`."""
+    fraction, seed = config.dataset.train_fraction, config.dataset.seed
+    parts = [source.stem, f"{round(fraction * 100)}P" if fraction is not None else "", f"seed{seed or 0}"]
+    return source.with_name("_".join(part for part in parts if part) + ".json")
 
 
 def dataset_path(config: Config, cwd: Path, exists: Exists = os.path.exists) -> Path | None:

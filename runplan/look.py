@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runplan.attempts import Attempt, Ledger, Record, is_local, moment
 from runplan.copies import copy_note, works_elsewhere
-from runplan.file_names import LEDGER
+from runplan.file_names import LEDGER, RESULTS
 from runplan.ledger import read_ledger, read_records
 from runplan.observe import REFUSED, JobState, Observed, SlurmJobs, current_job, observe
 from runplan.processes import CLOCKS_S, is_alive
@@ -69,7 +69,15 @@ def look(group: WrittenGroup, timeout_s: float = SLURM_S) -> Sight:
             why += "; submit again as jobs end" if FULL in why else ""
             observed[job.token] = replace(observed[job.token], reason=f"{REFUSED}: {why}")
     copy, free = copy_note(group, ledger, known), _free_bytes(group.directory)
-    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, copy, free)
+    collected = _collected_at(group.directory)
+    return Sight(datetime.now(UTC), ledger, known, slurm, jobs, observed, copy, free, collected)
+
+
+def _collected_at(directory: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp((directory / RESULTS).stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def _free_bytes(directory: Path) -> int | None:

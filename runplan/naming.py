@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LONGEST = 99
 HASH_LENGTH = 8
 SHORT_KEYS = {"optimizer.lr": "lr", "batch_size": "bs", "epochs": "ep", "seed": "seed"}
-PATH_KEYS = frozenset({"path", "file", "folder", "script", "custom", "word_list", "models_dir", "data_dir"})
+PATH_KEYS = frozenset({"path", "source", "file", "folder", "script", "custom", "word_list", "models_dir", "data_dir"})
 SENTENCES = frozenset({"system_prompt", "prompt"})
 MODEL_KEYS = frozenset({"model", "model.name", "model.full_name", "model.path", "model.folder", "model.repo_id"})
 EVALUATION_ROOTS = frozenset({"evaluation", "system_prompt", "prompt", "dataset", "experiment"})

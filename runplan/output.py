@@ -1,5 +1,7 @@
 """Standard output whose failures (a full disk, a closed pipe) are told apart from those of other files.
 
+What its encoding cannot say is shown as far as it can; a name that is no UTF-8 comes out as it is.
+
 Verbs turn an `OSError` into a message about the files they work on; an `OutputError` passes through them to the command
 line.
 """
@@ -13,6 +15,8 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from runplan.utf8 import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +66,7 @@ def guarded_output() -> Iterator[None]:
     raw = _Raw(before.fileno(), "wb", closefd=False)
     whole = raw if isinstance(buffer, io.FileIO) else io.BufferedWriter(raw)  # PYTHONUNBUFFERED has no buffer
     sys.stdout = io.TextIOWrapper(
-        whole, before.encoding, before.errors,
+        whole, before.encoding, SHOWN,
         line_buffering=before.line_buffering, write_through=before.write_through,
     )  # fmt: skip
     try:

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from runplan.errors import ConfigError, Problem
+from runplan.meant import meant
 from runplan.pasting import has_control
 from runplan.progress import counted, forewarn
 from runplan.suggest import did_you_mean, listed, quoted
@@ -68,6 +69,8 @@ def _unreadable(line: str, reason: str) -> Problem:
     if has_control(line):
         what = f"{line!r} holds characters that cannot be seen, such as a newline or a tab"
         return Problem(what, key, "use letters, digits and blanks" if key == "group.name" else quoted(line))
+    if found := meant(line):
+        return Problem(f"{line!r} {found[0]}", key.strip(), found[1])
     detail = next((text for text in reason.splitlines() if text and not text.startswith("See ")), "")
     if detail.startswith("LexerNoViableAlt"):
         detail = "a quote or a sign in it is part of no text without quotes"

@@ -25,7 +25,13 @@ CONF_SCHEME = "runplan-conf://"
 def cache_dir() -> Path:
     """The user's cache directory for runplan: `$XDG_CACHE_HOME/runplan`, else `~/.cache/runplan`."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "runplan"
+    return (Path(root) if root.startswith("/") else home() / ".cache") / "runplan"
+
+
+def home() -> Path:
+    """The user's home; `/`, where nothing can be kept, for one who has none: containers have users without a name."""
+    found = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
+    return Path(found if found.startswith("/") else "/")
 
 
 class UserConf(NamedTuple):
@@ -40,7 +46,8 @@ class UserConf(NamedTuple):
 def named_conf_dirs() -> tuple[Path, ...]:
     """Folders of `RUNPLAN_CONF` (several are separated as in PATH), absolute, whether or not they exist."""
     named = os.environ.get("RUNPLAN_CONF", "").split(os.pathsep)
-    return tuple(Path(part).expanduser().absolute() for part in named if part)
+    written = (os.path.expanduser(part) for part in named if part)  # noqa: PTH111 - Path's own raises for unknown users
+    return tuple(Path(part).absolute() for part in written)
 
 
 def user_conf_dirs() -> tuple[UserConf, ...]:

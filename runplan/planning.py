@@ -157,7 +157,7 @@ class _Planner:
         model = self.world.facts.models[place.model]
         if model.architecture is None:
             return _Planned(None, (_unknown_architecture(model, name),))
-        data = check_run(config, self.world.facts, place, name)
+        data = check_run(config, self.world.facts, place, name, self.directory)
         if not config.train:
             return _Planned(None, tuple(data)) if data else self._evaluated(composed, name, place, RunType.eval_only)
         recipe = choose_recipe(config)

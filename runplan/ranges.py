@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from runplan.errors import Problem
+from runplan.locate import unset_variables
 from runplan.units import parse_memory_gib, parse_slurm_time, slurm_time
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _numbers(config: Config) -> Iterator[Problem]:
         yield Problem(
             f"dataset.train_fraction is {fraction}, must be between 0 and 1",
             "dataset.train_fraction",
-            "0.8 trains on 80 % of the words",
+            "0.8 trains on 80 % of the rows",
         )
     if not 0 < config.estimator.utilization <= 1:
         yield Problem(
@@ -221,7 +222,10 @@ def _memory(config: Config) -> Iterator[Problem]:
         yield Problem(f"resources.mem: {error}", "resources.mem", "write 64G")
 
 
-_RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (_numbers, _deeds, _names, _batch, _times, _memory)
+_RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
+    *(_numbers, _deeds, _names, _batch, _times, _memory),
+    unset_variables,
+)
 
 
 def check_ranges(config: Config) -> list[Problem]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
+from runplan.locate import absolute
 from runplan.plan import Recipe
 
 AUTO = "auto"
@@ -159,7 +160,7 @@ def _custom(config: Config, custom: str, is_file: Callable[[str], bool]) -> Reci
         )
     name = custom
     if custom.endswith(".py") or "/" in custom:
-        file = Path(custom).expanduser().absolute()
+        file = absolute(custom, Path.cwd())
         if not is_file(str(file)):
             return Problem(f"the recipe {custom} is not there ({file})", "recipe.custom", "correct the path")
         if file.suffix != ".py" or "." in file.stem:

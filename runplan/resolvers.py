@@ -58,13 +58,13 @@ def label(path: str | None, otherwise: str) -> str:
     return file.parent.name or otherwise if file.name == "inspect.py" else file.stem
 
 
-def task_of(task: str | None, path: str | None, name: str) -> str:
+def task_of(task: str | None, path: str | None, name: str, source: str | None = None) -> str:
     """The task a dataset belongs to: what the user says, else the folder that holds its `input/`, else its name.
 
     >>> task_of(None, "tasks/french/input/a.json", "a"), task_of(None, "data/french.json", "french")
     ('french', 'french')
     """
-    folder = PurePath(path or "").parent
+    folder = PurePath(path or source or "").parent
     return task or (folder.parent.name if folder.name == "input" else "") or name
 
 

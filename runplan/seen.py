@@ -75,6 +75,8 @@ class Sight:
     """A note on a group that is a copy of another, ledger included; empty where it is none."""
     free_bytes: int | None = None
     """Room on the group's disk; quotas are not seen."""
+    collected_at: datetime | None = None
+    """When results were last collected; None where they never were."""
 
 
 def log_name(job_id: str, slurm: SlurmJob | None) -> str | None:

@@ -11,6 +11,8 @@ from runplan.pasting import pasted_word
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_PLAIN = re.compile(r"[\w./-]+")
+"""A path that Hydra's grammar reads as it is."""
 QUOTING = "quote text for the shell and for Hydra: 'prompt=\"Q: {input}\"'"
 
 
@@ -22,6 +24,18 @@ def quoted(line: str) -> str:
     else:
         written = as_text(value)
     return f"quote text for the shell and for Hydra: {pasted_word(f'{key}={written}')}"
+
+
+def splits_at_random(path: str) -> str:
+    """How to have a file without splits split: the override line that takes the place of `dataset.path`."""
+    written = path if _PLAIN.fullmatch(path) else as_text(path)
+    return f"split it at random: {pasted_word(f'dataset.source={written}')} dataset.create=true instead of dataset.path"
+
+
+def lacking_split(role: str, path: str, splits: int) -> str:
+    """What to do about a split that is not there: name another; what is one list alone, or has one, can be split."""
+    name = [f"name it with dataset.{role}_split="] if splits else []
+    return ", or ".join([*name, *([splits_at_random(path)] if splits <= 1 else [])])
 
 
 def as_text(text: str) -> str:
@@ -36,6 +50,7 @@ def double_quoted(text: str) -> str:
     return f'"{text}"'
 
 
+_NUMBERS = re.compile(r"(\d+(?:\.\d+)?)", re.ASCII)
 CLOSE = 0.7
 """Similarity (difflib's ratio) from which two words are taken for the same one, mistyped."""
 
@@ -76,7 +91,16 @@ def did_you_mean(word: str, words: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean {' or '.join(found)}?" if found else otherwise
 
 
+def by_size(name: str) -> tuple[str | float, ...]:
+    """What names are sorted by, so that numbers in them count as such.
+
+    >>> sorted(["70B", "8B", "8B-base", "1B", "a100-80", "a10-24"], key=by_size)
+    ['1B', '8B', '8B-base', '70B', 'a10-24', 'a100-80']
+    """
+    return tuple(float(part) if i % 2 else part for i, part in enumerate(_NUMBERS.split(name)))
+
+
 def listed(words: Iterable[str], most: int = 30) -> str:
-    """Words in order, with commas; a long list is cut with its length said."""
-    every = sorted(words)
+    """Words in order, the smaller number first, with commas; a long list is cut with its length said."""
+    every = sorted(words, key=by_size)
     return ", ".join(every[:most]) + (f", … ({len(every)} in all)" if len(every) > most else "")

@@ -13,6 +13,7 @@ from runplan.estimate.workload import Adapter
 from runplan.facts import DatasetFacts, Facts, Finding, ModelFacts, Place, Status, TaskFacts
 from runplan.paths import TASKS_DIR
 from runplan.plan import Check, Composed
+from runplan.suggest import lacking_split
 from runplan.trainers.known import trainer_of
 from runplan.units import GIB
 from runplan.verify_environment import environment_check, evaluation_need, trainer_need
@@ -46,17 +47,20 @@ def check_things(composed: Sequence[Composed], facts: Facts) -> tuple[Check, ...
     )
 
 
-def check_run(config: Config, facts: Facts, place: Place, run: str = "") -> list[Problem]:
-    """What makes one run impossible because of the data or the task; a thing that is missing does not.
+def check_run(config: Config, facts: Facts, place: Place, run: str = "", directory: str = "") -> list[Problem]:
+    """What makes one run impossible because of the data, the task or a path; a thing that is missing does not.
 
     Args:
         config: of the run.
         facts: of the sweep.
         place: keys of the run's things in `facts`.
         run: name of the run, which the problems then carry.
+        directory: of the group, absolute.
     """
     problems = list(_data_problems(config, facts.datasets[place.dataset]))
     problems += _turn_problems(config, facts.datasets[place.dataset])
+    if config.train:
+        problems += trainer_of(config).path_problems(facts.datasets[place.dataset].path, directory)
     if place.script is not None:
         problems += _task_problems(config, facts.tasks[place.script])
         problems += _test_problems(config, facts.datasets[place.dataset], facts.tasks[place.script])
@@ -199,9 +203,6 @@ def _check(kind: str, name: str, path: str, status: Status, fine: str, findings:
     return Check(kind, name, path, status, detail, "; ".join(dict.fromkeys(each.fix for each in bad if each.fix)))
 
 
-SPLITS = 'write {"train": […], "validation": […], "test": […]} around parts of the list'
-
-
 def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
     if dataset.status in {Status.invalid, Status.unchecked}:
         for finding in dataset.findings:
@@ -211,7 +212,7 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
         return
     if not dataset.splits or not config.train:
         return
-    keys = ", ".join(dataset.fields.values())
+    keys, path = ", ".join(dataset.fields.values()), config.dataset.path or dataset.path
     splits = f"its splits are {keys}" if keys else "it is one list, without splits"
     for role, wanted in (("train", True), ("validation", config.validation)):
         key = getattr(config.dataset, f"{role}_split")
@@ -223,7 +224,7 @@ def _data_problems(config: Config, dataset: DatasetFacts) -> Iterable[Problem]:
             yield Problem(
                 f"{dataset.path} has no {role} split {key!r}; {splits}",
                 f"dataset.{role}_split",
-                (f"name it with dataset.{role}_split=" if dataset.fields else SPLITS) + off,
+                f"{lacking_split(role, path, len(dataset.fields))}{off}",
             )
     asked = config.dataset.train_rows
     if asked is not None and asked > dataset.rows("train"):
@@ -260,7 +261,8 @@ def _test_problems(config: Config, dataset: DatasetFacts, task: TaskFacts) -> It
         yield Problem(
             f"{dataset.path} has no {split}, which {config.evaluation.name} evaluates",
             "dataset.test_split",
-            "name it with dataset.test_split=, evaluate another with +evaluation.args.split=, or use evaluation=none",
+            f"{lacking_split('test', config.dataset.path or dataset.path, len(dataset.fields))}, "
+            "evaluate another with +evaluation.args.split=, or use evaluation=none",
         )
     reads_columns = any("input_column" in names for names in task.parameters.values())
     kind = config.dataset.type

@@ -51,6 +51,7 @@ EDGES = {
     "hydra_errors": "what Hydra and the user's conf/ complain of, in our words",
     "ledger": "what was submitted",
     "look": "looks at a group's jobs",
+    "origins": "where a value stands in the user's conf/",
     "output": "standard output",
     "overrides": "parses override lines, with Hydra",
     "priors.accounting": "asks sacct",
@@ -66,6 +67,7 @@ EDGES = {
     "priors.siblings": "reads what stands beside a log",
     "processes": "whether they are there",
     "progress": "a line on the terminal",
+    "random_splits": "splits a file of rows",
     "read": "reads models, datasets, tasks, disk, trainer",
     "reading": "from Hydra's configuration to ours",
     "resolvers": "marks in conf/",
@@ -93,6 +95,7 @@ EDGES = {
     "sweep": "composes",
     "tiny": "makes a model folder",
     "unnamed_group": "takes the directory of a group without a name",
+    "utf8": "starts the program again",
     "written": "reads a group",
 }
 
@@ -124,6 +127,7 @@ THIRD_PARTY = {
     "jobs": {"jinja2"},
     "keys": {"omegaconf"},
     "literal_files": {"omegaconf", "yaml"},
+    "origins": {"yaml"},
     "overrides": {"hydra"},  # its parser
     "priors.command": {"rich"},
     "read": {"tokenizers", "yaml"},

@@ -1,5 +1,7 @@
 """From answers to override lines: what Hydra reads from them is what was answered."""
 
+from dataclasses import replace
+
 import pytest
 from ask_known import KNOWN
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from runplan.ask.known import Thing
 from runplan.ask.lines import override_lines, same, written
+from runplan.ask.survey import _data_file
 
 PARSER = OverridesParser.create()
 TEXTS = st.one_of(
@@ -90,3 +94,28 @@ def test_lines_say_what_does_not_hold_anyway(answers, lines):
 )
 def test_numbers_are_the_same_however_they_are_written(key, one, other, expected):
     assert same(key, one, other) is expected
+
+
+def test_rows_without_splits_are_a_source_of_them_unless_others_have_splits():
+    flat, split = Thing("./a.csv", path="./a.csv", kind="json", has_splits=False), Thing("./b.json", path="./b.json")
+    known = replace(KNOWN, datasets=(flat, split))
+    assert override_lines({"dataset": ("./a.csv",)}, known)[-2:] == ["dataset=json", "dataset.source=./a.csv"]
+    assert override_lines({"dataset": ("./a.csv", "./b.json")}, known)[-1] == "dataset.path=./a.csv,./b.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "has_splits"),
+    [
+        ("a.csv", "input,output\n", "json", False),
+        ("a.jsonl", '{"messages": []}\n', "chat", False),
+        ("a.json", '  [{"text": "a"}]', "text", False),
+        ("a.json", '{"input": "a", "output": "b"}\n{"input": "c", "output": "d"}\n', "json", False),
+        ("a.json", '{"train": [{"input": "a", "output": "b"}]}', "json", True),
+        ("a.json", '{\n "train": []}', "json", True),
+    ],
+)
+def test_a_data_files_beginning_says_whether_it_has_splits(tmp_path, name, content, kind, has_splits):
+    (tmp_path / name).write_text(content)
+    found = _data_file("x", tmp_path / name)
+    assert (found.kind, found.has_splits, "without splits" in found.detail) == (kind, has_splits, not has_splits)
+    assert _data_file("x", tmp_path / "nowhere") == Thing("x", path="x", kind="json")

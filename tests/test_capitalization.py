@@ -146,3 +146,13 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         capitalization.create(tmp_path / "file" / "words.json", a_dataset())
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    def parts():
+        yield b"{"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        capitalization.write_new(tmp_path / "words.json", parts())
+    assert not [*tmp_path.iterdir()]

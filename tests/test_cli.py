@@ -563,3 +563,33 @@ def test_a_folder_that_is_no_text_or_gone_is_refused(tmp_path, monkeypatch, caps
     for words in (["preview=true"], ["status", "g"]):
         assert cli.main(words) == 2
         assert "the current folder is gone" in capsys.readouterr().err
+
+
+class TestPathsWithHomesAndVariables:
+    """`~nobody` is a folder of that name; a user without a home has no cache, and everything else."""
+
+    @pytest.mark.parametrize(
+        "words", [["priors", "~no.such.user/x"], ["recipe.custom=~no.such.user/x.py", "dataset.create=true"]]
+    )
+    def test_a_home_of_nobody_is_no_traceback(self, words, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(words) in {1, 2}
+        assert "~no.such.user/x" in capsys.readouterr().err
+
+    def test_conf_folders_of_nobody_are_not_there(self, monkeypatch):
+        monkeypatch.setenv("RUNPLAN_CONF", "~no.such.user/conf")
+        assert [path.name for path in paths.named_conf_dirs()] == ["conf"]
+
+    def test_a_user_without_a_home_keeps_nothing(self, monkeypatch):
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+        assert str(paths.cache_dir()) == "/.cache/runplan"
+
+    def test_earlier_logs_are_found_below_an_output_root_with_a_variable(self, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("RUNS_OF_MINE", str(tmp_path / "runs"))
+        (tmp_path / "runs").mkdir()
+        cli.main(["site.output_root='$RUNS_OF_MINE'", "dataset.create=true", "preview=true"])
+        said = capsys.readouterr().err
+        assert "nothing at" not in said
+        assert "no training log in 0 files of priors.paths" in said

@@ -53,3 +53,12 @@ def test_a_group_that_was_copied_with_its_ledger_says_so(group, job, tmp_path):
     assert copy_note(copy, ledger, SlurmJobs(None)) == copy_note(copy, Ledger(), known) == ""
     shutil.rmtree(group.directory)  # it was moved
     assert copy_note(copy, ledger, known) == ""
+
+
+def test_a_place_that_this_locale_cannot_name_is_no_copy(job, monkeypatch):
+    def refuse(*_):
+        "ü".encode("ascii")
+
+    found = SlurmJob("5", "5", "PENDING", token=job.token, place="/data/my sweep ü")
+    monkeypatch.setattr(type(job.directory), "samefile", refuse)
+    assert not works_elsewhere(job, found)

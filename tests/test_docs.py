@@ -57,6 +57,7 @@ def folder(tmp_path_factory) -> Path:
     sums = {"train": rows[:3000], "validation": rows[3000:3300], "test": rows[3300:]}
     (made / "data").mkdir()
     (made / "data/sums.json").write_text(json.dumps(sums))
+    (made / "data/rows.csv").write_text("input,output\n" + "".join(f"{i}+1,{i + 1}\n" for i in range(3600)))
     tiny.create(made / "models/My-Llama")
     (made / "queue").touch()
     fake_program(made / "bin", "sbatch", SBATCH)

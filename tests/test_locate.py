@@ -100,3 +100,30 @@ def test_a_place_holds_the_keys_of_all_roles():
     assert list(place.lengths) == ["train", "validation", "test"]
     assert place.lengths["train"].dataset == place.dataset
     assert place.lengths["train"].split == "train"
+
+
+class TestVariablesThatAreNotSet:
+    def refused(self, config, there=()):
+        return {each.where: each.what for each in locate.unset_variables(config, lambda path: path in there)}
+
+    @pytest.fixture(autouse=True)
+    def _environment(self, monkeypatch):
+        monkeypatch.delenv("NOSUCH", raising=False)
+        monkeypatch.setenv("SUCH", "/s")
+
+    def test_are_refused_where_a_path_needs_them(self):
+        config = a_config(dataset={"path": "${NOSUCH}/x.json"}, output_root="$NOSUCH/o")
+        assert self.refused(config) == {
+            "site.output_root": "$NOSUCH/o: there is no environment variable NOSUCH",
+            "dataset.path": "${NOSUCH}/x.json: there is no environment variable NOSUCH",
+        }
+
+    def test_those_that_are_set_and_folders_of_that_very_name_are_fine(self):
+        config = a_config(model={"path": "$SUCH/m"}, dataset={"path": "$NOSUCH/x.json"}, output_root="$SUCH")
+        assert not self.refused(config, there={"$NOSUCH/x.json"})
+        assert not self.refused(a_config(output_root="a$ b$"))
+
+    def test_a_folder_that_nobody_looks_into_does_not_matter(self):
+        config = a_config(model={"path": "m"}, dataset={"path": "d"}, models_dir="$NOSUCH", data_dir="$NOSUCH")
+        assert not self.refused(config)
+        assert [*self.refused(a_config(models_dir="$NOSUCH"))] == ["site.models_dir"]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -186,6 +187,63 @@ def test_data_that_nothing_can_make_says_where_it_was_looked_for(cwd):
     found = facts.datasets[facts.places[0].dataset]
     assert "tasks/capitalization/input/mine.json" in found.findings[0].fix
     assert "data/mine.json" in found.findings[0].fix
+
+
+class TestRowsThatAreSplit:
+    @pytest.fixture
+    def folder(self, cwd):
+        (cwd / "rows.csv").write_text("input,output\n" + "".join(f"q{i},a{i}\n" for i in range(50)))
+        return cwd
+
+    def facts(self, folder, *, may_create=True, cache=None, **changes):
+        changes = {"dataset": "json", "dataset__source": "rows.csv", "dataset__path": None, "model": "tiny"} | changes
+        (found,) = gather_facts(
+            composed(make_config(**changes)), folder, cache, may_create=may_create
+        ).datasets.values()
+        return found
+
+    def notes(self, facts):
+        return [finding.detail for finding in facts.findings]
+
+    def test_are_made_beside_their_source_and_say_what_they_are_parts_of(self, folder):
+        facts = self.facts(folder, dataset__create=True)
+        assert facts.path == str(folder / "rows_80P_seed14.json")
+        assert [facts.rows(role) for role in ("train", "validation", "test")] == [40, 5, 5]
+        assert (facts.status, facts.leaks) == (Status.ok, {})
+        (note,) = self.notes(facts)
+        assert note.startswith("random parts of rows.csv (seed 14), sha256 ")
+        digest = hashlib.sha256(Path(facts.path).read_bytes()).hexdigest()
+        assert note.endswith(f"{digest[:12]}…")
+        assert self.facts(folder, dataset__create=True) == facts
+
+    def test_a_preview_and_a_plan_that_may_not_make_them_know_the_same(self, folder):
+        preview = self.facts(folder, may_create=False, dataset__create=True)
+        imagined = self.facts(folder)
+        assert not (folder / "rows_80P_seed14.json").exists()
+        made = self.facts(folder, dataset__create=True)
+        assert preview.splits == imagined.splits == made.splits
+        assert imagined.findings[0].fix == "dataset.create=true"
+        assert self.notes(preview)[1:] == self.notes(imagined)[1:] == self.notes(made)
+
+    @pytest.mark.parametrize("cached", [True, False])
+    def test_that_their_source_changed_is_said_whoever_asks(self, folder, tmp_path, cached):
+        cache = tmp_path / "cache" if cached else None
+        self.facts(folder, cache=cache, dataset__create=True)
+        with (folder / "rows.csv").open("a") as file:
+            file.write("more,rows\n")
+        assert self.notes(self.facts(folder, cache=cache)) == [OTHER_THAN_ASKED]
+        (folder / "rows.csv").unlink()
+        assert not self.notes(self.facts(folder, cache=cache))
+
+    def test_seeds_are_files_of_their_own(self, folder):
+        self.facts(folder, dataset__create=True, dataset__seed=1)
+        self.facts(folder, dataset__create=True, dataset__train_fraction=0.5)
+        assert {path.name for path in folder.glob("rows_*")} == {"rows_80P_seed1.json", "rows_50P_seed14.json"}
+
+    def test_they_are_written_where_the_user_says(self, folder):
+        assert self.facts(folder, dataset__create=True, dataset__path="a/b.json").path == str(folder / "a" / "b.json")
+        with pytest.raises(ConfigError, match=r"nowhere\.csv: no such file"):
+            self.facts(folder, dataset__create=True, dataset__source="nowhere.csv")
 
 
 def test_only_the_tiny_model_can_be_made(cwd):

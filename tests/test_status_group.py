@@ -27,8 +27,9 @@ from runplan.attempts import TIME_FORMAT
 from runplan.ledger import append
 from runplan.look import look
 from runplan.observe import JobState
+from runplan.status.advice import next_commands
 from runplan.status.document import status_document
-from runplan.status.group import group_status, next_commands
+from runplan.status.group import group_status
 from runplan.status.rows import failures, heading
 from runplan.status.screen import make_console, parts, print_status
 
@@ -209,7 +210,24 @@ def test_evaluations_of_a_training_that_failed_are_no_reason_to_submit(tmp_path,
     fake_slurm(tmp_path / "bin", monkeypatch)
     status = group.status()
     assert [cell.state for cell in status.runs[0].cells] == [JobState.not_submitted] * 2
-    assert next_commands(status, "g") == ("runplan submit g --only failed",)
+    command = f"{group.written.document['command']} overwrite=true"
+    assert next_commands(status, "g") == (
+        f"# first mend what ValueError is about: in place, or plan again with other settings: runplan {command}",
+        "runplan submit g --only failed",
+    )
+
+
+def test_results_that_were_collected_are_not_to_be_collected(tmp_path, monkeypatch):
+    group = Group(tmp_path / "group", trained())
+    group.submit("1B")
+    for name in group.jobs:
+        group.began(name, 900, 0, 60)
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    assert "runplan collect g" in next_commands(group.status(), "g")
+    (group.written.directory / "results.csv").touch()
+    assert "runplan collect g" not in next_commands(group.status(), "g")
+    os.utime(group.written.directory / "results.csv", (1e9, 1e9))
+    assert "runplan collect g" in next_commands(group.status(), "g")
 
 
 def test_what_ran_here_goes_on_here(made):

@@ -126,7 +126,8 @@ def test_another_attempt_for_what_failed(slurm, make, capsys):
     queue(slurm, ("102", "CANCELLED", "x"))
     assert main(["submit", str(group)]) == 0
     said = capsys.readouterr().out
-    assert "ended before: 1 failed, 1 cancelled; again with: runplan submit" in said
+    assert "ended before: 1 failed, 1 cancelled; why: runplan status" in said
+    assert "; again with: runplan submit" in said
     assert said.partition("again with: ")[2].splitlines()[0].endswith(" --only failed")
     assert main(["submit", str(group), "--only", "failed"]) == 0
     assert "afterok:103" in asked(slurm)[3]

@@ -185,15 +185,6 @@ class TestText:
         assert value == text + "{input}!"
         assert yaml.safe_load(written["finetune.yaml"])["tokenizer"]["prompt_template"] == "run_prompt.RunPrompt"
 
-    @given(st.text(st.sampled_from("ab[]*?/ {}!'"), min_size=1))
-    def test_a_path_is_no_pattern(self, name):
-        from fnmatch import fnmatchcase
-
-        run = replace(RUN, dataset=replace(RUN.dataset, path=f"/{name}"))
-        config = yaml.safe_load(training_files(make_plan(run), run, make_templates())["finetune.yaml"])
-        assert fnmatchcase(f"/{name}", config["dataset"]["data_files"])
-        assert not fnmatchcase("/other", config["dataset"]["data_files"])
-
 
 @pytest.fixture(scope="module")
 def tune():

@@ -114,11 +114,17 @@ def _missing_text(_: State, known: Known) -> str:
 def _missing_choices(state: State, known: Known) -> tuple[Choice, ...]:
     makes = _can_make(known) or state.answers.get("dataset.create") == ("true",)
     if makes and "dataset.create" not in state.given:
+        of_rows = any("/" in level for level in state.answers.get("dataset", ()))
+        size = (
+            "dataset.train_fraction= and dataset.seed= decide its splits"
+            if of_rows
+            else ("dataset.n_words= and dataset.word_length= set its size")
+        )
         return (
             Choice(
                 YES,
                 "go on, and make the dataset",
-                "when the plan is written; dataset.n_words= and dataset.word_length= set its size",
+                f"when the plan is written; {size}",
             ),
             Choice(WITHOUT_DATA, "go on without"),
         )

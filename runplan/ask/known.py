@@ -19,6 +19,8 @@ class Thing:
     """Where it is on disk; empty when it is not there, or not looked for."""
     kind: str = ""
     """Of a data file: the option of `dataset` that reads such rows. Of a task: the script's path."""
+    has_splits: bool = True
+    """Of a data file; one without is a source of random splits."""
 
 
 @dataclass(frozen=True)

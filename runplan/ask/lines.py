@@ -98,7 +98,8 @@ def _dataset_lines(key: str, levels: Answer, known: Known) -> list[str]:
     things = [known.thing(key, level) for level in levels]
     kind = next((thing.kind for thing in things if thing and thing.kind), "json")
     paths = [thing.path if thing and thing.path else level for thing, level in zip(things, levels, strict=True)]
-    return [f"dataset={written(kind)}", f"dataset.path={_joined(paths)}"]
+    key = "dataset.source" if all(thing and not thing.has_splits for thing in things) else "dataset.path"
+    return [f"dataset={written(kind)}", f"{key}={_joined(paths)}"]
 
 
 def _evaluation_lines(key: str, levels: Answer, known: Known) -> list[str]:

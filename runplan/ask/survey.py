@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,9 @@ from runplan.catalogue import options
 from runplan.config import Config
 from runplan.paths import conf_dirs, user_conf_dirs
 from runplan.plan import Check
+from runplan.random_splits import JSON_LINES, SEPARATED
 from runplan.read.environment import installed_here, read_environment
+from runplan.suggest import by_size
 from runplan.sweep import Sweep
 from runplan.units import short_number
 from runplan.verify import size_text
@@ -27,6 +30,7 @@ GROUPS = ("site", "model", "trainer", "dataset", "resources", "evaluation")
 VERIFIED = frozenset({"model", "dataset", "evaluation"})
 READERS = {"instruct": "json", "chat": "chat", "text": "text"}
 """Type of rows → option of `dataset` that reads any file of such rows."""
+DATA_FILES = frozenset({".json", *JSON_LINES, *SEPARATED})
 MOST_FILES = 40
 HEAD_BYTES = 1 << 16
 
@@ -104,7 +108,7 @@ class Survey:
     def with_files(self, known: Known, datasets: Answer) -> Known:
         """The same, with the kind of rows in data files that were named by path."""
         new = [path for path in datasets if "/" in path and known.thing("dataset", path) is None]
-        things = [Thing(path, path=path, kind=_reader(locate.absolute(path, self.cwd))) for path in new]
+        things = [_data_file(path, locate.absolute(path, self.cwd)) for path in new]
         return replace(known, datasets=(*known.datasets, *things)) if things else known
 
     def _models(self, config: Config) -> Iterator[Thing]:
@@ -145,14 +149,13 @@ class Survey:
             yield Thing(name, detail, self._shown(place) if place and is_there else "", kind)
         for path in self._data_files(config):
             if path not in listed:
-                shown = self._shown(path)
-                yield Thing(shown, size_text(path.stat().st_size), shown, _reader(path))
+                yield _data_file(self._shown(path), path)
 
     def _data_files(self, config: Config) -> list[Path]:
         tasks, data = (locate.absolute(each, self.cwd) for each in (config.site.tasks_dir, config.site.data_dir))
         folders = [*sorted(tasks.glob("*/input")), data, *sorted(data.glob("*"))]
         found = [path for folder in folders for path in _entries(folder)]
-        return [path for path in found if path.suffix in {".json", ".jsonl"} and path.is_file()][:MOST_FILES]
+        return [path for path in found if path.suffix in DATA_FILES and path.is_file()][:MOST_FILES]
 
     def _evaluations(self, config: Config) -> Iterator[Thing]:
         named = [name for name in options(self.folders, "evaluation") if name != "script"]
@@ -178,7 +181,9 @@ class Survey:
 def _entries(folder: Path) -> list[Path]:
     """What is visible in a folder, in order; nothing where it is not there or cannot be read."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(
+            (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: by_size(path.name)
+        )
     except OSError:
         return []
 
@@ -212,14 +217,32 @@ def _gpus(found: dict[str, dict[str, Any]]) -> Iterator[Thing]:
         yield Thing(name, f"{memory:g} GiB" if isinstance(memory, int | float) else "")
 
 
-def _reader(path: Path) -> str:
-    """The option that reads a data file, by the columns its beginning names."""
+def _data_file(name: str, path: Path) -> Thing:
+    """A data file with the option that reads it, as its beginning tells; one that cannot be read is said later."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            head, size = file.read(HEAD_BYTES), path.stat().st_size
     except OSError:
-        return "json"
+        return Thing(name, path=name, kind="json")
+    has_splits = _has_splits(path.suffix, head)
+    detail = size_text(size) + ("" if has_splits else ", without splits: they are made at random")
+    return Thing(name, detail, name, _reader(head), has_splits)
+
+
+def _reader(head: bytes) -> str:
+    """The option that reads a data file, by the columns its beginning names."""
     columns = {match.decode() for match in re.findall(rb'"(input|output|messages|text)"\s*:', head)}
     if "messages" in columns and "input" not in columns:
         return "chat"
     return "text" if columns == {"text"} else "json"
+
+
+def _has_splits(suffix: str, head: bytes) -> bool:
+    """Whether a data file has them, as far as its name and its beginning tell: a list has none, nor have lines."""
+    if suffix != ".json" or head.lstrip().startswith(b"["):
+        return False
+    first = head.strip().partition(b"\n")[0]
+    try:
+        return not (isinstance(json.loads(first), dict) and first != head.strip())
+    except ValueError:
+        return True

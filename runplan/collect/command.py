@@ -17,10 +17,10 @@ from runplan.collect.write import write_results
 from runplan.compiled import CompiledTemplates
 from runplan.errors import ConfigError, Problem
 from runplan.file_names import PAGE, README
-from runplan.paths import TEMPLATES_DIR, user_template_dirs
-from runplan.priors.command import default_cache_dir
+from runplan.paths import TEMPLATES_DIR, cache_dir, user_template_dirs
 from runplan.render import environment, template_errors
 from runplan.screen import print_sections
+from runplan.utf8 import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if not directory.is_dir():
         fix = "name the folder of a group; `runplan KEY=VALUE…` plans one and says where it is"
         raise ConfigError([Problem(f"there is no folder {directory}", "GROUP", fix)])
-    cache = default_cache_dir()
+    cache = cache_dir()
     group = gather(directory, cache)
     templates = environment(TEMPLATES_DIR, CompiledTemplates(cache / "templates"), *user_template_dirs())
     place = Path(group.directory)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         written = write_results(place, files, parts, group.document, templates)
     if options.json:
         record = report_json(report) | {"directory": group.directory, "written": list(written)}
-        sys.stdout.write(json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+        sys.stdout.write(escaped(json.dumps(record, ensure_ascii=False, indent=1, default=str)) + "\n")
     else:
         _show(report, group.directory, written)
     return 1 if report.missing else 0

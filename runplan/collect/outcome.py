@@ -9,7 +9,7 @@ from runplan.attempts import is_local
 from runplan.collect.executions import moment, owner
 from runplan.observe import JobState
 from runplan.pasting import pasted_word
-from runplan.status.reasons import lacks_something, waiting_for
+from runplan.status.reasons import comes_again, lacks_something, waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,8 @@ def _fix(job: FoundJob, place: str) -> str:
         see = f"see {place}/{pasted_word(job.log)}, then: " if job.log else ""
         if state is JobState.failed and lacks_something(_told(job), job.observed.exit_code):
             see = f"{see.removesuffix('then: ')}install what its environment lacks, or plan again with another, then: "
+        elif state is JobState.failed and (error := comes_again(_told(job))):
+            see = f"{see.removesuffix('then: ')}mend what {error} is about, then: "
         return f"{see}runplan submit {place}{' --via local' if here else ''} --only {state.value}"
     return f"runplan submit {place}"
 

@@ -13,7 +13,7 @@ from runplan.collect.intervals import ConfidenceInterval
 from runplan.collect.outcome import missing, warnings
 from runplan.collect.results import bounds, csv_text, record_of, rounded, rows
 from runplan.collect.sections import FOLDER, Report, results_sections
-from runplan.collect.tables import TABLE
+from runplan.file_names import RESULTS
 from runplan.summary import markdown
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def report_files(report: Report, templates: Environment) -> tuple[Report, dict[s
     """The report with the names of its pictures, and `results.csv` and the pictures by path relative to the group."""
     pictures = figures(report, templates)
     files = {f"{FOLDER}/{name}": text for name, text in pictures.items()}
-    files[TABLE] = csv_text(report.rows, report.document["design"]["factors"])
+    files[RESULTS] = csv_text(report.rows, report.document["design"]["factors"])
     return replace(report, figures=tuple(pictures)), files
 
 

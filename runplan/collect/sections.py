@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.blocks import Block, Fact, Figure, Item, Section, Table
 from runplan.collect.intervals import ALIKE, BOOTSTRAP, RESAMPLES, SEED, STUDENT
-from runplan.collect.tables import ROWS_SHOWN, TABLE, by_factor, by_run, more, replicates, shown
+from runplan.collect.tables import ROWS_SHOWN, by_factor, by_run, more, replicates, shown
 from runplan.design import REPLICATION
+from runplan.file_names import RESULTS
 from runplan.overview import NONE
 from runplan.units import short_hours, short_time, some_of
 
@@ -81,7 +82,7 @@ def _results(report: Report) -> tuple[Block, ...]:
     if trainings:
         blocks.append(Fact("Trainings done", f"{len(trainings) - gone['train']} of {len(trainings)}"))
     blocks.append(Fact("Evaluations collected", f"{len(cells) - gone['cell']} of {len(cells)}"))
-    blocks.append(Fact("All numbers", TABLE))
+    blocks.append(Fact("All numbers", RESULTS))
     blocks += lacking_items(report.missing)
     blocks += [Item(text, "!") for text in report.warnings]
     return (

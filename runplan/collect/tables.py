@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.blocks import Block, Fact, Item, Table
 from runplan.design import REPLICATION
+from runplan.file_names import RESULTS
 from runplan.levels import level_shown
 from runplan.overview import NONE, label
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from runplan.collect.sections import Report
 
 ROWS_SHOWN = 200
-TABLE = "results.csv"
 SAMPLES, REPLICATES = "95 % CI (samples)", "95 % CI (replicates)"
 
 
@@ -132,7 +132,7 @@ def _run_row(row: Row, factors: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
 
 def more(number: int) -> list[Block]:
     """Where the rows are that a table leaves out."""
-    return [Item(f"… and {number - ROWS_SHOWN} more rows in {TABLE}.")] if number > ROWS_SHOWN else []
+    return [Item(f"… and {number - ROWS_SHOWN} more rows in {RESULTS}.")] if number > ROWS_SHOWN else []
 
 
 def _intervals(means: Iterable[Pooled | None]) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runplan import staging
 from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
 from runplan.collect.sections import FOLDER
-from runplan.file_names import PAGE, README
+from runplan.file_names import PAGE, README, RESULTS
 from runplan.group_lock import group_lock
 from runplan.os_errors import spoken
 from runplan.report.page import report
@@ -56,6 +57,8 @@ def write_results(
         changed = {path: text for path, text in wanted.items() if _text(directory / path) != text}
         if changed:
             _put(directory, changed)
+        with suppress(OSError):  # what it holds may be what it held: `status` asks for its time
+            os.utime(directory / RESULTS)
         for name in (EFFECTS, CURVES, ESTIMATED):
             if f"{FOLDER}/{name}" not in files:
                 (directory / FOLDER / name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from runplan.discover.site_text import pointed, pointer_text, site_text
 from runplan.errors import ConfigError, Problem, StoreError
 from runplan.screen import encodable
 from runplan.summary import visible
+from runplan.utf8 import escaped
 
 DESCRIPTION = """\
 Looks at this machine and writes ./conf/site/NAME.yaml: partitions, GPUs, account, modules, the environment with
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     place = Path("conf", "site", f"{site.name}.yaml")
     if options.json:
         code = 0 if options.print else _place(place, text, site.name)
-        print(json.dumps(_document(site, found, place, text, code), indent=1, ensure_ascii=False))  # noqa: T201
+        print(escaped(json.dumps(_document(site, found, place, text, code), indent=1, ensure_ascii=False)))  # noqa: T201
         return code
     if options.print or not place.exists():
         sys.stdout.write(encodable(text, sys.stdout.encoding))

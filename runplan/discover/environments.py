@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runplan.discover.found import Environment
+from runplan.paths import home
 from runplan.read.environment import packages_in
 
 _MOST = 200
@@ -60,8 +61,8 @@ def _of_json(text: str) -> list[str]:
 def _of_file() -> list[str]:
     """The list that conda keeps of every environment its user made."""
     try:
-        lines = (Path.home() / ".conda/environments.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    except (OSError, RuntimeError):
+        lines = (home() / ".conda/environments.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return []
     return [line.strip() for line in lines if line.strip().startswith("/")]
 

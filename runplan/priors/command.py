@@ -14,10 +14,12 @@ from typing import Any
 
 from runplan.arguments import Arguments
 from runplan.errors import ConfigError, Problem
+from runplan.paths import cache_dir
 from runplan.priors.read import PriorsRead, read_priors
 from runplan.priors.record import MemoryGib, PriorRun
 from runplan.suggest import did_you_mean, listed
 from runplan.units import short_time
+from runplan.utf8 import escaped
 
 JSON_KEYS = (
     "path", "trainer", "trainer_version", "recipe", "model", "params_b", "lora_rank", "lora_alpha", "lora_targets",
@@ -33,12 +35,6 @@ _DEFAULT = "outputs"
 _COLUMNS = ("log", "model", "rank", "batch", "seq", "gpu", "steps", "it/s", "peak GiB", "wall", "state")
 _RIGHT = frozenset({"rank", "batch", "seq", "steps", "it/s", "wall"})
 _GAP = "  "
-
-
-def default_cache_dir() -> Path:
-    """The user's cache directory for runplan: `$XDG_CACHE_HOME/runplan`, else `~/.cache/runplan`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if base.startswith("/") else Path.home() / ".cache") / "runplan"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = read_priors(
         paths,
         options.gpu,
-        default_cache_dir(),
+        cache_dir(),
         Path.cwd(),
         refresh=options.refresh,
         optional=frozenset() if options.paths else frozenset({_DEFAULT}),
@@ -99,7 +95,7 @@ def json_text(runs: Sequence[PriorRun]) -> Iterator[str]:
     yield "["
     for i, run in enumerate(runs):
         yield ",\n " if i else "\n "
-        yield encode(json_record(run))
+        yield escaped(encode(json_record(run)))
     yield "\n]\n"
 
 

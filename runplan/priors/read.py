@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
+from runplan.locate import absolute
 from runplan.priors.accounting import has_accounting, read_accounting
 from runplan.priors.evaluated import PriorCell, made_cells
 from runplan.priors.files import CONFIGS, LogFile, find_logs, is_evaluation, is_pattern, matches
@@ -93,7 +94,7 @@ def _read(
     found: dict[str, tuple[LogFile, Fields | None]] = {}
     evaluated: dict[str, tuple[LogFile, Fields | None]] = {}
     for path in paths:
-        search = str(cwd / Path(path).expanduser())
+        search = str(absolute(path, cwd))
         index = Index(cache_dir, search)
         if not refresh:
             index.load()
@@ -120,9 +121,9 @@ def _check(paths: Sequence[str], cwd: Path, optional: Collection[str]) -> list[s
     """
     problems: list[Problem] = []
     warnings: list[str] = []
-    missing = [path for path in paths if not _is_there(str(cwd / Path(path).expanduser()))]
+    missing = [path for path in paths if not _is_there(str(absolute(path, cwd)))]
     for path in missing:
-        whole = cwd / Path(path).expanduser()
+        whole = absolute(path, cwd)
         if path in optional:
             said = f"no earlier logs: nothing at {whole} yet; priors.paths=[DIR] names those you have"
             warnings += [said] if len(missing) == len(paths) else []

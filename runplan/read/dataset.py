@@ -200,12 +200,13 @@ def _bad_rows(rows: Rows, dataset: Dataset) -> list[Finding]:
         row = f"{role} row {i} (from 0)"
         detail = f"{row} {fault}" if numbers.total() == 1 else f"{who}, first {row}, each {fault}"
         all_rows = all(number == len(rows.splits[role]) for role, number in numbers.items())
-        fix = _columns_fix(rows.splits[role][i], dataset) if all_rows else "mend such rows, or leave them out"
+        fix = columns_fix(rows.splits[role][i], dataset) if all_rows else "mend such rows, or leave them out"
         findings.append(Finding(Status.invalid, detail, fix))
     return findings
 
 
-def _columns_fix(row: Any, dataset: Dataset) -> str:
+def columns_fix(row: Any, dataset: Dataset) -> str:
+    """What to do about rows that lack a column, by what one of them has."""
     if not isinstance(row, dict):
         return "every row must be a JSON object"
     keys = {

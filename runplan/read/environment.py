@@ -11,6 +11,7 @@ from pathlib import Path
 from runplan.config import Site
 from runplan.environment import EnvironmentFacts, bringing, canonical
 from runplan.locate import absolute
+from runplan.paths import home
 
 _INSTALLED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)-(?P<version>\d[^-]*)(-py[\d.]+)?\.(dist|egg)-info")
 _PYTHON = re.compile(r"python3\.\d+t?")
@@ -76,7 +77,7 @@ def _conda_roots() -> Iterator[Path]:
     for variable in ("CONDA_ROOT", "MAMBA_ROOT_PREFIX"):
         if os.environ.get(variable):
             yield Path(os.environ[variable])
-    yield from (_home() / name for name in _CONDA_HOMES)
+    yield from (home() / name for name in _CONDA_HOMES)
 
 
 def _folders_called(name: str) -> Iterator[Path]:
@@ -85,8 +86,8 @@ def _folders_called(name: str) -> Iterator[Path]:
         yield from (Path(folder) / name for folder in os.environ.get(variable, "").split(os.pathsep) if folder)
     yield from (folder / name for folder in _configured())
     yield from (root / "envs" / name for root in _conda_roots())
-    yield _home() / ".conda/envs" / name
-    for line in _text(_home() / ".conda/environments.txt").splitlines():
+    yield home() / ".conda/envs" / name
+    for line in _text(home() / ".conda/environments.txt").splitlines():
         path = Path(line.strip())
         if path.is_absolute() and path.name == name and path.parent.name == "envs":
             yield path
@@ -94,7 +95,7 @@ def _folders_called(name: str) -> Iterator[Path]:
 
 def _configured() -> list[Path]:
     """`envs_dirs` of the user's .condarc."""
-    text = _text(_home() / ".condarc")
+    text = _text(home() / ".condarc")
     if "envs_dirs" not in text:
         return []
     from runplan import yaml_text  # noqa: PLC0415 - start-up time
@@ -121,7 +122,7 @@ def _looked_into(key: str, name: str, prefix: Path, site: Site) -> EnvironmentFa
     config, is_venv = _pyvenv(prefix), key == "site.venv"
     shares = not is_venv or config.get("include-system-site-packages", "").lower() == "true"
     versions = dict.fromkeys(path.parent.name for path in packages)
-    folders = [_home() / ".local/lib" / each / "site-packages" for each in versions if _reads_own(site) and shares]
+    folders = [home() / ".local/lib" / each / "site-packages" for each in versions if _reads_own(site) and shares]
     if is_venv and shares:
         folders += [Path(config.get("home", "")).parent / "lib" / each / "site-packages" for each in versions]
     folders = [*packages, *folders] if is_venv else [*folders, *packages]  # as Python's own `site` orders them
@@ -181,10 +182,6 @@ def _packages(prefix: Path) -> list[Path]:
 def _pyvenv(prefix: Path) -> dict[str, str]:
     pairs = (line.partition("=") for line in _text(prefix / "pyvenv.cfg").splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
-
-
-def _home() -> Path:
-    return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises where there is none
 
 
 def _text(path: Path) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runplan import capitalization, tiny
+from runplan import tiny
 from runplan.config import Config
 from runplan.environment import key_of
 from runplan.errors import ConfigError, Problem, StoreError
@@ -37,13 +37,12 @@ from runplan.read.dataset import read_dataset, row_texts, settings
 from runplan.read.disk import read_disk
 from runplan.read.environment import read_environment
 from runplan.read.hf_config import configured_architecture
+from runplan.read.makers import GENERATORS, Maker, maker_of, short_hash
 from runplan.read.model import read_model
 from runplan.read.rows import read_rows
 from runplan.read.task import read_task
 from runplan.read.trainer import read_trainer
 
-GENERATORS = {"capitalization": capitalization.create}
-"""What makes a dataset, by `dataset.generator`."""
 OTHER_THAN_ASKED = "it was there already, and is not what dataset.create=true would make with these settings"
 
 IMAGINED = "not there; sized as the data that dataset.create=true would make"
@@ -149,38 +148,39 @@ class _Reader:
         if path is None:
             missing = Finding(Status.missing, "neither dataset.path nor dataset.file is set", "set dataset.path")
             return DatasetFacts("", Status.missing, type=config.dataset.type.value, findings=(missing,))
-        makes = config.dataset.create or config.dataset.generator in GENERATORS
-        if makes and not path.exists() and str(path) not in self.stand_ins:
-            self._make_dataset(path, config)
+        maker = maker_of(config.dataset, self.cwd)
+        if (maker or config.dataset.create) and not path.exists() and str(path) not in self.stand_ins:
+            self._make_dataset(path, config, maker)
         facts = read_dataset(self._real(str(path)), config.dataset, self._fix(config), self.cache)
-        if not self._is_as_asked(path, config):
-            facts = replace(facts, findings=(*facts.findings, Finding(Status.ok, OTHER_THAN_ASKED)))
+        facts = replace(facts, findings=(*facts.findings, *self._origin(path, config, maker)))
         if str(path) not in self.stand_ins:
             return facts
         absent = WILL_BE_MADE if config.dataset.create else Finding(Status.missing, IMAGINED, self._fix(config))
         return replace(facts, path=str(path), status=Status.missing, findings=(absent, *facts.findings))
 
-    def _is_as_asked(self, path: Path, config: Config) -> bool:
-        """Whether data that are to be made, and are there, are those that would be made."""
-        dataset = config.dataset
-        if not dataset.create or dataset.generator not in GENERATORS or path in self.made or not path.exists():
-            return True
-        lists = [absolute(dataset.word_list, self.cwd)] if dataset.word_list else []
-        asked = [dataset.word_length, dataset.n_words, dataset.train_fraction, dataset.seed, *settings(dataset)]
-        found = self.cache.remembered(
-            "made", asked, [path, *lists], lambda: capitalization.is_made(path, dataset, *lists)
+    def _origin(self, path: Path, config: Config, maker: Maker | None) -> list[Finding]:
+        """What is known of data that runplan makes: what they are parts of, or that they are others than asked for."""
+        real = self._real(str(path))
+        if maker is None or not (config.dataset.create or maker.made_of) or not (maker.can_tell and real.exists()):
+            return []
+        made_now = path in self.made or str(path) in self.stand_ins
+        if made_now and not maker.made_of:
+            return []
+        same, digest = self.cache.remembered(
+            "made_of", maker.asked, [real, *maker.files], lambda: [made_now or maker.is_made(real), short_hash(real)]
         )
-        return bool(found)
+        if not same:
+            return [Finding(Status.ok, OTHER_THAN_ASKED)]
+        return [Finding(Status.ok, f"{maker.made_of}, sha256 {digest}…")] if maker.made_of else []
 
-    def _make_dataset(self, path: Path, config: Config) -> None:
-        dataset = config.dataset
-        if dataset.generator not in GENERATORS:
-            what = f"dataset.create=true cannot make {path}: dataset.generator is {dataset.generator}"
-            fix = f"drop it, or use a generator that runplan has: {', '.join(GENERATORS)}"
+    def _make_dataset(self, path: Path, config: Config, maker: Maker | None) -> None:
+        if maker is None:
+            what = f"dataset.create=true cannot make {path}: dataset.generator is {config.dataset.generator}"
+            fix = (
+                f"drop it, name rows with dataset.source, or use a generator that runplan has: {', '.join(GENERATORS)}"
+            )
             raise ConfigError([Problem(what, "dataset.create", fix)])
-        create = GENERATORS[dataset.generator]
-        word_list = absolute(dataset.word_list, self.cwd) if dataset.word_list else None
-        self._make(path, lambda target: create(target, dataset, word_list), keep=dataset.create)
+        self._make(path, maker.create, keep=config.dataset.create)
 
     def _make(self, path: Path, create: Callable[[Path], None], *, keep: bool = True) -> None:
         """Make a thing in its place; in a folder that goes away when nothing may be written or nobody asked for it."""
@@ -199,7 +199,7 @@ class _Reader:
 
     def _fix(self, config: Config) -> str:
         """What to do about a dataset that is not there."""
-        if config.dataset.generator in GENERATORS:
+        if maker_of(config.dataset, self.cwd):
             return CREATE_DATASET
         looked = dataset_paths(config, self.cwd)
         places = f"; looked for it at {', '.join(map(str, looked))}" if len(looked) > 1 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from runplan.locate import ROLES
 from runplan.pasting import pasted_word
 from runplan.read.regular import open_regular
 from runplan.read.weights import is_lfs_pointer
+from runplan.suggest import splits_at_random
 
 LARGEST_BYTES = 2 * 2**30
 """Larger files are not read: as Python objects they take about ten times their size."""
@@ -22,7 +23,9 @@ _OTHER_NAMES = {
     "validation": ("valid", "val", "dev", "eval", "evaluation"),
     "test": ("testing",),
 }
-_TABLES = {".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet", ".arrow": "Arrow", ".xlsx": "Excel", ".xls": "Excel"}
+TABLES = {".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet", ".arrow": "Arrow", ".xlsx": "Excel", ".xls": "Excel"}
+SEPARATED = ("CSV", "TSV")
+"""Tables that can be read, once their rows are to be split."""
 _KINDS = {"NoneType": "null", "bool": "a truth value", "int": "a number", "float": "a number", "str": "a text",
           "list": "a list", "dict": "an object"}  # fmt: skip
 _WANTED = "it must be one JSON object with a list of rows under each of train, validation and test"
@@ -41,7 +44,7 @@ class Rows:
 
 def read_rows(path: Path, dataset: Dataset) -> Rows | Finding:
     """The splits of a file, or why there are none; never raises for what is in it."""
-    document = _read_document(path)
+    document = read_document(path)
     if isinstance(document, Finding):
         return document
     if isinstance(document, list):
@@ -52,7 +55,10 @@ def read_rows(path: Path, dataset: Dataset) -> Rows | Finding:
         )
     if not isinstance(document, dict):
         return Finding(Status.invalid, f"holds {kind_of(document)}; {_WANTED}")
-    return _splits(document, dataset)
+    found = _splits(document, dataset)
+    if isinstance(found, Finding) and sum(isinstance(value, list) for value in document.values()) == 1:
+        return replace(found, fix=f"{found.fix}, or {splits_at_random(str(path))}")
+    return found
 
 
 def kind_of(value: Any) -> str:
@@ -60,7 +66,8 @@ def kind_of(value: Any) -> str:
     return _KINDS[type(value).__name__]
 
 
-def _read_document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
+    """What a JSON file holds, of JSON lines the list of them; a finding where there is nothing to read."""
     try:
         if path.is_dir():
             return Finding(Status.invalid, "is a folder, not a file", "set dataset.path to the JSON file in it")
@@ -74,18 +81,20 @@ def _read_document(path: Path) -> Any:
             data = file.read()
     except OSError as error:
         return Finding(Status.invalid, f"cannot be read: {error.strerror or error}", "check the path's permissions")
-    return _decoded(data, _TABLES.get(path.suffix.lower()))
+    return _decoded(data, path)
 
 
-def _decoded(data: bytes, table: str | None) -> Any:
+def _decoded(data: bytes, path: Path) -> Any:
     """What JSON says, or a finding: of a file that is called a table, that it is one."""
     try:
         parsed = _parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         what = f"is not UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start}"
         parsed = Finding(Status.invalid, what, "save it as UTF-8")
+    table = TABLES.get(path.suffix.lower())
     if table and isinstance(parsed, Finding):
-        return Finding(Status.invalid, f"is a {table} file; {_WANTED}", "convert it to JSON")
+        fix = splits_at_random(str(path)) if table in SEPARATED else "save it as CSV, JSON or JSON lines"
+        return Finding(Status.invalid, f"is a {table} file; {_WANTED}", fix)
     return parsed
 
 

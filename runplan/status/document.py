@@ -36,7 +36,8 @@ from typing import Any
 from runplan.attempts import TIME_FORMAT
 from runplan.document import rounded
 from runplan.observe import JobState
-from runplan.status.group import GroupStatus, RunStatus, next_commands
+from runplan.status.advice import next_commands
+from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus
 
 SCHEMA = 1

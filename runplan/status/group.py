@@ -9,12 +9,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Record, is_local, moment
+from runplan.attempts import Record, moment
 from runplan.observe import JobState, Observed
 from runplan.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
-from runplan.status.reasons import lacks_something
 from runplan.units import HOUR_S, some_of
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ class GroupStatus:
     """What is wrong with the group itself."""
     command: str = ""
     """The overrides that planned it."""
+    collected_at: datetime | None = None
+    """When results were last collected."""
 
     @property
     def jobs(self) -> tuple[JobStatus, ...]:
@@ -122,6 +123,14 @@ class GroupStatus:
         """Evaluations whose training ended badly."""
         ended = [run for run in self.runs if run.training is not None and _ended_badly(run.training)]
         return [cell for run in ended for cell in run.cells]
+
+    @property
+    def to_collect(self) -> bool:
+        """Whether a run has results that nobody collected since."""
+        ready = [run for run in self.runs if run.trained and run.evaluated]
+        ends = [job.ended_at for run in ready for job in run.jobs if job.state is JobState.completed]
+        at = self.collected_at
+        return bool(ready) and (at is None or any(end is None or end > at for end in ends))
 
     @property
     def over(self) -> bool:
@@ -177,6 +186,7 @@ def group_status(group: WrittenGroup, sight: Sight) -> GroupStatus:
         gpu_hours_p95=number(group.document, "totals", "gpu_hours", "p95"),
         notes=tuple(_notes(group, sight)),
         command=str(group.document.get("command", "")),
+        collected_at=sight.collected_at,
     )
 
 
@@ -260,35 +270,3 @@ def _gone(group: WrittenGroup, sight: Sight) -> Iterator[str]:
 
 def _some(names: Sequence[str]) -> str:
     return some_of([name if name.isprintable() else repr(name) for name in names], _NOTED)
-
-
-def next_commands(status: GroupStatus, directory: str) -> tuple[str, ...]:
-    """What to call next, if anything.
-
-    Args:
-        status: the group's.
-        directory: of the group, quoted for a shell.
-    """
-    passed_over = status.fallen | status.in_vain
-    jobs = [job for job in status.jobs if job.token not in passed_over]
-    found = {job.state for job in jobs}
-    states = [state for state in JobState if state in found]
-    directory = f"./{directory}" if directory.startswith("-") else directory
-    here = any(is_local(job.job_id) for job in status.jobs)
-    submit = f"runplan submit {directory}{' --via local' if here else ''}"
-    # what was stopped here goes on with the same command, without being asked for
-    bad = [state.name for state in states if state.ended_badly and state is not JobState.unknown]
-    bad = [name for name in bad if not (here and name == JobState.cancelled.name)]
-    commands = []
-    if any(state in {JobState.not_submitted, JobState.held} for state in states) or (
-        here and JobState.cancelled in states
-    ):
-        commands.append(submit)
-    if any(job.state is JobState.failed and lacks_something(job.reason, job.exit_code) for job in jobs):
-        first = "first install what the jobs lack, or plan again with another site.venv or site.conda_env"
-        commands.append(f"# {first}: runplan {status.command} overwrite=true".replace("\n", " "))
-    if bad:
-        commands.append(f"{submit} --only {','.join(bad)}")
-    if any(run.trained and run.evaluated for run in status.runs):
-        commands.append(f"runplan collect {directory}")
-    return tuple(commands)

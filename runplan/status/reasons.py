@@ -44,6 +44,26 @@ def lacks_something(reason: str, exit_code: int | None) -> bool:
     return exit_code == _NOT_FOUND or _LACKS.search(reason) is not None
 
 
+_COMES_AGAIN = re.compile(
+    r"\b(?:(?:Key|Value|Type|Index|Attribute|Assertion|Name|Syntax|NotImplemented|UnboundLocal|ZeroDivision|Lookup"
+    r"|FileNotFound|IsADirectory|NotADirectory|Permission|UnicodeDecode|UnicodeEncode|JSONDecode|ConfigComposition"
+    r"|DatasetGeneration(?:Cast)?|DatasetNotFound|DataFilesNotFound|EmptyDataset|Cast|Instantiation)Error"
+    r"|ArrowInvalid|SafetensorError|PrerequisiteError)\b"
+)
+
+
+def comes_again(reason: str) -> str:
+    """The kind of error of a job that failed on its data or settings, and fails again on the same; else nothing.
+
+    >>> comes_again("ValueError: row 7 has no answer"), comes_again("ConnectionError: timed out")
+    ('ValueError', '')
+    """
+    if _LACKS.search(reason):
+        return ""
+    found = _COMES_AGAIN.search(reason)
+    return found[0] if found else ""
+
+
 def is_held(reason: str) -> bool:
     """Whether a job begins when somebody releases it, whatever time SLURM gives."""
     return waiting_for(reason).startswith("held")

@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING
 
 from runplan.observe import JobState
 from runplan.screen import PIPED_WIDTH, encodable
-from runplan.status.group import GroupStatus, next_commands
+from runplan.status.advice import next_commands
+from runplan.status.group import GroupStatus
 from runplan.status.rows import (
     COLUMNS,
     LESS_IMPORTANT,

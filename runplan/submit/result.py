@@ -46,7 +46,8 @@ def closing_lines(directory: Path, decision: Decision, result: SubmitResult, via
         said = ", ".join(f"{len(jobs)} {state.value}" for state, jobs in decision.ended.items())
         only = ",".join(state.value for state in _asked_for(decision))
         how = "" if via == "sbatch" else f" --via {via}"
-        lines.append(f"ended before: {said}; again with: runplan submit {place}{how} --only {only}")
+        first = f"why: runplan status {place}; " if JobState.failed in decision.ended else ""
+        lines.append(f"ended before: {said}; {first}again with: runplan submit {place}{how} --only {only}")
     if result.submitted or decision.already:
         lines.append(f"next: runplan status {place}")
     return lines

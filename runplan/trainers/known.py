@@ -6,7 +6,7 @@ in `estimate/`, by its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from runplan.config import Config
 from runplan.errors import Problem
 from runplan.facts import Architecture, Finding, ModelFacts
 from runplan.plan import Plan, PlannedRun
-from runplan.trainers import settings, torchtune, trl, trl_settings
+from runplan.trainers import data_paths, settings, torchtune, trl, trl_settings
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,6 +31,8 @@ class Trainer:
     """What it does where the user says nothing."""
     setting_problems: Callable[[Config, Architecture], tuple[Problem, ...]]
     """What it would refuse."""
+    path_problems: Callable[[str, str], Iterable[Problem]]
+    """Where it could not train: the data file's path, the group's directory."""
     model_findings: Callable[[ModelFacts], tuple[Finding, ...]]
     """What keeps it from training a model."""
     training_files: Callable[[Plan, PlannedRun, jinja2.Environment], dict[str, str]]
@@ -44,6 +46,7 @@ TORCHTUNE = Trainer(
     "torchtune=={version}",
     settings.complete_trainer_defaults,
     settings.setting_problems,
+    data_paths.path_problems,
     torchtune.model_findings,
     torchtune.training_files,
     torchtune.start,
@@ -53,6 +56,7 @@ TRL = Trainer(
     "trl=={version} peft==0.21.2 transformers==5.23.0 accelerate==1.15.0",
     trl_settings.complete_trainer_defaults,
     trl_settings.setting_problems,
+    lambda *_: (),  # rows.py reads the file, and TRL what that wrote to the job's temporary folder
     trl_settings.model_findings,
     trl.training_files,
     trl.start,

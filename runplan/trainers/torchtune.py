@@ -15,6 +15,7 @@ from runplan.facts import Architecture, Finding, ModelFacts, Status
 from runplan.file_names import PROMPT, RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Recipe, Rung
 from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
+from runplan.trainers.data_paths import data_files
 from runplan.trainers.shipped import header_lines, shipped
 from runplan.yaml_text import with_values
 
@@ -25,7 +26,6 @@ PLAIN_PROMPT = "{input}"
 _CANONICAL_LLAMA3_VOCABULARY = 128256
 _CANONICAL_QWEN_VOCABULARY = 151665
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
-_GLOB = re.compile(r"([*?\[])")
 
 
 def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -> dict[str, str]:
@@ -252,7 +252,7 @@ def _dataset(run: PlannedRun, role: str) -> dict[str, Any]:
     return {
         **kinds[config.type],
         "source": "json",
-        "data_files": _GLOB.sub(r"[\1]", facts.path),
+        "data_files": data_files(facts.path),
         # a file that is one list (or JSON lines) has rows, but no key to find them under
         "field": None if facts.splits and not facts.fields else facts.fields.get(role, own),
         "split": part,
