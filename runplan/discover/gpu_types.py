@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from runplan.cluster import NodeShape
 from runplan.priors.names import gpu_key, same_chip
 
-_OPTION = re.compile(r"(?P<card>[a-z0-9]+?)(?P<kind>-mig|-pcie)?-(?P<gib>\d+)")
+_OPTION = re.compile(r"(?P<card>[a-z0-9]+?)(?P<kind>-mig|-nvl|-pcie)?-(?P<gib>\d+)")
 _SLICE = re.compile(r"\d+g[._](?P<gib>\d+)gb", re.IGNORECASE)
 _ONLY_SIZE = re.compile(r"(?:gpu|vram) ?\d+")
 _NAMESAKES: Mapping[str, tuple[str, ...]] = {"rtx6000": ("rtx6000", "rtx6000ada", "rtx6000pro")}
@@ -50,7 +50,7 @@ def options_of(name: str, known: Collection[str], more: Iterable[str] = ()) -> t
     if mig:
         return tuple(option for option, match in fitting if match["gib"] == mig["gib"])
     if not any("pcie" in text for text in words) and any(re.search(r"\b(?:sxm\d?|hbm3)\b", text) for text in words):
-        fitting = [(option, match) for option, match in fitting if match["kind"] != "-pcie"]
+        fitting = [(option, match) for option, match in fitting if match["kind"] not in {"-nvl", "-pcie"}]
     sizes = {size for text in words for size in _SIZE.findall(text)}
     return tuple(option for option, match in fitting if match["gib"] in sizes) or tuple(option for option, _ in fitting)
 

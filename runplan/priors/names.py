@@ -67,7 +67,8 @@ _GPUS: tuple[tuple[str, str], ...] = (
     (r"gh200", "gh200-96"),
     (r"gb200", "gb200-186"),
     (r"h200", "h200-141"),
-    (r"h100.{0,4}nvl|h100.*9[46] ?g", "h100-94"),
+    (r"h100.{0,4}nvl", "h100-nvl-94"),
+    (r"h100.*9[456] ?g", "h100-94"),
     (r"h100.{0,4}pcie", "h100-pcie-80"),
     (r"h100.*(?:80 ?g|hbm3|sxm)", "h100-80"),
     (r"\bh20\b(?!.*(?:3e|14\d ?g))", "h20-96"),
@@ -107,7 +108,7 @@ _GPUS: tuple[tuple[str, str], ...] = (
 _MAKER = re.compile(r"^(?:nvidia|tesla)[ _-]+")
 _SIZES_GB: Mapping[str, tuple[int, ...]] = {"a100": (40, 80), "v100": (16, 32)}
 """Memory that GPUs of one name are sold with, where nothing else about them differs much."""
-_KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
+_KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-nvl|-pcie)?-\d+")
 _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
 _MOBILE = re.compile(r"\b(?:laptop|mobile|max-q)\b", re.IGNORECASE)
 """Slower and with less memory than the card of that name."""
