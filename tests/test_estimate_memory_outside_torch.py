@@ -40,7 +40,7 @@ def test_more_gpus_take_no_less(gpu, gpus):
     ("small", "large"), [("a10-24", "a100-80"), ("l4-24", "l40-48"), ("rtx6000-24", "rtx6000pro-96")]
 )
 def test_names_that_begin_like_another_card_are_not_that_card(small, large):
-    assert outside_torch.context_gib(small) < 0.3 < 0.4 < outside_torch.context_gib(large)
+    assert outside_torch.context_gib(small) + 0.1 < outside_torch.context_gib(large)
 
 
 @pytest.mark.parametrize("gpu", ["h100-nvl-94", "h100-pcie-80", "a30-24"])
