@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gpu.grid import Point, workload
 from gpu.shapes import MADE, shapes
-from later import GPUS as LATER_GPUS
 from later import SHAPES as LATER_SHAPES
 from later import Run as LaterRun
 from later import later_runs
@@ -42,11 +41,7 @@ busy ones are of one core that others used, and took up to 1.8 times as long."""
 FOUND_LATER = ("cpu drawn", "cpu busy")
 FOUND = "found later"
 """Fleets of published runs that were found when all constants had been chosen begin so."""
-GPUS: dict[str, Gpu] = gpus([CONF_DIR]) | {
-    "mi325x": Gpu("mi325x", 255.9, 6000.0, 1307.0, 163.0),
-    "mi355x": Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0),
-    **LATER_GPUS,
-}
+GPUS: dict[str, Gpu] = gpus([CONF_DIR])
 SHAPES: dict[str, Architecture] = shapes()
 _WITH_MLP = ("q_proj", "v_proj", "output_proj")
 
@@ -192,7 +187,7 @@ _START = Workload(
     gradient_accumulation_steps=1,
 )
 _RANK_16 = Adapter(16, _WITH_MLP, apply_to_mlp=True)
-_SMALL = replace(_START, architecture=SHAPES["qwen2.5-0.5B"], adapter=_RANK_16, gpu=GPUS["mi355x"])
+_SMALL = replace(_START, architecture=SHAPES["qwen2.5-0.5B"], adapter=_RANK_16, gpu=GPUS["mi355x-288"])
 _LLAMA2 = replace(
     _START,
     architecture=LLAMA2_7B,

@@ -29,8 +29,6 @@ from runplan.estimate.workload import TRL, Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 from runplan.priors.record import MemoryGib, PriorRun
 
-GPUS: Mapping[str, Gpu] = {"h100-94": Gpu("h100-94", 93.1, 2447.0, 989.4, 66.9)}
-"""The H100 of Dutch clusters: SXM with 94 GB of HBM2e, 6144 bits at the memory clock that the source states."""
 GPU_NAMES = {
     "A100 40GB": "a100-40",
     "A100 80GB": "a100-80",

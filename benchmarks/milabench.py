@@ -38,7 +38,7 @@ GPU_NAMES = {
     "H100 80GB HBM3": "h100-80",
     "H200": "h200-141",
     "L40S": "l40s-48",
-    "MI325X": "mi325x",
+    "MI325X": "mi325x-256",
 }
 TAUGHT = {
     ("H100 80GB HBM3", 1, (1, 4, 8, 24)),
@@ -52,7 +52,7 @@ TAUGHT = {
 """GPU, how many, batches: their speed chose constants. What the allocator loses, how wide p95 of a step is, and that
 FSDP takes nothing from long steps, was chosen with all rows in sight."""
 
-LINES = "mi325x"
+LINES = "mi325x-256"
 """The GPU type whose times were seen to be straight lines by all of its rows, those of 70B among them."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.errors import Problem
 from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import quantised_shapes, weight_bytes
+from runplan.estimate.speed.gpu_constants import is_amd
 from runplan.recipe import CAPABILITIES
 from runplan.units import GIB, number_of, parse_memory_gib, short_time, slurm_time
 
@@ -80,7 +81,7 @@ def check_memory(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> Verdict
 
 def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> str:
     """What would make room; of what can be reckoned, only what does."""
-    workload, sizing = sized.workload, sized.sizing
+    workload, sizing, gpus = sized.workload, sized.sizing, _instead(sized.workload, gpus)
 
     def with_(**changes: Any) -> float:
         return needs(replace(workload, **changes), sizing.batch_size, sizing.gradient_accumulation_steps)
@@ -115,7 +116,7 @@ def _memory_advice(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> str:
 def _together(sized: Sized, gpus: Mapping[str, Gpu], needs: Needs) -> list[str]:
     """The fewest of the smallest GPUs that hold the run, in bf16 where they have it and nothing else was asked for."""
     workload, sizing = sized.workload, sized.sizing
-    whole = sorted((gpu for name, gpu in gpus.items() if "-mig-" not in name and name != "cpu"), key=_gib)
+    whole = sorted(gpus.values(), key=_gib)
     for count in (1, 2, 4, 8) if workload.trainer == "torchtune" else (1,):
         for gpu in whole:
             dtype = "bf16" if gpu.supports_bf16 and sized.config.dtype is None else workload.dtype
@@ -132,12 +133,24 @@ def _gib(gpu: Gpu) -> float:
 
 
 def _larger(gpus: Mapping[str, Gpu], needed_gib: float) -> list[str]:
-    """Whole GPUs with so much memory, the smallest first."""
+    """GPUs with so much memory, the smallest first."""
     return [
         f"resources={name} ({gpu.memory_gib:.0f} GiB)"
         for name, gpu in sorted(gpus.items(), key=lambda item: item[1].memory_gib)
-        if gpu.memory_gib >= needed_gib and "-mig-" not in name and name != "cpu"
+        if gpu.memory_gib >= needed_gib
     ]
+
+
+def _instead(workload: Workload, gpus: Mapping[str, Gpu]) -> Mapping[str, Gpu]:
+    """Whole GPUs that a run could have instead: of its GPU's maker, for whom torch is installed, and with its dtype."""
+    return {
+        name: gpu
+        for name, gpu in gpus.items()
+        if "-mig-" not in name
+        and name != "cpu"
+        and is_amd(gpu) == is_amd(workload.gpu)
+        and (gpu.supports_bf16 or workload.dtype != "bf16")
+    }
 
 
 def _weights_gib(workload: Workload) -> float:

@@ -134,7 +134,7 @@ def test_published_memory_is_met_over_all_gpu_types(scores):
 
 
 def test_reserved_memory_without_any_log(scores):
-    score = scores["published mi355x", "reserved", "calibrated", "0"]
+    score = scores["published mi355x-288", "reserved", "calibrated", "0"]
     assert max(map(abs, score.errors)) < 0.05
     assert all(score.covered)
 
@@ -146,7 +146,7 @@ def test_published_peaks_of_compiled_runs_are_met(scores):
 
 
 def test_published_peaks_of_eager_runs_are_met(scores):
-    errors = scores["published mi355x", "allocated", "calibrated", "0"].errors
+    errors = scores["published mi355x-288", "allocated", "calibrated", "0"].errors
     assert max(map(abs, errors)) < 0.01
 
 

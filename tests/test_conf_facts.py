@@ -13,6 +13,7 @@ MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 DESCRIBED = [name for name in MODELS if name != "hf"]
 RESOURCES = sorted(path.stem for path in (CONF_DIR / "resources").glob("*.yaml") if not path.stem.startswith("_"))
 GPUS = [name for name in RESOURCES if name != "cpu"]
+NO_BF16 = {"t4", "v100", "rtx2080ti", "titanrtx", "rtx6000", "rtx8000"}  # Turing and Volta
 
 # Parameters as the model cards give them, in billions, counted without the tied output head.
 PUBLISHED = {
@@ -78,7 +79,7 @@ def test_a_gpu_file_is_complete_and_sourced(name):
     assert re.match(r"# https://\S+\n", text)
     assert config.resources.bf16_tflops > config.resources.fp32_tflops
     assert config.resources.memory_bandwidth_gb_per_s >= 150
-    assert config.resources.supports_bf16 == (name.split("-")[0] not in {"t4", "v100"})
+    assert config.resources.supports_bf16 == (name.split("-")[0] not in NO_BF16)
     assert config.resources.gpus == 1
 
 

@@ -34,3 +34,16 @@ def test_more_gpus_take_no_less(gpu, gpus):
     assert here.p50 <= more.p50
     assert (gpus == 1) == (here.p50 == 0)
     assert outside_torch.usual_gib(gpu, gpus) == outside_torch.context_gib(gpu) + here.p50
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [("a10-24", "a100-80"), ("l4-24", "l40-48"), ("rtx6000-24", "rtx6000pro-96")]
+)
+def test_names_that_begin_like_another_card_are_not_that_card(small, large):
+    assert outside_torch.context_gib(small) + 0.1 < outside_torch.context_gib(large)
+
+
+@pytest.mark.parametrize("gpu", ["h100-nvl-94", "h100-pcie-80", "a30-24"])
+def test_pcie_cards_have_no_switch(gpu):
+    assert outside_torch.buffers_gib(gpu, 2) == outside_torch.buffers_gib("l40s-48", 2)
+    assert outside_torch.buffers_gib("h20-96", 2) == outside_torch.buffers_gib("h100-80", 2)

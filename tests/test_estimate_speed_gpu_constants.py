@@ -3,7 +3,21 @@ import math
 import pytest
 
 from runplan.catalogue import gpus
-from runplan.estimate.speed.gpu_constants import LAYER_PROCESSOR_S, cache_bytes, link_bytes_per_s, prior
+from runplan.estimate.memory import outside_torch
+from runplan.estimate.memory.torchtune_step import WORKSPACE_MIB
+from runplan.estimate.speed.gpu_constants import (
+    CACHE_MB,
+    CARDS,
+    LAYER_PROCESSOR_S,
+    MATRIX_SHARE,
+    NVLINK,
+    WHOLE_TFLOPS,
+    cache_bytes,
+    is_amd,
+    link_bytes_per_s,
+    prior,
+)
+from runplan.estimate.wall_time.overheads import KNOWS_BF16
 from runplan.estimate.workload import Gpu
 from runplan.paths import CONF_DIR
 
@@ -43,8 +57,18 @@ def test_an_unknown_gpu_has_a_usual_cache():
 
 def test_cards_without_nvlink_gather_slowly():
     slow = {name for name, gpu in GPUS.items() if link_bytes_per_s(gpu) < 5e10}
-    assert {"h100-pcie-80", "l40s-48", "rtx4090-24", "a10g-24"} <= slow
-    assert not slow & {"a100-80", "h100-80", "h200-141", "gh200-96", "v100-32"}
+    assert {"h100-pcie-80", "h100-nvl-94", "l40s-48", "rtx4090-24", "a10g-24", "a30-24", "mi210-64"} <= slow
+    assert not slow & {"a100-80", "h100-80", "h200-141", "gh200-96", "v100-32", "h20-96", "b300-270"}
+    assert not slow & {"gb200-186", "mi250x-64", "mi300x-192", "mi325x-256", "mi355x-288"}
+
+
+def test_what_goes_by_a_name_goes_by_the_name_of_an_option():
+    kinds = {name.split("-", 1)[0] for name in GPUS}
+    for table in (MATRIX_SHARE, CACHE_MB, WHOLE_TFLOPS, WORKSPACE_MIB, outside_torch._CONTEXT_GIB):
+        assert set(table) <= kinds
+    for prefix in (*NVLINK, *CARDS, *KNOWS_BF16):
+        assert any(name.startswith(prefix) for name in GPUS)
+    assert {name for name, gpu in GPUS.items() if is_amd(gpu)} == {name for name in GPUS if name.startswith("mi")}
 
 
 def test_processors_keep_constants_of_their_own():

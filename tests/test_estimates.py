@@ -32,7 +32,7 @@ from runplan.estimate.workload import Adapter, Gpu
 from runplan.facts import Lengths
 from runplan.units import GIB
 
-MI355X = Gpu("mi355x", 288.0, 8000.0, 2500.0, 157.0)
+MI355X = Gpu("mi355x-288", 287.98, 8000.0, 2500.0, 157.0)
 RTX4090 = Gpu("rtx4090-24", 23.6, 1008.0, 165.2, 82.6)
 RTX6000ADA = Gpu("rtx6000ada-48", 47.5, 960.0, 364.2, 91.1)
 RANK_16 = dataclasses.replace(ADAPTER, rank=16)
@@ -100,7 +100,7 @@ def test_reserved_peak_is_within_the_interval(source, gpus, gib):
     )
     peak = calibrated.peak(w, calibrate([], {}, {}), 2, 1)
     # The interval is of the process: reserved memory and the context, once more where GPUs talk to each other.
-    context = outside_torch.usual_gib("mi355x", gpus)
+    context = outside_torch.usual_gib("mi355x-288", gpus)
     assert gib == pytest.approx(peak.p50 - context, rel=0.05), source
     assert gib <= peak.p95 - context, source
 

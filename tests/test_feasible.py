@@ -183,6 +183,16 @@ def test_weights_that_do_not_fit_are_not_answered_with_shorter_sequences():
     assert "resources=a100-80" in found.problem.fix
 
 
+def test_gpus_of_another_maker_or_without_the_dtype_are_no_answer():
+    nothing = sized(batch_size=1, largest_batch_size=0, needed_memory_gib=Interval(90, 95))
+    h200, amd = Gpu("h200-141", 139.8, 4800, 989, 67), Gpu("mi300x-192", 191.7, 5300, 1307, 163)
+    old = replace(h200, name="rtx9000-128", memory_gib=128.0, supports_bf16=False)
+    fix = check_memory(nothing, {gpu.name: gpu for gpu in (h200, amd, old)}).problem.fix
+    assert "resources=h200-141" in fix
+    assert "mi300x" not in fix
+    assert "rtx9000" not in fix
+
+
 @pytest.mark.parametrize(
     ("asked", "risky"), [(None, False), ("0", False), ("16G", False), ("15G", True), ("4000M", True)]
 )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from runplan.cluster import NodeShape
-from runplan.priors.names import gpu_key
+from runplan.priors.names import gpu_key, same_chip
 
-_OPTION = re.compile(r"(?P<card>[a-z0-9]+?)(?P<kind>-mig|-pcie)?-(?P<gib>\d+)")
+_OPTION = re.compile(r"(?P<card>[a-z0-9]+?)(?P<kind>-mig|-nvl|-pcie)?-(?P<gib>\d+)")
 _SLICE = re.compile(r"\d+g[._](?P<gib>\d+)gb", re.IGNORECASE)
 _ONLY_SIZE = re.compile(r"(?:gpu|vram) ?\d+")
+_NAMESAKES: Mapping[str, tuple[str, ...]] = {"rtx6000": ("rtx6000", "rtx6000ada", "rtx6000pro")}
+"""Cards that a name leaves open: all of these are called RTX 6000."""
 _SIZE = re.compile(r"(?:gpu|vram|(?<![a-z0-9]))(\d{2,3})(?: ?g(?:i?b)?)?(?![a-z0-9])")
 
 
 def _words(text: str) -> str:
     """A name in lower case, its parts separated by spaces: `NVIDIA_A100-SXM4-80GB` → `nvidia a100 sxm4 80gb`."""
-    spaced = re.sub(r"[^a-z0-9]+", " ", text.lower())
+    spaced = same_chip(re.sub(r"[^a-z0-9]+", " ", text.lower()))
     return re.sub(r"\b(rtx) ?(a?\d{4}) ?(ada)?\b", r"\1\2\3", spaced)
 
 
@@ -48,14 +50,15 @@ def options_of(name: str, known: Collection[str], more: Iterable[str] = ()) -> t
     if mig:
         return tuple(option for option, match in fitting if match["gib"] == mig["gib"])
     if not any("pcie" in text for text in words) and any(re.search(r"\b(?:sxm\d?|hbm3)\b", text) for text in words):
-        fitting = [(option, match) for option, match in fitting if match["kind"] != "-pcie"]
+        fitting = [(option, match) for option, match in fitting if match["kind"] not in {"-nvl", "-pcie"}]
     sizes = {size for text in words for size in _SIZE.findall(text)}
     return tuple(option for option, match in fitting if match["gib"] in sizes) or tuple(option for option, _ in fitting)
 
 
 def _cards(words: Iterable[str], parts: Iterable[tuple[str, re.Match[str]]]) -> set[str]:
     """Cards that the words name, as words of their own."""
-    return {match["card"] for _, match in parts for text in words if re.search(rf"\b{match['card']}\b", text)}
+    named = {match["card"] for _, match in parts for text in words if re.search(rf"\b{match['card']}\b", text)}
+    return {other for card in named for other in _NAMESAKES.get(card, (card,))}
 
 
 def node_options(shape: NodeShape, known: Collection[str]) -> tuple[str, ...]:

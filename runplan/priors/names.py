@@ -68,37 +68,58 @@ _HAS_SIZE = re.compile(r"\d\s*[bB](?![a-zA-Z0-9])")
 # Markers in a device name (of `nvidia-smi`, torch, SLURM's gres) → key of conf/resources, most telling first.
 _GPUS: tuple[tuple[str, str], ...] = (
     (r"gh200", "gh200-96"),
+    (r"gb200", "gb200-186"),
     (r"h200", "h200-141"),
-    (r"h100.{0,4}nvl|h100.*9[46] ?g", "h100-94"),
+    (r"h100.{0,4}nvl", "h100-nvl-94"),
+    (r"h100.*9[456] ?g", "h100-94"),
     (r"h100.{0,4}pcie", "h100-pcie-80"),
     (r"h100.*(?:80 ?g|hbm3|sxm)", "h100-80"),
+    (r"\bh20\b(?!.*(?:3e|14\d ?g))", "h20-96"),
     (r"a100.*80 ?g|gpu80", "a100-80"),
     (r"a100.*40 ?g|gpu40", "a100-40"),
     (r"b200", "b200-180"),
+    (r"(?<!g)b300", "b300-270"),
+    (r"\ba30\b", "a30-24"),
     (r"\ba40\b", "a40-48"),
     (r"l40s", "l40s-48"),
-    (r"l40(?!s)", "l40-48"),
+    (r"\bl40(?![0-9s])", "l40-48"),
     (r"a10g", "a10g-24"),
     (r"\ba10(?![0-9g])", "a10-24"),
     (r"\bl4\b", "l4-24"),
     (r"v100.*32 ?g", "v100-32"),
     (r"v100.*16 ?g", "v100-16"),
     (r"\bt4\b|tesla t4", "t4-16"),
-    (r"rtx.?pro.?6000.*96|rtx.?pro.?6000", "rtx6000pro-96"),
+    (r"rtx.?pro.?6000(?!d)", "rtx6000pro-96"),
     (r"6000.?ada", "rtx6000ada-48"),
     (r"a6000", "rtxa6000-48"),
-    (r"(?:rtx|geforce).*5090", "rtx5090-32"),
+    (r"a5000(?!.?ada)", "rtxa5000-24"),
+    (r"a4000(?!.?ada)", "rtxa4000-16"),
+    (r"quadro.{0,4}rtx.?6000", "rtx6000-24"),
+    (r"quadro.{0,4}rtx.?8000|\brtx.?8000", "rtx8000-48"),
+    (r"titan.?rtx", "titanrtx-24"),
+    (r"(?:rtx|geforce).*5090(?!.?d\b)", "rtx5090-32"),
     (r"(?:rtx|geforce).*4090|rtx4090", "rtx4090-24"),
     (r"(?:rtx|geforce).*3090|rtx3090", "rtx3090-24"),
+    (r"(?:rtx|geforce).*3080(?!.?ti|.*12 ?g)", "rtx3080-10"),
+    (r"(?:rtx|geforce).*2080.?ti(?!.*22 ?g)", "rtx2080ti-11"),
+    (r"mi210", "mi210-64"),
+    (r"mi250", "mi250x-64"),
+    (r"mi300x", "mi300x-192"),
+    (r"mi325x", "mi325x-256"),
+    (r"mi355x", "mi355x-288"),
 )
 _MAKER = re.compile(r"^(?:nvidia|tesla)[ _-]+")
 _SIZES_GB: Mapping[str, tuple[int, ...]] = {"a100": (40, 80), "v100": (16, 32)}
 """Memory that GPUs of one name are sold with, where nothing else about them differs much."""
-_KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-pcie)?-\d+")
+_KEY = re.compile(r"[a-z][a-z0-9]*(?:-mig|-nvl|-pcie)?-\d+")
 _MIG = re.compile(r"\d+g[._](?P<size>10|20|40)gb\b", re.IGNORECASE)
 _MOBILE = re.compile(r"\b(?:laptop|mobile|max-q)\b", re.IGNORECASE)
 """Slower and with less memory than the card of that name."""
 _MIG_CARD = re.compile(r"(?P<card>[ah]100)", re.IGNORECASE)
+_SLICE = re.compile(r"\d+g[._]\d+gb\b", re.IGNORECASE)
+"""Any slice: those of sizes that no option has, too."""
+_EXPORTED = re.compile(r"(?<![a-z0-9])([ah])800(?![0-9])", re.IGNORECASE)
+"""An A100 and an H100 with slower NVLink and, the H800, without most of fp64: all else is theirs."""
 
 
 @cache
@@ -111,7 +132,7 @@ def _gpu_keys() -> tuple[tuple[re.Pattern[str], str], ...]:
 def gpu_key(text: str) -> str:
     """The key of `conf/resources` for a device name, or the text itself where that would be a guess.
 
-    `A100` alone stays `A100`: its memory is 40 or 80 GB. A MIG slice is not the whole device.
+    `A100` alone stays `A100`: its memory is 40 or 80 GB. A MIG slice is not the whole device. An A800 is an A100.
 
     >>> gpu_key("NVIDIA A100-SXM4-80GB"), gpu_key("A100"), gpu_key("RTX 5090 Laptop GPU")
     ('a100-80', 'A100', 'RTX 5090 Laptop GPU')
@@ -119,15 +140,22 @@ def gpu_key(text: str) -> str:
     text = " ".join(text.split())
     if _KEY.fullmatch(text):
         return text
+    known = same_chip(text.replace("_", " "))
     if slice_ := _MIG.search(text):
-        card = _MIG_CARD.search(text)
+        card = _MIG_CARD.search(known)
         return f"{card['card'].lower()}-mig-{slice_['size']}" if card else text
-    if _MOBILE.search(text):
+    if _MOBILE.search(text) or _SLICE.search(text):
         return text
-    for pattern, key in _gpu_keys():
-        if pattern.search(text):
-            return key
-    return text
+    return next((key for pattern, key in _gpu_keys() if pattern.search(known)), text)
+
+
+def same_chip(text: str) -> str:
+    """A device's name with that of the card which has the same chip and memory.
+
+    >>> same_chip("NVIDIA A800-SXM4-80GB"), same_chip("h800"), same_chip("NVIDIA A40")
+    ('NVIDIA A100-SXM4-80GB', 'h100', 'NVIDIA A40')
+    """
+    return _EXPORTED.sub(r"\g<1>100", text)
 
 
 def _canonical(name: str) -> str:
@@ -217,7 +245,7 @@ def sized_gpu(name: str, capacity_gib: float | None, held_gib: float | None) -> 
     >>> sized_gpu("a100", 79.15, None), sized_gpu("A100", None, 44.0), sized_gpu("a100", None, 30.0)
     ('a100-80', 'a100-80', 'a100')
     """
-    family = _MAKER.sub("", name.lower())
+    family = same_chip(_MAKER.sub("", name.lower()))
     fitting = [
         size
         for size in _SIZES_GB.get(family, ())

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from runplan.estimate.memory.weights import ELEMENT_BYTES
 from runplan.estimate.workload import TRL, Adapter, Gpu
 from runplan.facts import Architecture
+from runplan.priors.names import same_chip
 from runplan.priors.record import PriorRun
 
 CPU = Gpu("cpu", 64.0, 14.7, 1.5, 0.222)
@@ -128,7 +129,7 @@ def variants(name: str | None, gpus: Mapping[str, Gpu]) -> tuple[Gpu, ...]:
     >>> [gpu.name for gpu in variants("NVIDIA_A100", cards)]
     ['a100-80', 'a100-40']
     """
-    words = set(re.split(r"[^a-z0-9]+", (name or "").lower()))
+    words = set(re.split(r"[^a-z0-9]+", same_chip(name or "").lower()))
     found = [gpu for key, gpu in gpus.items() if key != "cpu" and "-mig-" not in key and key.split("-")[0] in words]
     return tuple(sorted(found, key=lambda gpu: (-gpu.memory_gib, gpu.name)))
 

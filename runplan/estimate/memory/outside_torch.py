@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from runplan.estimate.workload import Interval
 
-_CONTEXT_GIB = (
-    ("t4", 0.14),  # 140.9 MiB after a step (fitcheck-llm's 40 rows)
-    ("rtx3090", 0.32),  # 256 MiB bare (invoke-ai/InvokeAI#9413: driver 610, torch 2.7)
-    ("rtxa6000", 0.32),  # as many multiprocessors
-    ("a40", 0.32),
-    ("a10", 0.28),
-    ("l4-", 0.26),
-    ("v100", 0.35),
-    ("rtx4090", 0.43),
-    ("rtx6000ada", 0.48),  # 426 MiB bare (unslothai/unsloth-zoo#1053: torch 2.10, CUDA 13)
-    ("l40s", 0.48),
-    ("a100", 0.42),  # 216 MiB of it for stacks (arcs-skku/EMDC_llvm#13); some 400 MB in all (pytorch/pytorch#109888)
-)
+_CONTEXT_GIB = {
+    "t4": 0.14,  # 140.9 MiB after a step (fitcheck-llm's 40 rows)
+    "rtxa4000": 0.2,
+    "a30": 0.22,
+    "rtxa5000": 0.25,
+    **dict.fromkeys(("rtx3080", "rtx2080ti", "titanrtx", "rtx6000", "rtx8000"), 0.27),
+    "rtx3090": 0.32,  # 256 MiB bare (invoke-ai/InvokeAI#9413: driver 610, torch 2.7)
+    "rtxa6000": 0.32,  # as many multiprocessors
+    "a40": 0.32,
+    "a10": 0.28,
+    "a10g": 0.28,
+    "l4": 0.26,
+    "h20": 0.3,
+    "v100": 0.35,
+    "rtx4090": 0.43,
+    "rtx6000ada": 0.48,  # 426 MiB bare (unslothai/unsloth-zoo#1053: torch 2.10, CUDA 13)
+    "l40s": 0.48,
+    "l40": 0.48,
+    "rtx5090": 0.58,
+    "rtx6000pro": 0.64,
+    "a100": 0.42,  # 216 MiB of it for stacks (arcs-skku/EMDC_llvm#13); some 400 MB in all (pytorch/pytorch#109888)
+}
 """What a context holds, with kernels that are loaded as they are needed (since CUDA 11.7; before, all: 0.9 to 1 GiB).
 Sources as stated; of the others it is what scales from those: some 3.2 MiB a multiprocessor (T4 with 40: 3.5, RTX 3090
 with 82: 3.1, RTX 6000 Ada with 142: 3.0), as every resident thread has a stack, and 50 MiB for kernels."""
@@ -35,7 +44,9 @@ _MIB_MULTICAST, _MIB_MULTICAST_BEFORE = 32.0, 144.0
 """Multicast buffers of NVSwitch (Hopper and later) for every GPU of the node: 16 channels, two directions, 1 MiB; in
 2.21.5 24 channels and 3 MiB (transport/nvls.cc). With rings and context 1.03 GiB; 1.06 GB measured outside torch on
 eight H100 (NVIDIA/nccl#1685)."""
-_NVSWITCH, _NVLINK = ("h100", "h200", "gh200", "b200"), ("a100", "v100")
+_NVSWITCH, _NVLINK = ("h100", "h200", "h20-", "gh200", "b200", "b300", "gb200"), ("a100", "v100")
+_CARDS = ("h100-pcie", "h100-nvl")
+"""Those of these names that are PCIe cards."""
 _AMD, _AMD_GIB = ("mi2", "mi3"), Interval(0.65, 1.0)
 """RCCL's: 1 GiB with the first communicator, 0.65 with each further one (LUMI-AI-Guide#111, MI250X)."""
 _MIB = 1 / 1024
@@ -43,7 +54,7 @@ _MIB = 1 / 1024
 
 def context_gib(gpu: str) -> float:
     """GiB of CUDA's context on a GPU type: the usual figure, from public measurements of small processes."""
-    return next((gib for name, gib in _CONTEXT_GIB if gpu.startswith(name)), CONTEXT_GIB)
+    return _CONTEXT_GIB.get(gpu.split("-", 1)[0], CONTEXT_GIB)
 
 
 def buffers_gib(gpu: str, gpus: int) -> Interval:
@@ -57,7 +68,7 @@ def buffers_gib(gpu: str, gpus: int) -> Interval:
         return Interval(0.0, 0.0)
     if gpu.startswith(_AMD):
         return _AMD_GIB
-    switch = gpu.startswith(_NVSWITCH) and "pcie" not in gpu
+    switch = gpu.startswith(_NVSWITCH) and not gpu.startswith(_CARDS)
     channels = _CHANNELS if switch or gpu.startswith(_NVLINK) else _CHANNELS_PCIE
     now = channels * _MIB_A_RING + switch * gpus * _MIB_MULTICAST
     before = channels * _MIB_A_CHANNEL + switch * gpus * _MIB_MULTICAST_BEFORE

@@ -15,9 +15,14 @@ from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params, weigh
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
-WORKSPACE_MIB = {"h100": 32.0, "h200": 32.0, "gh200": 32.0, "b200": 32.0, "mi300x": 152.0, "mi355x": 152.0}
+WORKSPACE_MIB = {
+    **dict.fromkeys(("h100", "h200", "h20", "gh200", "b200", "b300", "gb200", "rtx5090", "rtx6000pro"), 32.0),
+    **dict.fromkeys(("mi300x", "mi325x", "mi355x"), 152.0),
+    **dict.fromkeys(("mi210", "mi250x"), 108.0),
+}
 """cuBLAS workspace that counts as allocated: `parseChosenWorkspaceSize` in ATen/cuda/CublasHandlePool.cpp has 32 MiB
-for compute capability 9.0 and 8.125 else (b200 here is a guess); on AMD hipBLASLt has 76 MiB, taken for hipBLAS too."""
+for Hopper and, in late versions, Blackwell, and 8.125 else. On AMD hipBLASLt has 76 MiB; hipBLAS is taken to have as
+much on CDNA 3 and 4 (128 MiB in late versions) and has 32 on CDNA 2."""
 WORKSPACE_DEFAULT_MIB = 8.125
 _SHARED_ROPE = ("llama3_1", "llama3_2", "llama3_3")
 NO_FLEX_ATTENTION = ("cpu", "v100", "p100", "gtx")

@@ -35,8 +35,9 @@ MATRIX_SHARE = {
     "rtx4090": 0.92,
     "rtx3090": 0.9,
     "rtx5090": 0.85,
+    "rtx3080": 0.9,
+    "rtx2080ti": 0.9,
     "l40s": 0.46,
-    "l40": 0.46,
     "rtx6000ada": 0.46,
     "t4": 0.5,
     "l4": 0.5,
@@ -50,22 +51,32 @@ above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on
 as it did MI325X's)."""
 CACHE_MB = {
     **dict.fromkeys(("t4", "a10", "a10g", "a40", "rtxa6000", "rtx3090", "v100"), 6.0),
+    **dict.fromkeys(("rtxa5000", "titanrtx", "rtx6000", "rtx8000"), 6.0),
+    "rtxa4000": 4.0,
+    "rtx3080": 5.0,
+    "rtx2080ti": 5.5,
+    "a30": 24.0,
     "a100": 40.0,
     "l4": 48.0,
     "h100": 50.0,
     "h200": 50.0,
     "gh200": 60.0,
+    "h20": 60.0,
     "rtx4090": 72.0,
     "l40s": 96.0,
     "l40": 96.0,
     "rtx6000ada": 96.0,
-    "b200": 126.0,
+    "rtx5090": 96.0,
+    "rtx6000pro": 128.0,
+    **dict.fromkeys(("b200", "b300", "gb200"), 126.0),
 }
 CACHE_USUAL_MB = 32.0
 """L2 caches of GPUs as their makers' papers on the architectures state them."""
 LAYER_S, LAYER_AMD_S, LAYER_PROCESSOR_S = math.log(2.2e-3), math.log(1.3e-3), math.log(1.05e-3)
 """Expected seconds to launch a layer (natural logarithm); the reason stands at `prior`."""
-NVLINK = ("a100", "h100", "h200", "gh200", "b200", "v100", "mi")
+NVLINK = ("a100", "h100", "h200", "h20-", "gh200", "b200", "b300", "gb200", "v100", "mi250", "mi3")
+CARDS = ("h100-pcie", "h100-nvl")
+"""GPUs of those names that are PCIe cards, bridged in pairs at most, as MI210 are."""
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
 """GB/s at which a GPU gathers the weights of others: with NVLink or the like a guess (few steps wait for it), without
 from single rows on four L40S, which take 1.5 s where one takes 0.2 (milabench)."""
@@ -125,5 +136,5 @@ def cache_bytes(gpu: Gpu) -> float:
 
 def link_bytes_per_s(gpu: Gpu) -> float:
     """Bytes a second that a GPU gathers from others of its node."""
-    fast = gpu.name.startswith(NVLINK) and "pcie" not in gpu.name
+    fast = gpu.name.startswith(NVLINK) and not gpu.name.startswith(CARDS)
     return 1e9 * (NVLINK_GB_PER_S if fast else PCIE_GB_PER_S)

@@ -40,7 +40,7 @@ MERGE_PARAM_S = 3e-9
 MERGE_FLOP_PER_S = 1.2e9
 """Multiplying adapters in bf16 with one thread of a processor that does not know bf16: 1.1 to 1.5 GFLOP/s with oneDNN
 held to AVX2 (torch 2.13), so that a 1B model takes half a minute with rank 16, as it did on a cluster."""
-KNOWS_BF16 = ("cpu", "h100", "h200", "gh200", "b200")
+KNOWS_BF16 = ("cpu", "h100", "h200", "h20-", "gh200", "b200", "b300", "gb200", "mi300x", "mi325x", "mi355x")
 """GPUs whose machines have processors that do; there products of adapters take next to nothing."""
 TOKENIZE_ROW_S = 0.0004
 """Tokenising a row before training, as packing does."""
