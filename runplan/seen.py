@@ -24,6 +24,9 @@ _OURS = ("finetune.slurm: ", "cell.slurm: ")
 _ITS_LAST = re.compile(r"^finetune\.slurm: \S+ ended with exit code \d+$")
 """What they say last of a trainer that failed."""
 _SLURM = "slurmstepd"
+_BASH = re.compile(r"\S*: line \d+: +\d+ (?P<what>[A-Z][A-Za-z]+(?: [a-z]+)*(?: \(core dumped\))?) .*")
+"""What bash says of a program that a signal ended: `slurm_script: line 101: 31475 Killed "$@"`."""
+_KILLED = "Killed"
 
 
 class SlurmAnswer(Enum):
@@ -112,10 +115,15 @@ def ending_of(tail: bytes) -> Ending | None:
 
 
 def _whole(reason: str, text: bytes) -> str:
-    """A reason without the progress bar that SLURM wrote behind, and with the next line where it ends in a colon."""
+    """A reason without the bar that SLURM or bash wrote behind, and with the next line where it ends in a colon."""
     start = reason.find(_SLURM)
     if start > 0:
         return reason[start:]
+    if bash := _BASH.search(reason):
+        end = (
+            "Killed (signal 9): by hand, or for lack of memory on the node" if bash["what"] == _KILLED else bash["what"]
+        )
+        return f"its program ended: {end}"
     if not reason.endswith(":"):
         return reason
     rest = text[text.rfind(reason.encode()) + len(reason.encode()) :] if reason.encode() in text else b""
