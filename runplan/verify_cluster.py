@@ -76,6 +76,16 @@ def _rows(cluster: Cluster | None, requests: Sequence[Request]) -> tuple[Check, 
     return tuple(rows)
 
 
+def closed_partitions(cluster: Cluster | None, requests: Sequence[Request]) -> list[Problem]:
+    """A risk for each partition that is down while SLURM takes jobs for it: they wait until it is opened again."""
+    if cluster is None:
+        return []
+    named = dict.fromkeys(request.partition for request in requests)
+    closed = [each for each in map(cluster.partition, named) if each is not None and not each.up]
+    fix = "choose another one, or submit all the same: the jobs begin when it is up again"
+    return [Problem(f"partition {each.name} is not up now", "resources.partition", fix) for each in closed]
+
+
 def _describe(partition: Partition) -> str:
     limit = "no time limit" if partition.time_limit_s is None else f"limit {slurm_time(partition.time_limit_s)}"
     gpus = f", up to {partition.gpus_per_node} GPUs a node" if partition.shapes else ""

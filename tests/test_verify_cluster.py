@@ -10,7 +10,7 @@ import pytest
 from runplan.cluster import Cluster, parse_sinfo
 from runplan.facts import Status
 from runplan.plan import Request
-from runplan.verify_cluster import check_cluster, distinct, time_limit_s
+from runplan.verify_cluster import check_cluster, closed_partitions, distinct, time_limit_s
 
 RECORDED = Path(__file__).parent / "data" / "slurm" / "sinfo_mixed.txt"
 CLUSTER = Cluster("c", parse_sinfo(RECORDED.read_text()), accounts=("lab",), qos=("normal", "high"))
@@ -121,3 +121,10 @@ def test_a_time_that_is_too_long_is_said_once():
     long = replace(FINE, time_s=73 * 3600)
     tested = {distinct(long): (False, "Requested time limit is invalid")}
     assert len(said(long, tested=tested)) == 1
+
+
+def test_a_partition_that_is_down_and_takes_jobs_is_a_risk():
+    waits = replace(FINE, partition="old", constraint=None)
+    (risk,) = closed_partitions(CLUSTER, [FINE, waits, replace(waits, job_name="other")])
+    assert (risk.what, risk.where) == ("partition old is not up now", "resources.partition")
+    assert closed_partitions(CLUSTER, [FINE]) == closed_partitions(None, [waits]) == []
