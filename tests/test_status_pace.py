@@ -163,6 +163,21 @@ def test_a_reason_is_whole_and_without_the_bar_before_it():
     assert (found.state, found.reason) == ("timeout", over.decode())
 
 
+def test_a_group_of_exceptions_is_told_by_the_one_inside():
+    said = """  + Exception Group Traceback (most recent call last):
+  |   File "/venv/inspect_ai/_eval/eval.py", line 706, in eval_async
+  |     raise BaseExceptionGroup(
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/venv/inspect_ai/_util/kvstore.py", line 35, in __enter__
+    |     self._conn.commit()
+    | sqlite3.OperationalError: database or disk is full
+    +------------------------------------
+"""
+    assert ending_of(said.encode()).reason == "sqlite3.OperationalError: database or disk is full"
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
