@@ -10,7 +10,7 @@ from runplan.cluster import Cluster, NodeShape, Partition, parse_gres
 from runplan.errors import Problem
 from runplan.facts import Status
 from runplan.plan import Check, Request
-from runplan.sbatch import value_problems
+from runplan.sbatch import asked_options, value_problems
 from runplan.units import slurm_time
 
 _FEATURE = re.compile(r"[A-Za-z_][\w.:+-]*")
@@ -38,7 +38,8 @@ def check_cluster(
         found = [] if ok or cluster is None else list(_problems(cluster, request))
         if ok is False and not found and not too_long:
             fix = "change what it names: resources.*, site.account, site.partition"
-            found = [Problem(f"sbatch refuses the request: {message}", "resources", fix, request.job_name)]
+            asked = "" if problems else f" ({asked_options(request)})"
+            found = [Problem(f"sbatch refuses the request: {message}{asked}", "resources", fix, request.job_name)]
         problems += too_long + found
     return _rows(cluster, requests), tuple(dict.fromkeys(problems))
 

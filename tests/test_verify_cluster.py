@@ -89,7 +89,9 @@ def test_what_did_not_answer_is_said_and_does_not_block():
 
 def test_sbatch_has_the_last_word():
     asked = {distinct(FINE): (False, "Invalid qos")}
-    assert said(FINE, tested=asked) == ["sbatch refuses the request: Invalid qos @ resources"]
+    (refused,) = said(FINE, tested=asked)
+    assert refused.startswith("sbatch refuses the request: Invalid qos (--nodes=1 --cpus-per-task=8 --gres=gpu:1 ")
+    assert "--qos=high --constraint=gpu80&a100" in refused
     odd = replace(FINE, constraint="made-at-boot")
     assert said(odd) != []
     assert said(odd, tested={distinct(odd): (True, "")}) == []
