@@ -38,7 +38,7 @@ def check_cluster(
         found = [] if ok or cluster is None else list(_problems(cluster, request))
         if ok is False and not found and not too_long:
             fix = "change what it names: resources.*, site.account, site.partition"
-            asked = "" if problems else f" ({asked_options(request)})"
+            asked = "" if any(value_problems(request)) else f" ({asked_options(request)})"
             found = [Problem(f"sbatch refuses the request: {message}{asked}", "resources", fix, request.job_name)]
         problems += too_long + found
     return _rows(cluster, requests), tuple(dict.fromkeys(problems))

@@ -92,6 +92,9 @@ def test_sbatch_has_the_last_word():
     (refused,) = said(FINE, tested=asked)
     assert refused.startswith("sbatch refuses the request: Invalid qos (--nodes=1 --cpus-per-task=8 --gres=gpu:1 ")
     assert "--qos=high --constraint=gpu80&a100" in refused
+    other = replace(FINE, gpus=2)
+    found = check_cluster(CLUSTER, [FINE, other], tested=asked | {distinct(other): (False, "Invalid qos")})[1]
+    assert ["--gres=gpu:1 " in found[0].what, "--gres=gpu:2 " in found[1].what] == [True, True]
     odd = replace(FINE, constraint="made-at-boot")
     assert said(odd) != []
     assert said(odd, tested={distinct(odd): (True, "")}) == []
