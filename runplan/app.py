@@ -6,6 +6,7 @@ else that Hydra's own command line can do goes through `hydra.main`.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -182,6 +183,7 @@ def show_info(overrides: Sequence[str], config_dir: Path | None, info: str) -> i
     Raises:
         ConfigError: what is wrong with the command line or the config files.
     """
+    logging.raiseExceptions = False  # Hydra logs what it shows: no traceback where a reader has seen enough (`head`)
     with started(config_dir) as made, translated(overrides):
         made.show_info(info, CONFIG_NAME, list(overrides))
     return 0

@@ -91,13 +91,13 @@ def make_plan(group: str, directory: str, command: str, composed: Sequence[Compo
     things, requests = check_things(composed, world.facts), _requests(planned)
     configs = {name: item.config for name, item in zip(names, composed, strict=True)}
     configs |= {run.name: run.config for run in runs}
-    checks, problems = verify_group(things, requests, configs, command, world.cluster, world.would_take)
+    checks, problems, closed = verify_group(things, requests, configs, command, world.cluster, world.would_take)
     problems = [problem for item in planned for problem in item.problems] + problems
     if problems:
         raise PlanError(problems, len(planned))
     hours = total([run.gpu_hours for run in runs])
     design = design_of(composed)
-    risks = merge_risks([risk for item in planned for risk in item.risks], runs)
+    risks = closed + merge_risks([risk for item in planned for risk in item.risks], runs)
     risks += group_risks(runs, design.factors, hours, composed[0].config.budget.gpu_hours)
     return Plan(
         group=group,

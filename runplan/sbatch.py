@@ -18,6 +18,8 @@ UNSAFE_IN_OUTPUT = ("%", "\\")
 """SLURM expands or drops these in the directory of an output file, too, and the job then fails to launch
 (measured with 22.05); such a job writes its log itself."""
 
+_SAME_FOR_ALL = ("--job-name", "--output", "--open-mode", "--ntasks")
+"""Options that say nothing of what is asked for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -69,6 +71,16 @@ def sbatch_options(request: Request, token: str = "", output: str = OUTPUT) -> t
         ConfigError: see `option_lines`.
     """
     return tuple(word for line in option_lines(request, token, output) for word in line)
+
+
+def asked_options(request: Request) -> str:
+    """What a request asks for, as options of sbatch on one line, without what differs from job to job.
+
+    Raises:
+        ConfigError: see `option_lines`.
+    """
+    lines = option_lines(request)
+    return " ".join(" ".join(words) for words in lines if not words[0].startswith(_SAME_FOR_ALL))
 
 
 def directives(request: Request, token: str, output: str = OUTPUT) -> tuple[str, ...]:

@@ -24,6 +24,14 @@ _OURS = ("finetune.slurm: ", "cell.slurm: ")
 _ITS_LAST = re.compile(r"^finetune\.slurm: \S+ ended with exit code \d+$")
 """What they say last of a trainer that failed."""
 _SLURM = "slurmstepd"
+_BASH = re.compile(r"\S*: line \d+: +\d+ (?P<what>[A-Z][A-Za-z]+(?: [a-z]+)*(?: \(core dumped\))?) .*")
+"""What bash says of a program that a signal ended: `slurm_script: line 101: 31475 Killed "$@"`."""
+_KILLED = "Killed"
+_GROUP = "Exception Group Traceback"
+_IN_GROUP = re.compile(
+    rb"^[ \t]*\|[ \t|]*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)(?:: [^\r\n]*)?)\r?$", re.MULTILINE
+)
+"""An exception's own line inside a group of them, as tasks that ran at the same time leave it (Inspect's do)."""
 
 
 class SlurmAnswer(Enum):
@@ -114,10 +122,17 @@ def ending_of(tail: bytes) -> Ending | None:
 
 
 def _whole(reason: str, text: bytes) -> str:
-    """A reason without the progress bar that SLURM wrote behind, and with the next line where it ends in a colon."""
+    """A reason without the bar that SLURM or bash wrote behind, and with the next line where it ends in a colon."""
     start = reason.find(_SLURM)
     if start > 0:
         return reason[start:]
+    if bash := _BASH.search(reason):
+        end = (
+            "Killed (signal 9): by hand, or for lack of memory on the node" if bash["what"] == _KILLED else bash["what"]
+        )
+        return f"its program ended: {end}"
+    if _GROUP in reason and (inside := _IN_GROUP.findall(text, max(text.rfind(_GROUP.encode()), 0))):
+        return last_words(inside[-1])
     if not reason.endswith(":"):
         return reason
     rest = text[text.rfind(reason.encode()) + len(reason.encode()) :] if reason.encode() in text else b""

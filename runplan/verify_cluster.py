@@ -10,7 +10,7 @@ from runplan.cluster import Cluster, NodeShape, Partition, parse_gres
 from runplan.errors import Problem
 from runplan.facts import Status
 from runplan.plan import Check, Request
-from runplan.sbatch import value_problems
+from runplan.sbatch import asked_options, value_problems
 from runplan.units import slurm_time
 
 _FEATURE = re.compile(r"[A-Za-z_][\w.:+-]*")
@@ -38,7 +38,8 @@ def check_cluster(
         found = [] if ok or cluster is None else list(_problems(cluster, request))
         if ok is False and not found and not too_long:
             fix = "change what it names: resources.*, site.account, site.partition"
-            found = [Problem(f"sbatch refuses the request: {message}", "resources", fix, request.job_name)]
+            asked = "" if any(value_problems(request)) else f" ({asked_options(request)})"
+            found = [Problem(f"sbatch refuses the request: {message}{asked}", "resources", fix, request.job_name)]
         problems += too_long + found
     return _rows(cluster, requests), tuple(dict.fromkeys(problems))
 
@@ -74,6 +75,16 @@ def _rows(cluster: Cluster | None, requests: Sequence[Request]) -> tuple[Check, 
         status = Status.unchecked if known is None else Status.ok if account in known else Status.invalid
         rows.append(Check("cluster", f"account {account}", "", status, "" if status is Status.ok else _of(known)))
     return tuple(rows)
+
+
+def closed_partitions(cluster: Cluster | None, requests: Sequence[Request]) -> list[Problem]:
+    """A risk for each partition that is down while SLURM takes jobs for it: they wait until it is opened again."""
+    if cluster is None:
+        return []
+    named = dict.fromkeys(request.partition for request in requests)
+    closed = [each for each in map(cluster.partition, named) if each is not None and not each.up]
+    fix = "choose another one, or submit all the same: the jobs begin when it is up again"
+    return [Problem(f"partition {each.name} is not up now", "resources.partition", fix) for each in closed]
 
 
 def _describe(partition: Partition) -> str:

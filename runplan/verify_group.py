@@ -11,7 +11,7 @@ from runplan.errors import Problem
 from runplan.facts import CREATE_DATASET
 from runplan.plan import Check, Request
 from runplan.units import parse_slurm_time
-from runplan.verify_cluster import check_cluster, distinct
+from runplan.verify_cluster import check_cluster, closed_partitions, distinct
 
 
 def verify_group(
@@ -21,8 +21,8 @@ def verify_group(
     command: str,
     cluster: Cluster | None,
     would_take: Callable[[Request], tuple[bool | None, str]] | None,
-) -> tuple[tuple[Check, ...], list[Problem]]:
-    """All rows, and every request that cannot be met.
+) -> tuple[tuple[Check, ...], list[Problem], list[Problem]]:
+    """All rows, every request that cannot be met, and what those should know that can.
 
     Args:
         things: rows of models, datasets and whatever else is no cluster.
@@ -35,7 +35,8 @@ def verify_group(
     tested = {request: would_take(request) for request in dict.fromkeys(map(distinct, requests))} if would_take else {}
     declared = {name: declared_limit_s(config) for name, config in configs.items()}
     cluster_checks, problems = check_cluster(cluster, list(dict.fromkeys(requests)), declared, tested)
-    return (*(_with_command(check, command) for check in things), *cluster_checks), list(problems)
+    rows = (*(_with_command(check, command) for check in things), *cluster_checks)
+    return rows, list(problems), closed_partitions(cluster, requests)
 
 
 def declared_limit_s(config: Config) -> int | None:

@@ -72,6 +72,8 @@ def read_group(directory: Path) -> WrittenGroup:
         StoreError: its `plan.json` is damaged.
     """
     directory = directory.absolute()
+    if directory.is_file():
+        raise NoGroupError(f"{directory}: is a file, and a group is a folder; {_near(directory)}")
     if not directory.is_dir():
         raise NoGroupError(f"{directory}: no such directory; `runplan KEY=VALUE…` plans a group and says where it is")
     document = read_document(directory)

@@ -433,11 +433,12 @@ def test_as_a_module_from_any_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("--info", "searchpath")])
+def test_a_closed_pipe_is_quiet(tmp_path: Path, words: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = run("-m", "runplan", "--cfg", "job", cwd=tmp_path, stdout=writer)
+        done = run("-m", "runplan", *words, cwd=tmp_path, stdout=writer)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

@@ -151,6 +151,7 @@ def test_it_is_plain_when_piped(group):
     [
         ([], 2, "GROUP"),
         (["nowhere"], 2, "there is no folder nowhere"),
+        ([__file__], 2, "is a file, and a group is a folder"),
         (["."], 2, "holds no plan.json"),
         ([".", "--yaml"], 2, "--yaml"),
     ],

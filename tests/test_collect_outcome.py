@@ -99,6 +99,13 @@ def test_a_job_that_failed_is_told_by_its_last_words():
     assert item.fix == "see /groups/g/'a b/slurm-1.out', then: runplan submit /groups/g --only failed"
 
 
+@pytest.mark.parametrize("state", [JobState.timeout, JobState.cancelled, JobState.preempted, JobState.node_fail])
+def test_a_job_that_was_stopped_is_not_told_by_what_it_happened_to_print_last(state):
+    stopped = Observed(state, "1", exit_code=143, reason="*** JOB 1 ON n1 CANCELLED ***")
+    (item,) = of(make_run(cells=[make_cell(job=FoundJob(stopped, last_words="Checkpoint saved in 0.06 seconds."))]))
+    assert item.reason == "*** JOB 1 ON n1 CANCELLED ***"
+
+
 def test_cells_wait_for_a_training_that_failed():
     oom = FoundJob(Observed(JobState.oom, "1", reason="CUDA out of memory"), (Execution("1", CREATED, 1),))
     training, cell = of(make_run(job=oom, cells=[make_cell(job=WAITING)]))

@@ -163,6 +163,34 @@ def test_a_reason_is_whole_and_without_the_bar_before_it():
     assert (found.state, found.reason) == ("timeout", over.decode())
 
 
+def test_a_group_of_exceptions_is_told_by_the_one_inside():
+    said = """  + Exception Group Traceback (most recent call last):
+  |   File "/venv/inspect_ai/_eval/eval.py", line 706, in eval_async
+  |     raise BaseExceptionGroup(
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/venv/inspect_ai/_util/kvstore.py", line 35, in __enter__
+    |     self._conn.commit()
+    | sqlite3.OperationalError: database or disk is full
+    +------------------------------------
+"""
+    assert ending_of(said.encode()).reason == "sqlite3.OperationalError: database or disk is full"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ('31475 Killed                  "$@"', "Killed (signal 9): by hand, or for lack of memory on the node"),
+        ('   77 Segmentation fault      (core dumped) "$@"', "Segmentation fault (core dumped)"),
+    ],
+)
+def test_a_program_that_a_signal_ended_is_told_without_bashs_line_and_the_bar_before_it(said, reason):
+    bar = "2|280|Loss: 5.38: 40%|####  | 80/200 [00:03<00:04, 26.11it/s]"
+    found = ending_of(f"{bar}/var/spool/slurm/job00024/slurm_script: line 101: {said}\n".encode())
+    assert (found.state, found.reason) == ("failed", f"its program ended: {reason}")
+
+
 @pytest.mark.parametrize(
     ("name", "state"), [("26", "oom"), ("28", "oom"), ("29", "timeout"), ("30", "host_oom"), ("32", "host_oom")]
 )

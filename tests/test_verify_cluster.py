@@ -10,7 +10,7 @@ import pytest
 from runplan.cluster import Cluster, parse_sinfo
 from runplan.facts import Status
 from runplan.plan import Request
-from runplan.verify_cluster import check_cluster, distinct, time_limit_s
+from runplan.verify_cluster import check_cluster, closed_partitions, distinct, time_limit_s
 
 RECORDED = Path(__file__).parent / "data" / "slurm" / "sinfo_mixed.txt"
 CLUSTER = Cluster("c", parse_sinfo(RECORDED.read_text()), accounts=("lab",), qos=("normal", "high"))
@@ -89,7 +89,12 @@ def test_what_did_not_answer_is_said_and_does_not_block():
 
 def test_sbatch_has_the_last_word():
     asked = {distinct(FINE): (False, "Invalid qos")}
-    assert said(FINE, tested=asked) == ["sbatch refuses the request: Invalid qos @ resources"]
+    (refused,) = said(FINE, tested=asked)
+    assert refused.startswith("sbatch refuses the request: Invalid qos (--nodes=1 --cpus-per-task=8 --gres=gpu:1 ")
+    assert "--qos=high --constraint=gpu80&a100" in refused
+    other = replace(FINE, gpus=2)
+    found = check_cluster(CLUSTER, [FINE, other], tested=asked | {distinct(other): (False, "Invalid qos")})[1]
+    assert ["--gres=gpu:1 " in found[0].what, "--gres=gpu:2 " in found[1].what] == [True, True]
     odd = replace(FINE, constraint="made-at-boot")
     assert said(odd) != []
     assert said(odd, tested={distinct(odd): (True, "")}) == []
@@ -121,3 +126,10 @@ def test_a_time_that_is_too_long_is_said_once():
     long = replace(FINE, time_s=73 * 3600)
     tested = {distinct(long): (False, "Requested time limit is invalid")}
     assert len(said(long, tested=tested)) == 1
+
+
+def test_a_partition_that_is_down_and_takes_jobs_is_a_risk():
+    waits = replace(FINE, partition="old", constraint=None)
+    (risk,) = closed_partitions(CLUSTER, [FINE, waits, replace(waits, job_name="other")])
+    assert (risk.what, risk.where) == ("partition old is not up now", "resources.partition")
+    assert closed_partitions(CLUSTER, [FINE]) == closed_partitions(None, [waits]) == []

@@ -67,6 +67,14 @@ def test_no_directory_and_no_plan_are_said(tmp_path):
         read_group(tmp_path)
 
 
+def test_a_groups_plan_in_its_place_is_said(tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(
+        NoGroupError, match=r"plan\.json: is a file, and a group is a folder; it is a part of the group /"
+    ):
+        read_group(tmp_path / "plan.json")
+
+
 @pytest.mark.parametrize(
     "edit",
     [lambda run: run.pop("token"), lambda run: run.update(dir="../elsewhere"), lambda run: run.update(cells=3),

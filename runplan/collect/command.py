@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 2
     directory = Path(options.group)
-    if not directory.is_dir():
+    if not directory.exists():
         fix = "name the folder of a group; `runplan KEY=VALUE…` plans one and says where it is"
         raise ConfigError([Problem(f"there is no folder {directory}", "GROUP", fix)])
     cache = cache_dir()

@@ -20,6 +20,8 @@ SUCCESS = "success"
 STARTED = "started"
 """What the log of an evaluation says until it has ended; for ever, if it was killed."""
 UNREADABLE = "unreadable"
+_SAID_BY_SLURM = {JobState.timeout, JobState.cancelled, JobState.preempted, JobState.node_fail}
+"""Ends that come from outside: what the job printed last does not explain them."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def _told(job: FoundJob) -> str:
     """What is known of how a job is or ended."""
     observed = job.observed
     said = waiting_for(observed.reason) if observed.state is JobState.pending else observed.reason
+    if said and observed.state in _SAID_BY_SLURM:
+        return said
     if observed.exit_code and f"exit code {observed.exit_code}" not in said:
         said = f"{said}, exit code {observed.exit_code}" if said else f"exit code {observed.exit_code}"
     if job.last_words and job.last_words not in said:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runplan.plan import Request
-from runplan.sbatch import option_lines
+from runplan.sbatch import asked_options
 from runplan.slurm import would_take
 from runplan.submit.due import Due
 from runplan.submit.request import by_request
@@ -15,7 +15,6 @@ from runplan.units import some_of
 
 SHOWN = 3
 """Names of jobs in a row."""
-NOT_SHOWN = ("--job-name", "--output", "--open-mode", "--ntasks")
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Row:
     @property
     def asks(self) -> str:
         """The request as options of sbatch, without what differs from job to job."""
-        lines = option_lines(self.request)
-        return " ".join(" ".join(words) for words in lines if not words[0].startswith(NOT_SHOWN))
+        return asked_options(self.request)
 
 
 def ask_all(due: Sequence[Due]) -> list[Row]:
