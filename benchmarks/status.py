@@ -16,9 +16,9 @@ from pathlib import Path
 import measure
 from measure import IMPORT_HYDRA, Row, medians, seconds, show, take
 
-from runplan.attempts import TIME_FORMAT
-from runplan.ledger import append
-from runplan.written import read_group
+from runplan.files.written import read_group
+from runplan.jobs.attempts import TIME_FORMAT
+from runplan.jobs.ledger import append
 
 AT_MOST = 7.0
 """Times `import hydra`: a second on a 3 GHz core."""

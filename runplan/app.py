@@ -22,11 +22,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from runplan import resolvers
-from runplan.check_command import CommandError, check_command
 from runplan.config import Config
 from runplan.errors import ConfigError, Problem
-from runplan.hydra_errors import translated
 from runplan.paths import CONF_DIR, CONF_SCHEME, named_conf_dirs, user_conf_dirs
+from runplan.sweep.check_command import CommandError, check_command
+from runplan.sweep.hydra_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import DictConfig
 
-    from runplan.sweep import Sweep
+    from runplan.sweep.runs import Sweep
 
 CONFIG_NAME = "runplan"
 VERSION_BASE = "1.3"

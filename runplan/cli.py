@@ -250,8 +250,8 @@ def _option_advice(word: str) -> str:
 
 def _hydra(words: list[str]) -> int:
     from runplan import app  # noqa: PLC0415 - help and verbs must not wait for Hydra
-    from runplan.literally import as_typed  # noqa: PLC0415 - same
-    from runplan.show import OPTION, split_show  # noqa: PLC0415 - same
+    from runplan.summary.show import OPTION, split_show  # noqa: PLC0415 - same
+    from runplan.sweep.literally import as_typed  # noqa: PLC0415 - same
 
     _check_text(words)
     words, show = split_show(words)

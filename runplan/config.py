@@ -4,7 +4,7 @@ Values and defaults live in `conf/`, beside their sources; here a key is typed a
 group of `conf/`, `Config` is the whole. The string under a field is its documentation and is shown to users.
 
 A key whose value in `conf/` is `${rp.…:}` is one that runplan works out; setting it is just an override.
-`Config` is made by `OmegaConf.to_object` after such keys were replaced by `None` (see `sweep.py`).
+`Config` is made by `OmegaConf.to_object` after such keys were replaced by `None` (see `sweep/runs.py`).
 """
 
 from __future__ import annotations

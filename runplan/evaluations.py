@@ -10,8 +10,8 @@ from runplan.config import EvaluateEpochs
 from runplan.errors import Problem
 from runplan.estimate.evaluation.cell_time import CellTime, Evaluation, cell_time
 from runplan.facts import Lengths, Status
+from runplan.jobs.requests import evaluation_request
 from runplan.plan import Cell
-from runplan.requests import evaluation_request
 from runplan.task_data import reads_rows, seen_data
 from runplan.units import GIB
 from runplan.workloads import first_rows, gpu_of

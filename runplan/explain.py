@@ -8,8 +8,8 @@ from typing import Any
 
 from runplan.errors import ConfigError, Problem
 from runplan.help_text import groups
-from runplan.hydra_errors import key_advice
 from runplan.keys import Key, default_text, described
+from runplan.sweep.hydra_errors import key_advice
 
 WIDTH = 100
 

@@ -17,7 +17,7 @@ from runplan.facts import Status
 from runplan.pasting import has_control
 from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
 from runplan.progress import phase
-from runplan.readiness import not_ready
+from runplan.summary.readiness import not_ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def plan_group(
         return 0
     if (config.group.name, experiment, directory) != (None, None, None):
         return _write(plan, config, summary=summary)
-    from runplan.unnamed_group import claim, released_if_empty  # noqa: PLC0415 - start-up time
+    from runplan.files.unnamed_group import claim, released_if_empty  # noqa: PLC0415 - start-up time
 
     while not claim(Path(plan.directory)):
         plan = make_group(composed, command, experiment, directory, may_create=True)
@@ -120,9 +120,9 @@ def make_group(
 
 def _as_known(composed: list[Composed], command: str, directory: Path) -> tuple[list[Composed], str]:
     """The sweep and its command, in the order of the existing group if there is one that can be read."""
-    from runplan.plan_shape import wrong_part  # noqa: PLC0415 - start-up time
-    from runplan.same_order import in_known_order  # noqa: PLC0415 - same
-    from runplan.store import read_document  # noqa: PLC0415 - same
+    from runplan.files.plan_shape import wrong_part  # noqa: PLC0415 - start-up time
+    from runplan.files.store import read_document  # noqa: PLC0415 - same
+    from runplan.sweep.same_order import in_known_order  # noqa: PLC0415 - same
 
     document = None
     with contextlib.suppress(StoreError, OSError):  # said where the group is compared and written
@@ -140,7 +140,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
     from runplan.priors.files import is_pattern  # noqa: PLC0415
     from runplan.priors.read import read_priors  # noqa: PLC0415
     from runplan.read.gather import gather_facts  # noqa: PLC0415
-    from runplan.slurm import read_cluster, would_take  # noqa: PLC0415
+    from runplan.slurm.commands import read_cluster, would_take  # noqa: PLC0415
     from runplan.suggest import did_you_mean, listed  # noqa: PLC0415
 
     config = composed[0].config
@@ -163,7 +163,7 @@ def read_world(composed: Sequence[Composed], cwd: Path, *, may_create: bool) -> 
 
 def _disk_warning(plan: Plan, world: World) -> tuple[str, ...]:
     """The free space where it is too little; not part of the plan, whose files hold nothing that changes by itself."""
-    from runplan.verify import size_text  # noqa: PLC0415 - start-up time
+    from runplan.verify.needs import size_text  # noqa: PLC0415 - start-up time
 
     free = world.facts.disk.free_bytes
     lacking = [check for check in plan.checks if check.kind == "disk" and check.status is Status.invalid]
@@ -209,7 +209,7 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
             raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
         name = whole.name
     elif name is None:
-        from runplan.unnamed_group import name_of_now  # noqa: PLC0415 - start-up time
+        from runplan.files.unnamed_group import name_of_now  # noqa: PLC0415 - start-up time
 
         name = experiment or name_of_now(locate.absolute(config.site.output_root, Path.cwd()))
         command = f"{command} group.name={name}".strip()
@@ -227,8 +227,8 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
 
 
 def _templates() -> Environment:
-    from runplan.compiled import CompiledTemplates  # noqa: PLC0415 - start-up time
-    from runplan.render import environment  # noqa: PLC0415
+    from runplan.files.compiled import CompiledTemplates  # noqa: PLC0415 - start-up time
+    from runplan.files.render import environment  # noqa: PLC0415
 
     return environment(TEMPLATES_DIR, CompiledTemplates(cache_dir() / "templates"), *user_template_dirs())
 
@@ -239,10 +239,10 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
     Raises:
         StoreError: writing would be refused.
     """
-    from runplan.render import group_files  # noqa: PLC0415 - start-up time
-    from runplan.screen import print_summary  # noqa: PLC0415 - rich loads only to print
-    from runplan.show import chosen, shown  # noqa: PLC0415 - rarely asked
-    from runplan.store import compare_group  # noqa: PLC0415
+    from runplan.files.render import group_files  # noqa: PLC0415 - start-up time
+    from runplan.files.store import compare_group  # noqa: PLC0415
+    from runplan.summary.screen import print_summary  # noqa: PLC0415 - rich loads only to print
+    from runplan.summary.show import chosen, shown  # noqa: PLC0415 - rarely asked
 
     templates = _templates()
     with phase("making the files of {} runs", len(plan.runs)):
@@ -257,9 +257,9 @@ def preview(plan: Plan, config: Config, show: Sequence[str] = ()) -> None:
 
 
 def _write(plan: Plan, config: Config, *, summary: bool) -> int:
-    from runplan.render import group_files  # noqa: PLC0415 - start-up time
-    from runplan.screen import print_summary  # noqa: PLC0415
-    from runplan.store import write_group  # noqa: PLC0415
+    from runplan.files.render import group_files  # noqa: PLC0415 - start-up time
+    from runplan.files.store import write_group  # noqa: PLC0415
+    from runplan.summary.screen import print_summary  # noqa: PLC0415
 
     templates = _templates()
     with phase("describing {} runs", len(plan.runs)):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from runplan.check_files import find
 from runplan.errors import ConfigError, PlanError, Problem
 from runplan.naming import run_names
 from runplan.paths import CONF_DIR
+from runplan.sweep.check_files import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import PurePath
 
-from runplan import feasible
-from runplan.cluster import Cluster
 from runplan.config import Config, EstimatorName
-from runplan.design import design_of
 from runplan.errors import PlanError, Problem
 from runplan.estimate import calibrated, rules
 from runplan.estimate.calibration import Calibration, calibrate
@@ -23,18 +20,21 @@ from runplan.estimate.steps import padded_lengths
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import evaluation_risks, plan_cells, takes_data
 from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
-from runplan.group_checks import group_risks, merge_risks
+from runplan.jobs.requests import asked_time_s, fill_request, training_request
+from runplan.jobs.rungs import plan_rungs, room_s
 from runplan.naming import control_key, control_names, run_names, shared_control
 from runplan.plan import Cell, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
-from runplan.requests import asked_time_s, fill_request, training_request
-from runplan.rungs import plan_rungs, room_s
+from runplan.slurm.cluster import Cluster
+from runplan.summary.design import design_of
 from runplan.trainers.known import trainer_of
 from runplan.units import HOUR_S
-from runplan.verify import check_run, check_things
-from runplan.verify_group import declared_limit_s, verify_group
+from runplan.verify import feasible
+from runplan.verify.group import declared_limit_s, verify_group
+from runplan.verify.group_checks import group_risks, merge_risks
+from runplan.verify.needs import check_run, check_things
 from runplan.workloads import Sized, decide_packing, fill_sizes, first_rows, make_workload
 
 TOKEN_CHARACTERS = 12

@@ -121,7 +121,7 @@ class _Last:
         self._root: DictConfig | None = None
 
     def composed(self, root: DictConfig) -> Composed:
-        from runplan.run_composer import composed_of  # noqa: PLC0415 - it imports this module
+        from runplan.sweep.run_composer import composed_of  # noqa: PLC0415 - it imports this module
 
         now = composed_of(root)
         last = self._composed

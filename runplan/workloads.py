@@ -10,7 +10,7 @@ from runplan.config import Config, Dtype
 from runplan.estimate.steps import choose_packed, validation_interval
 from runplan.estimate.workload import TRL, Adapter, Gpu, Sizing, Workload
 from runplan.facts import Architecture, Lengths
-from runplan.requests import CPU, cpus_of, threads_of
+from runplan.jobs.requests import CPU, cpus_of, threads_of
 
 if TYPE_CHECKING:
     from runplan.config import Resources

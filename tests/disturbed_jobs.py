@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from factories import make_plan, make_templates
 from tiny_training import planned
 
-from runplan.jobs import job_files
-from runplan.rungs import plan_rungs
+from runplan.jobs.rungs import plan_rungs
+from runplan.jobs.scripts import job_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from runplan.config import Config
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
+from runplan.files.render import environment
 from runplan.paths import CONF_DIR, TEMPLATES_DIR
 from runplan.plan import Composed, Design, Plan, PlannedRun, Request, RunType
 from runplan.recipe import choose_recipe
-from runplan.render import environment
 from runplan.resolvers import mark_of, register
 from runplan.trainers.known import trainer_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runplan.collect.executions import Execution
 from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 from runplan.collect.inspect_log import EvalLog, Score
-from runplan.observe import JobState, Observed
+from runplan.jobs.observe import JobState, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

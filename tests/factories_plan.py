@@ -11,18 +11,18 @@ import factories
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from runplan.config import Config, Model
-from runplan.document import plan_csv, plan_json
 from runplan.errors import Problem
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
+from runplan.files.document import plan_csv, plan_json
+from runplan.files.provenance import hydra_files
+from runplan.files.setup_file import setup_finetune
+from runplan.jobs.rungs import plan_rungs
 from runplan.naming import control_key, control_names, run_names
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Check, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
-from runplan.provenance import hydra_files
 from runplan.recipe import choose_recipe
-from runplan.rungs import plan_rungs
-from runplan.setup_file import setup_finetune
-from runplan.summary import design_type, readme
+from runplan.summary.readme import design_type, readme
 from runplan.trainers.known import trainer_of
 
 if TYPE_CHECKING:

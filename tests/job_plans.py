@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from runplan.config import Config
 from runplan.estimate.workload import Interval
 from runplan.facts import DatasetFacts, ModelFacts, Status
-from runplan.jobs import job_files, submit_all
+from runplan.files.render import environment
+from runplan.jobs.scripts import job_files, submit_all
 from runplan.paths import TEMPLATES_DIR
 from runplan.plan import Cell, Composed, Design, Plan, PlannedRun, Recipe, Request, RunType
-from runplan.render import environment
 from runplan.tiny import TINY
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pathlib import Path
 from killed_writer import Killer, snapshot
 
 from runplan.collect.write import write_results
-from runplan.file_names import PAGE, README
-from runplan.summary import RESULTS_END, RESULTS_START
+from runplan.files.file_names import PAGE, README
+from runplan.summary.readme import RESULTS_END, RESULTS_START
 
 OLD = {"results.csv": "old\n", "results/effects.svg": "<old/>\n"}
 NEW = {"results.csv": "new\n", "results/effects.svg": "<new/>\n", "results/learning_curves.svg": "<new/>\n"}

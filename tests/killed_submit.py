@@ -20,8 +20,8 @@ from pathlib import Path
 
 import real_groups
 
-from runplan.attempts import parse_ledger
-from runplan.observe import JobState
+from runplan.jobs.attempts import parse_ledger
+from runplan.jobs.observe import JobState
 from runplan.submit.command import Wish, submit_group
 
 STEPS = ((os, "write"), (os, "fsync"), (subprocess.Popen, "__init__"), (subprocess.Popen, "wait"))

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from factories_plan import make_files, make_plan, plan_templates
 
-from runplan import staging
 from runplan.estimate.workload import Interval
-from runplan.group_files import by_run
-from runplan.store import write_group
+from runplan.files import staging
+from runplan.files.group_files import by_run
+from runplan.files.store import write_group
 
 OPERATIONS = ("mkdir", "open", "write", "close", "rename", "replace", "link", "unlink", "rmdir", "makedirs")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from job_plans import cell, config, control, fake_program, plan, run, write
 from status_groups import SIZING
 
-from runplan.document import plan_json
+from runplan.files.document import plan_json
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Request, Rung
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from job_plans import cell, control, fake_program, plan, request, run
 
-from runplan.document import plan_json
 from runplan.estimate.workload import Interval, Sizing
-from runplan.ledger import append
-from runplan.written import WrittenGroup, read_group
+from runplan.files.document import plan_json
+from runplan.files.written import WrittenGroup, read_group
+from runplan.jobs.ledger import append
 
 if TYPE_CHECKING:
     from pathlib import Path

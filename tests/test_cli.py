@@ -458,7 +458,7 @@ def test_other_hydra_applications_are_left_alone(tmp_path: Path) -> None:
         f"{tmp_path}/app.py",
         "import sys, hydra\n"
         "@hydra.main(config_path='their', config_name='config', version_base='1.3')\n"
-        "def main(cfg): print(cfg.epochs, 'runplan.sweep' in sys.modules, 'runplan.config' in sys.modules)\n"
+        "def main(cfg): print(cfg.epochs, 'runplan.sweep.runs' in sys.modules, 'runplan.config' in sys.modules)\n"
         "main()\n",
     )
     done = run(str(program), cwd=tmp_path)

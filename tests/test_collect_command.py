@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from status_groups import account_line, fake_slurm
 
-from runplan import cli, staging
+from runplan import cli
+from runplan.files import staging
+from runplan.files.render import environment
 from runplan.paths import TEMPLATES_DIR
-from runplan.render import environment
 from runplan.report.page import report
-from runplan.summary import RESULTS_END, RESULTS_START, carry_results
+from runplan.summary.readme import RESULTS_END, RESULTS_START, carry_results
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "data" / "collected_group"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.attempts import Record
 from runplan.collect.curves import Curve, bar_curve, disk_curve, thinned
 from runplan.collect.executions import Execution, executions, owner
+from runplan.jobs.attempts import Record
 
 DISK = """Step 1 | loss:4.5 lr:0.0003 tokens_per_second_per_gpu:788.7\x20
 Step 2 | loss:4.25 lr:0.0006 tokens_per_second_per_gpu:2780.5\x20

@@ -9,7 +9,7 @@ from runplan.collect.actual import actuals, coverage, record_of, totals
 from runplan.collect.executions import Execution
 from runplan.collect.found import FoundJob, LogFile
 from runplan.collect.outcome import missing, usable_log, warnings
-from runplan.observe import JobState, Observed
+from runplan.jobs.observe import JobState, Observed
 from runplan.priors.record import MemoryGib, PriorRun
 
 LATER = "2026-01-02T00:00:00+00:00"

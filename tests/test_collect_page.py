@@ -15,11 +15,11 @@ from runplan.collect.curves import Curve
 from runplan.collect.figures import ACTUAL, COLORS, LATE
 from runplan.collect.page import marks, results_html
 from runplan.collect.report import make_report, report_files
-from runplan.observe import JobState
+from runplan.files.render import environment
+from runplan.jobs.observe import JobState
 from runplan.paths import TEMPLATES_DIR
-from runplan.render import environment
 from runplan.report.charts import key_of
-from runplan.summary import RESULTS_END, RESULTS_START
+from runplan.summary.readme import RESULTS_END, RESULTS_START
 
 HOSTILE = [
     '<script>alert("x")</script>',

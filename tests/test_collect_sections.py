@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from factories_collect import REQUEST, make_cell, make_group, make_run
 
-from runplan.blocks import Fact, Table
 from runplan.collect.outcome import Missing
 from runplan.collect.report import make_report
 from runplan.collect.sections import MISSING_SHOWN, lacking_items, results_sections
+from runplan.summary.blocks import Fact, Table
 
 
 def missing(run, state="pending", reason="behind jobs of higher priority", cell=None):

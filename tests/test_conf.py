@@ -9,11 +9,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runplan import app
 from runplan.cli import main
-from runplan.compose import Composer
 from runplan.paths import CONF_DIR
-from runplan.ranges import check_ranges
-from runplan.reading import read
 from runplan.resolvers import MARKS
+from runplan.sweep.compose import Composer
+from runplan.sweep.ranges import check_ranges
+from runplan.sweep.reading import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

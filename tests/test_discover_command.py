@@ -11,9 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from runplan import cli
-from runplan.cluster import Cluster, parse_sinfo
 from runplan.discover import command
 from runplan.discover.found import Discovered, Environment, LogFolder, ModelFolder
+from runplan.slurm.cluster import Cluster, parse_sinfo
 
 SITE = Path("conf/site/sim.yaml")
 POINTER = Path("conf/site/local.yaml")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runplan.cluster import NodeShape, parse_sinfo
 from runplan.discover.gpu_types import node_options, options_of
 from runplan.paths import CONF_DIR
+from runplan.slurm.cluster import NodeShape, parse_sinfo
 
 KNOWN = frozenset(path.stem for path in (CONF_DIR / "resources").glob("[!_]*.yaml"))
 

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from runplan.cluster import Associations, Cluster, merge_partitions, parse_associations, parse_partitions, parse_sinfo
 from runplan.discover.found import DataFile, Discovered, Environment, LogFolder, ModelFolder, Setting, Wishes
 from runplan.discover.places import quoted, words_for
 from runplan.discover.site import site_of
 from runplan.errors import ConfigError
+from runplan.slurm.cluster import (
+    Associations,
+    Cluster,
+    merge_partitions,
+    parse_associations,
+    parse_partitions,
+    parse_sinfo,
+)
 
 DATA = Path(__file__).parent / "data/slurm"
 KNOWN = frozenset({"a100-40", "a100-80", "h100-80", "a100-mig-10", "v100-16", "v100-32"})

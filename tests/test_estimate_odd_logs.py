@@ -14,8 +14,8 @@ from runplan.estimate.logs.figures import cleaned
 from runplan.estimate.memory.outliers import odd_memory
 from runplan.estimate.wall_time.outliers import learn_times
 from runplan.estimate.wall_time.two_parts import Timed, learn_parts
-from runplan.evidence_shown import CAVEATS
 from runplan.priors.record import MemoryGib
+from runplan.summary.evidence_shown import CAVEATS
 
 SAME = dataclasses.replace(LOG, dataset="words.json")
 PLANNED = workload(dataset="words.json")

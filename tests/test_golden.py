@@ -17,10 +17,10 @@ import pytest
 import yaml
 from factories_plan import make_plan
 
-from runplan.group_files import by_run
+from runplan.files.group_files import by_run
+from runplan.files.render import environment, render
+from runplan.files.store import write_group
 from runplan.paths import RECIPES_DIR, TEMPLATES_DIR
-from runplan.render import environment, render
-from runplan.store import write_group
 
 GOLDEN = Path(__file__).parent / "golden"
 REGEN = os.environ.get("RUNPLAN_REGEN", "") not in {"", "0"}

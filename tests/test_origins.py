@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runplan import origins, slurm
+from runplan import origins
 from runplan.cli import main
-from runplan.cluster import Cluster, NodeShape, Partition
+from runplan.slurm import commands as slurm
+from runplan.slurm.cluster import Cluster, NodeShape, Partition
 
 PLAN = ["model=tiny", "dataset.create=true", "dataset.n_words=400", "priors.paths=[]", "evaluation=none"]
 SHAPE = NodeShape(4, 64, 512.0, gpus=4)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from factories import make_architecture, make_config
 
-from runplan.cluster import Cluster, NodeShape, Partition
-from runplan.document import plan_document
 from runplan.errors import PlanError
 from runplan.estimate import calibrated
 from runplan.estimate.workload import Gpu
@@ -26,10 +24,12 @@ from runplan.facts import (
     TaskFacts,
     TrainerFacts,
 )
+from runplan.files.document import plan_document
 from runplan.locate import place_of
 from runplan.plan import Composed, Plan, RunType
 from runplan.planning import World, make_plan
 from runplan.priors.record import MemoryGib, PriorRun
+from runplan.slurm.cluster import Cluster, NodeShape, Partition
 
 CWD = Path("/home/ada")
 OPEN = ("batch_size", "gradient_accumulation_steps", "lora__alpha", "optimizer__num_warmup_steps",

@@ -10,12 +10,12 @@ from factories_plan import make_plan, make_sizing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runplan.document import plan_document
+from runplan.files.document import plan_document
+from runplan.files.render import environment
 from runplan.paths import TEMPLATES_DIR
-from runplan.render import environment
 from runplan.report.charts import key_of, memory_chart, tick_time, time_chart
 from runplan.report.page import report
-from runplan.summary import RESULTS_END, RESULTS_START, carry_results
+from runplan.summary.readme import RESULTS_END, RESULTS_START, carry_results
 
 HOSTILE = ['<script>alert("x")</script>', "a'; echo x", "&amp;", "\x1b[31m\u202e", RESULTS_START]
 

@@ -23,10 +23,10 @@ from status_groups import (
 )
 from test_status_pace import HEADER, SAMPLE, bars
 
-from runplan.attempts import TIME_FORMAT
-from runplan.ledger import append
-from runplan.look import look
-from runplan.observe import JobState
+from runplan.jobs.attempts import TIME_FORMAT
+from runplan.jobs.ledger import append
+from runplan.jobs.look import look
+from runplan.jobs.observe import JobState
 from runplan.status.advice import next_commands
 from runplan.status.document import status_document
 from runplan.status.group import group_status

@@ -10,10 +10,10 @@ from job_plans import config
 from status_groups import trained, write_group
 from test_status_pace import bars
 
-from runplan.attempts import Attempt, Record
-from runplan.observe import JobState, Observed
-from runplan.queue import SlurmJob
-from runplan.seen import JobSeen
+from runplan.jobs.attempts import Attempt, Record
+from runplan.jobs.observe import JobState, Observed
+from runplan.jobs.seen import JobSeen
+from runplan.slurm.queue import SlurmJob
 from runplan.status.forecast import Estimate, clock, later, number, remaining_s, slurm_moment, speed_text
 from runplan.status.job import job_status
 from runplan.status.pace import Pace

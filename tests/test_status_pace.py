@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.seen import JobSeen, ending_of, last_words, of_last_attempt
+from runplan.jobs.seen import JobSeen, ending_of, last_words, of_last_attempt
 from runplan.status.pace import Memory, Pace, evaluation_pace, gpu_memory, training_pace
 
 LOGS = Path(__file__).parent / "data" / "logs"

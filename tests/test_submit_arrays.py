@@ -14,12 +14,12 @@ from job_plans import fake_program, request
 from test_submit_due import job
 
 from runplan.cli import main
+from runplan.files.written import read_group
 from runplan.plan import Request
 from runplan.submit.arrays import Batch, batches, batches_after, parameters, setup
 from runplan.submit.due import Due
 from runplan.submit.request import request_of
 from runplan.units import parse_memory_gib, parse_slurm_time
-from runplan.written import read_group
 
 SMALL = {"time": "00:10:00", "mem": "1G", "cpus_per_task": 1, "gpus": 0}
 SBATCH = r"""

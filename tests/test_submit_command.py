@@ -161,7 +161,7 @@ def test_more_memory_for_what_had_too_little_and_the_crash_keeps_it(slurm, make,
 def test_what_is_refused_was_not_submitted(via, slurm, make, monkeypatch, capfd):
     import subprocess
 
-    from runplan.existing_group import submitted_paths
+    from runplan.files.existing_group import submitted_paths
 
     group = make(4, 1)
     monkeypatch.setenv("SAYS", "sbatch: error: Batch job submission failed: Invalid partition name specified")

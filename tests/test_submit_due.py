@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.observe import JobState, Observed
+from runplan.files.written import Job, WrittenGroup
+from runplan.jobs.observe import JobState, Observed
 from runplan.submit.due import AGAIN, Retry, find_due
-from runplan.written import Job, WrittenGroup
 
 
 def job(name: str, after: str | None = None) -> Job:

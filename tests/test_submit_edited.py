@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import real_groups
 
+from runplan.files.written import read_group
 from runplan.submit.due import Due
 from runplan.submit.edited import edited_note
-from runplan.written import read_group
 
 
 @pytest.fixture

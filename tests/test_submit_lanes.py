@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runplan.files.written import Job
 from runplan.submit.lanes import Machine, impossible, ready, share_for
-from runplan.written import Job
 
 
 def job(token="t", *, gpus=0, cpus=1, mem="1G", after=None):

@@ -16,11 +16,12 @@ import pexpect
 import pytest
 from job_plans import cell, control, fake_program, plan, request, run, write
 
-from runplan.attempts import Attempt
-from runplan.document import plan_json
 from runplan.errors import SubmitError
-from runplan.ledger import append, read_ledger, read_records
-from runplan.processes import is_alive
+from runplan.files.document import plan_json
+from runplan.files.written import read_group
+from runplan.jobs.attempts import Attempt
+from runplan.jobs.ledger import append, read_ledger, read_records
+from runplan.jobs.processes import is_alive
 from runplan.submit import local
 from runplan.submit.deciding import decide
 from runplan.submit.gpu_locks import busy_gpus, release, take_gpus
@@ -28,7 +29,6 @@ from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
 from runplan.submit.machine import read_machine
 from runplan.submit.snapshot import look_and_settle
-from runplan.written import read_group
 
 TUNE = """
 echo "$CUDA_VISIBLE_DEVICES" >gpus
@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 from runplan.submit.lanes import Machine
 from runplan.submit.local import run_jobs
-from runplan.written import read_group
+from runplan.files.written import read_group
 group = read_group(Path(sys.argv[1]))
 outcome = run_jobs(group, group.jobs, Machine((), 4, 8.0), lambda line: print(line, flush=True), 0.02)
 print(outcome, flush=True)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import pytest
 from test_submit_due import JOBS
 
-from runplan.attempts import Attempt, Ledger, Record, parse_ledger
-from runplan.observe import SlurmJobs
-from runplan.queue import SlurmJob
+from runplan.jobs.attempts import Attempt, Ledger, Record, parse_ledger
+from runplan.jobs.observe import SlurmJobs
+from runplan.slurm.queue import SlurmJob
 from runplan.submit.recover import find_job, settle
 
 AT = "2026-01-31T12:00:00Z"

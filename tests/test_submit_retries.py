@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_submit_due import job
 
-from runplan.observe import JobState, Observed
-from runplan.queue import SlurmJob
+from runplan.jobs.observe import JobState, Observed
+from runplan.slurm.queue import SlurmJob
 from runplan.submit.retries import Done, Limits, plan_retry
 from runplan.units import parse_slurm_time
 

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 from runplan.config import DatasetType, MetricLogger
 from runplan.facts import Split
+from runplan.jobs.rungs import plan_rungs
 from runplan.paths import CONF_DIR, RECIPES_DIR
 from runplan.plan import Rung
-from runplan.rungs import plan_rungs
 from runplan.trainers.torchtune import training_files
 
 MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "hf")

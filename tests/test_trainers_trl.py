@@ -12,11 +12,11 @@ from factories import make_config, make_plan, make_run, make_templates
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runplan.cells import cell_facts
 from runplan.config import DatasetType, Dtype, MetricLogger
 from runplan.errors import Problem
 from runplan.facts import Status
-from runplan.jobs import job_files
+from runplan.jobs.cells import cell_facts
+from runplan.jobs.scripts import job_files
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Rung
 from runplan.recipe import choose_recipe

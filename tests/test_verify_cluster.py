@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runplan.cluster import Cluster, parse_sinfo
 from runplan.facts import Status
 from runplan.plan import Request
-from runplan.verify_cluster import check_cluster, closed_partitions, distinct, time_limit_s
+from runplan.slurm.cluster import Cluster, parse_sinfo
+from runplan.verify.cluster import check_cluster, closed_partitions, distinct, time_limit_s
 
 RECORDED = Path(__file__).parent / "data" / "slurm" / "sinfo_mixed.txt"
 CLUSTER = Cluster("c", parse_sinfo(RECORDED.read_text()), accounts=("lab",), qos=("normal", "high"))

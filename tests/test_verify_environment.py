@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from factories import make_config
-from test_verify import the_facts
+from test_verify_needs import the_facts
 
 from runplan.environment import EnvironmentFacts, key_of
 from runplan.facts import Status
 from runplan.plan import Composed
-from runplan.verify import check_things
-from runplan.verify_environment import INSPECT_VERSION
+from runplan.verify.environment import INSPECT_VERSION
+from runplan.verify.needs import check_things
 
 ALL = {"torchtune": "0.6.1", "torch": "2.13.0", "torchao": "0.13.0", "inspect-ai": INSPECT_VERSION, "pip": "25.1",
        "transformers": "5.23.0", "accelerate": "1.15.0"}  # fmt: skip

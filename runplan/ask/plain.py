@@ -10,7 +10,7 @@ from runplan.ask.lines import Answer
 from runplan.ask.prompt import BACK_WORD, Prompt, read_answer
 from runplan.ask.questions import Kind
 from runplan.ask.typed import NotUnderstood
-from runplan.screen import encodable
+from runplan.summary.screen import encodable
 
 HELP = f"Enter takes what stands in brackets, {BACK_WORD} goes back, Ctrl-C stops; nothing is written before the end."
 

@@ -22,9 +22,9 @@ from runplan.plan import Check
 from runplan.random_splits import JSON_LINES, SEPARATED
 from runplan.read.environment import installed_here, read_environment
 from runplan.suggest import by_size
-from runplan.sweep import Sweep
+from runplan.sweep.runs import Sweep
 from runplan.units import short_number
-from runplan.verify import size_text
+from runplan.verify.needs import size_text
 
 GROUPS = ("site", "model", "trainer", "dataset", "resources", "evaluation")
 VERIFIED = frozenset({"model", "dataset", "evaluation"})
@@ -99,7 +99,7 @@ class Survey:
         """
         from runplan.paths import cache_dir  # noqa: PLC0415 - start-up time
         from runplan.read.gather import gather_facts  # noqa: PLC0415 - same
-        from runplan.verify import check_things  # noqa: PLC0415 - same
+        from runplan.verify.needs import check_things  # noqa: PLC0415 - same
 
         composed = self.composed(lines).composed
         facts = gather_facts(composed, self.cwd, cache_dir(), may_create=False)

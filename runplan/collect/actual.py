@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runplan.collect.results import rounded
-from runplan.observe import JobState
+from runplan.jobs.observe import JobState
 from runplan.units import HOUR_S, parse_memory_gib, parse_slurm_time
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from runplan.collect.page import results_html
 from runplan.collect.report import make_report, report_files, report_json, results_markdown
 from runplan.collect.sections import results_sections
 from runplan.collect.write import write_results
-from runplan.compiled import CompiledTemplates
 from runplan.errors import ConfigError, Problem
-from runplan.file_names import PAGE, README
+from runplan.files.compiled import CompiledTemplates
+from runplan.files.file_names import PAGE, README
+from runplan.files.render import environment, template_errors
 from runplan.paths import TEMPLATES_DIR, cache_dir, user_template_dirs
-from runplan.render import environment, template_errors
-from runplan.screen import print_sections
+from runplan.summary.screen import print_sections
 from runplan.utf8 import escaped
 
 if TYPE_CHECKING:

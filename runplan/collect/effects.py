@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.collect.intervals import ConfidenceInterval, over_replicates, over_samples
 from runplan.collect.results import CONTROL, Measure, Row
-from runplan.design import REPLICATION
+from runplan.summary.design import REPLICATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

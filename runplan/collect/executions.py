@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runplan.attempts import Record
+    from runplan.jobs.attempts import Record
 
 
 @dataclass(frozen=True)

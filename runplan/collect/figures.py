@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from runplan.collect.curves import Points, thinned
 from runplan.collect.scale import Scale, scale
 from runplan.collect.tables import combination_name, shown, span
-from runplan.design import REPLICATION
-from runplan.summary import visible
+from runplan.summary.design import REPLICATION
+from runplan.summary.readme import visible
 from runplan.units import short_time
 
 if TYPE_CHECKING:

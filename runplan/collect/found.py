@@ -9,7 +9,7 @@ from typing import Any
 from runplan.collect.curves import Curve
 from runplan.collect.executions import Execution
 from runplan.collect.inspect_log import EvalLog
-from runplan.observe import JobState, Observed
+from runplan.jobs.observe import JobState, Observed
 from runplan.priors.record import PriorRun
 
 

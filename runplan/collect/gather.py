@@ -7,17 +7,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan.attempts import other_config
 from runplan.collect.curves import Curve, bar_curve, disk_curve
 from runplan.collect.executions import executions
 from runplan.collect.found import FoundCell, FoundGroup, FoundJob, FoundRun, LogFile
 from runplan.collect.inspect_log import parse_log
-from runplan.look import look
-from runplan.observe import Observed
+from runplan.files.written import Job, read_group
+from runplan.jobs.attempts import other_config
+from runplan.jobs.look import look
+from runplan.jobs.observe import Observed
+from runplan.jobs.seen import JobSeen, last_words
 from runplan.os_errors import spoken
 from runplan.priors.read import read_priors
-from runplan.seen import JobSeen, last_words
-from runplan.written import Job, read_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runplan.attempts import is_local
 from runplan.collect.executions import moment, owner
-from runplan.observe import JobState
+from runplan.jobs.attempts import is_local
+from runplan.jobs.observe import JobState
 from runplan.pasting import pasted_word
 from runplan.status.reasons import comes_again, lacks_something, waiting_for
 

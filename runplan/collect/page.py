@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runplan.collect.sections import FOLDER, results_sections
-from runplan.observe import JobState
+from runplan.jobs.observe import JobState
 from runplan.report.charts import PEAK, TOOK, key_of
 from runplan.report.page import blocks, rows, shown
 from runplan.units import short_time

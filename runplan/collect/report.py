@@ -13,8 +13,8 @@ from runplan.collect.intervals import ConfidenceInterval
 from runplan.collect.outcome import missing, warnings
 from runplan.collect.results import bounds, csv_text, record_of, rounded, rows
 from runplan.collect.sections import FOLDER, Report, results_sections
-from runplan.file_names import RESULTS
-from runplan.summary import markdown
+from runplan.files.file_names import RESULTS
+from runplan.summary.readme import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runplan.blocks import Block, Fact, Figure, Item, Section, Table
 from runplan.collect.intervals import ALIKE, BOOTSTRAP, RESAMPLES, SEED, STUDENT
 from runplan.collect.tables import ROWS_SHOWN, by_factor, by_run, more, replicates, shown
-from runplan.design import REPLICATION
-from runplan.file_names import RESULTS
-from runplan.overview import NONE
+from runplan.files.file_names import RESULTS
+from runplan.summary.blocks import Block, Fact, Figure, Item, Section, Table
+from runplan.summary.design import REPLICATION
+from runplan.summary.overview import NONE
 from runplan.units import short_hours, short_time, some_of
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runplan.blocks import Block, Fact, Item, Table
-from runplan.design import REPLICATION
-from runplan.file_names import RESULTS
-from runplan.levels import level_shown
-from runplan.overview import NONE, label
+from runplan.files.file_names import RESULTS
+from runplan.summary.blocks import Block, Fact, Item, Table
+from runplan.summary.design import REPLICATION
+from runplan.summary.levels import level_shown
+from runplan.summary.overview import NONE, label
 
 if TYPE_CHECKING:
     from runplan.collect.effects import Combination, Level, Pooled

@@ -7,14 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runplan import staging
 from runplan.collect.figures import CURVES, EFFECTS, ESTIMATED
 from runplan.collect.sections import FOLDER
-from runplan.file_names import PAGE, README, RESULTS
-from runplan.group_lock import group_lock
+from runplan.files import staging
+from runplan.files.file_names import PAGE, README, RESULTS
+from runplan.files.group_lock import group_lock
 from runplan.os_errors import spoken
 from runplan.report.page import report
-from runplan.summary import readme_of, with_results
+from runplan.summary.readme import readme_of, with_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,8 +19,8 @@ from runplan.discover.places import words_for
 from runplan.discover.site import POINTER, site_of
 from runplan.discover.site_text import pointed, pointer_text, site_text
 from runplan.errors import ConfigError, Problem, StoreError
-from runplan.screen import encodable
-from runplan.summary import visible
+from runplan.summary.readme import visible
+from runplan.summary.screen import encodable
 from runplan.utf8 import escaped
 
 DESCRIPTION = """\

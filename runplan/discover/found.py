@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runplan.cluster import Cluster
+from runplan.slurm.cluster import Cluster
 
 
 @dataclass(frozen=True)

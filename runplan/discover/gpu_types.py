@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from runplan.cluster import NodeShape
 from runplan.priors.names import gpu_key, same_chip
+from runplan.slurm.cluster import NodeShape
 
 _OPTION = re.compile(r"(?P<card>[a-z0-9]+?)(?P<kind>-mig|-nvl|-pcie)?-(?P<gib>\d+)")
 _SLICE = re.compile(r"\d+g[._](?P<gib>\d+)gb", re.IGNORECASE)

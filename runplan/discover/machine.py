@@ -14,7 +14,7 @@ from runplan.discover.environments import environments
 from runplan.discover.folders import NAMED_DEPTH, Root, Search, search
 from runplan.discover.found import Discovered, LogFolder, Wishes
 from runplan.discover.modules import is_told, parse_modules
-from runplan.slurm import Answer, read_cluster, run_commands
+from runplan.slurm.commands import Answer, read_cluster, run_commands
 
 COMMAND_S = 10.0
 """Seconds that commands are waited for."""

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from runplan.discover.folders import Search
-from runplan.summary import visible
+from runplan.summary.readme import visible
 
 _CLEAR = "\r\x1b[K"
 

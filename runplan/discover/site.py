@@ -9,11 +9,11 @@ import posixpath
 import re
 from collections.abc import Collection, Sequence
 
-from runplan.cluster import Cluster, Partition
 from runplan.discover.found import Discovered, Environment, Offer, Setting, Site, Wishes
 from runplan.discover.gpu_types import node_options, options_of
 from runplan.discover.places import data_setting, log_setting, model_setting, output_setting, things
 from runplan.errors import ConfigError, Problem
+from runplan.slurm.cluster import Cluster, Partition
 from runplan.suggest import did_you_mean, listed
 from runplan.units import slurm_time
 

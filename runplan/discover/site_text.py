@@ -8,7 +8,7 @@ from typing import Any
 
 from runplan import yaml_text
 from runplan.discover.found import Offer, Setting, Site
-from runplan.summary import visible
+from runplan.summary.readme import visible
 
 NOTHING: Mapping[str, Any] = {}
 STATED = frozenset({"partition", "account", "qos", "constraint", "conda_env", "venv"})

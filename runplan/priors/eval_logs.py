@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from runplan.attempts import moment, parse_records
+from runplan.jobs.attempts import moment, parse_records
 from runplan.priors.flat import flat_yaml
 from runplan.read.regular import open_regular
 

@@ -1,4 +1,4 @@
-"""What our own job scripts note beside a log (`jobs.jsonl`, docstring of runplan/jobs.py): how long the job ran."""
+"""What our own job scripts note beside a log (`jobs.jsonl`, see runplan/jobs/scripts.py): how long the job ran."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runplan.overview import SOURCES
+from runplan.summary.overview import SOURCES
 from runplan.units import DAY_S, HOUR_S, MINUTE_S, parse_slurm_time, short_time
 
 TICKS = 6

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from runplan.blocks import Section
-from runplan.overview import sections, total_runs
 from runplan.report.charts import memory_chart, time_chart
-from runplan.summary import RESULTS_END, RESULTS_START, TITLE
-from runplan.total_hours import total_hours
+from runplan.summary.blocks import Section
+from runplan.summary.overview import sections, total_runs
+from runplan.summary.readme import RESULTS_END, RESULTS_START, TITLE
+from runplan.summary.total_hours import total_hours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runplan.attempts import is_local
-from runplan.observe import JobState
+from runplan.jobs.attempts import is_local
+from runplan.jobs.observe import JobState
 from runplan.status.reasons import comes_again, lacks_something
 
 if TYPE_CHECKING:

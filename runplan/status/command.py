@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from runplan.arguments import Arguments
 from runplan.errors import StoreError
-from runplan.look import look
+from runplan.files.written import read_group
+from runplan.jobs.look import look
 from runplan.pasting import pasted_word
 from runplan.status.document import encode, status_document, status_text
 from runplan.status.group import GroupStatus, group_status
 from runplan.status.screen import make_console, parts, print_status
-from runplan.written import read_group
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

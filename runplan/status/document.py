@@ -33,9 +33,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from runplan.attempts import TIME_FORMAT
-from runplan.document import rounded
-from runplan.observe import JobState
+from runplan.files.document import rounded
+from runplan.jobs.attempts import TIME_FORMAT
+from runplan.jobs.observe import JobState
 from runplan.status.advice import next_commands
 from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus

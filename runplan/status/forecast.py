@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runplan.attempts import Attempt
+from runplan.jobs.attempts import Attempt
 from runplan.status.pace import Pace
 from runplan.units import parse_slurm_time, short_time
 
 if TYPE_CHECKING:
-    from runplan.queue import SlurmJob
-    from runplan.written import Job
+    from runplan.files.written import Job
+    from runplan.slurm.queue import SlurmJob
 
 MARGIN = 1.05
 """Speeds vary by some percent within a run: what ends closer to its limit than this may hit it."""

@@ -9,15 +9,15 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Record, moment
-from runplan.observe import JobState, Observed
-from runplan.seen import Sight, SlurmAnswer
+from runplan.jobs.attempts import Record, moment
+from runplan.jobs.observe import JobState, Observed
+from runplan.jobs.seen import Sight, SlurmAnswer
 from runplan.status.forecast import later, number
 from runplan.status.job import JobStatus, job_status
 from runplan.units import HOUR_S, some_of
 
 if TYPE_CHECKING:
-    from runplan.written import Job, WrittenGroup
+    from runplan.files.written import Job, WrittenGroup
 
 MIB = 2**20
 _NOTED = 5

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Attempt, moment, other_config
-from runplan.observe import JobState, Observed
-from runplan.seen import JobSeen
+from runplan.jobs.attempts import Attempt, moment, other_config
+from runplan.jobs.observe import JobState, Observed
+from runplan.jobs.seen import JobSeen
 from runplan.status.forecast import Estimate, later, limit_s, remaining_s, slurm_moment, warning
 from runplan.status.pace import Memory, evaluation_pace, gpu_memory, training_pace
 from runplan.status.reasons import is_held, waiting_for
 
 if TYPE_CHECKING:
-    from runplan.written import Job
+    from runplan.files.written import Job
 
 _SUSPENDED = frozenset({"SUSPENDED", "STOPPED"})
 _REST = "suspended: it keeps its place and its memory, and goes on when it is resumed"

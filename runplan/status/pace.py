@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 
+from runplan.jobs.seen import JobSeen, of_last_attempt
 from runplan.priors.peaks import counts_gigabytes, peak_memory
 from runplan.priors.progress import HF_PAUSES, Progress, last_draw, pauses, plain_progress, tune_progress
-from runplan.seen import JobSeen, of_last_attempt
 from runplan.units import MIB_PER_GIB
 
 RECENT_BYTES = 1 << 14

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from runplan.observe import REFUSED, JobState
+from runplan.jobs.observe import REFUSED, JobState
 from runplan.status.forecast import clock, speed_text
 from runplan.status.group import GroupStatus, RunStatus
 from runplan.status.job import JobStatus
-from runplan.summary import visible
+from runplan.summary.readme import visible
 from runplan.units import short_hours, short_time, some_of
 
 COLUMNS = ("run", "state", "steps", "speed (of plan)", "time", "GiB (plan)", "evals", "job")

@@ -7,8 +7,7 @@ import textwrap
 from collections import Counter
 from typing import IO, TYPE_CHECKING
 
-from runplan.observe import JobState
-from runplan.screen import PIPED_WIDTH, encodable
+from runplan.jobs.observe import JobState
 from runplan.status.advice import next_commands
 from runplan.status.group import GroupStatus
 from runplan.status.rows import (
@@ -24,6 +23,7 @@ from runplan.status.rows import (
     waits,
     warnings,
 )
+from runplan.summary.screen import PIPED_WIDTH, encodable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

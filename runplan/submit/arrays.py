@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runplan.plan import Request
-from runplan.sbatch import OUTPUT, submitit_parameters
+from runplan.slurm.sbatch import OUTPUT, submitit_parameters
 from runplan.submit.due import Due
 from runplan.submit.request import by_request, request_of
 

@@ -8,15 +8,15 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from runplan.attempts import LOCAL
 from runplan.errors import SubmitError
+from runplan.jobs.attempts import LOCAL
 from runplan.submit.gpu_locks import release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runplan.files.written import Job
     from runplan.submit.lanes import Share
-    from runplan.written import Job
 
 OF_SLURM = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_SUBMIT_DIR")
 """What would make a job take itself for the one around it, where this runs inside an allocation."""

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runplan.arguments import Arguments
-from runplan.copies import copy_note
 from runplan.errors import ConfigError, Problem, SubmitError
-from runplan.group_lock import WAIT_S, GroupLock, group_lock
-from runplan.observe import JobState
+from runplan.files.group_lock import WAIT_S, GroupLock, group_lock
+from runplan.files.written import WrittenGroup, read_group
+from runplan.jobs.copies import copy_note
+from runplan.jobs.observe import JobState
 from runplan.os_errors import spoken
 from runplan.pasting import pasted_word
-from runplan.slurm import AWAY, controller_is_down, read_queue
+from runplan.slurm.commands import AWAY, controller_is_down, read_queue
 from runplan.submit.deciding import decide
 from runplan.submit.due import AGAIN, Decision
 from runplan.submit.edited import edited_note
@@ -27,7 +28,6 @@ from runplan.submit.sbatch_jobs import Submission
 from runplan.submit.snapshot import Snapshot, look_and_settle
 from runplan.submit.trial import ask_all, row_json, row_text
 from runplan.suggest import did_you_mean
-from runplan.written import WrittenGroup, read_group
 
 VIAS = ("sbatch", "submitit", "local")
 ROUND_S = 30.0

@@ -7,18 +7,18 @@ import sys
 from dataclasses import replace
 from functools import cache
 
-from runplan.attempts import is_local
 from runplan.errors import SubmitError
-from runplan.file_names import RESUME, TRAINER_CONFIG
-from runplan.observe import JobState, Observed
+from runplan.files.file_names import RESUME, TRAINER_CONFIG
+from runplan.files.written import Job, WrittenGroup
+from runplan.jobs.attempts import is_local
+from runplan.jobs.observe import JobState, Observed
+from runplan.jobs.processes import is_alive
+from runplan.jobs.seen import JobSeen
 from runplan.priors.parse import parse_text
-from runplan.processes import is_alive
-from runplan.seen import JobSeen
-from runplan.slurm import read_cluster
+from runplan.slurm.commands import read_cluster
 from runplan.submit.due import Decision, Retry, find_due
 from runplan.submit.retries import Done, Limits, plan_retry
 from runplan.submit.snapshot import Snapshot
-from runplan.written import Job, WrittenGroup
 
 RESUME_S = 120.0
 """It reads the archives of an epoch."""

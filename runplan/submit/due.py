@@ -7,11 +7,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runplan.attempts import is_local
-from runplan.observe import JobState, Observed
+from runplan.jobs.attempts import is_local
+from runplan.jobs.observe import JobState, Observed
 
 if TYPE_CHECKING:
-    from runplan.written import Job, WrittenGroup
+    from runplan.files.written import Job, WrittenGroup
 
 AGAIN = tuple(state for state in JobState if state.ended_badly)
 """What `--only` can name."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from runplan.errors import ConfigError
-from runplan.sbatch import directives
+from runplan.slurm.sbatch import directives
 from runplan.submit.due import Due
 from runplan.submit.request import request_of
 from runplan.units import some_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runplan.units import parse_memory_gib
 
 if TYPE_CHECKING:
-    from runplan.written import Job
+    from runplan.files.written import Job
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from runplan.attempts import LOCAL
 from runplan.errors import SubmitError
-from runplan.group_lock import group_lock
-from runplan.ledger import append, read_ledger, read_records
-from runplan.observe import JobState, Observed, SlurmJobs, current_job, observe
-from runplan.processes import is_alive
+from runplan.files.group_lock import group_lock
+from runplan.jobs.attempts import LOCAL
+from runplan.jobs.ledger import append, read_ledger, read_records
+from runplan.jobs.observe import JobState, Observed, SlurmJobs, current_job, observe
+from runplan.jobs.processes import is_alive
 from runplan.submit.child import launch, send_signal
 from runplan.submit.gpu_locks import busy_gpus, take_gpus
 from runplan.submit.lanes import Machine, Share, held_by, impossible, ready, share_for
@@ -27,8 +27,8 @@ from runplan.submit.signals import noted_signals
 from runplan.units import short_time
 
 if TYPE_CHECKING:
-    from runplan.attempts import Attempt, Ledger, Record
-    from runplan.written import Job, WrittenGroup
+    from runplan.files.written import Job, WrittenGroup
+    from runplan.jobs.attempts import Attempt, Ledger, Record
 
 LOOK_S = 0.2
 """How often jobs are looked at."""

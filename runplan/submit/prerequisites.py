@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import NotReadyError
+from runplan.files.written import Job, WrittenGroup
 from runplan.submit.due import Due
 from runplan.units import some_of
-from runplan.written import Job, WrittenGroup
 
 CONFIG = "config.json"
 

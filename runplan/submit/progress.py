@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from runplan.look import look
+from runplan.jobs.look import look
 from runplan.status.group import GroupStatus, group_status
 from runplan.status.rows import heading
 from runplan.status.screen import make_console, parts
@@ -16,7 +16,7 @@ from runplan.status.screen import make_console, parts
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from runplan.written import WrittenGroup
+    from runplan.files.written import WrittenGroup
 
 REDRAWN_S = 2.0
 SAID_S = 60.0

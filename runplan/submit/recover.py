@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from runplan.attempts import Attempt, Ledger, Record, moment
-from runplan.observe import SlurmJobs
-from runplan.queue import SlurmJob
+from runplan.jobs.attempts import Attempt, Ledger, Record, moment
+from runplan.jobs.observe import SlurmJobs
+from runplan.slurm.queue import SlurmJob
 
 if TYPE_CHECKING:
-    from runplan.written import Job
+    from runplan.files.written import Job
 
 CLOCKS_DIFFER = timedelta(minutes=10)
 """How much SLURM's clock, those of the nodes and this machine's may differ."""

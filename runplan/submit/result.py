@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runplan.observe import JobState
+from runplan.jobs.observe import JobState
 from runplan.pasting import pasted_word
 from runplan.submit.due import Decision, Due, Left
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runplan.observe import JobState, Observed
+from runplan.jobs.observe import JobState, Observed
 from runplan.submit.due import Retry
 from runplan.units import parse_memory_gib, parse_slurm_time, round_up_time_s, short_time, slurm_time
 
 if TYPE_CHECKING:
-    from runplan.written import Job
+    from runplan.files.written import Job
 
 MORE = 1.5
 """Factor on memory that was too little, and on a time limit of which nothing was learnt."""

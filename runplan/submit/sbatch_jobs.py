@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import SubmitError
-from runplan.group_lock import GroupLock
-from runplan.ledger import append
-from runplan.look import read_slurm_jobs, users_of
-from runplan.observe import JobState, Observed, observe
-from runplan.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
+from runplan.files.group_lock import GroupLock
+from runplan.files.written import WrittenGroup
+from runplan.jobs.ledger import append
+from runplan.jobs.look import read_slurm_jobs, users_of
+from runplan.jobs.observe import JobState, Observed, observe
+from runplan.slurm.sbatch import OUTPUT, UNSAFE_IN_OUTPUT, comment
 from runplan.submit.due import Due, Left, waits_for
 from runplan.submit.refusals import Verdict, reason, verdict
 from runplan.submit.result import SubmitResult
 from runplan.submit.signals import noted_signals
 from runplan.submit.snapshot import Snapshot
-from runplan.written import WrittenGroup
 
 CALL_S = 300.0
 """How long one `sbatch` may take; it retries by itself while SLURM is busy."""

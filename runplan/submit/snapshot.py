@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from runplan.attempts import Ledger, Record, is_local
-from runplan.copies import works_elsewhere
-from runplan.ledger import append, read_ledger
-from runplan.look import look_at, read_slurm_jobs, records_of, users_of
-from runplan.observe import JobState, Observed, SlurmJobs
-from runplan.seen import JobSeen
+from runplan.files.written import Job, WrittenGroup
+from runplan.jobs.attempts import Ledger, Record, is_local
+from runplan.jobs.copies import works_elsewhere
+from runplan.jobs.ledger import append, read_ledger
+from runplan.jobs.look import look_at, read_slurm_jobs, records_of, users_of
+from runplan.jobs.observe import JobState, Observed, SlurmJobs
+from runplan.jobs.seen import JobSeen
 from runplan.submit.recover import Settled, settle
-from runplan.written import Job, WrittenGroup
 
 
 @dataclass(frozen=True)

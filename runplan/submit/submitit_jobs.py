@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import SubmitError
-from runplan.group_lock import GroupLock
-from runplan.sbatch import UNSAFE_IN_OUTPUT
-from runplan.slurm import read_cluster
+from runplan.files.group_lock import GroupLock
+from runplan.slurm.commands import read_cluster
+from runplan.slurm.sbatch import UNSAFE_IN_OUTPUT
 from runplan.submit.arrays import LARGEST, Batch, batches, batches_after, parameters
 from runplan.submit.due import Due
 from runplan.submit.refusals import Verdict, is_array_too_large, verdict

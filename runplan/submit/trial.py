@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runplan.plan import Request
-from runplan.sbatch import asked_options
-from runplan.slurm import would_take
+from runplan.slurm.commands import would_take
+from runplan.slurm.sbatch import asked_options
 from runplan.submit.due import Due
 from runplan.submit.request import by_request
 from runplan.units import some_of

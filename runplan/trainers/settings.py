@@ -11,7 +11,7 @@ from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
-from runplan.ranges import ATTENTION
+from runplan.sweep.ranges import ATTENTION
 
 
 def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:

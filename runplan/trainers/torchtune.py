@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, Finding, ModelFacts, Status
-from runplan.file_names import PROMPT, RESUME, TRAINER_CONFIG
+from runplan.files.file_names import PROMPT, RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Recipe, Rung
 from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
 from runplan.trainers.data_paths import data_files

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, Dtype, MetricLogger
-from runplan.file_names import RESUME, TRAINER_CONFIG
+from runplan.files.file_names import RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Rung
 from runplan.trainers.chat import training_template
 from runplan.trainers.shipped import header_lines, shipped

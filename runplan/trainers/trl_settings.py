@@ -8,7 +8,7 @@ from dataclasses import replace
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
 from runplan.facts import Architecture, Finding, ModelFacts, Status
-from runplan.ranges import ATTENTION
+from runplan.sweep.ranges import ATTENTION
 from runplan.trainers.builders import LLAMA
 
 FAMILIES = (LLAMA - {"llama2"}) | {"qwen2_5"}

@@ -16,10 +16,10 @@ from job_plans import cell
 from tiny_training import make_tiny_model, planned, row
 from trained_runs import HOSTILE, make_tiny_qwen, write
 
-from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.config import Prompts
 from runplan.evaluations import task_arguments
 from runplan.facts import DatasetFacts, LengthKey, Split, Status
+from runplan.jobs.cells import cell_facts, inspect_options, model_arguments
 from runplan.paths import TASKS_DIR
 from runplan.read.dataset import row_texts
 from runplan.read.lengths import counter, measure

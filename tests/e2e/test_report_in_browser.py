@@ -14,11 +14,11 @@ from runplan.collect.actual import Compared
 from runplan.collect.curves import Curve
 from runplan.collect.page import results_html
 from runplan.collect.report import make_report, report_files
-from runplan.document import plan_document
+from runplan.files.document import plan_document
+from runplan.files.render import environment
 from runplan.paths import TEMPLATES_DIR
-from runplan.render import environment
 from runplan.report.page import report
-from runplan.summary import with_results
+from runplan.summary.readme import with_results
 
 pytestmark = pytest.mark.browser
 

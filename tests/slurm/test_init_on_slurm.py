@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from runplan import cli
-from runplan.slurm import read_cluster
+from runplan.slurm.commands import read_cluster
 
 pytestmark = pytest.mark.slurm
 

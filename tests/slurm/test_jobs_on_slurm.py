@@ -17,7 +17,7 @@ import pytest
 from job_plans import cell, config, control, fake_program, plan, request, run, write
 
 from runplan.paths import RECIPES_DIR
-from runplan.slurm import read_cluster, would_take
+from runplan.slurm.commands import read_cluster, would_take
 
 pytestmark = pytest.mark.slurm
 

@@ -16,7 +16,7 @@ from job_plans import cell, control, fake_program, plan, request, run, write
 from status_groups import SIZING
 
 from runplan.cli import main as runplan
-from runplan.document import plan_json
+from runplan.files.document import plan_json
 
 pytestmark = pytest.mark.slurm
 

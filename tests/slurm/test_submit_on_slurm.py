@@ -18,10 +18,10 @@ import real_groups
 from job_plans import fake_program
 from real_groups import ledger
 
-from runplan.observe import JobState
+from runplan.files.written import read_group
+from runplan.jobs.observe import JobState
 from runplan.submit import command
 from runplan.submit.snapshot import look_and_settle
-from runplan.written import read_group
 
 pytestmark = pytest.mark.slurm
 

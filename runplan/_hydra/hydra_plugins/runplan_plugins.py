@@ -51,8 +51,8 @@ class RunplanSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Every run of the sweep as a `runplan.sweep.Sweep`; the caller plans them."""
-        from runplan.sweep import compose_sweep  # noqa: PLC0415 - other Hydra applications must not pay for it
+        """Every run of the sweep as a `runplan.sweep.runs.Sweep`; the caller plans them."""
+        from runplan.sweep.runs import compose_sweep  # noqa: PLC0415 - other Hydra applications must not pay for it
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -73,7 +73,7 @@ class WorkingFolderSource(FileConfigSource):
 
     def load_config(self, config_path: str) -> "ConfigResult":
         """The file as it was typed: YAML's numbers and truth values are text again where text belongs."""
-        from runplan.literal_files import taken_literally  # noqa: PLC0415 - other Hydra applications must not pay for it
+        from runplan.sweep.literal_files import taken_literally  # noqa: PLC0415 - other Hydra applications must not pay for it
 
         found = super().load_config(config_path)
         text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")

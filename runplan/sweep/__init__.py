@@ -1,0 +1,1 @@
+"""From override lines to composed, typed runs: where Hydra is met, with its errors in our words."""
