@@ -94,8 +94,6 @@ class ModelFacts:
     status: Status
     architecture: Architecture | None = None
     """From `config.json` where there is one, else from `conf/model`; None when neither says."""
-    from_disk: bool = False
-    """Whether the architecture was read from `config.json`."""
     shards: tuple[str, ...] = ()
     """Names of the weight files, in order."""
     size_bytes: int = 0
@@ -108,8 +106,6 @@ class ModelFacts:
     """Llama 3's `original/tokenizer.model` (or the like) relative to the folder, where it is there."""
     vocab_json: bool = False
     """Whether vocab.json and merges.txt (Qwen's tokenizer) are there."""
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
     chat_template: bool = False
     """Whether the tokenizer has a chat template."""
     params: int | None = None

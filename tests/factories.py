@@ -103,7 +103,7 @@ def make_run(
     if model is None:
         folder = f"/models/{config.model.folder}"
         architecture, shards = make_architecture(config), ("model.safetensors",)
-        model = ModelFacts(folder, Status.ok, architecture, from_disk=True, shards=shards, size_bytes=2 * 10**9)
+        model = ModelFacts(folder, Status.ok, architecture, shards=shards, size_bytes=2 * 10**9)
     if dataset is None:
         splits = {role: Split(role, 800) for role in ("train", "validation", "test")}
         kind = config.dataset.type.value

@@ -14,7 +14,7 @@ from runplan.config import Config, Model
 from runplan.errors import Problem
 from runplan.estimate.workload import Interval, Sizing
 from runplan.facts import Architecture, DatasetFacts, ModelFacts, Split, Status
-from runplan.files.document import plan_csv, plan_json
+from runplan.files.document import document_csv, document_text, plan_document
 from runplan.files.provenance import hydra_files
 from runplan.files.setup_file import setup_finetune
 from runplan.jobs.rungs import plan_rungs
@@ -270,7 +270,7 @@ def make_files(plan: Plan) -> dict[str, str]:
             inside[f"{cell.dir}/cell.slurm"] = "#!/bin/bash\n"
         files |= {f"{run.name}/{path}": text for path, text in inside.items()}
     files["README.md"] = readme(plan, plan_templates())
-    files["plan.json"] = plan_json(plan)
-    files["plan.csv"] = plan_csv(plan)
+    files["plan.json"] = document_text(plan_document(plan))
+    files["plan.csv"] = document_csv(plan_document(plan))
     files["submit_all.sh"] = "#!/bin/bash\n" + "".join(f"# {run.name}\n" for run in plan.runs)
     return files

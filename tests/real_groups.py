@@ -12,7 +12,7 @@ from pathlib import Path
 from job_plans import cell, config, control, fake_program, plan, run, write
 from status_groups import SIZING
 
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.paths import RECIPES_DIR
 from runplan.plan import Request, Rung
 
@@ -80,7 +80,7 @@ def named_group(
     ]
     whole = plan(*made, directory=str(directory))
     write(whole)
-    (directory / "plan.json").write_text(plan_json(whole))
+    (directory / "plan.json").write_text(document_text(plan_document(whole)))
     for name in names:
         shutil.copy(RECIPES_DIR / "resume.py", directory / name)
         for file in ("finetune.yaml", RUNG.file):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from job_plans import cell, control, fake_program, plan, request, run
 
 from runplan.estimate.workload import Interval, Sizing
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.files.written import WrittenGroup, read_group
 from runplan.jobs.ledger import append
 
@@ -37,7 +37,7 @@ def write_group(path: Path, *runs) -> WrittenGroup:
     """A group of these runs on disk, nothing submitted."""
     made = plan(*(runs or (trained(), control())), directory=str(path), gpu_hours=Interval(0.8, 1.2))
     path.mkdir(parents=True, exist_ok=True)
-    (path / "plan.json").write_text(plan_json(made))
+    (path / "plan.json").write_text(document_text(plan_document(made)))
     group = read_group(path)
     for job in group.jobs:
         job.directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pytest
 from factories_plan import make_plan
 
 from runplan.estimate.workload import Interval
-from runplan.files.document import plan_csv, plan_document, plan_json, rounded
+from runplan.files.document import document_csv, document_text, plan_document, rounded
 
 RUN_KEYS = (
     "name", "type", "dir", "model", "factors", "overrides", "recipe", "trainer", "config", "steps", "estimate",
@@ -17,7 +17,7 @@ RUN_KEYS = (
 
 
 def test_the_document_has_every_key_of_schema_1():
-    document = json.loads(plan_json(make_plan()))
+    document = plan_document(make_plan())
     assert document["schema"] == 1
     assert document["design"] == {"type": "2x2 factorial", "factors": {"model": ["1B", "3B"], "lora.rank": [4, 64]}}
     assert document["totals"] == {"runs": 6, "fine_tuned": 4, "controls": 2, "gpu_hours": {"p50": 1.5, "p95": 2.0}}
@@ -58,10 +58,9 @@ def test_factors_with_one_level_are_no_factors():
 
 def test_text_is_the_same_from_call_to_call_and_strict_json():
     plan = make_plan(sizes={"peak_memory_gib": Interval(float("inf"), float("nan")), "tokens_per_s": 1 / 3})
-    text = plan_json(plan)
-    assert text == plan_json(
-        make_plan(sizes={"peak_memory_gib": Interval(float("inf"), float("nan")), "tokens_per_s": 1 / 3})
-    )
+    text = document_text(plan_document(plan))
+    again = make_plan(sizes={"peak_memory_gib": Interval(float("inf"), float("nan")), "tokens_per_s": 1 / 3})
+    assert text == document_text(plan_document(again))
     run = json.loads(text, parse_constant=pytest.fail)["runs"][0]
     assert run["estimate"]["peak_memory_gib"] == {"p50": None, "p95": None}
     assert run["estimate"]["tokens_per_s"] == 0.33333
@@ -71,13 +70,13 @@ def test_text_is_the_same_from_call_to_call_and_strict_json():
 def test_hostile_text_survives():
     hostile = "a'; echo x\n\"|`$(rm)`\u2028日本"
     plan = make_plan({"system_prompt": [hostile, "b"]}, group=hostile)
-    document = json.loads(plan_json(plan))
+    document = json.loads(document_text(plan_document(plan)))
     assert document["group"] == hostile
     assert document["design"]["factors"]["system_prompt"] == [hostile, "b"]
 
 
 def test_the_table_has_one_row_a_run():
-    rows = list(csv.DictReader(io.StringIO(plan_csv(make_plan()))))
+    rows = list(csv.DictReader(io.StringIO(document_csv(plan_document(make_plan())))))
     assert [row["name"] for row in rows] == ["1B_rank4", "1B_rank64", "3B_rank4", "3B_rank64", "1B_base", "3B_base"]
     assert rows[3]["lora.rank"] == "64"
     assert rows[3]["time_s_p95"] == "2250.0"
@@ -86,7 +85,7 @@ def test_the_table_has_one_row_a_run():
 
 def test_the_table_quotes_what_needs_it():
     plan = make_plan({"system_prompt": ['say "a, b"\nthen c', "x"]})
-    rows = list(csv.DictReader(io.StringIO(plan_csv(plan))))
+    rows = list(csv.DictReader(io.StringIO(document_csv(plan_document(plan)))))
     assert rows[0]["system_prompt"] == 'say "a, b"\nthen c'
     assert len(rows) == len(plan.runs)
 

@@ -48,7 +48,7 @@ def composed(factors=None, **overrides) -> Composed:
 def world(runs, *, rows=8000, longest=40, status=Status.ok, cluster=None, priors=()) -> World:
     places = tuple(place_of(item.config, CWD, lambda _: False) for item in runs)
     models = {
-        place.model: ModelFacts(place.model, Status.ok, make_architecture(item.config), from_disk=True)
+        place.model: ModelFacts(place.model, Status.ok, make_architecture(item.config))
         for item, place in zip(runs, places, strict=True)
     }
     splits = {"train": Split("train", rows), "validation": Split("validation", 1000), "test": Split("test", 1000)}

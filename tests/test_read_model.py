@@ -76,9 +76,8 @@ def test_a_whole_folder_has_no_findings(folder):
     facts = read_model(folder, HF)
     assert (facts.status, facts.findings, facts.shards) == (Status.ok, (), SHARDS)
     assert facts.size_bytes == sum((folder / name).stat().st_size for name in SHARDS)
-    assert (facts.dtype, facts.params, facts.from_disk) == ("bf16", 155_968, True)
+    assert (facts.dtype, facts.params) == ("bf16", 155_968)
     assert (facts.tokenizer, facts.tiktoken) == ("tokenizer.json", "original/tokenizer.model")
-    assert (facts.bos_token_id, facts.eos_token_id) == (256, 257)
 
 
 # --- the folder
@@ -95,7 +94,6 @@ def test_a_missing_folder_carries_the_command_that_gets_it_and_near_names(folder
     )
     assert facts.architecture is not None
     assert facts.architecture.params == pytest.approx(1.236e9, rel=1e-3)
-    assert not facts.from_disk
 
 
 def test_without_repo_id_the_fix_says_what_to_set(tmp_path):
@@ -193,7 +191,6 @@ def test_a_bad_config_is_named(folder, text, said):
     facts = read_model(folder, HF)
     assert facts.status is Status.invalid
     assert said in details(facts)
-    assert not facts.from_disk
 
 
 def test_a_folder_in_place_of_config_json(folder):

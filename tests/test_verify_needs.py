@@ -30,7 +30,6 @@ def a_model(config, **changes):
         path="/models/m",
         status=Status.ok,
         architecture=make_architecture(config),
-        from_disk=True,
         shards=("a", "b"),
         size_bytes=int(2.3 * 2**30),
         dtype="bf16",

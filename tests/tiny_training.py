@@ -24,7 +24,6 @@ def make_tiny_model(folder, **changes):
         str(folder),
         Status.ok,
         architecture,
-        from_disk=True,
         shards=shards,
         tokenizer="tokenizer.json",
         tiktoken="original/tokenizer.model",

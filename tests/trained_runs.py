@@ -46,6 +46,4 @@ def make_tiny_qwen(folder):
     for name, value in texts.items():
         (folder / name).write_text(json.dumps(value))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    return ModelFacts(
-        str(folder), Status.ok, shape, from_disk=True, shards=("model.safetensors",), tokenizer="tokenizer.json"
-    )
+    return ModelFacts(str(folder), Status.ok, shape, shards=("model.safetensors",), tokenizer="tokenizer.json")

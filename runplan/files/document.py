@@ -65,21 +65,11 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan) -> str:
-    """`plan.json`, two blanks a level."""
-    return document_text(plan_document(plan))
-
-
 def document_text(document: Mapping[str, Any]) -> str:
     """A plan document as JSON text, the same from call to call."""
     out = io.StringIO()  # `json.dumps` would hold every word of it as an object of its own at once
     out.writelines(json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).iterencode(document))
     return out.getvalue() + "\n"
-
-
-def plan_csv(plan: Plan) -> str:
-    """`plan.csv`: one row a run, its factors and sizes; what does not apply is empty."""
-    return document_csv(plan_document(plan))
 
 
 def document_csv(document: Mapping[str, Any]) -> str:

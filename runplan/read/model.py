@@ -48,15 +48,12 @@ def read_model(path: Path, configured: Model, cache: Cache | None = None, traine
         path=str(path),
         status=folder.status,
         architecture=shape,
-        from_disk=architecture is not None,
         shards=tuple(checkpoint.names),
         size_bytes=checkpoint.size_bytes,
         dtype=checkpoint.dtype_name,
         tokenizer=tokens.tokenizer,
         tiktoken=tokens.tiktoken,
         vocab_json=tokens.vocab_json,
-        bos_token_id=_first_id(data, "bos_token_id"),
-        eos_token_id=_first_id(data, "eos_token_id"),
         chat_template=tokens.chat_template,
         params=checkpoint.params(tied=architecture is not None and architecture.tie_word_embeddings),
         special_tokens=tokens.special_tokens,
@@ -159,10 +156,3 @@ def _architecture(folder: Folder, data: Mapping[str, Any]) -> Architecture | Non
         )
     folder.findings += disagreements(found, folder.configured)
     return replace(found, family=named_family(found, folder.configured))
-
-
-def _first_id(data: Mapping[str, Any] | None, key: str) -> int | None:
-    """A token id of config.json; the first where it lists several."""
-    value = (data or {}).get(key)
-    value = value[0] if isinstance(value, list) and value else value
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
