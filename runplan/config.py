@@ -322,6 +322,8 @@ class Evaluation:
     """Sampling temperature; 0 = greedy."""
     batch_size: int = MISSING
     """Samples generated together."""
+    gpus: int | None = None
+    """GPUs of an evaluation, over which the model is spread; default as few as hold it."""
     prompts: Prompts = Prompts.training
     """Written as `training` writes them, or by the `model`'s own chat template."""
     args: dict[str, Any] = field(default_factory=dict)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import EvaluateEpochs
 from runplan.errors import Problem
+from runplan.estimate.evaluation import memory
 from runplan.estimate.evaluation.cell_time import CellTime, Evaluation, cell_time
+from runplan.estimate.memory.outside_torch import context_gib
 from runplan.facts import Lengths, Status
-from runplan.jobs.requests import evaluation_request
+from runplan.jobs.requests import CPU, evaluation_request
 from runplan.plan import Cell
 from runplan.task_data import reads_rows, seen_data
-from runplan.units import GIB
+from runplan.units import GIB, number_of
 from runplan.workloads import first_rows, gpu_of
 
 if TYPE_CHECKING:
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from runplan.estimate.calibration import Calibration
     from runplan.facts import DatasetFacts, TaskFacts
     from runplan.plan import PlannedRun
+    from runplan.slurm.cluster import Partition
 
 DATA_PARAMETERS = frozenset({"dataset_path", "data_path", "split", "input_column", "output_column"})
 """Of what a task function may take, what says something about the run's dataset."""
 UNKNOWN_SAMPLES = 1000
 """Samples that are counted when nothing says how many a task has."""
-BYTES_EACH = 2
-"""Of a weight in the 16 bits that evaluation loads."""
+MOST_GPUS = 8
+"""GPUs of a node where nothing says how many it has."""
 HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
 
 
@@ -92,6 +95,7 @@ def plan_cells(
     lengths: Lengths | None,
     calibration: Calibration,
     limit_s: int | None,
+    partition: Partition | None,
     *,
     tuned: bool,
 ) -> tuple[Cell, ...]:
@@ -102,7 +106,8 @@ def plan_cells(
         task: its Inspect file.
         lengths: tokens of the test rows; None when they are not known, then the dearest case counts.
         calibration: what earlier runs taught.
-        limit_s: the partition's time limit, in seconds.
+        limit_s: the longest time that may be asked for, in seconds.
+        partition: what SLURM says of it; None where it says nothing.
         tuned: whether saved epochs are evaluated, or the model as it is.
     """
     config = run.config
@@ -113,6 +118,8 @@ def plan_cells(
         counted, source = _counted(run, known, function, lengths)
         args = task_arguments(config, known, function, run.dataset)
         said, mem_gib = _size(run, counted, calibration, (function, task.path, args, tuned))
+        longest = counted.longest if counted and counted.rows else config.max_seq_len
+        gpus = _gpus(run, longest, partition)
         cell = Cell(
             task=label,
             function=function,
@@ -120,7 +127,8 @@ def plan_cells(
             epoch=None,
             dir=f"eval/{label}",
             time_s=said.time_s,
-            request=evaluation_request(config, run.name, said.time_s.p95, mem_gib, limit_s),
+            request=evaluation_request(config, run.name, said.time_s.p95, mem_gib, limit_s, gpus),
+            prompt_tokens=longest,
             samples=_samples(counted, config.evaluation.limit),
             args=args,
             takes_data=_takes_data(known, function),
@@ -128,11 +136,12 @@ def plan_cells(
             time_logs=said.logs,
             time_evidence=said.evidence,
         )
-        epochs = evaluated_epochs(config, tuned=tuned)
-        made += [
-            cell if epoch is None else replace(cell, epoch=epoch, dir=f"{cell.dir}_epoch{epoch}") for epoch in epochs
-        ]
+        made += [_at_epoch(cell, epoch) for epoch in evaluated_epochs(config, tuned=tuned)]
     return tuple(made)
+
+
+def _at_epoch(cell: Cell, epoch: int | None) -> Cell:
+    return cell if epoch is None else replace(cell, epoch=epoch, dir=f"{cell.dir}_epoch{epoch}")
 
 
 def evaluation_risks(run: PlannedRun) -> list[Problem]:
@@ -152,22 +161,50 @@ def _no_control(run: PlannedRun) -> list[Problem]:
     return [Problem(what, "controls, evaluation", "choose an evaluation=, or drop controls=true")]
 
 
+def _gpus(run: PlannedRun, prompt_tokens: int, partition: Partition | None) -> int:
+    """GPUs of an evaluation: those that were asked for, else as few as hold the model and one answer."""
+    config, architecture = run.config, run.model.architecture
+    if config.resources.gpu == CPU or architecture is None:
+        return 0
+    if config.evaluation.gpus is not None:
+        return config.evaluation.gpus
+    there = partition.gpus_per_node if partition else 0
+    most = config.resources.gpus_per_node or there or max(MOST_GPUS, config.resources.gpus)
+    needed = memory.fewest_gpus(architecture, gpu_of(config.resources), prompt_tokens, config.evaluation.max_tokens)
+    return max(1, min(needed, most))
+
+
 def _too_large(run: PlannedRun) -> list[Problem]:
-    """A certain risk where one GPU does not even hold the weights, which are loaded whole and in 16 bits."""
-    architecture, resources = run.model.architecture, run.config.resources
-    if not run.cells or architecture is None or not run.cells[0].request.gpus:
+    """A risk where the model, or a batch of answers beside it, does not fit on the GPUs of an evaluation."""
+    cell = max(run.cells, key=lambda cell: cell.prompt_tokens, default=None)
+    architecture, evaluation = run.model.architecture, run.config.evaluation
+    if cell is None or architecture is None or not cell.request.gpus:
         return []
-    weights_gib = architecture.params * BYTES_EACH / GIB
-    if weights_gib <= resources.gpu_memory_gib:
+    gpu, gpus = gpu_of(run.config.resources), cell.request.gpus
+    tokens = cell.prompt_tokens, evaluation.max_tokens
+    fits = memory.largest_batch(architecture, gpu, gpus, *tokens)
+    if evaluation.batch_size <= fits:
         return []
-    return [
-        Problem(
-            f"an evaluation loads {weights_gib:.1f} GiB of weights into one GPU, {resources.gpu} has "
-            f"{resources.gpu_memory_gib:.1f} GiB: it will run out of memory",
-            "evaluation, resources",
-            "choose resources= with a larger GPU, or evaluation=none and evaluate elsewhere",
-        )
-    ]
+    batch = evaluation.batch_size if fits else 1
+    weights = memory.weights_gib(architecture, gpus)
+    needed = weights + memory.answers_gib(architecture, *tokens, batch, gpus) + context_gib(gpu.name)
+    there = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
+    what = (
+        f"an evaluation needs about {needed:.1f} GiB on {there}, {weights:.1f} GiB of it for weights and the rest for "
+        f"{number_of(batch, 'answer')} at a time; {gpu.name} has {gpu.memory_gib:.1f} GiB: it will run out of memory"
+    )
+    enough = memory.fewest_gpus(architecture, gpu, *tokens, evaluation.batch_size)
+    return [Problem(what, "evaluation, resources", f"choose {_smaller(run, fits, gpus, enough)}")]
+
+
+def _smaller(run: PlannedRun, fits: int, gpus: int, enough: int) -> str:
+    """What would fit: fewer answers at a time, more GPUs, or others."""
+    fixes = [f"evaluation.batch_size={fits}"] if fits else []
+    if gpus < enough <= (run.config.resources.gpus_per_node or MOST_GPUS):
+        fixes.append(f"evaluation.gpus={enough}")
+    if not fits:
+        fixes += ["resources= with a larger GPU", "evaluation=none and evaluate elsewhere"]
+    return " or ".join(fixes)
 
 
 def unknown_samples(cells: Iterable[Cell]) -> list[Problem]:
@@ -230,4 +267,4 @@ def _size(
         tuned,
         args,
     )
-    return cell_time(evaluation, calibration), HOST_MEMORY_BASE_GIB + 2 * architecture.params * BYTES_EACH / GIB
+    return cell_time(evaluation, calibration), HOST_MEMORY_BASE_GIB + 2 * architecture.params * memory.BYTES_EACH / GIB

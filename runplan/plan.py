@@ -107,6 +107,8 @@ class Cell:
     time_s: Interval
     request: Request
     samples: int | None = None
+    prompt_tokens: int = 0
+    """Of its longest prompt."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the task function that the script takes."""
     takes_data: bool = True

@@ -20,17 +20,16 @@ from runplan.estimate.steps import padded_lengths
 from runplan.estimate.workload import Gpu, Interval, Sizing, Workload
 from runplan.evaluations import evaluation_risks, plan_cells, takes_data
 from runplan.facts import Architecture, Facts, Lengths, ModelFacts, Place, Status
-from runplan.jobs.requests import asked_time_s, fill_request, training_request
+from runplan.jobs.requests import asked_time_s, fill_request, gpu_hours, training_request
 from runplan.jobs.rungs import plan_rungs, room_s
 from runplan.naming import control_key, control_names, run_names, shared_control
 from runplan.plan import Cell, Composed, Plan, PlannedRun, Request, RunType
 from runplan.priors.evaluated import PriorCell
 from runplan.priors.record import PriorRun
 from runplan.recipe import choose_recipe
-from runplan.slurm.cluster import Cluster
+from runplan.slurm.cluster import Cluster, Partition
 from runplan.summary.design import design_of
 from runplan.trainers.known import trainer_of
-from runplan.units import HOUR_S
 from runplan.verify import feasible
 from runplan.verify.group import declared_limit_s, verify_group
 from runplan.verify.group_checks import group_risks, merge_risks
@@ -246,23 +245,28 @@ class _Planner:
     def _lengths(self, place: Place, role: str) -> Lengths | None:
         return self.world.facts.lengths.get(place.lengths[role])
 
+    def _partition(self, config: Config) -> Partition | None:
+        return self.world.cluster.partition(config.resources.partition) if self.world.cluster else None
+
     def _limit_s(self, config: Config) -> int | None:
         """The shorter of what SLURM says about the partition and what the config says, in seconds."""
-        known = self.world.cluster.partition(config.resources.partition) if self.world.cluster else None
+        known = self._partition(config)
         limits = [known.time_limit_s if known else None, declared_limit_s(config)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _trained(self, run: PlannedRun, sized: Sized, place: Place) -> PlannedRun:
         request = training_request(run.config, run.name)
-        run = replace(run, sizing=sized.sizing, request=request, packed_reason=sized.packed_reason)
-        run = replace(run, padded_tokens=padded_lengths(sized.workload.lengths))
+        run = replace(
+            run, sizing=sized.sizing, request=request, packed_reason=sized.packed_reason,
+            padded_tokens=padded_lengths(sized.workload.lengths),
+        )  # fmt: skip
         run = replace(run, cells=self._cells(run, place, tuned=True))
-        return replace(run, gpu_hours=total([_hours(sized.sizing.time_s, request), *map(_cell_hours, run.cells)]))
+        return replace(run, gpu_hours=total([gpu_hours(sized.sizing.time_s, request), *_cell_hours(run)]))
 
     def _evaluated(self, composed: Composed, name: str, place: Place, kind: RunType) -> _Planned:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
-        run = replace(run, gpu_hours=total([*map(_cell_hours, run.cells)]))
+        run = replace(run, gpu_hours=total(_cell_hours(run)))
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in evaluation_risks(run)))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
@@ -282,16 +286,12 @@ class _Planner:
         if place.script is None:
             return ()
         task, lengths = self.world.facts.tasks[place.script], self._lengths(place, "test")
-        return plan_cells(run, task, lengths, self.calibration, self._limit_s(run.config), tuned=tuned)
+        limits = self._limit_s(run.config), self._partition(run.config)
+        return plan_cells(run, task, lengths, self.calibration, *limits, tuned=tuned)
 
 
-def _hours(time_s: Interval, request: Request) -> Interval:
-    """GPU hours of one job."""
-    return Interval(*(part * request.gpus / HOUR_S for part in time_s))
-
-
-def _cell_hours(cell: Cell) -> Interval:
-    return _hours(cell.time_s, cell.request)
+def _cell_hours(run: PlannedRun) -> list[Interval]:
+    return [gpu_hours(cell.time_s, cell.request) for cell in run.cells]
 
 
 def _unknown_architecture(model: ModelFacts, run: str) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,9 +50,18 @@ def test_a_request_is_never_shorter_than_p95(p95):
     assert asked < p95 + 300
 
 
-def test_a_cell_asks_for_one_gpu_and_never_for_the_trainings_gres():
-    request = requests.evaluation_request(config_with(gpus=4, gres="gpu:a100:4"), "x", 100, 9.5, None)
-    assert (request.gpus, request.gres, request.mem_gib) == (1, None, 10)
+@pytest.mark.parametrize(
+    ("gres", "gpus", "asked"),
+    [
+        ("gpu:a100:4", 1, "gpu:a100:1"), ("gpu:a100:4", 2, "gpu:a100:2"), ("gpu:4", 1, "gpu:1"), ("gpu", 1, "gpu:1"),
+        ("gpu:a100", 1, "gpu:a100:1"), ("gpu:1g.10gb:4", 1, "gpu:1g.10gb:1"), ("gres/gpu=4", 2, "gres/gpu:2"),
+        ("tmpdisk:100,gpu:a100:4", 1, "tmpdisk:100,gpu:a100:1"), ("gpu:a100:4", 4, "gpu:a100:4"),
+        ("shard:4", 1, None), ("gpu:a:2,gpu:b:2", 1, None),
+    ],
+)  # fmt: skip
+def test_a_cell_asks_for_gpus_of_the_trainings_type(gres, gpus, asked):
+    request = requests.evaluation_request(config_with(gpus=4, gres=gres), "x", 100, 9.5, None, gpus)
+    assert (request.gpus, request.gres, request.mem_gib, request.cpus_per_task) == (gpus, asked, 10, 4 * gpus)
 
 
 def test_evaluation_where_there_are_no_gpus_asks_for_none():

@@ -195,13 +195,37 @@ def test_a_control_that_was_asked_for_where_nothing_is_evaluated(word):
     assert not any("controls" in risk.where for run in (silent, evaluated, unwanted) for risk in plan(run).risks)
 
 
-def test_an_evaluation_whose_weights_one_gpu_cannot_hold_is_a_risk_that_is_said():
-    said = "an evaluation loads 15.0 GiB of weights into one GPU, t4-16 has 14.6 GiB: it will run out of memory"
+def test_an_evaluation_takes_as_few_gpus_as_hold_the_model():
+    def gpus(model, **more):
+        made = plan(composed({"model": model}, **{"resources": "t4-16", "train": False, **more}))
+        assert made.risks == ()
+        return [cell.request.gpus for run in made.runs for cell in run.cells]
+
+    assert gpus("3B") == [1]
+    assert gpus("8B") == [2]
+    assert gpus("8B", **{"evaluation.gpus": 4}) == [4]
+    assert gpus("70B", resources="a100-80") == [2]
+    assert gpus("8B", resources="cpu") == [0]
+
+
+def test_an_evaluation_that_does_not_fit_is_a_risk_that_is_said():
+    def said(**more):
+        return [
+            risk for risk in plan(composed({"model": "8B"}, resources="t4-16", **more)).risks if "eval" in risk.where
+        ]
+
+    few = {"resources.gpus_per_node": 1}
     for more in ({"train": False}, {"lora": "qlora", "dtype": "fp32"}):
-        assert said in [risk.what for risk in plan(composed({"model": "8B"}, resources="t4-16", **more)).risks]
-    assert plan(composed({"model": "3B"}, resources="t4-16", train=False)).risks == ()
-    alone = plan(composed({"model": "8B"}, resources="t4-16", lora="qlora", dtype="fp32", evaluation="none"))
-    assert said not in [risk.what for risk in alone.risks]
+        (risk,) = said(**more, **few)
+        assert (
+            "one GPU, 15.0 GiB of it for weights and the rest for 1 answer at a time; t4-16 has 14.6 GiB" in risk.what
+        )
+        assert "evaluation=none" in risk.fix
+        assert "batch_size" not in risk.fix
+    (risk,) = said(train=False, **{"evaluation.batch_size": 2048})
+    assert "for 2048 answers at a time" in risk.what
+    assert risk.fix.startswith("choose evaluation.batch_size=")
+    assert said(lora="qlora", dtype="fp32", evaluation="none", **few) == []
 
 
 def test_p95_above_the_partitions_limit_is_a_risk_and_p50_impossible():

@@ -45,6 +45,7 @@ def cell_facts(run: PlannedRun, cell: Cell) -> dict[str, Any]:
         "temperature": config.evaluation.temperature,
         "max_tokens": config.evaluation.max_tokens,
         "batch_size": config.evaluation.batch_size,
+        "gpus": cell.request.gpus,
         "seed": config.seed,
         "system_prompt": config.system_prompt,
         "prompt": config.prompt,
@@ -59,11 +60,13 @@ def model_arguments(facts: dict[str, Any]) -> dict[str, Any]:
 
     Prompts are written as in training, not as the model's own template would. The template already begins with the
     begin-of-text token; the tokenizer must not add a second one. Greedy decoding is `do_sample: false`: a temperature
-    of 0 is refused by transformers.
+    of 0 is refused by transformers. On several GPUs `device` is what transformers calls `device_map`.
     """
     arguments: dict[str, Any] = {"tokenizer_call_args": {"add_special_tokens": False}}
     if facts["temperature"] == 0:
         arguments["do_sample"] = False
+    if facts["gpus"] > 1:
+        arguments["device"] = "auto"
     if facts["chat_template"] is not None:
         arguments["chat_template"] = facts["chat_template"]
     return arguments

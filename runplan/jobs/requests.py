@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
+from runplan.estimate.workload import Interval
 from runplan.plan import Request
-from runplan.units import parse_memory_gib, parse_slurm_time, round_up_time_s, slurm_memory, slurm_time
+from runplan.units import HOUR_S, parse_memory_gib, parse_slurm_time, round_up_time_s, slurm_memory, slurm_time
 
 if TYPE_CHECKING:
     from runplan.config import Config, Resources
 
 CPUS_PER_GPU = 4
-EVALUATION_GPUS = 1
 CPU = "cpu"
 """Name of the resources without GPUs."""
+_GPUS_ASKED = re.compile(r"(?<![^,])(?P<kind>(?:gres/)?gpu(?::(?!\d+(?:,|$))[\w.-]+)?)(?:[:=]\d+)?(?=,|$)")
+"""`gpu`, `gpu:4`, `gpu:a100` or `gpu:a100:4` among generic resources."""
 
 
 def asked_time_s(resources: Resources) -> int | None:
@@ -70,19 +73,37 @@ def training_request(config: Config, job_name: str) -> Request:
     )
 
 
-def evaluation_request(config: Config, job_name: str, p95_s: float, mem_gib: float, limit_s: int | None) -> Request:
-    """The request of an evaluation cell: one GPU of the same kind or none where there are none, its own time."""
+def evaluation_request(
+    config: Config, job_name: str, p95_s: float, mem_gib: float, limit_s: int | None, gpus: int = 1
+) -> Request:
+    """The request of an evaluation cell: GPUs of the same kind or none where there are none, its own time."""
     resources = config.resources
-    gpus = 0 if resources.gpu == CPU else EVALUATION_GPUS
+    gpus = 0 if resources.gpu == CPU else gpus
     return Request(
         job_name=job_name,
         time_s=time_to_ask_s(p95_s, limit_s),
         mem_gib=math.ceil(mem_gib),
-        cpus_per_task=CPUS_PER_GPU * EVALUATION_GPUS,
+        cpus_per_task=CPUS_PER_GPU * max(1, gpus),
         gpus=gpus,
-        gres=resources.gres if resources.gpus == EVALUATION_GPUS else None,
+        gres=_gres_of(resources, gpus),
         **_placement(resources),
     )
+
+
+def gpu_hours(time_s: Interval, request: Request) -> Interval:
+    """GPU hours of one job."""
+    return Interval(*(part * request.gpus / HOUR_S for part in time_s))
+
+
+def _gres_of(resources: Resources, gpus: int) -> str | None:
+    """The generic resources of a training with another number of GPUs: of the same type, and what else is named.
+
+    None where the number cannot be told from the text: then GPUs of any type are asked for.
+    """
+    if resources.gres is None or resources.gpus == gpus:
+        return resources.gres
+    found, changed = _GPUS_ASKED.subn(rf"\g<kind>:{gpus}", resources.gres)
+    return found if changed == 1 and gpus else None
 
 
 def _placement(resources: Resources) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def _at_least(config: Config) -> Iterator[tuple[str, float | None, float]]:
     yield "evaluation.limit", config.evaluation.limit, 1
     yield "evaluation.max_tokens", config.evaluation.max_tokens, 1
     yield "evaluation.batch_size", config.evaluation.batch_size, 1
+    yield "evaluation.gpus", config.evaluation.gpus, 1
     yield "evaluation.temperature", config.evaluation.temperature, 0
     yield "estimator.minimum_steps", config.estimator.minimum_steps, 0
 

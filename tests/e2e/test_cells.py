@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,16 @@ def models(tmp_path_factory):
     return folder
 
 
-def evaluate(weights: str, models: Path, place: Path, **changes) -> tuple[subprocess.CompletedProcess[str], Path]:
+def evaluate(
+    weights: str, models: Path, place: Path, gpus: int = 1, **changes
+) -> tuple[subprocess.CompletedProcess[str], Path]:
     script = place / "ta sk's" / "inspect.py"
     script.parent.mkdir()
     script.write_text(TASK)
     settings = config()
     settings.trainer.save_adapter_weights_only = weights == "adapter"
     one = cell(None if weights == "base" else 0, script=str(script), function="words", args=ARGS | changes)
+    one = replace(one, request=replace(one.request, gpus=gpus))
     made = run("a'; echo x", cells=(one,), config=settings, model=ModelFacts(str(models / "base"), Status.ok))
     group = write(plan(made, directory=str(place / "g")))
     if weights != "base":
@@ -62,9 +66,9 @@ def evaluate(weights: str, models: Path, place: Path, **changes) -> tuple[subpro
     return done, directory
 
 
-@pytest.mark.parametrize("weights", ["base", "merged", "adapter"])
-def test_the_model_that_was_trained_is_the_model_that_is_evaluated(weights, models, tmp_path):
-    done, directory = evaluate(weights, models, tmp_path)
+@pytest.mark.parametrize(("weights", "gpus"), [("base", 1), ("merged", 1), ("adapter", 1), ("adapter", 2)])
+def test_the_model_that_was_trained_is_the_model_that_is_evaluated(weights, gpus, models, tmp_path):
+    done, directory = evaluate(weights, models, tmp_path, gpus)
     assert done.returncode == 0, done.stdout
     assert "match accuracy 0.0" in done.stdout
     (path,) = (directory / "logs").glob("*.json")
@@ -73,6 +77,7 @@ def test_the_model_that_was_trained_is_the_model_that_is_evaluated(weights, mode
     assert said["base"] != said["merged"]
     assert log["samples"][0]["output"]["completion"] == said[weights]
     assert log["eval"]["task_args"] == ARGS
+    assert log["eval"]["model_args"].get("device") == ("auto" if gpus > 1 else None)
     left = {"cell.slurm", "eval.yaml", "jobs.jsonl", "logs"}
     assert {each.name for each in directory.iterdir() if not each.name.startswith("slurm-")} == left
 
