@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runplan.summary.settings_shown import _adapters, by_model
+from runplan.summary.settings_shown import _adapters, _evaluation, by_model
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,17 @@ def test_adapters_are_called_what_they_are(config, estimated, said):
 )
 def test_a_setting_is_said_once_where_runs_agree(runs, said):
     assert by_model([{"model": model, "value": value} for model, value in runs], lambda run: run["value"]) == said
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        ({"1B": [1, 1]}, ""),
+        ({"1B": [0]}, ""),
+        ({"70B": [2]}, "2 GPUs, over which the model is spread"),
+        ({"8B": [1], "70B": [2, 2]}, "1 GPU (8B), 2 GPUs (70B), over which the model is spread"),
+    ],
+)
+def test_evaluations_on_several_gpus_are_said(gpus, said):
+    runs = [{"model": name, "cells": [{"resources": {"gpus": n}} for n in each]} for name, each in gpus.items()]
+    assert _evaluation(runs) == said

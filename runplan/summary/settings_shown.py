@@ -20,9 +20,21 @@ def configuration(document: Mapping[str, Any]) -> tuple[Block, ...]:
     said = {name: by_model(trained, value) for name, value in _CONFIGURATION.items()} if trained else {}
     if trained:
         said["Packing"] = _packing([run["config"]["packed_because"] for run in trained], said["Packing"])
+    said["Evaluation"] = _evaluation([run for run in document["runs"] if run["cells"]])
     blocks = [Fact(name, value) for name, value in said.items() if value]
     both = ", evaluation included" if trained and any(run["cells"] for run in document["runs"]) else ""
     return (*blocks, *(Fact(f"Total {unit}", total + both) for unit, total in total_hours(document)))
+
+
+def _evaluation(runs: Sequence[Mapping[str, Any]]) -> str:
+    """On how many GPUs models are evaluated; empty where all do with one, as usual, or with none."""
+
+    def gpus(run: Mapping[str, Any]) -> int:
+        return max(cell["resources"]["gpus"] or 0 for cell in run["cells"])
+
+    if max(map(gpus, runs), default=0) <= 1:
+        return ""
+    return f"{by_model(runs, lambda run: number_of(gpus(run), 'GPU'))}, over which the model is spread"
 
 
 def _rungs(run: Mapping[str, Any]) -> str:
