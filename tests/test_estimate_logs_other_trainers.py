@@ -21,6 +21,8 @@ def seen(trainer, version=None):
     ("ran", "version", "planned", "more"),
     [
         ("torchtune", "0.5.0", "torchtune", 0.0),
+        ("torchtune", "0.3.0", "torchtune", 0.0),
+        ("torchtune", "0.2.1+cu121", "torchtune", OTHER_KERNELS),
         (None, None, "torchtune", 0.0),
         ("trl", "1.16.0", "trl", 0.0),
         ("trl", "0.9.0", "trl", OTHER_VERSION),

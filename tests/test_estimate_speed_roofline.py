@@ -90,6 +90,30 @@ LONG = dataclasses.replace(STEP, architecture=LLAMA_8B, checkpointing=True, batc
 L40S = Gpu("l40s-48", 44.39, 864.0, 362.0, 91.6)
 
 
+def test_sharded_gradients_are_scaled_and_stepped_one_by_one_in_python():
+    few = dataclasses.replace(STEP, gpu=H100, batch=6, adapter=dataclasses.replace(ADAPTER, apply_to_mlp=False))
+    more = dataclasses.replace(few, adapter=ADAPTER)
+
+    def apart(step):
+        return seconds(dataclasses.replace(step, gpus=2)) - seconds(step)
+
+    # 16 layers, two tensors each of three more layers; an update of one takes some 66 us on a usual host.
+    assert apart(more) - apart(few) == pytest.approx(16 * 6 * 66e-6, rel=0.25)
+
+
+def test_rows_of_logits_that_no_cache_holds_are_read_again_unless_compiled():
+    small = dataclasses.replace(STEP, gpu=H100, architecture=dataclasses.replace(LLAMA_1B, vocab_size=32_000))
+
+    def walked(step):
+        done = work(step.architecture, step.adapter, "bf16", (False, True, False), 8192.0, 512.0)
+        without = done._replace(walked_bytes=0.0)
+        return gpu_s(step, done, prior(H100)) - gpu_s(step, without, prior(H100))
+
+    large = dataclasses.replace(STEP, gpu=H100)
+    assert walked(large) == pytest.approx(8192 * 128_256 * 4 * 3 / 3.35e12, rel=1e-6)
+    assert walked(small) == walked(dataclasses.replace(large, compile=True)) == 0.0
+
+
 @pytest.mark.parametrize("step", [SHORT, LONG], ids=["short", "long"])
 @given(st.integers(2, 16))
 def test_a_step_of_more_gpus_is_never_shorter_for_the_same_batch_each(step, gpus):
@@ -101,8 +125,9 @@ def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
         step = dataclasses.replace(step, gpu=gpu)
         return seconds(dataclasses.replace(step, gpus=4)) / seconds(step)
 
-    assert slowdown(SHORT, H100) == pytest.approx(1.5, abs=0.2)  # milabench, single rows of 8B: 1.5
-    assert slowdown(SHORT, L40S) == pytest.approx(7.5, rel=0.2)  # the same: 7.5
+    rows = dataclasses.replace(SHORT, accumulation=8)  # as milabench's single rows of 8B
+    assert slowdown(rows, H100) == pytest.approx(1.5, abs=0.2)  # there: 1.5
+    assert slowdown(rows, L40S) == pytest.approx(7.5, rel=0.2)  # the same: 7.5
     assert slowdown(LONG, H100) < 1.1
     assert slowdown(LONG, L40S) < 1.15
 
@@ -110,7 +135,7 @@ def test_short_steps_wait_for_hooks_and_slow_links_and_long_ones_for_neither():
 def test_a_long_step_of_several_gpus_takes_what_one_gpu_takes():
     long = dataclasses.replace(STEP, batch=16, tokens=2048.0, span=1024.0)
     alone, together = (step_s(dataclasses.replace(long, gpus=gpus), prior(long.gpu)) for gpus in (1, 8))
-    assert alone <= together < 1.01 * alone
+    assert alone <= together < 1.02 * alone
 
 
 def test_gathering_moves_what_the_others_hold():

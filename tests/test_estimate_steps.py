@@ -111,7 +111,7 @@ def test_lengths_that_nobody_counted_are_not_noted():
 def test_lengths_that_come_again_are_new_once_while_few_are_kept(lengths, batch, batches):
     part = steps.new_lengths(lengths, batch, batches)
     assert 0 < part <= 1 + 1e-9
-    assert part >= steps.new_lengths(lengths, batch, 2 * batches) - 1e-6
+    assert part >= steps.new_lengths(lengths, batch, 2 * batches) * (1 - 1e-4)  # solved by halving
     if len(lengths.counts) <= steps.KEPT_LENGTHS:
         assert part * batches <= len(lengths.counts) + 1e-6
 

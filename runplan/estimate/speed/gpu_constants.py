@@ -32,18 +32,18 @@ SPREAD_OWN = Constants(0.13, 0.13, 0.26, 0.40, 0.3)
 
 
 MATRIX_SHARE = {
-    "rtx4090": 0.92,
-    "rtx3090": 0.9,
+    "rtx4090": 0.97,
+    "rtx3090": 0.95,
     "rtx5090": 0.85,
-    "rtx3080": 0.9,
-    "rtx2080ti": 0.9,
-    "l40s": 0.46,
-    "rtx6000ada": 0.46,
+    "rtx3080": 0.95,
+    "rtx2080ti": 0.95,
+    "l40s": 0.49,
+    "rtx6000ada": 0.49,
     "t4": 0.5,
     "l4": 0.5,
     "a10": 0.55,
-    "mi300x": 0.26,
-    "mi325x": 0.26,
+    "mi300x": 0.27,
+    "mi325x": 0.27,
 }
 """Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
 above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), cards of little power below
@@ -80,7 +80,7 @@ CARDS = ("h100-pcie", "h100-nvl")
 NVLINK_GB_PER_S, PCIE_GB_PER_S = 150.0, 16.0
 """GB/s at which a GPU gathers the weights of others: with NVLink or the like a guess (few steps wait for it), without
 from single rows on four L40S, which take 1.5 s where one takes 0.2 (milabench)."""
-A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.06, 1.0
+A100_SHARE, SHARE_FALLS, BANDWIDTH = 0.63, 0.045, 1.0
 """Parts of the peak that large products reach on an A100, how that falls with the peak, and the part of the bandwidth
 that elementwise kernels reach. Taught by torchtune's README (3B on A100, full fine-tuning) and by milabench's runs of
 torchtune on H100 (batches of 8 and 24); 8192-wide products alone reach 94 % on an A100, 79 % on an H100 (milabench)."""

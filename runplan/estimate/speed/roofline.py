@@ -24,7 +24,7 @@ from runplan.estimate.speed.step import Step
 from runplan.estimate.speed.work import Work, work
 from runplan.estimate.workload import TRL
 
-COMPILED_TRAFFIC, COMPILED_ADAPTERS, COMPILED_UNPACKING = 0.12, 0.7, 0.2
+COMPILED_TRAFFIC, COMPILED_ADAPTERS, COMPILED_UNPACKING = 0.07, 0.7, 0.2
 """Parts of the traffic that are left when kernels are fused: of elementwise kernels, from 7,075 to 8,998 tokens/s in
 full fine-tuning of 3B (torchtune's README v0.6.1, optimization flags); of adapters, whose products read and write what
 they did before, so that only sums and scaling are fused; of the 33 bytes a number that eager QLoRA moves to unpack its
@@ -36,6 +36,13 @@ FILLED = 150.0
 """Tokens at which products on an A100 reach half their speed (smaller ones leave multiprocessors idle); chips need more
 by as much as they are faster. From batches of 4, 8 and 24 rows on an H100 (milabench), and sequences of 256 to 8192
 tokens of 7B and 14B on an A100 (Qwen's README, another trainer: the trend alone)."""
+SHARDED_UPDATE = 0.03
+"""Python of scaling one sharded gradient and of its part in the optimizer's step, in units of launching a layer: 40 us
+of torch's DTensor (5 us where nothing is sharded) on a processor on which that takes 1.05 ms, CUDA's part aside. Two
+GPUs with 224 such tensors take 22 ms a step longer than one (ODISSEI's 1B on H100, which chose nothing)."""
+WALKING = 2 * 130 * 4.0
+"""Bytes of rows of logits that softmax walks along at the same time, over the vocabulary: two blocks of 1024 threads on
+each of about 130 multiprocessors, in fp32."""
 LOAD_ROW_S, LOAD_TOKEN_S = 1e-4, 0.8e-6
 """Python of making a batch: reading a row, tokenising and padding it (torchtune's instruct dataset and its collation,
 whose lists of tokens become tensors, on a quiet server: 0.16 ms for 90 tokens, 0.9 ms for 1,030)."""
@@ -61,6 +68,8 @@ def step_s(step: Step, constants: Constants) -> float:
     batches = step.accumulation * micro_batch_s(step, constants)
     # Two launches a trained tensor: scaling its gradient, its share of the fused step.
     update = 2 * n_tensors * math.exp(constants.layer_s) / LAUNCHES_A_LAYER
+    if step.gpus > 1 and step.trainer != TRL:
+        update += SHARDED_UPDATE * n_tensors * math.exp(constants.layer_s)
     update += processor.update_s(step, constants) if step.gpu.name == "cpu" else 0.0
     return batches + update + math.exp(constants.host_s) * (trl_kernels.HOST if step.trainer == TRL else 1.0)
 
@@ -131,7 +140,9 @@ def gpu_s(step: Step, done: Work, constants: Constants) -> float:
     # A tensor that the cache still holds is read from there.
     held = tokens * step.architecture.hidden_size * ELEMENT_BYTES[step.dtype]
     passing = 1 / (1 + (CACHED * cache_bytes(step.gpu) / held) ** 2)
-    moved = weights + unpacking + passing * (beside + elementwise)
+    walks = WALKING * step.architecture.vocab_size > cache_bytes(step.gpu) and not step.compile
+    walked = done.walked_bytes if walks else 0.0  # compiled it is read once
+    moved = weights + unpacking + walked + passing * (beside + elementwise + done.written_bytes)
     return products + moved / (step.gpu.memory_bandwidth_gb_per_s * 1e9 * math.exp(constants.bandwidth))
 
 

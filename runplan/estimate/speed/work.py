@@ -19,6 +19,10 @@ random numbers. With the second forward pass a layer takes 2.85 times as long on
 widths of 16, rank 4: 2.78 against 0.98 ms); less on a GPU, where launches add to both."""
 ATTENTION_BACKWARD = 2.5
 """Arithmetic of attention's backward pass over that of its forward pass: five products for two (FlashAttention-2)."""
+FORWARD_WALKS, BACKWARD_WALKS = 2, 1
+"""Times that torch's softmax reads a row of logits once more than it must: for the largest, for the sum, then to write;
+backward for the sum of gradients (`cunn_SoftMaxForward` and `cunn_SoftMaxBackward` of SoftMax.cu, torch 2.7)."""
+_FP32 = 4
 UNPACKS = (0.053, 0.064)
 """Unpacking one NF4 weight forward and backward, in units of a layer: 13 kernels and an autograd function in Python
 (80 and 110 us more than a linear layer on a processor whose whole layer takes 1.75 ms, and 3 us for CUDA each)."""
@@ -43,6 +47,10 @@ class Work(NamedTuple):
     """Of `flop`, the products of attention."""
     hooks: float = 0.0
     """Of `launches`, the Python of checkpointing."""
+    written_bytes: float = 0.0
+    """Beside `bytes`, what large products write."""
+    walked_bytes: float = 0.0
+    """Beside `bytes`, what is read again of rows of logits, where no cache holds them."""
 
 
 def work(
@@ -67,6 +75,8 @@ def work(
         tokens * per_token.adapter_flop,
         tokens * attention,
         per_token.hooks,
+        tokens * per_token.written_bytes,
+        tokens * per_token.walked_bytes,
     )
 
 
@@ -92,6 +102,8 @@ class _PerToken(NamedTuple):
     unpacked_bytes: float
     adapter_flop: float
     hooks: float
+    written_bytes: float
+    walked_bytes: float
 
 
 @lru_cache(maxsize=1024)
@@ -121,9 +133,27 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
     launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward) + hooks
     adapter_bytes = a.num_hidden_layers * layer[2] * (1 + again + backward)
+    written = a.num_hidden_layers * _written(a, again, backward) + a.vocab_size + (heads - 1) * a.hidden_size
+    walked = 0.0 if trl else _FP32 * a.vocab_size * (FORWARD_WALKS + backward * BACKWARD_WALKS)
     return _PerToken(
-        float(flop), float(attention), moved, weights, launches, adapter_bytes, unpacked, float(beside), hooks
+        float(flop),
+        float(attention),
+        moved,
+        weights,
+        launches,
+        adapter_bytes,
+        unpacked,
+        float(beside),
+        hooks,
+        float(element * written),
+        float(walked),
     )
+
+
+def _written(a: Architecture, again: int, backward: int) -> int:
+    """Numbers a token that one layer's large products write: outputs, and gradients of inputs."""
+    d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
+    return (1 + again) * (q + 2 * kv + d + 2 * f + d) + backward * (3 * d + q + 2 * d + f)
 
 
 def unpacked_bytes(architecture: Architecture, adapter: Adapter, element: int) -> float:
@@ -136,8 +166,8 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     """Bytes a token that one layer's elementwise kernels move, forward and backward, and its adapters' part of either.
 
     Counted from the kernels of simulated steps (within 6 %): an fp32 RMSNorm of the residual stream takes 10 reads or
-    writes of 4 bytes, RoPE 12, an adapter 6 of its output and one of its input. Large products are not in here, their
-    traffic hides behind their arithmetic.
+    writes of 4 bytes, RoPE 12, an adapter 6 of its output and one of its input. Large products are not in here: what
+    they read hides behind their arithmetic, what they write is `written_bytes`.
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
     stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
