@@ -47,7 +47,7 @@ MATRIX_SHARE = {
 }
 """Cards whose large products reach another part of their peak than the formula of `prior` says: gaming cards clock
 above the data sheet (84 % of the peak in whole steps: torchtune's README, 8B on RTX 4090), cards of little power below
-(230 of an L40S's 362 TFLOP/s in 8192-wide products: milabench, whose batch of 8 of torchtune's LoRA taught its share,
+(230 of an L40S's 362 TFLOP/s in 8192-wide products: milabench, whose batches of 4 to 24 of torchtune's LoRA taught it,
 as it did MI325X's)."""
 CACHE_MB = {
     **dict.fromkeys(("t4", "a10", "a10g", "a40", "rtxa6000", "rtx3090", "v100"), 6.0),
