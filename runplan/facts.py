@@ -51,6 +51,7 @@ class Architecture:
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = False
     attention_bias: bool = False
+    sliding_window: int | None = None
 
     @property
     def query_size(self) -> int:
@@ -66,8 +67,7 @@ class Architecture:
     def layer_params(self) -> int:
         """Parameters of one transformer block, norms and biases included."""
         d, q, kv, f = self.hidden_size, self.query_size, self.key_value_size, self.intermediate_size
-        bias = q + 2 * kv if self.attention_bias else 0
-        return d * q + 2 * d * kv + q * d + 3 * d * f + 2 * d + bias
+        return d * q + 2 * d * kv + q * d + 3 * d * f + 2 * d + (q + 2 * kv) * self.attention_bias
 
     @property
     def embedding_params(self) -> int:

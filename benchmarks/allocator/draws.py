@@ -20,7 +20,7 @@ from runplan.estimate.memory.weights import ATTENTION, quantised_shapes
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
 
-FAMILIES = ("llama2", "llama3_1", "llama3_2", "qwen2_5")
+FAMILIES = ("llama2", "llama3_1", "llama3_2", "mistral", "qwen2_5")
 GPU = Gpu("a100-80", 79.15, 2039.0, 312.0, 19.5)
 MOST_TOKENS = 40_000
 """A batch longer than this tells no more."""
@@ -160,6 +160,7 @@ def _architecture(rng: random.Random, layers: int) -> Architecture:
         max_position_embeddings=rng.choice((8192, 32768)),
         tie_word_embeddings=family in {"llama3_2", "qwen2_5"} and rng.random() < 0.7,
         attention_bias=family == "qwen2_5",
+        sliding_window=4096 if family == "mistral" and rng.random() < 0.5 else None,
     )  # fmt: skip
 
 

@@ -4,6 +4,10 @@ A model's own template often says more than its training data: Llama 3.2's tells
 prompt, base models have none at all. What was trained is what is asked, so the prompt of every run and control is
 written as `Llama3Tokenizer` and `Qwen2_5Tokenizer` write it. A test holds the token ids equal to torchtune's. TRL is
 given the same format to train in (`training_template`), so that its runs compare with torchtune's and their controls.
+
+Mistral's is that of its first instruct models, with the system prompt before the first question. torchtune's own
+tokenizer cannot be asked in: it encodes `[INST]` piece by piece with sentencepiece (v0.3 has a token for it) and takes
+no system prompts, so its runs are given one that reads this format (`recipes/mistral_tokenizer.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +36,20 @@ QWEN2_5 = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def _mistral(answer: str) -> str:
+    return (
+        "<s>{% for message in messages %}"
+        "{% if message['role'] == 'system' %}{{ '[INST] ' + message['content'] + '\n\n' }}"
+        "{% elif message['role'] == 'user' %}"
+        "{% if loop.first or loop.previtem['role'] != 'system' %}{{ '[INST] ' }}{% endif %}"
+        f"{{{{ message['content'] + ' [/INST]' }}}}{{% else %}}{answer}{{% endif %}}{{% endfor %}}"
+    )
+
+
+_MISTRAL_ANSWER = "{{ ' ' + message['content'] + '</s>' }}"
+MISTRAL = _mistral(_MISTRAL_ANSWER)
 _TEXT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -47,6 +65,8 @@ def chat_format(family: str, kind: DatasetType) -> ChatFormat | None:
     if family in LLAMA:
         text = ChatFormat("{{ bos_token }}" + _TEXT, "<|end_of_text|>")
         return text if kind is DatasetType.text else ChatFormat(LLAMA3, "<|eot_id|>")
+    if family == "mistral":
+        return ChatFormat("<s>" + _TEXT if kind is DatasetType.text else MISTRAL, "</s>")
     return ChatFormat(_TEXT if kind is DatasetType.text else QWEN2_5, "<|im_end|>")
 
 
@@ -60,12 +80,12 @@ def training_template(family: str, kind: DatasetType) -> str:
         family: architecture, as in `conf/model`; not `llama2`.
         kind: of the training data; plain text is one message that ends with the stop token.
     """
-    llama = family in LLAMA
+    llama, mistral = family in LLAMA, family == "mistral"
     if kind is DatasetType.text:
-        end = "<|end_of_text|>" if llama else "<|im_end|>"
-        begin = "{{ bos_token }}" if llama else ""
+        end = "<|end_of_text|>" if llama else "</s>" if mistral else "<|im_end|>"
+        begin = "{{ bos_token }}" if llama else "<s>" if mistral else ""
         return f"{begin}{_TEXT}{{% if not add_generation_prompt %}}{end}{{% endif %}}"
-    return _LLAMA3_LEARNT if llama else _QWEN2_5_LEARNT
+    return _LLAMA3_LEARNT if llama else _MISTRAL_LEARNT if mistral else _QWEN2_5_LEARNT
 
 
 def _learnt(said: str) -> str:
@@ -81,6 +101,7 @@ _LLAMA3_LEARNT = (
     + "{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
+_MISTRAL_LEARNT = _mistral(f"{{% generation %}}{_MISTRAL_ANSWER}{{% endgeneration %}}")
 _QWEN2_5_LEARNT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     + _learnt("{{ message['content'] + '<|im_end|>' }}")

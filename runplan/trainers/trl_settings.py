@@ -11,7 +11,7 @@ from runplan.facts import Architecture, Finding, ModelFacts, Status
 from runplan.ranges import ATTENTION
 from runplan.trainers.builders import LLAMA
 
-FAMILIES = (LLAMA - {"llama2"}) | {"qwen2_5"}
+FAMILIES = (LLAMA - {"llama2"}) | {"mistral", "qwen2_5"}
 """Models whose chat format runplan writes, with marks around what is learnt, and whose memory is known."""
 OTHER = "or use trainer=torchtune, which does"
 

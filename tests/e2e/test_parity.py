@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 from job_plans import cell
 from tiny_training import make_tiny_model, planned, row
-from trained_runs import HOSTILE, make_tiny_qwen, write
+from trained_runs import HOSTILE, make_tiny_mistral, make_tiny_qwen, write
 
 from runplan.cells import cell_facts, inspect_options, model_arguments
 from runplan.config import Prompts
@@ -47,7 +47,7 @@ def dataset(tmp_path_factory):
     return DatasetFacts(str(file), Status.ok, 1, "instruct", splits, {role: role for role in splits})
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen"])
+@pytest.fixture(scope="module", params=["llama", "qwen", "mistral", "mistral-v0.1"])
 def model(request, tmp_path_factory):
     """A model folder whose own chat template is not how it is trained."""
     folder = tmp_path_factory.mktemp("models") / request.param
@@ -57,6 +57,8 @@ def model(request, tmp_path_factory):
         settings["chat_template"] = DATED + settings["chat_template"].removeprefix("{{ bos_token }}")
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         return made
+    if request.param.startswith("mistral"):
+        return make_tiny_mistral(folder, instructions=request.param == "mistral")
     return qwen_with_tokenizer(folder)
 
 

@@ -49,13 +49,15 @@ class TrlFootprint(Footprint):
     element: int = 2
     packed: bool = False
     """Rows of all packs of a batch become one sequence, with one mask."""
+    window: int | None = None
+    """Tokens that each attends to: from sequences as long on, there is a mask, whatever the batch."""
     held_masks: int = 0
     """Masks of one byte an element that live until backward: recomputed blocks are given it again."""
 
     def peak_bytes(self, batch: int, tokens: int) -> float:
         """Allocated bytes at the peak with `batch` sequences padded to `tokens`."""
         n = batch * tokens
-        masked = batch > 1 or self.packed
+        masked = batch > 1 or self.packed or (self.window is not None and tokens >= self.window)
         pairs = masked * (n * n if self.packed else batch * tokens * tokens)
         positions = n if self.packed else tokens
         predicting = n - 1 if self.packed else batch * (tokens - 1)
@@ -185,8 +187,9 @@ def footprint(
     per_token = tuple((one.extra, one.per_token) for one in peaks)
     per_position = 2.0 * e * a.head_dim + 8
     return TrlFootprint(
-        fixed, per_token, per_position, 0.0, peaks=peaks, element=e, packed=packed, held_masks=int(checkpointing)
-    )
+        fixed, per_token, per_position, 0.0, peaks=peaks, element=e, packed=packed,
+        window=a.sliding_window, held_masks=int(checkpointing),
+    )  # fmt: skip
 
 
 def _loss_bytes(a: Architecture, e: int) -> float:

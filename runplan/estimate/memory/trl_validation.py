@@ -45,7 +45,10 @@ def validation_footprint(
         Moment(copies, _product_bytes(a, e), trl_step.repeated_bytes(a, e), 1 + 1 / e),
     )
     per_token = tuple((one.extra, one.per_token) for one in peaks)
-    return TrlFootprint(training.fixed, per_token, training.per_position, 0.0, peaks=peaks, element=e, packed=packed)
+    return TrlFootprint(
+        training.fixed, per_token, training.per_position, 0.0, peaks=peaks, element=e, packed=packed,
+        window=a.sliding_window,
+    )  # fmt: skip
 
 
 def _mlp_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
