@@ -232,7 +232,7 @@ def test_qwen(kind, dataset, tmp_path, monkeypatch):
     assert len(metrics["loss"]) == len(metrics["val_loss"]) == 2
 
 
-@pytest.mark.parametrize(("kind", "packed"), [("instruct", False), ("chat", True), ("text", False)])
+@pytest.mark.parametrize(("kind", "packed"), [("chat", True), ("text", False)])
 def test_mistral(kind, packed, dataset, tmp_path, monkeypatch):
     mistral = make_tiny_mistral(tmp_path / "mistral")
     small = {"batch_size": 1, "gradient_accumulation_steps": 1} if packed else {}
