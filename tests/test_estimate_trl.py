@@ -7,7 +7,19 @@ when it goes. Several GPUs cannot be simulated here.
 import dataclasses
 
 import pytest
-from estimate_cases import ADAPTER, GPUS, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, QWEN_05B, QWEN_15B, ROWS, workload
+from estimate_cases import (
+    ADAPTER,
+    GPUS,
+    LLAMA_1B,
+    LLAMA_3B,
+    LLAMA_8B,
+    MISTRAL_7B,
+    MODELS,
+    QWEN_05B,
+    QWEN_15B,
+    ROWS,
+    workload,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_allocator import fine_tuner, recipe
@@ -45,6 +57,24 @@ CASES = {
     "3B fp32": ({"architecture": layers(LLAMA_3B, 3), "dtype": "fp32", "adapter": EVERYTHING}, 2, 512, 1),
     "8B MLP only": ({"architecture": layers(LLAMA_8B, 3), "adapter": MLP}, 8, 256, 1),
     "8B fp32 recomputed": ({"architecture": layers(LLAMA_8B, 3), "dtype": "fp32", **RECOMPUTED}, 1, 4096, 1),
+    "Mistral 7B v0.1 at its window, one row": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=3, sliding_window=4096)},
+        1,
+        4096,
+        1,
+    ),
+    "Mistral 7B v0.1 below its window": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=3, sliding_window=4096)},
+        1,
+        4095,
+        1,
+    ),
+    "Mistral Nemo, heads narrower than the model": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=2, hidden_size=5120), **RECOMPUTED},
+        2,
+        512,
+        1,
+    ),
     "Qwen 1.5B recomputed": ({"architecture": layers(QWEN_15B, 4), **RECOMPUTED}, 8, 512, 1),
     "Qwen 0.5B packed": ({"architecture": layers(QWEN_05B, 6), "packed": True}, 2, 1024, 1),
 }
