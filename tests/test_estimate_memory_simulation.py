@@ -56,7 +56,7 @@ CASES = {
     ),
     "Mistral 7B packed": ({"architecture": layers(MISTRAL_7B, 3), "packed": True}, 2, 1024, 1),
     "Mistral 7B QLoRA, checkpointed": (
-        {"architecture": layers(MISTRAL_7B, 3), "adapter": QUANTISED, "activation_checkpointing": True}, 1, 2048, 2
+        {"architecture": layers(MISTRAL_7B, 3), "adapter": QUANTISED, "activation_checkpointing": True}, 1, 512, 1
     ),
     "Qwen 0.5B": ({"architecture": layers(QWEN_05B, 8)}, 2, 512, 1),
     "Qwen 0.5B packed, checkpointed": (
