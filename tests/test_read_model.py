@@ -15,6 +15,7 @@ from runplan import tiny
 from runplan.config import Model
 from runplan.facts import Status
 from runplan.read.cache import Cache
+from runplan.read.folder import Folder
 from runplan.read.hf_config import architecture_from_json, configured_architecture, disagreements
 from runplan.read.model import read_model
 from runplan.read.weights import WeightsError, read_shard
@@ -462,6 +463,12 @@ def test_names_that_qwens_tokenizer_looks_up_have_to_be_there(folder):
     names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
     edit(folder / "tokenizer.json", added_tokens=[tokens[0] | {"content": name} for name in names])
     assert "does not name" not in details(read_model(folder, HF))
+
+
+@pytest.mark.parametrize(("repo", "left_out"), [("mistralai/Mistral-7B-v0.3", ""), ("a/b", "original/")])
+def test_the_download_leaves_out_the_second_copy_of_the_weights_wherever_it_lies(repo, left_out, tmp_path):
+    command = Folder(tmp_path, Model(name="m", family="auto", repo_id=repo)).download()
+    assert command.endswith(f" --exclude '{left_out}consolidated*'")
 
 
 @pytest.mark.parametrize("trainer", ["torchtune", "trl"])
