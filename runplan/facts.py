@@ -63,11 +63,16 @@ class Architecture:
         return self.num_key_value_heads * self.head_dim
 
     @property
+    def norms_heads(self) -> bool:
+        """Whether every head's query and key are normed, with weights of their own; Qwen3's are."""
+        return self.family == "qwen3"
+
+    @property
     def layer_params(self) -> int:
         """Parameters of one transformer block, norms and biases included."""
         d, q, kv, f = self.hidden_size, self.query_size, self.key_value_size, self.intermediate_size
         bias = q + 2 * kv if self.attention_bias else 0
-        return d * q + 2 * d * kv + q * d + 3 * d * f + 2 * d + bias
+        return d * q + 2 * d * kv + q * d + 3 * d * f + 2 * d + bias + 2 * self.head_dim * self.norms_heads
 
     @property
     def embedding_params(self) -> int:

@@ -63,7 +63,7 @@ def _without(name: str) -> Iterator[None]:
 def build(w: Workload) -> Any:
     """The model of an architecture with adapters, as `SFTTrainer` has it when training starts."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
     from trl.trainer.utils import add_fused_lm_head
 
     from runplan.trainers.trl import MLP_MODULES, MODULES
@@ -73,7 +73,7 @@ def build(w: Workload) -> Any:
         *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
         *("vocab_size", "max_position_embeddings", "tie_word_embeddings", "head_dim"),
     )
-    kind = Qwen2Config if a.family.startswith("qwen") else LlamaConfig
+    kind = {"qwen2_5": Qwen2Config, "qwen3": Qwen3Config}.get(a.family, LlamaConfig)
     config = kind(**{name: getattr(a, name) for name in names}, attn_implementation="sdpa")
     base = AutoModelForCausalLM.from_config(config, dtype="bfloat16" if w.dtype == "bf16" else "float32")
     targets = [MODULES[name] for name in adapter.attn_modules] + list(MLP_MODULES if adapter.apply_to_mlp else ())

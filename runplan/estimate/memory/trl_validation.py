@@ -60,14 +60,15 @@ def _mlp_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
 
 
 def _attention_bytes(a: Architecture, adapter: Adapter, dtype: str) -> Iterator[float]:
-    """Bytes a token where RoPE turns q; at the adapted v; at the adapted output.
+    """Bytes a token where RoPE turns q, or its heads are normed; at the adapted v; at the adapted output.
 
-    Beside embeddings, block's input and norm. RoPE makes three of q; an adapted layer has its own, B's and the scaled
-    output, and its input in fp32.
+    Beside embeddings, block's input and norm. RoPE makes three of q, the norm two in fp32; an adapted layer has its
+    own, B's and the scaled output, and its input in fp32.
     """
     d, q, kv, e = a.hidden_size, a.query_size, a.key_value_size, ELEMENT_BYTES[dtype]
     there, copied = 3 * e * d + trl_step.IDS, _FP32 if dtype != "fp32" else 0
     yield there + e * (4 * q + 2 * kv)
+    yield there + (e + 2 * _FP32) * q * (a.norms_heads and dtype != "fp32")
     if "v_proj" in adapter.attn_modules:
         yield there + e * (q + 4 * kv) + copied * d
     if "output_proj" in adapter.attn_modules:

@@ -115,7 +115,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     # Weights are read once a pass however few the tokens are.
     weights = float(element) * (blocks * (1 + backward + again) + head * heads)
     unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
-    units = trl_kernels.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
+    units = trl_kernels.layer_launches(a, adapter, dtype) if trl else _layer_launches(adapter)
     n = len(quantised_shapes(a, adapter))
     units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
