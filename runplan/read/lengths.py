@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.facts import Architecture, LengthKey, Lengths, ModelFacts
+from runplan.trainers.chat import NO_THOUGHTS
 
 _CHARACTERS_PER_TOKEN = 4  # English prose with a vocabulary of 100,000 or more; unusual words need more tokens
 _GUESSED_PER_MESSAGE = 5  # header, role, two newlines, end of turn
@@ -141,7 +142,8 @@ def whole_text(texts: Sequence[str], key: LengthKey, family: str) -> str:
         return f"{texts[0]}<|im_end|>" if qwen else f"<|begin_of_text|>{texts[0]}<|end_of_text|>"
     messages = messages_of(texts, key)
     if qwen:
-        return "\n".join(f"<|im_start|>{role}\n{content}<|im_end|>" for role, content in messages)
+        before = {"assistant": NO_THOUGHTS} if family == "qwen3" else {}
+        return "\n".join(f"<|im_start|>{role}\n{before.get(role, '')}{content}<|im_end|>" for role, content in messages)
     said = (f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages)
     return "<|begin_of_text|>" + "".join(said)
 

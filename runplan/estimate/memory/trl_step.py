@@ -16,7 +16,7 @@ from typing import NamedTuple
 from runplan.estimate.memory.activations import first_gradient_bytes, gradient_bytes
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.torchtune_step import workspace_bytes
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -83,7 +83,7 @@ def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str) -> flo
 def _head_norm_bytes(a: Architecture, of: Iterable[str]) -> int:
     """Bytes a token that norms of heads keep, where there are any: what they were given in fp32, and their 1/std."""
     heads = {"q_proj": a.num_attention_heads, "k_proj": a.num_key_value_heads}
-    return a.norms_heads * sum(_FP32 * heads[name] * (a.head_dim + 1) for name in of if name in heads)
+    return norms_heads(a) * sum(_FP32 * heads[name] * (a.head_dim + 1) for name in of if name in heads)
 
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:

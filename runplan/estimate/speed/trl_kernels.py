@@ -6,7 +6,7 @@ that one more layer makes, forward and backward. The seconds are measured on a p
 
 from __future__ import annotations
 
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -32,7 +32,7 @@ def layer_traffic(a: Architecture, adapter: Adapter, dtype: str) -> tuple[float,
     roped = a.query_size + a.key_value_size
     shapes = adapted_shapes(a, adapter)
     adapted = (sum(x for x, _ in shapes), sum(x for _, x in shapes))
-    widths = (a.hidden_size, roped, a.intermediate_size, *adapted, roped * a.norms_heads)
+    widths = (a.hidden_size, roped, a.intermediate_size, *adapted, roped * norms_heads(a))
     forward, backward = _PASSES["fp32" if dtype == "fp32" else "bf16"]
     return _dot(forward, widths), _dot(backward, widths)
 
@@ -41,8 +41,8 @@ _PASSES = {
     "bf16": ((84, 20, 10, 12, 10, 36), (208, 24, 18, 18, 4, 90)),
     "fp32": ((80, 40, 20, 0, 20, 28), (225, 48, 36, 12, 8, 82)),
 }
-"""Bytes a token forward and backward for every number of: residual stream, q and k, MLP, adapters' inputs, outputs, q and
-k that are normed."""
+"""Bytes a token forward and backward for every number of: residual stream, q and k, MLP, adapters' inputs and outputs,
+and of q and k once more where their heads are normed."""
 
 
 def _dot(bytes_each: tuple[int, ...], widths: tuple[int, ...]) -> float:
@@ -63,7 +63,7 @@ def layer_launches(a: Architecture, adapter: Adapter, dtype: str) -> tuple[float
     """
     adapted = len(adapter.attn_modules) + 3 * adapter.apply_to_mlp
     base, each, whole = ((38, 56), (8, 10), (86, 116)) if dtype != "fp32" else ((34, 52), (4, 6), (58, 88))
-    norms = (0, 0) if not a.norms_heads else (16, 28) if dtype != "fp32" else (12, 24)
+    norms = (0, 0) if not norms_heads(a) else (16, 28) if dtype != "fp32" else (12, 24)
     unit = LAUNCH / (1.4 * whole[0] + whole[1])
     forward, backward = (base[i] + each[i] * adapted + norms[i] for i in (0, 1))
     return unit * 1.4 * forward, unit * backward

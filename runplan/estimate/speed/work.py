@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from runplan.estimate.memory import nf4
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, quantised_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, norms_heads, quantised_shapes
 from runplan.estimate.speed import trl_kernels
 from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import TRL, Adapter
@@ -140,7 +140,7 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     traffic hides behind their arithmetic.
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
-    stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
+    stream = (36 + 2 * e) * (2 * d + norms_heads(a) * (q + kv)) + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
     adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted_shapes(a, adapter))
     return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters, float(adapters)
 
