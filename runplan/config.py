@@ -89,7 +89,7 @@ class Model:
     full_name: str = MISSING
     """Name without organisation, as `naming=full` shows it: `Llama-3.2-1B-Instruct`."""
     family: str = MISSING
-    """Architecture: `llama2`, `llama3`, `llama3_1`, `llama3_2`, `llama3_3`, `mistral`, `qwen2_5`
+    """Architecture: `llama2`, `llama3`, `llama3_1`, `llama3_2`, `llama3_3`, `mistral`, `qwen2_5`, `qwen3`
     or `auto` (from config.json)."""
     repo_id: str | None = None
     """Where Hugging Face has it: `meta-llama/Llama-3.2-1B-Instruct`; used for the download command."""

@@ -17,6 +17,7 @@ QWEN_05B = Architecture(
 QWEN_15B = Architecture(
     "qwen2_5", 1536, 28, 12, 2, 128, 8960, 151936, 131072, tie_word_embeddings=True, attention_bias=True
 )
+QWEN3 = Architecture("qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, rms_norm_eps=1e-6, tie_word_embeddings=True)
 MODELS = {
     "1B": LLAMA_1B,
     "Llama-3.2-1B-Instruct": LLAMA_1B,

@@ -15,6 +15,7 @@ from estimate_cases import (
     LLAMA_8B,
     MISTRAL_7B,
     MODELS,
+    QWEN3,
     QWEN_05B,
     QWEN_15B,
     ROWS,
@@ -38,6 +39,11 @@ ATTENTION = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "v_proj"), appl
 EVERYTHING = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "k_proj", "v_proj", "output_proj"))
 RANK_64 = dataclasses.replace(EVERYTHING, rank=64)
 MLP = dataclasses.replace(ADAPTER, attn_modules=())
+ONE = dataclasses.replace(ATTENTION, attn_modules=("v_proj",))
+QWEN3_WIDE = dataclasses.replace(
+    QWEN3, hidden_size=5120, num_hidden_layers=2, num_attention_heads=64, intermediate_size=25600,
+    tie_word_embeddings=False,
+)  # fmt: skip
 RECOMPUTED = {"activation_checkpointing": True}
 
 
@@ -77,6 +83,9 @@ CASES = {
     ),
     "Qwen 1.5B recomputed": ({"architecture": layers(QWEN_15B, 4), **RECOMPUTED}, 8, 512, 1),
     "Qwen 0.5B packed": ({"architecture": layers(QWEN_05B, 6), "packed": True}, 2, 1024, 1),
+    "Qwen3 0.6B recomputed": ({"architecture": layers(QWEN3, 4), **RECOMPUTED}, 8, 512, 2),
+    "Qwen3 0.6B kept, v alone": ({"architecture": layers(QWEN3, 3), "adapter": ONE}, 4, 1024, 1),
+    "Qwen3 32B fp32": ({"architecture": QWEN3_WIDE, "dtype": "fp32", "adapter": EVERYTHING}, 2, 512, 1),
 }
 
 
@@ -93,19 +102,22 @@ def test_closed_form_agrees_with_the_simulated_step(case):
 
 @pytest.mark.trl
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("adapter", "dtype"), [(ADAPTER, "bf16"), (ATTENTION, "fp32")])
-def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype):
+@pytest.mark.parametrize(
+    ("model", "adapter", "dtype"),
+    [(LLAMA_1B, ADAPTER, "bf16"), (LLAMA_1B, ATTENTION, "fp32"), (QWEN3, ATTENTION, "bf16"), (QWEN3, ADAPTER, "fp32")],
+)
+def test_kernels_and_their_traffic_are_those_of_one_more_layer(model, adapter, dtype):
     def moved(n):
-        w = trl(architecture=layers(LLAMA_1B, n), adapter=adapter, dtype=dtype)
+        w = trl(architecture=layers(model, n), adapter=adapter, dtype=dtype)
         watching = counter()
         fine_tuner.traced(w, 1, (1024,), watching=watching)
         return watching.totals
 
     less, more = moved(2), moved(3)
     counted, traffic = ([b - a for a, b in zip(less[at::2], more[at::2], strict=True)] for at in (0, 1))
-    expected = trl_kernels.layer_traffic(LLAMA_1B, adapter, dtype)
+    expected = trl_kernels.layer_traffic(model, adapter, dtype)
     assert [each / 1024 for each in traffic] == pytest.approx(expected, rel=0.02)
-    forward, backward = trl_kernels.layer_launches(adapter, dtype)
+    forward, backward = trl_kernels.layer_launches(model, adapter, dtype)
     assert counted[1] / counted[0] == pytest.approx(1.4 * backward / forward, rel=0.01)
 
 

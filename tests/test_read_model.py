@@ -262,6 +262,7 @@ def test_llama_3_2_1b_agrees_with_conf_and_counts_its_parameters():
         ({"rope_scaling": None, "rope_theta": None}, "llama2"),
         ({"model_type": "qwen2"}, "qwen2_5"),
         ({"model_type": "mistral", "rope_scaling": None, "rope_theta": 10000.0, "vocab_size": 32000}, "mistral"),
+        ({"model_type": "qwen3", "rope_scaling": None}, "qwen3"),
         (
             {
                 "rope_scaling": None,
@@ -283,6 +284,15 @@ def test_what_a_mistrals_config_leaves_out_is_as_transformers_has_it(said, windo
     found = architecture_from_json(without | {"model_type": "mistral", "attention_bias": True} | said)
     assert (found.sliding_window, found.num_key_value_heads, found.attention_bias) == (window, 8, False)
     assert architecture_from_json(LLAMA_1B | said).sliding_window is None
+
+
+def test_heads_of_qwen3_are_as_wide_as_transformers_makes_them_and_their_norms_are_counted():
+    small = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 3072}
+    data = LLAMA_1B | small | {"model_type": "qwen3", "vocab_size": 151936, "rope_scaling": None}
+    found = architecture_from_json({key: value for key, value in data.items() if key != "head_dim"})
+    assert (found.head_dim, found.query_size, found.attention_bias) == (128, 2048, False)
+    assert found.params == 596_049_920  # as the headers of Qwen3-0.6B's weights add up
+    assert "'qwen3_moe'" in architecture_from_json({"model_type": "qwen3_moe"}).detail
 
 
 def test_llama_3_3_keeps_its_name_though_config_json_cannot_tell_it_from_3_1(folder):

@@ -70,7 +70,7 @@ def _without(name: str) -> Iterator[None]:
 def build(w: Workload) -> Any:
     """The model of an architecture with adapters, as `SFTTrainer` has it when training starts."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
     from trl.trainer.utils import add_fused_lm_head
 
     from runplan.trainers.trl import MLP_MODULES, MODULES
@@ -80,7 +80,8 @@ def build(w: Workload) -> Any:
         *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
         *("vocab_size", "max_position_embeddings", "tie_word_embeddings", "head_dim"),
     )
-    kind = {"qwen2_5": Qwen2Config, "mistral": MistralConfig}.get(a.family, LlamaConfig)
+    kinds = {"qwen2_5": Qwen2Config, "qwen3": Qwen3Config, "mistral": MistralConfig}
+    kind = kinds.get(a.family, LlamaConfig)
     window = {"sliding_window": a.sliding_window} if a.family == "mistral" else {}
     config = kind(**{name: getattr(a, name) for name in names}, **window, attn_implementation="sdpa")
     base = AutoModelForCausalLM.from_config(config, dtype="bfloat16" if w.dtype == "bf16" else "float32")

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from runplan.facts import Architecture, LengthKey, Lengths, ModelFacts
+from runplan.trainers.chat import NO_THOUGHTS
 
 _CHARACTERS_PER_TOKEN = 4  # English prose with a vocabulary of 100,000 or more; unusual words need more tokens
 _GUESSED_PER_MESSAGE = 5  # header, role, two newlines, end of turn
+_NO_THOUGHTS_TOKENS = 4  # two marks and two pairs of newlines, each one token of Qwen3's
 _BATCH = 20_000  # texts encoded at once; bounds memory
 
 Message = tuple[str, str]
@@ -62,7 +64,7 @@ def measure(
     return Lengths(tuple(sorted(totals.items())))
 
 
-def guess(rows: Sequence[Sequence[str]], key: LengthKey) -> Lengths:
+def guess(rows: Sequence[Sequence[str]], key: LengthKey, family: str = "") -> Lengths:
     """Lengths from characters, for a model whose tokenizer is not here; marked as not measured."""
     totals: Counter[int] = Counter()
     for row in rows:
@@ -71,7 +73,9 @@ def guess(rows: Sequence[Sequence[str]], key: LengthKey) -> Lengths:
             continue
         messages = messages_of(row, key)
         characters = sum(len(text) for _, text in messages)
-        totals[2 + _GUESSED_PER_MESSAGE * len(messages) + math.ceil(characters / _CHARACTERS_PER_TOKEN)] += 1
+        blocks = sum(role == "assistant" for role, _ in messages) * (family == "qwen3")
+        between = _GUESSED_PER_MESSAGE * len(messages) + _NO_THOUGHTS_TOKENS * blocks
+        totals[2 + between + math.ceil(characters / _CHARACTERS_PER_TOKEN)] += 1
     return Lengths(tuple(sorted(totals.items())), measured=False)
 
 
@@ -144,7 +148,8 @@ def whole_text(texts: Sequence[str], key: LengthKey, family: str) -> str:
         return f"{texts[0]}<|im_end|>" if qwen else f"<|begin_of_text|>{texts[0]}<|end_of_text|>"
     messages = messages_of(texts, key)
     if qwen:
-        return "\n".join(f"<|im_start|>{role}\n{content}<|im_end|>" for role, content in messages)
+        before = {"assistant": NO_THOUGHTS} if family == "qwen3" else {}
+        return "\n".join(f"<|im_start|>{role}\n{before.get(role, '')}{content}<|im_end|>" for role, content in messages)
     said = (f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages)
     return "<|begin_of_text|>" + "".join(said)
 

@@ -13,6 +13,8 @@ from runplan.facts import Architecture, Finding, Status
 
 LLAMA = frozenset({"llama2", "llama3", "llama3_1", "llama3_2", "llama3_3"})
 FAMILIES = LLAMA | {"mistral", "qwen2_5"}
+OF_TRL = frozenset({"qwen3"})
+"""Families that torchtune 0.6.1 has no builder of, and transformers has."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,8 @@ def builder_problems(architecture: Architecture) -> tuple[Finding, ...]:
     """What keeps torchtune from building a model."""
     family = architecture.family
     if family not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        return (
-            _invalid(f"torchtune has no LoRA builder for {family} models that runplan knows", f"use one of {known}"),
-        )
+        known = ("trainer=trl, which can, or " if family in OF_TRL else "") + "one of " + ", ".join(sorted(FAMILIES))
+        return (_invalid(f"torchtune has no LoRA builder for {family} models that runplan knows", f"use {known}"),)
     found = []
     other = "use another model" if family == "llama2" else "use trainer=trl, which can, or another model"
     if architecture.query_size != architecture.hidden_size:

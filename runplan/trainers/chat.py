@@ -8,6 +8,11 @@ given the same format to train in (`training_template`), so that its runs compar
 Mistral's is that of its first instruct models, with the system prompt before the first question. torchtune's own
 tokenizer cannot be asked in: it encodes `[INST]` piece by piece with sentencepiece (v0.3 has a token for it) and takes
 no system prompts, so its runs are given one that reads this format (`recipes/mistral_tokenizer.py`).
+
+Qwen3 thinks before it answers unless its prompt ends with an empty block of thoughts, as its own template writes it
+with `enable_thinking=false`. Rows have answers and no thoughts: every answer is behind an empty block, in training and
+where it is asked, and the block is not learnt. A single question is asked as by Qwen3's own template; of several, that
+one leaves the blocks of earlier answers out, which then could not be learnt as they are asked.
 """
 
 from __future__ import annotations
@@ -35,6 +40,14 @@ QWEN2_5 = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+NO_THOUGHTS = "<think>\n\n</think>\n\n"
+_SAID = "{% if message['role'] == 'assistant' %}{{ '" + NO_THOUGHTS + "' }}{% endif %}"
+QWEN3 = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    + _SAID
+    + "{{ message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n" + NO_THOUGHTS + "' }}{% endif %}"
 )
 
 
@@ -67,7 +80,8 @@ def chat_format(family: str, kind: DatasetType) -> ChatFormat | None:
         return text if kind is DatasetType.text else ChatFormat(LLAMA3, "<|eot_id|>")
     if family == "mistral":
         return ChatFormat("<s>" + _TEXT if kind is DatasetType.text else MISTRAL, "</s>")
-    return ChatFormat(_TEXT if kind is DatasetType.text else QWEN2_5, "<|im_end|>")
+    asked = QWEN3 if family == "qwen3" else QWEN2_5
+    return ChatFormat(_TEXT if kind is DatasetType.text else asked, "<|im_end|>")
 
 
 def training_template(family: str, kind: DatasetType) -> str:
@@ -85,7 +99,8 @@ def training_template(family: str, kind: DatasetType) -> str:
         end = "<|end_of_text|>" if llama else "</s>" if mistral else "<|im_end|>"
         begin = "{{ bos_token }}" if llama else "<s>" if mistral else ""
         return f"{begin}{_TEXT}{{% if not add_generation_prompt %}}{end}{{% endif %}}"
-    return _LLAMA3_LEARNT if llama else _MISTRAL_LEARNT if mistral else _QWEN2_5_LEARNT
+    learnt = {"mistral": _MISTRAL_LEARNT, "qwen3": _QWEN3_LEARNT}
+    return _LLAMA3_LEARNT if llama else learnt.get(family, _QWEN2_5_LEARNT)
 
 
 def _learnt(said: str) -> str:
@@ -102,9 +117,18 @@ _LLAMA3_LEARNT = (
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 _MISTRAL_LEARNT = _mistral(f"{{% generation %}}{_MISTRAL_ANSWER}{{% endgeneration %}}")
-_QWEN2_5_LEARNT = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    + _learnt("{{ message['content'] + '<|im_end|>' }}")
-    + "{% if not loop.last or add_generation_prompt %}{{ '\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+
+
+def _qwen_learnt(thoughts: str, before: str) -> str:
+    """Qwen's messages: `before` each text, and `thoughts` where an answer is asked for."""
+    return (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        + before
+        + _learnt("{{ message['content'] + '<|im_end|>' }}")
+        + "{% if not loop.last or add_generation_prompt %}{{ '\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n" + thoughts + "' }}{% endif %}"
+    )
+
+
+_QWEN2_5_LEARNT = _qwen_learnt("", "")
+_QWEN3_LEARNT = _qwen_learnt(NO_THOUGHTS, _SAID)

@@ -48,7 +48,7 @@ def canonical(name: str) -> str:
     last = last.rsplit(".", 1)[-1] if re.search(r"\.q?lora_|^[a-z0-9_]+\.[a-z0-9_]+$", last) else last
     words = re.sub(r"^(q?lora_|meta-)", "", last.lower())
     words = re.sub(r"(?<=mistral-7b)(-instruct)?-v0\.\d\b", "", words)
-    words = re.sub(r"[-_ ](instruct|base|chat|hf)\b|[-_]?(instruct|base)$", "", words)
+    words = re.sub(r"[-_ ](instruct|base|chat|hf|(thinking-)?2507)\b|[-_]?(instruct|base)$", "", words)
     return re.sub(r"[^a-z0-9]", "", words)
 
 

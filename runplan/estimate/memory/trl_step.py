@@ -8,6 +8,7 @@ the output head in tiles of 4,096 tokens by 32,768 of the vocabulary and never h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from runplan.estimate.memory.activations import first_gradient_bytes, gradient_bytes
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.torchtune_step import workspace_bytes
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -76,9 +77,15 @@ def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str) -> flo
     attention's output and log-sum-exp; gate, its SiLU and up; inputs of the adapters' A and of their B.
     """
     a, e = architecture, ELEMENT_BYTES[dtype]
-    norms = 2 * (_FP32 * a.hidden_size + 4)
+    norms = 2 * (_FP32 * a.hidden_size + 4) + _head_norm_bytes(a, ("q_proj", "k_proj"))
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
     return norms + attention + 3 * e * a.intermediate_size + _adapted_layer_bytes(a, adapter, dtype)
+
+
+def _head_norm_bytes(a: Architecture, of: Iterable[str]) -> int:
+    """Bytes a token that norms of heads keep, where there are any: what they were given in fp32, and their 1/std."""
+    heads = {"q_proj": a.num_attention_heads, "k_proj": a.num_key_value_heads}
+    return norms_heads(a) * sum(_FP32 * heads[name] * (a.head_dim + 1) for name in of if name in heads)
 
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
@@ -108,12 +115,14 @@ def _first_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float
     Nothing before its first adapter is trained; what that one's dropout dropped is forgotten, too.
     """
     norm, dropped = _FP32 * a.hidden_size + 4, adapter.dropout > 0
+    norm += _head_norm_bytes(a, {"q_proj", "k_proj"} - set(adapter.attn_modules))
     if inputs := set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
         return float(norm + dropped * len(inputs) * a.hidden_size), 0.0
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
     if adapter.attn_modules:
         return float(norm + attention + dropped * a.query_size), repeated_bytes(a, e)
-    return float(2 * norm + attention + dropped * 2 * a.hidden_size), repeated_bytes(a, e)
+    norm += _FP32 * a.hidden_size + 4
+    return float(norm + attention + dropped * 2 * a.hidden_size), repeated_bytes(a, e)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
