@@ -39,7 +39,9 @@ SHAPES: dict[str, Architecture] = {
         intermediate_size=13696,
         vocab_size=152064,
     ),
-    "mistralai/Mistral-7B-v0.1": Architecture("mistral", 4096, 32, 32, 8, 128, 14336, 32000, 32768),
+    "mistralai/Mistral-7B-v0.1": Architecture(
+        "mistral", 4096, 32, 32, 8, 128, 14336, 32000, 32768, sliding_window=4096
+    ),
     "ibm/PowerLM-3b": Architecture("granite", 2304, 40, 36, 36, 64, 9216, 49152, 4096, tie_word_embeddings=True),
     "meta-llama/Llama-3.2-3B": Architecture(
         "llama3_2", 3072, 28, 24, 8, 128, 8192, 128256, 131072, tie_word_embeddings=True

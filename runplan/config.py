@@ -89,7 +89,8 @@ class Model:
     full_name: str = MISSING
     """Name without organisation, as `naming=full` shows it: `Llama-3.2-1B-Instruct`."""
     family: str = MISSING
-    """Architecture: `llama2`, `llama3`, `llama3_1`, `llama3_2`, `llama3_3`, `qwen2_5` or `auto` (from config.json)."""
+    """Architecture: `llama2`, `llama3`, `llama3_1`, `llama3_2`, `llama3_3`, `mistral`, `qwen2_5`, `qwen3`
+    or `auto` (from config.json)."""
     repo_id: str | None = None
     """Where Hugging Face has it: `meta-llama/Llama-3.2-1B-Instruct`; used for the download command."""
     folder: str | None = None
@@ -126,6 +127,8 @@ class Model:
     """Whether input and output embeddings are one matrix."""
     attention_bias: bool | None = None
     """Whether q, k and v projections have biases (Qwen2.5 has)."""
+    sliding_window: int | None = None
+    """Tokens that each token attends to (4096 in Mistral 7B v0.1); null = all before it."""
     create: bool = False
     """Make the model folder if it is missing; only for `model=tiny`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -51,6 +52,7 @@ class Architecture:
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = False
     attention_bias: bool = False
+    sliding_window: int | None = None
 
     @property
     def query_size(self) -> int:
@@ -66,8 +68,8 @@ class Architecture:
     def layer_params(self) -> int:
         """Parameters of one transformer block, norms and biases included."""
         d, q, kv, f = self.hidden_size, self.query_size, self.key_value_size, self.intermediate_size
-        bias = q + 2 * kv if self.attention_bias else 0
-        return d * q + 2 * d * kv + q * d + 3 * d * f + 2 * d + bias
+        norms = 2 * d + (2 * self.head_dim if self.family == "qwen3" else 0)  # which norms each query and key, too
+        return d * q + 2 * d * kv + q * d + 3 * d * f + norms + (q + 2 * kv) * self.attention_bias
 
     @property
     def embedding_params(self) -> int:
@@ -174,10 +176,7 @@ class Lengths:
         """The lengths of `rows` rows drawn evenly from these; all of them when `rows` is None."""
         if rows is None or rows >= self.rows:
             return self
-        picked: dict[int, int] = {}
-        for i in range(rows):
-            tokens = self.quantile((i + 0.5) / rows)
-            picked[tokens] = picked.get(tokens, 0) + 1
+        picked = Counter(self.quantile((i + 0.5) / rows) for i in range(rows))
         return Lengths(tuple(sorted(picked.items())), self.measured)
 
 

@@ -191,8 +191,7 @@ class _Planner:
         partition = f"partition {config.resources.partition or '(default)'}"
         checks = (
             lambda it: feasible.check_memory(it, self.world.gpus, partial(calibrated.needed_p95, self.calibration)),
-            feasible.check_rows,
-            feasible.check_cut,
+            *feasible.OF_ROWS,
             feasible.check_steps,
             lambda it: feasible.check_time(it, limit_s, partition),
             lambda it: feasible.check_asked_time(it, asked_time_s(config.resources)),

@@ -16,6 +16,7 @@ from runplan.config import Config, Dtype
 from runplan.errors import Problem
 from runplan.locate import absolute
 from runplan.plan import Recipe
+from runplan.trainers.builders import OF_TRL
 
 AUTO = "auto"
 CUSTOM_OF = "torchtune"
@@ -130,7 +131,8 @@ def _way_out(config: Config, rows: Sequence[Capability]) -> str:
     """What to do where no recipe of a trainer does what is asked."""
     if config.lora.quantize_base and not any(row.quantised_base for row in rows):
         able = next(row.trainer for row in CAPABILITIES if row.quantised_base)
-        return f"use lora.quantize_base=false, or trainer={able}, which has them"
+        other = "" if config.model.family in OF_TRL else f", or trainer={able}, which has them"
+        return f"use lora.quantize_base=false{other}"
     return "set resources.gpus=1 to train on the CPU, or trainer.device=cuda"
 
 

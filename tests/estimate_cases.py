@@ -10,12 +10,14 @@ LLAMA_1B = Architecture("llama3_2", 2048, 16, 32, 8, 64, 8192, 128256, 131072, t
 LLAMA_3B = Architecture("llama3_2", 3072, 28, 24, 8, 128, 8192, 128256, 131072, tie_word_embeddings=True)
 LLAMA_8B = Architecture("llama3_1", 4096, 32, 32, 8, 128, 14336, 128256, 131072)
 LLAMA2_7B = Architecture("llama2", 4096, 32, 32, 32, 128, 11008, 32000, 4096)
+MISTRAL_7B = Architecture("mistral", 4096, 32, 32, 8, 128, 14336, 32768, 32768)
 QWEN_05B = Architecture(
     "qwen2_5", 896, 24, 14, 2, 64, 4864, 151936, 32768, tie_word_embeddings=True, attention_bias=True
 )
 QWEN_15B = Architecture(
     "qwen2_5", 1536, 28, 12, 2, 128, 8960, 151936, 131072, tie_word_embeddings=True, attention_bias=True
 )
+QWEN3 = Architecture("qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, rms_norm_eps=1e-6, tie_word_embeddings=True)
 MODELS = {
     "1B": LLAMA_1B,
     "Llama-3.2-1B-Instruct": LLAMA_1B,

@@ -7,6 +7,7 @@ from factories import make_architecture, make_config, option
 
 from runplan.facts import Architecture
 from runplan.paths import CONF_DIR
+from runplan.trainers import trl_settings
 from runplan.trainers.builders import FAMILIES, builder, builder_problems
 
 MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
@@ -21,10 +22,17 @@ PUBLISHED = {
     "3B": 3.21,
     "8B": 8.03,
     "70B": 70.6,
+    "mistral-7B": 7.25,
     "qwen2.5-0.5B": 0.49,
     "qwen2.5-1.5B": 1.54,
     "qwen2.5-3B": 3.09,
     "qwen2.5-7B": 7.61,
+    "qwen3-0.6B": 0.596,
+    "qwen3-1.7B": 1.72,
+    "qwen3-4B": 4.02,
+    "qwen3-8B": 8.19,
+    "qwen3-14B": 14.8,
+    "qwen3-32B": 32.8,
 }
 
 
@@ -36,13 +44,22 @@ def test_parameters_follow_from_the_dimensions(name):
     assert card is None or card == pytest.approx(config.model.params_b, rel=0.01)
 
 
-@pytest.mark.parametrize("name", DESCRIBED)
-def test_every_model_has_a_builder_without_objections(name):
+@pytest.mark.parametrize("name", [name for name in DESCRIBED if name.startswith("qwen3-")])
+def test_models_without_a_builder_are_for_trl(name):
+    architecture = make_architecture(make_config(model=name))
+    (found,) = builder_problems(architecture)
+    assert "no LoRA builder for qwen3 models" in found.detail
+    assert found.fix.startswith("use trainer=trl, which can, or one of ")
+    assert architecture.family in trl_settings.FAMILIES
+
+
+@pytest.mark.parametrize("name", [name for name in DESCRIBED if not name.startswith("qwen3-")])
+def test_every_other_model_has_a_builder_without_objections(name):
     config = make_config(model=name)
     assert config.model.family in FAMILIES
     assert builder_problems(make_architecture(config)) == ()
     named = not builder(make_architecture(config)).arguments
-    assert named == (name != "tiny")
+    assert named == (name not in {"tiny", "mistral-7B", "mistral-7B-base"})  # torchtune's 7B is v0.1
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -52,7 +69,7 @@ def test_a_model_file_is_whole_and_says_where_its_numbers_are_from(name):
     assert "defaults" not in text
     assert len(text.splitlines()) <= 25
     assert keys["name"] == name or (name == "hf" and "rp.folder_name" in keys["name"])
-    assert set(Architecture.__dataclass_fields__) <= set(keys)
+    assert set(Architecture.__dataclass_fields__) - {"sliding_window"} <= set(keys)
     assert text.startswith(f"# https://huggingface.co/{keys['repo_id']}/" if keys["repo_id"] else "# ")
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, QWEN_05B, workload
+from estimate_cases import ADAPTER, LLAMA2_7B, LLAMA_1B, LLAMA_3B, LLAMA_8B, MISTRAL_7B, QWEN_05B, workload
 from simulated_allocator import ledger, recipe, sharded
 
 import runplan
@@ -53,6 +53,10 @@ CASES = {
     "3B checkpointed": ({"architecture": layers(LLAMA_3B, 12), "activation_checkpointing": True}, 2, 512, 1),
     "8B adapted output": (
         {"architecture": layers(LLAMA_8B, 4), "adapter": dataclasses.replace(ADAPTER, apply_to_output=True)}, 1, 512, 1
+    ),
+    "Mistral 7B packed": ({"architecture": layers(MISTRAL_7B, 3), "packed": True}, 2, 1024, 1),
+    "Mistral 7B QLoRA, checkpointed": (
+        {"architecture": layers(MISTRAL_7B, 3), "adapter": QUANTISED, "activation_checkpointing": True}, 1, 512, 1
     ),
     "Qwen 0.5B": ({"architecture": layers(QWEN_05B, 8)}, 2, 512, 1),
     "Qwen 0.5B packed, checkpointed": (

@@ -169,6 +169,10 @@ def test_tokens_of_a_log_come_from_its_throughput_or_its_peak():
         ("/scratch/models/Llama-3.1-8B-Instruct/", "Meta-Llama-3.1-8B"),
         ("qwen2_5_1_5b_instruct", "Qwen/Qwen2.5-1.5B-Instruct"),
         ("torchtune.models.qwen2_5.lora_qwen2_5_0_5b", "Qwen2.5-0.5B"),
+        ("mistralai/Mistral-7B-v0.1", "Mistral-7B-Instruct-v0.3"),
+        ("torchtune.models.mistral.lora_mistral_7b", "mistral-7B"),
+        ("unsloth/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B"),
+        ("Qwen3-4B-Thinking-2507", "Qwen3-4B-Base"),
     ],
 )
 def test_names_of_one_model_are_the_same(log, catalogue):

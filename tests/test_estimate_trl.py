@@ -7,7 +7,20 @@ when it goes. Several GPUs cannot be simulated here.
 import dataclasses
 
 import pytest
-from estimate_cases import ADAPTER, GPUS, LLAMA_1B, LLAMA_3B, LLAMA_8B, MODELS, QWEN_05B, QWEN_15B, ROWS, workload
+from estimate_cases import (
+    ADAPTER,
+    GPUS,
+    LLAMA_1B,
+    LLAMA_3B,
+    LLAMA_8B,
+    MISTRAL_7B,
+    MODELS,
+    QWEN3,
+    QWEN_05B,
+    QWEN_15B,
+    ROWS,
+    workload,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_allocator import fine_tuner, recipe
@@ -26,6 +39,11 @@ ATTENTION = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "v_proj"), appl
 EVERYTHING = dataclasses.replace(ADAPTER, attn_modules=("q_proj", "k_proj", "v_proj", "output_proj"))
 RANK_64 = dataclasses.replace(EVERYTHING, rank=64)
 MLP = dataclasses.replace(ADAPTER, attn_modules=())
+ONE = dataclasses.replace(ATTENTION, attn_modules=("v_proj",))
+QWEN3_WIDE = dataclasses.replace(
+    QWEN3, hidden_size=5120, num_hidden_layers=2, num_attention_heads=64, intermediate_size=25600,
+    tie_word_embeddings=False,
+)  # fmt: skip
 RECOMPUTED = {"activation_checkpointing": True}
 
 
@@ -45,8 +63,29 @@ CASES = {
     "3B fp32": ({"architecture": layers(LLAMA_3B, 3), "dtype": "fp32", "adapter": EVERYTHING}, 2, 512, 1),
     "8B MLP only": ({"architecture": layers(LLAMA_8B, 3), "adapter": MLP}, 8, 256, 1),
     "8B fp32 recomputed": ({"architecture": layers(LLAMA_8B, 3), "dtype": "fp32", **RECOMPUTED}, 1, 4096, 1),
+    "Mistral 7B v0.1 at its window, one row": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=3, sliding_window=4096)},
+        1,
+        4096,
+        1,
+    ),
+    "Mistral 7B v0.1 below its window": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=3, sliding_window=4096)},
+        1,
+        4095,
+        1,
+    ),
+    "Mistral Nemo, heads narrower than the model": (
+        {"architecture": dataclasses.replace(MISTRAL_7B, num_hidden_layers=2, hidden_size=5120), **RECOMPUTED},
+        2,
+        512,
+        1,
+    ),
     "Qwen 1.5B recomputed": ({"architecture": layers(QWEN_15B, 4), **RECOMPUTED}, 8, 512, 1),
     "Qwen 0.5B packed": ({"architecture": layers(QWEN_05B, 6), "packed": True}, 2, 1024, 1),
+    "Qwen3 0.6B recomputed": ({"architecture": layers(QWEN3, 4), **RECOMPUTED}, 8, 512, 2),
+    "Qwen3 0.6B kept, v alone": ({"architecture": layers(QWEN3, 3), "adapter": ONE}, 4, 1024, 1),
+    "Qwen3 32B fp32": ({"architecture": QWEN3_WIDE, "dtype": "fp32", "adapter": EVERYTHING}, 2, 512, 1),
 }
 
 
@@ -63,19 +102,22 @@ def test_closed_form_agrees_with_the_simulated_step(case):
 
 @pytest.mark.trl
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("adapter", "dtype"), [(ADAPTER, "bf16"), (ATTENTION, "fp32")])
-def test_kernels_and_their_traffic_are_those_of_one_more_layer(adapter, dtype):
+@pytest.mark.parametrize(
+    ("model", "adapter", "dtype"),
+    [(LLAMA_1B, ADAPTER, "bf16"), (LLAMA_1B, ATTENTION, "fp32"), (QWEN3, ATTENTION, "bf16"), (QWEN3, ADAPTER, "fp32")],
+)
+def test_kernels_and_their_traffic_are_those_of_one_more_layer(model, adapter, dtype):
     def moved(n):
-        w = trl(architecture=layers(LLAMA_1B, n), adapter=adapter, dtype=dtype)
+        w = trl(architecture=layers(model, n), adapter=adapter, dtype=dtype)
         watching = counter()
         fine_tuner.traced(w, 1, (1024,), watching=watching)
         return watching.totals
 
     less, more = moved(2), moved(3)
     counted, traffic = ([b - a for a, b in zip(less[at::2], more[at::2], strict=True)] for at in (0, 1))
-    expected = trl_kernels.layer_traffic(LLAMA_1B, adapter, dtype)
+    expected = trl_kernels.layer_traffic(model, adapter, dtype)
     assert [each / 1024 for each in traffic] == pytest.approx(expected, rel=0.02)
-    forward, backward = trl_kernels.layer_launches(adapter, dtype)
+    forward, backward = trl_kernels.layer_launches(model, adapter, dtype)
     assert counted[1] / counted[0] == pytest.approx(1.4 * backward / forward, rel=0.01)
 
 

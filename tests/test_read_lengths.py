@@ -77,6 +77,7 @@ def test_a_guess_is_marked_and_grows_with_the_text():
     assert long.longest - short.longest == 200 - 1
     assert lengths.guess([("a" * 400,)], a_key(type="text")).longest == 102
     assert lengths.guess([], a_key()).rows == 0
+    assert lengths.guess([("a", "b")], a_key(), "qwen3").longest == short.longest + 4
 
 
 def test_lengths_survive_the_cache(llama):

@@ -15,6 +15,7 @@ from runplan import tiny
 from runplan.config import Model
 from runplan.facts import Status
 from runplan.read.cache import Cache
+from runplan.read.folder import Folder
 from runplan.read.hf_config import architecture_from_json, configured_architecture, disagreements
 from runplan.read.model import read_model
 from runplan.read.weights import WeightsError, read_shard
@@ -178,7 +179,7 @@ def test_an_empty_folder_lists_all_that_is_missing(tmp_path):
         (b"[]", "holds a list"),
         (b"\xff\xfe\x00", "config.json is not JSON"),
         (b"[" * 100_000, "config.json is not JSON"),
-        (b'{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}', "'mistral' (MistralForCausalLM)"),
+        (b'{"model_type": "gemma", "architectures": ["GemmaForCausalLM"]}', "'gemma' (GemmaForCausalLM)"),
         (b"{}", "model_type None"),
         (b'{"model_type": "llama"}', "has no hidden_size"),
         (b'{"model_type": "llama", "hidden_size": "big"}', "says 'big' for hidden_size"),
@@ -257,6 +258,8 @@ def test_llama_3_2_1b_agrees_with_conf_and_counts_its_parameters():
         ({"rope_scaling": None, "rope_theta": 10000.0, "vocab_size": 32000}, "llama2"),
         ({"rope_scaling": None, "rope_theta": None}, "llama2"),
         ({"model_type": "qwen2"}, "qwen2_5"),
+        ({"model_type": "mistral", "rope_scaling": None, "rope_theta": 10000.0, "vocab_size": 32000}, "mistral"),
+        ({"model_type": "qwen3", "rope_scaling": None}, "qwen3"),
         (
             {
                 "rope_scaling": None,
@@ -269,6 +272,24 @@ def test_llama_3_2_1b_agrees_with_conf_and_counts_its_parameters():
 )
 def test_the_family_follows_from_vocabulary_and_rope(changes, family):
     assert architecture_from_json(LLAMA_1B | changes).family == family
+
+
+@pytest.mark.parametrize(("said", "window"), [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 8}, 8)])
+def test_what_a_mistrals_config_leaves_out_is_as_transformers_has_it(said, window):
+    """Its classes' own defaults, which v0.1 relied on; only Mistral's window is read."""
+    without = {key: value for key, value in LLAMA_1B.items() if key != "num_key_value_heads"}
+    found = architecture_from_json(without | {"model_type": "mistral", "attention_bias": True} | said)
+    assert (found.sliding_window, found.num_key_value_heads, found.attention_bias) == (window, 8, False)
+    assert architecture_from_json(LLAMA_1B | said).sliding_window is None
+
+
+def test_heads_of_qwen3_are_as_wide_as_transformers_makes_them_and_their_norms_are_counted():
+    small = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 3072}
+    data = LLAMA_1B | small | {"model_type": "qwen3", "vocab_size": 151936, "rope_scaling": None}
+    found = architecture_from_json({key: value for key, value in data.items() if key != "head_dim"})
+    assert (found.head_dim, found.query_size, found.attention_bias) == (128, 2048, False)
+    assert found.params == 596_049_920  # as the headers of Qwen3-0.6B's weights add up
+    assert "'qwen3_moe'" in architecture_from_json({"model_type": "qwen3_moe"}).detail
 
 
 def test_llama_3_3_keeps_its_name_though_config_json_cannot_tell_it_from_3_1(folder):
@@ -449,6 +470,24 @@ def test_names_that_qwens_tokenizer_looks_up_have_to_be_there(folder):
     names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
     edit(folder / "tokenizer.json", added_tokens=[tokens[0] | {"content": name} for name in names])
     assert "does not name" not in details(read_model(folder, HF))
+
+
+@pytest.mark.parametrize(("repo", "left_out"), [("mistralai/Mistral-7B-v0.3", ""), ("a/b", "original/")])
+def test_the_download_leaves_out_the_second_copy_of_the_weights_wherever_it_lies(repo, left_out, tmp_path):
+    command = Folder(tmp_path, Model(name="m", family="auto", repo_id=repo)).download()
+    assert command.endswith(f" --exclude '{left_out}consolidated*'")
+
+
+@pytest.mark.parametrize("trainer", ["torchtune", "trl"])
+def test_mistral_needs_tokenizer_json_alone_and_in_it_begin_and_end(folder, trainer):
+    edit(folder / "config.json", model_type="mistral", rope_scaling=None, rope_theta=1e6, sliding_window=None)
+    (folder / "original/tokenizer.model").unlink()
+    (folder / "tokenizer.model").write_bytes(b"sentencepiece's, which is not read")
+    facts = read_model(folder, HF, trainer=trainer)
+    assert details(facts) == "tokenizer.json does not name <s>, </s>, with which texts begin and answers end"
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    edit(folder / "tokenizer.json", added_tokens=[tokens[0] | {"content": name} for name in ("<s>", "</s>")])
+    assert read_model(folder, HF, trainer=trainer).status is Status.ok
 
 
 def test_without_a_place_to_download_from_another_trainer_is_named(folder):

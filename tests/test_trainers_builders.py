@@ -28,6 +28,7 @@ def test_one_number_that_differs_takes_the_builder_by_dimensions():
         ({"tie_word_embeddings": False}, "llama3_1.lora_llama3_1"),
         ({"tie_word_embeddings": False, "rope_scaling_factor": None}, "llama3.lora_llama3"),
         ({"family": "qwen2_5", "attention_bias": True}, "qwen2.lora_qwen2"),
+        ({"family": "mistral", "tie_word_embeddings": False}, "mistral.lora_mistral"),
     ],
 )
 def test_the_shape_decides_between_component_builders(changes, component):
@@ -46,6 +47,8 @@ def test_no_scaling_is_a_factor_of_one():
         ({"num_key_value_heads": 5}, "32 query heads cannot share 5"),
         ({"attention_bias": True}, "has biases"),
         ({"family": "qwen2_5"}, "has no biases"),
+        ({"family": "mistral", "attention_bias": True}, "has biases"),
+        ({"family": "mistral"}, "shares its output head"),
     ],
 )
 def test_what_torchtune_cannot_build_is_said(changes, says):

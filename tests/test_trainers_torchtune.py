@@ -125,6 +125,18 @@ class TestText:
         assert finetune(model="tiny")["tokenizer"]["special_tokens_path"] == "/models/Tiny-Llama-3.2/tokenizer.json"
         assert "special_tokens_path" not in finetune(model="qwen2.5-7B")["tokenizer"]
 
+    def test_mistral_brings_its_tokenizer_along(self):
+        config, names = finetune(model="mistral-7B"), files(model="mistral-7B")
+        assert config["model"]["_component_"] == "torchtune.models.mistral.lora_mistral"
+        assert config["checkpointer"]["model_type"] == "MISTRAL"
+        assert config["tokenizer"] == {
+            "_component_": "mistral_tokenizer.MistralTokenizer",
+            "path": "/models/Mistral-7B-Instruct-v0.3/tokenizer.json",
+            "max_seq_len": 2048,
+        }
+        assert "mistral_tokenizer.py" in names
+        assert "mistral_tokenizer.py" not in files(model="1B")
+
     def test_qwen_has_its_own_tokenizer_files(self):
         config = finetune(model="qwen2.5-0.5B")
         assert config["tokenizer"]["merges_file"] == "/models/Qwen2.5-0.5B-Instruct/merges.txt"
@@ -205,8 +217,10 @@ def keys_read(source):
 @pytest.mark.usefixtures("tune")
 class TestAgainstTorchtune:
     @pytest.mark.parametrize("model", MODELS)
-    def test_every_configuration_passes_its_validation(self, model):
+    def test_every_configuration_passes_its_validation(self, model, monkeypatch):
         from torchtune import config
+
+        monkeypatch.syspath_prepend(str(RECIPES_DIR))  # as the run's own directory is, which has copies
 
         for kind in DatasetType:
             for gpus in (1, 4):

@@ -169,6 +169,18 @@ def test_one_program_does_everything(gpus, validation, named):
     assert (recipe.distributed, recipe.validation) == (gpus > 1, validation)
 
 
+def test_of_models_that_torchtune_has_not_nothing_refers_to_it():
+    shape = planned().model.architecture
+    config = make_config(trainer="trl", compile=True)
+    (llama, qwen3) = (
+        known.TRL.setting_problems(config, replace(shape, family=name))[0].fix for name in ("llama3_2", "qwen3")
+    )
+    assert llama == "use compile=false, or use trainer=torchtune, which does"
+    assert qwen3 == "use compile=false"
+    four_bits = make_config(trainer="trl", model="qwen3-4B", lora__quantize_base=True)
+    assert choose_recipe(four_bits).fix == "use lora.quantize_base=false"
+
+
 def test_models_without_a_known_chat_format_are_refused():
     model = planned().model
     assert known.TRL.model_findings(model) == ()

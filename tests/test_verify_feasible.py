@@ -202,3 +202,26 @@ def test_host_memory_that_is_set_too_low_is_said(asked, risky):
     assert (found.risk is not None) == risky
     if found.risk:
         assert f"resources.mem={asked} is set, training needs about 15 GiB of host memory" in found.risk.what
+
+
+@pytest.mark.parametrize(
+    ("window", "most", "trainer", "said"),
+    [
+        (4096, 8192, "torchtune", "2 of 12 training rows are longer than the 4096 tokens that this model looks back"),
+        (6000, 8192, "torchtune", "1 of 12 training rows is longer than the 6000 tokens"),
+        (8192, 16384, "torchtune", None),  # no row is so long
+        (4096, 4096, "torchtune", None),  # rows are cut
+        (4096, 8192, "trl", None),  # which attends as the model does
+        (None, 8192, "torchtune", None),
+    ],
+)
+def test_rows_longer_than_a_sliding_window_are_a_risk_where_the_trainer_ignores_it(window, most, trainer, said):
+    model = replace(LLAMA, family="mistral", sliding_window=window)
+    w = replace(WORKLOAD, architecture=model, max_seq_len=most, trainer=trainer)
+    rows = Lengths(((100, 10), (5000, 1), (7000, 1)))
+    risk = feasible.check_window(replace(sized(w), rows=rows)).risk
+    assert (risk is None) == (said is None)
+    if risk:
+        assert said in risk.what
+        assert f"max_seq_len={window}" in risk.fix
+    assert feasible.check_window(sized(w)) == feasible.FINE

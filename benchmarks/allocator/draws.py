@@ -19,8 +19,11 @@ from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import ATTENTION, quantised_shapes
 from runplan.estimate.workload import Adapter, Gpu, Workload
 from runplan.facts import Architecture, Lengths
+from runplan.trainers.builders import builder_problems
 
-FAMILIES = ("llama2", "llama3_1", "llama3_2", "qwen2_5")
+FAMILIES = ("llama2", "llama3_1", "llama3_2", "mistral", "qwen2_5")
+OF_TRL = (*FAMILIES, "qwen3")
+"""Of those torchtune has no Qwen3."""
 GPU = Gpu("a100-80", 79.15, 2039.0, 312.0, 19.5)
 MOST_TOKENS = 40_000
 """A batch longer than this tells no more."""
@@ -50,7 +53,7 @@ class Draw(NamedTuple):
 
 def draw(rng: random.Random, trainer: str = "torchtune", layers: int = 4) -> Draw:
     """A setting that runplan's configuration lets a user choose, for a model of at most so many layers."""
-    a = _architecture(rng, layers)
+    a = _architecture(rng, layers, OF_TRL if trainer == "trl" else FAMILIES)
     adapter = _adapter(rng, trainer)
     if nf4.problem(quantised_shapes(a, adapter), 1):
         adapter = replace(adapter, quantize_base=False)
@@ -71,7 +74,7 @@ def draw(rng: random.Random, trainer: str = "torchtune", layers: int = 4) -> Dra
 def draw_wide(rng: random.Random, layers: int = 3) -> Draw:
     """A setting of torchtune on one GPU from all that can be asked for: shapes that ship, and narrow ones; any loss."""
     one = draw(rng, layers=layers)
-    shapes = published(layers)
+    shapes = [shape for shape in published(layers) if not builder_problems(shape)]
     a = rng.choice(shapes) if rng.random() < 0.5 else _narrow(rng, one.workload.architecture)
     adapter = replace(one.workload.adapter, apply_to_output=rng.random() < 0.3 and not a.tie_word_embeddings)
     if nf4.problem(quantised_shapes(a, adapter), 1):
@@ -142,8 +145,8 @@ def draw_validated(rng: random.Random, layers: int = 4) -> Draw:
     return with_validation(one)
 
 
-def _architecture(rng: random.Random, layers: int) -> Architecture:
-    family = rng.choice(FAMILIES)
+def _architecture(rng: random.Random, layers: int, families: tuple[str, ...]) -> Architecture:
+    family = rng.choice(families)
     key_values = rng.choice((1, 2, 4, 8))
     heads = key_values * rng.choice((1, 1, 2, 4, 7))
     head_dim = rng.choice((64, 80, 96, 128, 128))
@@ -153,13 +156,16 @@ def _architecture(rng: random.Random, layers: int) -> Architecture:
         heads *= 2
     hidden = heads * head_dim
     key_values = rng.choice([n for n in (1, 2, 4, 8, heads) if heads % n == 0])
+    if family == "qwen3":  # whose heads are together narrower than the rest, or wider
+        hidden = 64 * round(hidden * rng.uniform(0.4, 1.4) / 64)
     return Architecture(
         family, hidden, rng.randint(2, layers), heads, key_values, head_dim,
         intermediate_size=64 * round(hidden * rng.uniform(1.0, 6.0) / 64),
         vocab_size=rng.choice((32000, 32001, 49152, 100_277, 128_256, 128_257, 151_665, 152_064)),
         max_position_embeddings=rng.choice((8192, 32768)),
-        tie_word_embeddings=family in {"llama3_2", "qwen2_5"} and rng.random() < 0.7,
+        tie_word_embeddings=family in {"llama3_2", "qwen2_5", "qwen3"} and rng.random() < 0.7,
         attention_bias=family == "qwen2_5",
+        sliding_window=4096 if family == "mistral" and rng.random() < 0.5 else None,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -39,13 +40,19 @@ def as_on_a_gpu(batch: int) -> Iterator[None]:
             (loss, "_backward_tile", lambda *_a, **_k: None),
             (loss, "_addmm_fp32", lambda *_: None),
             (trl.trainer.utils, "_use_triton", lambda _device: True),
-            (transformers.masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: batch == 1),
+            (transformers.masking_utils, "_ignore_causal_mask_sdpa", partial(_needs_no_mask, batch)),
             (BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_a, **_k: None),
             (torch.nn.Module, "to", lambda self, *_a, **_k: self),
             (torch.nn.functional, "dropout", dropout),
         ):
             patches.enter_context(mock.patch.object(where, name, what))
         yield
+
+
+def _needs_no_mask(batch: int, _mask: Any, _asked: int, tokens: int, *rest: Any) -> bool:
+    """What transformers' function of the same arguments says of rows of different length; the window is last."""
+    window = rest[-1]
+    return batch == 1 and (window is None or tokens < window)
 
 
 @contextlib.contextmanager
@@ -63,7 +70,7 @@ def _without(name: str) -> Iterator[None]:
 def build(w: Workload) -> Any:
     """The model of an architecture with adapters, as `SFTTrainer` has it when training starts."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
     from trl.trainer.utils import add_fused_lm_head
 
     from runplan.trainers.trl import MLP_MODULES, MODULES
@@ -73,8 +80,10 @@ def build(w: Workload) -> Any:
         *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
         *("vocab_size", "max_position_embeddings", "tie_word_embeddings", "head_dim"),
     )
-    kind = Qwen2Config if a.family.startswith("qwen") else LlamaConfig
-    config = kind(**{name: getattr(a, name) for name in names}, attn_implementation="sdpa")
+    kinds = {"qwen2_5": Qwen2Config, "qwen3": Qwen3Config, "mistral": MistralConfig}
+    kind = kinds.get(a.family, LlamaConfig)
+    window = {"sliding_window": a.sliding_window} if a.family == "mistral" else {}
+    config = kind(**{name: getattr(a, name) for name in names}, **window, attn_implementation="sdpa")
     base = AutoModelForCausalLM.from_config(config, dtype="bfloat16" if w.dtype == "bf16" else "float32")
     targets = [MODULES[name] for name in adapter.attn_modules] + list(MLP_MODULES if adapter.apply_to_mlp else ())
     adapters = LoraConfig(task_type="CAUSAL_LM", r=adapter.rank, target_modules=targets, lora_dropout=adapter.dropout)

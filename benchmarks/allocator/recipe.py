@@ -142,7 +142,7 @@ def run(record: Any, parts: tuple[Any, Any, Any, Any, Any], shapes: Shapes, pack
 
 def build(w: Workload) -> Any:
     """Torchtune's model of an architecture, with adapters."""
-    from torchtune.models import llama2, llama3, llama3_1, llama3_2, qwen2
+    from torchtune.models import llama2, llama3, llama3_1, llama3_2, mistral, qwen2
 
     a, adapter = w.architecture, w.adapter
     builders = {
@@ -151,6 +151,7 @@ def build(w: Workload) -> Any:
         "llama3_1": llama3_1.lora_llama3_1,
         "llama3_3": llama3_1.lora_llama3_1,
         "llama3_2": llama3_2.lora_llama3_2,
+        "mistral": mistral.lora_mistral,
         "qwen2_5": qwen2.lora_qwen2,
     }
     tied = {"tie_word_embeddings": a.tie_word_embeddings} if a.tie_word_embeddings or a.family == "qwen2_5" else {}

@@ -17,6 +17,7 @@ from runplan.files.file_names import (
     COMPOSED_CONFIG,
     DOCUMENT,
     LEDGER,
+    MISTRAL_TOKENIZER,
     PROMPT,
     RECORDS,
     RESUME,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 OWN_FILES = (
     SETUP, "finetune*.yaml", "finetune*.slurm", "lora_finetune_*.py", "full_finetune_*.py",
-    PROMPT, RESUME, f"eval/*/{CELL_FACTS}", f"eval/*/{CELL_SCRIPT}", COMPOSED_CONFIG, ".hydra/hydra.yaml",
-    ".hydra/overrides.yaml",
+    PROMPT, MISTRAL_TOKENIZER, RESUME, f"eval/*/{CELL_FACTS}", f"eval/*/{CELL_SCRIPT}", COMPOSED_CONFIG,
+    ".hydra/hydra.yaml", ".hydra/overrides.yaml",
 )  # fmt: skip
 """What planning writes into a run; everything else there is its user's or a job's."""
 

@@ -41,7 +41,8 @@ class Folder:
             return "set model.path=DIR to the folder that has it, or model.repo_id=ORG/NAME to see how to download it"
         words = ["hf", "download", self.configured.repo_id, *files, "--local-dir", str(self.path)]
         if not files:  # the original weights are a second copy; original/tokenizer.model is wanted
-            words += ["--exclude", "original/consolidated*"]
+            beside = self.configured.repo_id.startswith("mistralai/")
+            words += ["--exclude", "consolidated*" if beside else "original/consolidated*"]
         return pasted(words)
 
     def download_again(self, name: str) -> str:

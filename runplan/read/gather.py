@@ -227,7 +227,9 @@ class _Reader:
             found = replace(model, path=str(self._real(model.path)))
             self.counters[key.model] = token_lengths.counter(found, key.trainer)
         rows, count = self.texts[key.dataset].get(key.split, []), self.counters[key.model]
-        return token_lengths.guess(rows, key) if count is None else token_lengths.measure(rows, key, family, count)
+        return (
+            token_lengths.guess(rows, key, family) if count is None else token_lengths.measure(rows, key, family, count)
+        )
 
     def _read_texts(self, key: LengthKey, config: Config) -> dict[str, list[tuple[str, ...]]]:
         found = read_rows(self._real(self.datasets[key.dataset].path), config.dataset)

@@ -9,7 +9,9 @@ from typing import Any
 from runplan.config import Model
 from runplan.facts import Architecture, Finding, Status
 
-_MODEL_TYPES = {"llama", "qwen2"}
+_FAMILY_OF = {"mistral": "mistral", "qwen2": "qwen2_5", "qwen3": "qwen3"}
+"""Of Llamas more than the type decides."""
+_MODEL_TYPES = {"llama", *_FAMILY_OF}
 _NUMBERS = (
     "hidden_size",
     "num_hidden_layers",
@@ -19,6 +21,8 @@ _NUMBERS = (
     "max_position_embeddings",
 )
 _LLAMA2_THETA = 10000.0  # transformers' default, and Llama 2's
+_MISTRAL_HEADS, _MISTRAL_WINDOW = 8, 4096  # transformers' defaults where a Mistral's config.json says nothing
+_QWEN3_HEAD = 128  # transformers' default, whatever the width
 _LLAMA31_FACTOR, _LLAMA32_FACTOR = 8.0, 32.0  # rope_scaling.factor of 3.1 and 3.3, and of 3.2
 _ALIKE = ({"llama3_1", "llama3_3"}, {"qwen2", "qwen2_5"})
 """Families that config.json cannot tell apart."""
@@ -31,8 +35,8 @@ def architecture_from_json(data: Mapping[str, Any]) -> Architecture | Finding:
         names = ", ".join(str(name) for name in data.get("architectures") or ()) or "no architectures"
         return Finding(
             Status.invalid,
-            f"config.json describes model_type {kind!r} ({names}); runplan plans llama and qwen2",
-            "choose a Llama or Qwen2.5 model",
+            f"config.json describes model_type {kind!r} ({names}); runplan plans llama, mistral, qwen2 and qwen3",
+            "choose a Llama, Mistral, Qwen2.5 or Qwen3 model",
         )
     numbers: dict[str, int] = {}
     for key in _NUMBERS:
@@ -53,18 +57,19 @@ def _architecture(data: Mapping[str, Any], numbers: Mapping[str, int]) -> Archit
     theta = float(data.get("rope_theta") or rope.get("rope_theta") or _LLAMA2_THETA)
     is_llama3_scaling = (scaling.get("rope_type") or scaling.get("type")) == "llama3"
     factor = float(scaling["factor"]) if is_llama3_scaling and "factor" in scaling else None
-    qwen = data["model_type"] == "qwen2"
+    qwen, mistral, qwen3 = (data["model_type"] == kind for kind in ("qwen2", "mistral", "qwen3"))
     heads = numbers["num_attention_heads"]
     return Architecture(
-        family="qwen2_5" if qwen else _llama_family(factor, theta),
+        family=_FAMILY_OF.get(data["model_type"]) or _llama_family(factor, theta),
         **numbers,
-        num_key_value_heads=int(data.get("num_key_value_heads") or heads),
-        head_dim=int(data.get("head_dim") or numbers["hidden_size"] // heads),
+        num_key_value_heads=int(data.get("num_key_value_heads", _MISTRAL_HEADS if mistral else heads) or heads),
+        head_dim=int(data.get("head_dim") or (_QWEN3_HEAD if qwen3 else numbers["hidden_size"] // heads)),
         rope_theta=theta,
         rope_scaling_factor=factor,
         rms_norm_eps=float(data.get("rms_norm_eps", 1e-6)),
         tie_word_embeddings=bool(data.get("tie_word_embeddings", False)),
-        attention_bias=qwen or bool(data.get("attention_bias", False)),
+        attention_bias=qwen or (not mistral and bool(data.get("attention_bias", False))),
+        sliding_window=int(data.get("sliding_window", _MISTRAL_WINDOW) or 0) or None if mistral else None,
     )
 
 
@@ -79,7 +84,7 @@ def configured_architecture(model: Model) -> Architecture | None:
     values = {item.name: getattr(model, item.name) for item in fields(Architecture)}
     if values["head_dim"] is None and model.hidden_size and model.num_attention_heads:
         values["head_dim"] = model.hidden_size // model.num_attention_heads
-    optional = {"rope_scaling_factor"}
+    optional = {"rope_scaling_factor", "sliding_window"}
     if model.family == "auto" or any(value is None and key not in optional for key, value in values.items()):
         return None
     return Architecture(**values)

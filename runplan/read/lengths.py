@@ -1,8 +1,9 @@
 """Tokens of every row, as the trainer will see them: the model's own tokenizer and torchtune's own additions.
 
 What torchtune 0.6.1 puts around texts is taken from its `Llama3Tokenizer.tokenize_messages`,
-`Qwen2_5Tokenizer.tokenize_messages` and `TextCompletionDataset`; a test holds the counts equal to torchtune's. Only
-Llama 2, whose pieces torchtune encodes one by one with sentencepiece, may be off by a token or two a row.
+`Qwen2_5Tokenizer.tokenize_messages` and `TextCompletionDataset`; a test holds the counts equal to torchtune's. A row of
+Mistral's is one text to both trainers (`recipes/mistral_tokenizer.py`). Only Llama 2, whose pieces torchtune encodes
+one by one with sentencepiece, may be off by a token or two a row.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from runplan.facts import Architecture, LengthKey, Lengths, ModelFacts
+from runplan.trainers.chat import NO_THOUGHTS
 
 _CHARACTERS_PER_TOKEN = 4  # English prose with a vocabulary of 100,000 or more; unusual words need more tokens
 _GUESSED_PER_MESSAGE = 5  # header, role, two newlines, end of turn
+_NO_THOUGHTS_TOKENS = 4  # two marks and two pairs of newlines, each one token of Qwen3's
 _BATCH = 20_000  # texts encoded at once; bounds memory
 
 Message = tuple[str, str]
@@ -61,7 +64,7 @@ def measure(
     return Lengths(tuple(sorted(totals.items())))
 
 
-def guess(rows: Sequence[Sequence[str]], key: LengthKey) -> Lengths:
+def guess(rows: Sequence[Sequence[str]], key: LengthKey, family: str = "") -> Lengths:
     """Lengths from characters, for a model whose tokenizer is not here; marked as not measured."""
     totals: Counter[int] = Counter()
     for row in rows:
@@ -70,15 +73,17 @@ def guess(rows: Sequence[Sequence[str]], key: LengthKey) -> Lengths:
             continue
         messages = messages_of(row, key)
         characters = sum(len(text) for _, text in messages)
-        totals[2 + _GUESSED_PER_MESSAGE * len(messages) + math.ceil(characters / _CHARACTERS_PER_TOKEN)] += 1
+        blocks = sum(role == "assistant" for role, _ in messages) * (family == "qwen3")
+        between = _GUESSED_PER_MESSAGE * len(messages) + _NO_THOUGHTS_TOKENS * blocks
+        totals[2 + between + math.ceil(characters / _CHARACTERS_PER_TOKEN)] += 1
     return Lengths(tuple(sorted(totals.items())), measured=False)
 
 
 def counter(model: ModelFacts, trainer: str = "torchtune") -> Callable[[Sequence[str]], Sequence[int]] | None:
     """What counts tokens with the model's own tokenizer; None when its files are not there or cannot be used.
 
-    Special tokens inside a text are text to torchtune's Llama 3 tokenizer; its Qwen tokenizer finds them, and so does
-    TRL, which writes whole conversations as text first.
+    Special tokens inside a text are text to torchtune's Llama 3 tokenizer; its Qwen tokenizer finds them, and so do
+    TRL and Mistral's tokenizer, which write whole conversations as text first.
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - 30 ms, and only wanted when nothing is remembered
 
@@ -94,8 +99,8 @@ def counter(model: ModelFacts, trainer: str = "torchtune") -> Callable[[Sequence
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    qwen = model.architecture is not None and model.architecture.family.startswith("qwen")
-    tokenizer.encode_special_tokens = trainer == "torchtune" and not qwen
+    finds = model.architecture is not None and model.architecture.family.startswith(("qwen", "mistral"))
+    tokenizer.encode_special_tokens = trainer == "torchtune" and not finds
 
     def count(texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
@@ -120,7 +125,7 @@ def from_json(kept: Mapping[str, Any]) -> Lengths:
 
 def _pieces(texts: Sequence[str], key: LengthKey, family: str) -> tuple[list[str], int]:
     """Texts that are encoded one by one, and how many special tokens stand between them."""
-    if key.trainer == "trl":
+    if key.trainer == "trl" or family == "mistral":
         return [whole_text(texts, key, family)], 0
     if key.type == "text":
         return _text_pieces(texts[0], family)
@@ -137,13 +142,27 @@ def _pieces(texts: Sequence[str], key: LengthKey, family: str) -> tuple[list[str
 def whole_text(texts: Sequence[str], key: LengthKey, family: str) -> str:
     """A row as TRL encodes it, at once: what `chat.training_template` makes of it."""
     qwen = family.startswith("qwen")
+    if family == "mistral":
+        return f"<s>{texts[0]}</s>" if key.type == "text" else f"<s>{_mistral_text(messages_of(texts, key))}"
     if key.type == "text":
         return f"{texts[0]}<|im_end|>" if qwen else f"<|begin_of_text|>{texts[0]}<|end_of_text|>"
     messages = messages_of(texts, key)
     if qwen:
-        return "\n".join(f"<|im_start|>{role}\n{content}<|im_end|>" for role, content in messages)
+        before = {"assistant": NO_THOUGHTS} if family == "qwen3" else {}
+        return "\n".join(f"<|im_start|>{role}\n{before.get(role, '')}{content}<|im_end|>" for role, content in messages)
     said = (f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages)
     return "<|begin_of_text|>" + "".join(said)
+
+
+def _mistral_text(messages: Sequence[Message]) -> str:
+    """`[INST] system, user [/INST] answer</s>`; the system prompt begins the turn of the user behind it."""
+    said, before = "", ""
+    for role, content in messages:
+        opened = role != "assistant" and before != "system"
+        said += "[INST] " if opened else ""
+        said += {"system": f"{content}\n\n", "user": f"{content} [/INST]"}.get(role, f" {content}</s>")
+        before = role
+    return said
 
 
 def _text_pieces(text: str, family: str) -> tuple[list[str], int]:

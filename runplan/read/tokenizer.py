@@ -29,7 +29,12 @@ _LLAMA3_SPECIAL = tuple(
     )
 )
 # The same of torchtune/models/qwen2_5/_tokenizer.py, Qwen2_5Tokenizer.__init__, and of its defaults.
+_MISTRAL_SPECIAL = ("<s>", "</s>")  # with which recipes/mistral_tokenizer.py begins texts and ends answers
 _QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
+
+
+_SENTENCEPIECE = {"llama2", "mistral"}
+"""Families whose tokenizer.model is sentencepiece's, which is not read here."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,14 @@ def read_tokenizer(
     lacking_tokens: tuple[str, ...] = _LLAMA3_SPECIAL
     if "tokenizer.json" in there:
         path = folder.path / "tokenizer.json"
-        said = cache.remembered("tokenizer names", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
+        said = cache.remembered("special tokens", [vocab_size], [path], lambda: _look_at_tokenizer(path, vocab_size))
         lacking_tokens = tuple(said["lacking"])
         unnamed = said["unnamed"] if trainer == "torchtune" and (family or "").startswith("qwen") else []
         looked_up = [f"does not name {', '.join(unnamed)}, which torchtune looks up"] if unnamed else []
+        if family == "mistral" and (unended := said["unended"]):
+            looked_up = [f"does not name {', '.join(unended)}, with which texts begin and answers end"]
         _say(folder, "tokenizer.json", [*said["problems"], *looked_up])
-    if ranks is not None and family != "llama2":  # Llama 2's tokenizer.model is sentencepiece, which is not read here
+    if ranks is not None and family not in _SENTENCEPIECE:
         path_of_ranks = folder.path / ranks
         problems = cache.remembered(
             "ranks", [vocab_size], [path_of_ranks], lambda: _look_at_ranks(path_of_ranks, vocab_size)
@@ -108,26 +115,27 @@ def _wanted(family: str | None, ranks: str | None, trainer: str) -> dict[str, st
 
 
 def _look_at_tokenizer(path: Path, vocab_size: int | None) -> dict[str, Any]:
-    """As JSON, for the cache: problems as text, and which special tokens of Llama 3 and of Qwen2.5 are not named."""
-    lacking = list(_LLAMA3_SPECIAL)
+    """As JSON, for the cache: problems as text, and which special tokens of each family are not named."""
+    nothing: dict[str, Any] = {"lacking": list(_LLAMA3_SPECIAL), "unnamed": [], "unended": []}
     try:
         if is_lfs_pointer(path):
-            return {"lacking": lacking, "unnamed": [], "problems": [_POINTER]}
+            return {**nothing, "problems": [_POINTER]}
         data = json.loads(path.read_bytes())
         added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
         vocab = data["model"]["vocab"]
         ids = [*(vocab.values() if isinstance(vocab, Mapping) else range(len(vocab))), *added.values()]
         largest = max(ids)
     except OSError as error:
-        return {"lacking": lacking, "unnamed": [], "problems": [f"cannot be read: {error.strerror or error}"]}
+        return {**nothing, "problems": [f"cannot be read: {error.strerror or error}"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"is no tokenizer: {type(error).__name__} {error}"[:200]
-        return {"lacking": lacking, "unnamed": [], "problems": [problem]}
+        return {**nothing, "problems": [problem]}
     problems = []
     if vocab_size is not None and largest >= vocab_size:
         problems.append(f"has token id {largest}, the embedding has {vocab_size} rows (ids 0 to {vocab_size - 1})")
-    lacking, unnamed = ([name for name in names if name not in added] for names in (_LLAMA3_SPECIAL, _QWEN_SPECIAL))
-    return {"lacking": lacking, "unnamed": unnamed, "problems": problems}
+    asked = {"lacking": _LLAMA3_SPECIAL, "unnamed": _QWEN_SPECIAL, "unended": _MISTRAL_SPECIAL}
+    lacking = {kind: [name for name in names if name not in added] for kind, names in asked.items()}
+    return {**lacking, "problems": problems}
 
 
 def _look_at_ranks(path: Path, vocab_size: int | None) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Any
 from runplan.facts import Architecture, Finding, Status
 
 LLAMA = frozenset({"llama2", "llama3", "llama3_1", "llama3_2", "llama3_3"})
-FAMILIES = LLAMA | {"qwen2_5"}
+FAMILIES = LLAMA | {"mistral", "qwen2_5"}
+OF_TRL = frozenset({"qwen3"})
+"""Families that torchtune 0.6.1 has no builder of, and transformers has."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ FIXED: tuple[tuple[frozenset[str], str, dict[str, Any]], ...] = tuple(
             _llama((80, 8192, 64, 8, 28672), factor=None, tie=False, vocab=32000) | _LLAMA2,
         ),
         (
+            "mistral",
+            "mistral.lora_mistral_7b",
+            _llama(_8B, factor=None, tie=False, vocab=32000) | _LLAMA2 | {"max_position_embeddings": 32768},
+        ),
+        (
             "qwen2_5",
             "qwen2_5.lora_qwen2_5_0_5b",
             _qwen((24, 896, 14, 2, 4864), tie=True, vocab=151936, positions=32768),
@@ -138,7 +145,9 @@ def builder(architecture: Architecture) -> Builder:
         "norm_eps": architecture.rms_norm_eps,
         "rope_base": _whole(architecture.rope_theta),
     }
-    if architecture.family not in LLAMA:
+    if architecture.family == "mistral":
+        component = "mistral.lora_mistral"
+    elif architecture.family not in LLAMA:
         component = "qwen2.lora_qwen2"
         arguments["tie_word_embeddings"] = architecture.tie_word_embeddings
     elif architecture.tie_word_embeddings:
@@ -159,6 +168,8 @@ def _whole(value: float) -> int | float:
 
 def checkpoint_type(architecture: Architecture) -> str:
     """The checkpointer's `model_type`, which decides how Hugging Face's weights are renamed."""
+    if architecture.family == "mistral":
+        return "MISTRAL"
     if architecture.family not in LLAMA:
         return "QWEN2"
     if architecture.family == "llama2":
@@ -170,17 +181,16 @@ def builder_problems(architecture: Architecture) -> tuple[Finding, ...]:
     """What keeps torchtune from building a model."""
     family = architecture.family
     if family not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        return (
-            _invalid(f"torchtune has no LoRA builder for {family} models that runplan knows", f"use one of {known}"),
-        )
+        known = ("trainer=trl, which can, or " if family in OF_TRL else "") + "one of " + ", ".join(sorted(FAMILIES))
+        return (_invalid(f"torchtune has no LoRA builder for {family} models that runplan knows", f"use {known}"),)
     found = []
+    other = "use another model" if family == "llama2" else "use trainer=trl, which can, or another model"
     if architecture.query_size != architecture.hidden_size:
         found.append(
             _invalid(
                 f"{architecture.num_attention_heads} heads of {architecture.head_dim} make {architecture.query_size}, "
                 f"the hidden size is {architecture.hidden_size}; torchtune's builders need them equal",
-                "use another model",
+                other,
             )
         )
     if architecture.num_attention_heads % architecture.num_key_value_heads:
@@ -191,7 +201,10 @@ def builder_problems(architecture: Architecture) -> tuple[Finding, ...]:
                 "correct num_key_value_heads in config.json",
             )
         )
-    if architecture.attention_bias != (family not in LLAMA):
+    if family == "mistral" and architecture.tie_word_embeddings:
+        what = "this mistral model shares its output head with its embeddings, torchtune's builder has one of its own"
+        found.append(_invalid(what, other))
+    if architecture.attention_bias != (family not in LLAMA | {"mistral"}):
         has = "has" if architecture.attention_bias else "has no"
         found.append(
             _invalid(f"this {family} model {has} biases in attention, torchtune's builder differs", "use another model")

@@ -12,6 +12,7 @@ from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 from runplan.sweep.ranges import ATTENTION
+from runplan.trainers.builders import OF_TRL
 
 
 def setting_problems(config: Config, architecture: Architecture) -> tuple[Problem, ...]:
@@ -19,6 +20,9 @@ def setting_problems(config: Config, architecture: Architecture) -> tuple[Proble
 
     What is wrong with any trainer is said by `ranges.check_ranges`, before this is asked.
     """
+    if architecture.family in OF_TRL:
+        what = f"torchtune {config.trainer.version} has no {architecture.family} models"
+        return (Problem(what, "model, trainer", "use trainer=trl, which has"),)
     return (
         *_adapters(config, architecture),
         *_quantised(config, architecture),

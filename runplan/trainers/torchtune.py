@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runplan.config import Config, DatasetType, MetricLogger
 from runplan.facts import Architecture, Finding, ModelFacts, Status
-from runplan.files.file_names import PROMPT, RESUME, TRAINER_CONFIG
+from runplan.files.file_names import MISTRAL_TOKENIZER, PROMPT, RESUME, TRAINER_CONFIG
 from runplan.plan import Plan, PlannedRun, Recipe, Rung
 from runplan.trainers.builders import LLAMA, builder, builder_problems, checkpoint_type
 from runplan.trainers.data_paths import data_files
@@ -41,7 +41,8 @@ def training_files(plan: Plan, run: PlannedRun, templates: jinja2.Environment) -
     if _has_prompt(run.config):
         prompt = ascii(run.config.prompt)  # a Python literal, whatever the text
         files[PROMPT] = templates.get_template("torchtune/run_prompt.py.j2").render(prompt=prompt)
-    files |= {name: shipped(name) for name in (run.recipe.shipped, resuming_recipe(run)) if name}
+    tokenizer = MISTRAL_TOKENIZER if run.model.architecture.family == "mistral" else None
+    files |= {name: shipped(name) for name in (run.recipe.shipped, resuming_recipe(run), tokenizer) if name}
     if not run.recipe.custom:
         files[RESUME] = shipped(RESUME)
     return files
@@ -160,7 +161,13 @@ def _tokenizer(config: Config, model: ModelFacts, architecture: Architecture) ->
     folder = model.path
     special = model.tokenizer or "tokenizer.json"
     made: dict[str, Any]
-    if architecture.family not in LLAMA:
+    if architecture.family == "mistral":
+        made = {
+            "_component_": f"{MISTRAL_TOKENIZER.removesuffix('.py')}.MistralTokenizer",
+            "path": f"{folder}/{special}",
+        }
+        canonical = True
+    elif architecture.family not in LLAMA:
         made = {
             "_component_": "torchtune.models.qwen2_5.qwen2_5_tokenizer",
             "path": f"{folder}/vocab.json",

@@ -9,9 +9,9 @@ from runplan.config import Config, Dtype
 from runplan.errors import Problem
 from runplan.facts import Architecture, Finding, ModelFacts, Status
 from runplan.sweep.ranges import ATTENTION
-from runplan.trainers.builders import LLAMA
+from runplan.trainers.builders import LLAMA, OF_TRL
 
-FAMILIES = (LLAMA - {"llama2"}) | {"qwen2_5"}
+FAMILIES = (LLAMA - {"llama2"}) | {"mistral", "qwen2_5"} | OF_TRL
 """Models whose chat format runplan writes, with marks around what is learnt, and whose memory is known."""
 OTHER = "or use trainer=torchtune, which does"
 
@@ -21,7 +21,10 @@ def setting_problems(config: Config, architecture: Architecture) -> tuple[Proble
 
     What is wrong with any trainer is said by `ranges.check_ranges`, before this is asked.
     """
-    return (*_adapters(config), *_saving(config), *_training(config, architecture))
+    found = (*_adapters(config), *_saving(config), *_training(config, architecture))
+    if architecture.family not in OF_TRL:
+        return found
+    return tuple(replace(problem, fix=problem.fix.removesuffix(f", {OTHER}")) for problem in found)
 
 
 def _adapters(config: Config) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from runplan.errors import Problem
 from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import quantised_shapes, weight_bytes
 from runplan.estimate.speed.gpu_constants import is_amd
+from runplan.estimate.workload import TRL
 from runplan.recipe import CAPABILITIES
 from runplan.units import GIB, number_of, parse_memory_gib, short_time, slurm_time
 
@@ -202,6 +203,22 @@ def check_cut(sized: Sized) -> Verdict:
     return Verdict(risk=Problem(what, "max_seq_len", fix))
 
 
+def check_window(sized: Sized) -> Verdict:
+    """Torchtune lets every token see all before it, also in models that were made to see fewer (Mistral 7B v0.1).
+
+    transformers, which evaluates, does as the model's config.json says.
+    """
+    rows, w = sized.rows, sized.workload
+    window = w.architecture.sliding_window
+    longer = sum(number for tokens, number in rows.counts if tokens > window) if rows and window else 0
+    if not rows or not window or not longer or w.max_seq_len <= window or w.trainer == TRL:
+        return FINE
+    few = f"{longer} of {rows.rows} training rows {'is' if longer == 1 else 'are'}"
+    what = f"{few} longer than the {window} tokens that this model looks back (sliding_window in its config.json)"
+    what += ": torchtune trains it to look back to the beginning, which evaluation will not let it do"
+    return Verdict(risk=Problem(what, "max_seq_len", f"use max_seq_len={window}, or trainer=trl, which keeps to it"))
+
+
 def check_steps(sized: Sized) -> Verdict:
     """Few optimizer steps, or more warm-up than steps, teach little."""
     steps, warmup = sized.sizing.steps_total, sized.config.optimizer.num_warmup_steps or 0
@@ -274,3 +291,7 @@ def judge(sized: Sized, checks: tuple[Callable[[Sized], Verdict], ...]) -> tuple
     """(problems, risks) of one run, in the order of the checks."""
     verdicts = [check(sized) for check in checks]
     return [v.problem for v in verdicts if v.problem], [v.risk for v in verdicts if v.risk]
+
+
+OF_ROWS = (check_rows, check_cut, check_window)
+"""What is asked of the training rows."""

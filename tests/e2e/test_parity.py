@@ -6,28 +6,22 @@ do; the last test shows what they would have done.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from job_plans import cell
 from tiny_training import make_tiny_model, planned, row
-from trained_runs import HOSTILE, make_tiny_qwen, write
+from trained_and_asked import facts_of, sent, task_of, trained_by_trl
+from trained_runs import HOSTILE, make_tiny_mistral, make_tiny_qwen, write
 
 from runplan.config import Prompts
-from runplan.evaluations import task_arguments
 from runplan.facts import DatasetFacts, LengthKey, Split, Status
-from runplan.jobs.cells import cell_facts, inspect_options, model_arguments
-from runplan.paths import TASKS_DIR
 from runplan.read.dataset import row_texts
 from runplan.read.lengths import counter, measure
-from runplan.read.task import read_task
 
 pytestmark = [pytest.mark.trainer, pytest.mark.evaluation, pytest.mark.filterwarnings("ignore")]
 
-SCRIPT = TASKS_DIR / "capitalization" / "inspect.py"
 DATED = "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday is {{ 1 + 1 }}<|eot_id|>"
 HELPFUL = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
 WITH_TEXT = {"dataset__type": "text"}
@@ -47,7 +41,7 @@ def dataset(tmp_path_factory):
     return DatasetFacts(str(file), Status.ok, 1, "instruct", splits, {role: role for role in splits})
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen"])
+@pytest.fixture(scope="module", params=["llama", "qwen", "mistral", "mistral-v0.1"])
 def model(request, tmp_path_factory):
     """A model folder whose own chat template is not how it is trained."""
     folder = tmp_path_factory.mktemp("models") / request.param
@@ -57,6 +51,8 @@ def model(request, tmp_path_factory):
         settings["chat_template"] = DATED + settings["chat_template"].removeprefix("{{ bos_token }}")
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         return made
+    if request.param.startswith("mistral"):
+        return make_tiny_mistral(folder, instructions=request.param == "mistral")
     return qwen_with_tokenizer(folder)
 
 
@@ -98,83 +94,6 @@ def trained(run, folder, monkeypatch):
     sys.modules.pop("run_prompt", None)
     cfg = OmegaConf.load("finetune.yaml")
     return config.instantiate(cfg.dataset, config.instantiate(cfg.tokenizer))[0]["tokens"]
-
-
-def trained_by_trl(run, folder, monkeypatch):
-    """All training rows as SFTTrainer prepares them, from the written files; only the model is left out."""
-    import runpy
-    import sys
-    from collections import defaultdict
-
-    monkeypatch.setitem(sys.modules, "torchao", None)
-    from datasets import load_dataset
-    from transformers import AutoTokenizer
-    from trl import SFTConfig, SFTTrainer, TrlParser
-
-    write(run, folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
-    runpy.run_path("rows.py")["main"]("rows.json", "rows")
-    (arguments,) = TrlParser(SFTConfig).parse_args_and_config(["--config", only_training("finetune.yaml")])
-    trainer = SFTTrainer.__new__(SFTTrainer)
-    trainer._tokenizer = AutoTokenizer.from_pretrained(run.model.path)
-    trainer._tokenizer.chat_template = (folder / arguments.chat_template_path).read_text()
-    trainer.chat_template, trainer.completion_only_loss, trainer._metrics = None, False, defaultdict(list)
-    rows = load_dataset("rows", cache_dir=str(folder / "cache"))["train"]
-    return trainer._prepare_dataset(rows, trainer._tokenizer, arguments, arguments.packing, None, "train")
-
-
-def only_training(file):
-    """The configuration without what the script and the model take."""
-    from dataclasses import fields
-    from pathlib import Path
-
-    from trl import SFTConfig
-
-    from runplan import yaml_text
-
-    tree = yaml_text.load(Path(file).read_text())
-    mine = {field.name for field in fields(SFTConfig)}
-    Path("training.yaml").write_text(yaml_text.flat({key: value for key, value in tree.items() if key in mine}))
-    return "training.yaml"
-
-
-def sent(run, messages=None):
-    """Token ids that Inspect's provider sends for the first training row; only the model is left out."""
-    from inspect_ai.model._providers.hf import HuggingFaceAPI
-    from transformers import AutoTokenizer
-
-    facts = facts_of(run)
-    arguments = model_arguments(facts)
-    provider = HuggingFaceAPI.__new__(HuggingFaceAPI)
-    provider.tokenizer = AutoTokenizer.from_pretrained(run.model.path)
-    provider.chat_template = arguments.get("chat_template")
-    provider.use_chat_template = provider.enable_thinking = None
-    text = provider.hf_chat(messages or asked(facts), [])
-    return provider.tokenizer(text, **arguments["tokenizer_call_args"])["input_ids"], provider.tokenizer
-
-
-def facts_of(run):
-    task = read_task(SCRIPT, "capitalization")
-    arguments = task_arguments(run.config, task, "capitalization", run.dataset)
-    assert not any("--system-message" in option for option in inspect_options({**EMPTY, "args": arguments}))
-    return cell_facts(run, cell(script=str(SCRIPT), function="capitalization", args=arguments | {"split": "train"}))
-
-
-EMPTY = dict.fromkeys(("limit", "max_tokens", "batch_size", "temperature", "seed")) | {"system_prompt": "x"}
-
-
-def asked(facts):
-    """The messages of the shipped task's first sample."""
-    return task_of(facts).dataset[0].input
-
-
-def task_of(facts):
-    """The shipped task, as Inspect makes it."""
-    spec = importlib.util.spec_from_file_location("capitalization_task", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.capitalization(**facts["args"])
 
 
 @pytest.mark.parametrize("trainer", BOTH)

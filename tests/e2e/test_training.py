@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tiny_training import GLOO, WIDE, make_dataset, make_tiny_model, planned, row
-from trained_runs import HOSTILE, make_tiny_qwen, write
+from trained_runs import HOSTILE, make_tiny_mistral, make_tiny_qwen, write
 
 from runplan.recipe import choose_recipe
 
@@ -228,5 +228,15 @@ def test_distributed_validates_and_continues(model, dataset, tmp_path):
 def test_qwen(kind, dataset, tmp_path, monkeypatch):
     qwen = make_tiny_qwen(tmp_path / "qwen")
     run = planned(qwen, dataset, model="hf", dataset__type=kind, prompt="Word: {input}", system_prompt="Be brief.")
+    metrics = train(run, tmp_path / "run", monkeypatch)
+    assert len(metrics["loss"]) == len(metrics["val_loss"]) == 2
+
+
+@pytest.mark.parametrize(("kind", "packed"), [("chat", True), ("text", False)])
+def test_mistral(kind, packed, dataset, tmp_path, monkeypatch):
+    mistral = make_tiny_mistral(tmp_path / "mistral")
+    small = {"batch_size": 1, "gradient_accumulation_steps": 1} if packed else {}
+    settings = {"dataset__type": kind, "packed": packed, "prompt": "Word: {input}", "system_prompt": "Be brief."}
+    run = planned(mistral, dataset, model="hf", **settings, **small)
     metrics = train(run, tmp_path / "run", monkeypatch)
     assert len(metrics["loss"]) == len(metrics["val_loss"]) == 2

@@ -36,14 +36,19 @@ def trains_adapters(run: PriorRun) -> bool:
 def canonical(name: str) -> str:
     """A model's name without what differs between a builder, a folder and a repository: `llama321b`.
 
+    Mistral's versions, which its builder does not tell, have one shape but for a few rows of the vocabulary.
+
     >>> canonical("torchtune.models.llama3_2.lora_llama3_2_1b") == canonical("meta-llama/Llama-3.2-1B-Instruct")
+    True
+    >>> canonical("torchtune.models.mistral.lora_mistral_7b") == canonical("mistralai/Mistral-7B-Instruct-v0.3")
     True
     """
     last = re.split(r"[/:]", name.strip().rstrip("/"))[-1]
     last = last.rsplit("torchtune.models.", 1)[-1] if "torchtune.models." in last else last
     last = last.rsplit(".", 1)[-1] if re.search(r"\.q?lora_|^[a-z0-9_]+\.[a-z0-9_]+$", last) else last
     words = re.sub(r"^(q?lora_|meta-)", "", last.lower())
-    words = re.sub(r"[-_ ](instruct|base|chat|hf)\b|[-_]?(instruct|base)$", "", words)
+    words = re.sub(r"(?<=mistral-7b)(-instruct)?-v0\.\d\b", "", words)
+    words = re.sub(r"[-_ ](instruct|base|chat|hf|(thinking-)?2507)\b|[-_]?(instruct|base)$", "", words)
     return re.sub(r"[^a-z0-9]", "", words)
 
 

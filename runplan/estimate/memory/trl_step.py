@@ -8,6 +8,7 @@ the output head in tiles of 4,096 tokens by 32,768 of the vocabulary and never h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from runplan.estimate.memory.activations import first_gradient_bytes, gradient_bytes
 from runplan.estimate.memory.footprint import Footprint
 from runplan.estimate.memory.torchtune_step import workspace_bytes
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -49,13 +50,15 @@ class TrlFootprint(Footprint):
     element: int = 2
     packed: bool = False
     """Rows of all packs of a batch become one sequence, with one mask."""
+    window: int | None = None
+    """Tokens that each attends to: from sequences as long on, there is a mask, whatever the batch."""
     held_masks: int = 0
     """Masks of one byte an element that live until backward: recomputed blocks are given it again."""
 
     def peak_bytes(self, batch: int, tokens: int) -> float:
         """Allocated bytes at the peak with `batch` sequences padded to `tokens`."""
         n = batch * tokens
-        masked = batch > 1 or self.packed
+        masked = batch > 1 or self.packed or (self.window is not None and tokens >= self.window)
         pairs = masked * (n * n if self.packed else batch * tokens * tokens)
         positions = n if self.packed else tokens
         predicting = n - 1 if self.packed else batch * (tokens - 1)
@@ -74,9 +77,15 @@ def layer_bytes(architecture: Architecture, adapter: Adapter, dtype: str) -> flo
     attention's output and log-sum-exp; gate, its SiLU and up; inputs of the adapters' A and of their B.
     """
     a, e = architecture, ELEMENT_BYTES[dtype]
-    norms = 2 * (_FP32 * a.hidden_size + 4)
+    norms = 2 * (_FP32 * a.hidden_size + 4) + _head_norm_bytes(a, ("q_proj", "k_proj"))
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
     return norms + attention + 3 * e * a.intermediate_size + _adapted_layer_bytes(a, adapter, dtype)
+
+
+def _head_norm_bytes(a: Architecture, of: Iterable[str]) -> int:
+    """Bytes a token that norms of heads keep, where there are any: what they were given in fp32, and their 1/std."""
+    heads = {"q_proj": a.num_attention_heads, "k_proj": a.num_key_value_heads}
+    return norms_heads(a) * sum(_FP32 * heads[name] * (a.head_dim + 1) for name in of if name in heads)
 
 
 def _adapted_layer_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
@@ -106,12 +115,14 @@ def _first_layer_bytes(a: Architecture, adapter: Adapter, e: int) -> tuple[float
     Nothing before its first adapter is trained; what that one's dropout dropped is forgotten, too.
     """
     norm, dropped = _FP32 * a.hidden_size + 4, adapter.dropout > 0
+    norm += _head_norm_bytes(a, {"q_proj", "k_proj"} - set(adapter.attn_modules))
     if inputs := set(adapter.attn_modules) & {"q_proj", "k_proj", "v_proj"}:
         return float(norm + dropped * len(inputs) * a.hidden_size), 0.0
     attention = 2 * e * a.query_size + 2 * e * a.key_value_size + 4 * a.num_attention_heads
     if adapter.attn_modules:
         return float(norm + attention + dropped * a.query_size), repeated_bytes(a, e)
-    return float(2 * norm + attention + dropped * 2 * a.hidden_size), repeated_bytes(a, e)
+    norm += _FP32 * a.hidden_size + 4
+    return float(norm + attention + dropped * 2 * a.hidden_size), repeated_bytes(a, e)
 
 
 def _block_backward_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
@@ -185,8 +196,9 @@ def footprint(
     per_token = tuple((one.extra, one.per_token) for one in peaks)
     per_position = 2.0 * e * a.head_dim + 8
     return TrlFootprint(
-        fixed, per_token, per_position, 0.0, peaks=peaks, element=e, packed=packed, held_masks=int(checkpointing)
-    )
+        fixed, per_token, per_position, 0.0, peaks=peaks, element=e, packed=packed,
+        window=a.sliding_window, held_masks=int(checkpointing),
+    )  # fmt: skip
 
 
 def _loss_bytes(a: Architecture, e: int) -> float:

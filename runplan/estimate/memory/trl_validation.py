@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from runplan.estimate.memory import trl_step
 from runplan.estimate.memory.trl_step import Moment, TrlFootprint
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapter_params, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -42,10 +42,13 @@ def validation_footprint(
         Moment(copies, 2.0 * e * a.hidden_size + trl_step.LOSS_BYTES, 0.0, 0.0, tile=True),
         Moment(copies, _mlp_bytes(a, adapter, dtype), 0.0, 1 / e),
         Moment(copies, max(_attention_bytes(a, adapter, dtype)), 0.0, 1 / e),
-        Moment(copies, _product_bytes(a, e), trl_step.repeated_bytes(a, e), 1 + 1 / e),
+        Moment(copies, _product_bytes(a, e), _repeated_bytes(a, e), 1 + 1 / e),
     )
     per_token = tuple((one.extra, one.per_token) for one in peaks)
-    return TrlFootprint(training.fixed, per_token, training.per_position, 0.0, peaks=peaks, element=e, packed=packed)
+    return TrlFootprint(
+        training.fixed, per_token, training.per_position, 0.0, peaks=peaks, element=e, packed=packed,
+        window=a.sliding_window,
+    )  # fmt: skip
 
 
 def _mlp_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
@@ -60,18 +63,24 @@ def _mlp_bytes(a: Architecture, adapter: Adapter, dtype: str) -> float:
 
 
 def _attention_bytes(a: Architecture, adapter: Adapter, dtype: str) -> Iterator[float]:
-    """Bytes a token where RoPE turns q; at the adapted v; at the adapted output.
+    """Bytes a token where RoPE turns q, or its heads are normed; at the adapted v; at the adapted output.
 
-    Beside embeddings, block's input and norm. RoPE makes three of q; an adapted layer has its own, B's and the scaled
-    output, and its input in fp32.
+    Beside embeddings, block's input and norm. RoPE makes three of q, the norm two in fp32; an adapted layer has its
+    own, B's and the scaled output, and its input in fp32.
     """
     d, q, kv, e = a.hidden_size, a.query_size, a.key_value_size, ELEMENT_BYTES[dtype]
     there, copied = 3 * e * d + trl_step.IDS, _FP32 if dtype != "fp32" else 0
     yield there + e * (4 * q + 2 * kv)
+    yield there + (e + 2 * _FP32) * q * (norms_heads(a) and dtype != "fp32")
     if "v_proj" in adapter.attn_modules:
         yield there + e * (q + 4 * kv) + copied * d
     if "output_proj" in adapter.attn_modules:
         yield there + e * (2 * q + 2 * kv + 3 * d) + copied * q
+
+
+def _repeated_bytes(a: Architecture, e: int) -> float:
+    """Bytes a token of keys and values that are repeated for every head, beside them as they were."""
+    return 2.0 * e * a.query_size if 1 < a.num_key_value_heads < a.num_attention_heads else 0.0
 
 
 def _product_bytes(a: Architecture, e: int) -> float:

@@ -13,6 +13,11 @@ ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "output_proj")
 
 
+def norms_heads(architecture: Architecture) -> bool:
+    """Whether the query and the key of every head are normed, as Qwen3's are."""
+    return architecture.family == "qwen3"
+
+
 def adapted_shapes(architecture: Architecture, adapter: Adapter) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of the adapted linear layers of one block."""
     a = architecture

@@ -6,7 +6,7 @@ that one more layer makes, forward and backward. The seconds are measured on a p
 
 from __future__ import annotations
 
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, norms_heads
 from runplan.estimate.workload import Adapter
 from runplan.facts import Architecture
 
@@ -25,18 +25,24 @@ KEPT_BY_DDP, LAUNCHES_OF_DDP = 0.97, 1.1
 def layer_traffic(a: Architecture, adapter: Adapter, dtype: str) -> tuple[float, float]:
     """Bytes a token that one layer's elementwise kernels move, forward and backward.
 
-    Of the residual stream (norms in fp32, sums), of q and k (RoPE), of the MLP's width (SiLU and products), and of
-    every adapted layer, whose input is cast from format to format under bf16: exact for simulated layers of Llama.
+    Of the residual stream (norms in fp32, sums), of q and k (RoPE, and in Qwen3 norms of their own), of the MLP's width
+    (SiLU and products), and of every adapted layer, whose input is cast from format to format under bf16: exact for
+    simulated layers of Llama and Qwen3.
     """
     roped = a.query_size + a.key_value_size
     shapes = adapted_shapes(a, adapter)
-    widths = (a.hidden_size, roped, a.intermediate_size, sum(x for x, _ in shapes), sum(x for _, x in shapes))
+    adapted = (sum(x for x, _ in shapes), sum(x for _, x in shapes))
+    widths = (a.hidden_size, roped, a.intermediate_size, *adapted, roped * norms_heads(a))
     forward, backward = _PASSES["fp32" if dtype == "fp32" else "bf16"]
     return _dot(forward, widths), _dot(backward, widths)
 
 
-_PASSES = {"bf16": ((84, 20, 10, 12, 10), (208, 24, 18, 18, 4)), "fp32": ((80, 40, 20, 0, 20), (225, 48, 36, 12, 8))}
-"""Bytes a token forward and backward for every number of: residual stream, q and k, MLP, adapters' inputs, outputs."""
+_PASSES = {
+    "bf16": ((84, 20, 10, 12, 10, 36), (208, 24, 18, 18, 4, 90)),
+    "fp32": ((80, 40, 20, 0, 20, 28), (225, 48, 36, 12, 8, 82)),
+}
+"""Bytes a token forward and backward for every number of: residual stream, q and k, MLP, adapters' inputs and outputs,
+and of q and k once more where their heads are normed."""
 
 
 def _dot(bytes_each: tuple[int, ...], widths: tuple[int, ...]) -> float:
@@ -49,12 +55,15 @@ def head_traffic(a: Architecture, dtype: str) -> tuple[float, float]:
     return float(e * a.vocab_size), 2.0 * e * a.vocab_size
 
 
-def layer_launches(adapter: Adapter, dtype: str) -> tuple[float, float]:
+def layer_launches(a: Architecture, adapter: Adapter, dtype: str) -> tuple[float, float]:
     """Kernels of one layer forward and backward, in the units of `roofline._layer_launches`.
 
-    Under bf16 86 and 116 with six adapted layers, 54 and 76 with two, of which some cast; 58 and 88 in fp32.
+    Under bf16 86 and 116 with six adapted layers, 54 and 76 with two, of which some cast; 58 and 88 in fp32. Qwen3's
+    norms of q and k are 16 and 28 more, 12 and 24 in fp32.
     """
     adapted = len(adapter.attn_modules) + 3 * adapter.apply_to_mlp
     base, each, whole = ((38, 56), (8, 10), (86, 116)) if dtype != "fp32" else ((34, 52), (4, 6), (58, 88))
+    norms = (0, 0) if not norms_heads(a) else (16, 28) if dtype != "fp32" else (12, 24)
     unit = LAUNCH / (1.4 * whole[0] + whole[1])
-    return unit * 1.4 * (base[0] + each[0] * adapted), unit * (base[1] + each[1] * adapted)
+    forward, backward = (base[i] + each[i] * adapted + norms[i] for i in (0, 1))
+    return unit * 1.4 * forward, unit * backward

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from runplan.estimate.memory import nf4
-from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, quantised_shapes
+from runplan.estimate.memory.weights import ELEMENT_BYTES, adapted_shapes, adapter_params, norms_heads, quantised_shapes
 from runplan.estimate.speed import trl_kernels
 from runplan.estimate.speed.step import Step
 from runplan.estimate.workload import TRL, Adapter
@@ -127,7 +127,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     # Weights are read once a pass however few the tokens are.
     weights = float(element) * (blocks * (1 + backward + again) + head * heads)
     unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
-    units = trl_kernels.layer_launches(adapter, dtype) if trl else _layer_launches(adapter)
+    units = trl_kernels.layer_launches(a, adapter, dtype) if trl else _layer_launches(adapter)
     n = len(quantised_shapes(a, adapter))
     units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
     hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
@@ -170,7 +170,7 @@ def _layer_traffic(a: Architecture, adapter: Adapter, e: int) -> tuple[float, fl
     they read hides behind their arithmetic, what they write is `written_bytes`.
     """
     d, q, kv, f = a.hidden_size, a.query_size, a.key_value_size, a.intermediate_size
-    stream = 2 * (36 + 2 * e) * d + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
+    stream = (36 + 2 * e) * (2 * d + norms_heads(a) * (q + kv)) + (44 + 2 * e) * (q + kv) + 4 * e * q + 6 * e * d
     adapters = sum(e * inner + 6 * e * outer for inner, outer in adapted_shapes(a, adapter))
     return float(stream + 5 * e * f + adapters), 2.15 * stream + 9 * e * f + adapters, float(adapters)
 
