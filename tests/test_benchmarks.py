@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = {"cases", "measure", "milabench", "published", "rivals", "transformers_runs"}
+PARTS = {"cases", "later", "measure", "milabench", "published", "rivals", "transformers_runs"}
 """What the benchmarks share."""
 
 

@@ -136,7 +136,10 @@ def test_options_may_stand_between_overrides(planner: Planner) -> None:
         (["learning_rate=1e-4"], ["did you mean optimizer.lr?"]),
         (["lora.targets=x"], ["`runplan help lora` lists its keys"]),
         (["lora.rank=[4,64]"], ["several are lora.rank=4,64"]),
-        (["resources.gpu=h100"], ["leaves memory and speed", "resources=h100-80 or resources=h100-mig-10"]),
+        (
+            ["resources.gpu=h100"],
+            ["leaves memory and speed", "resources=h100-80 or resources=h100-94 or resources=h100-mig-10"],
+        ),
         (["lora.rank=4,", "64"], ["spaces around a comma", "write lora.rank=4,64"]),
         (["--cfg", "jobb"], ["jobb"]),
         (["--config-dir", "/nowhere/at all"], ["no folder /nowhere/at all"]),

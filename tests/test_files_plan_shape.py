@@ -5,13 +5,13 @@ import json
 import pytest
 from job_plans import cell, control, plan, run
 
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.files.plan_shape import wrong_part
 
 
 @pytest.fixture
 def document():
-    return json.loads(plan_json(plan(run(cells=(cell(),)), control())))
+    return json.loads(document_text(plan_document(plan(run(cells=(cell(),)), control()))))
 
 
 def test_what_is_written_is_right(document):

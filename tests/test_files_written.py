@@ -9,7 +9,7 @@ import pytest
 from job_plans import cell, control, plan, run, templates
 
 from runplan.errors import NoGroupError, StoreError
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.files.written import read_group
 from runplan.jobs.scripts import submit_all
 
@@ -18,7 +18,7 @@ from runplan.jobs.scripts import submit_all
 def group(tmp_path):
     made = plan(run(cells=(cell(0), cell(1))), control(), directory=str(tmp_path / "group"))
     (tmp_path / "group").mkdir()
-    (tmp_path / "group" / "plan.json").write_text(plan_json(made))
+    (tmp_path / "group" / "plan.json").write_text(document_text(plan_document(made)))
     return made, tmp_path / "group"
 
 
@@ -39,7 +39,7 @@ def test_a_request_is_complete(group):
     made, directory = group
     made = replace(made, runs=(replace(made.runs[0], request=replace(
         made.runs[0].request, gres="gpu:a100:2", exclude="n1", extra=("--mail-type=END",), qos="q")),))  # fmt: skip
-    (directory / "plan.json").write_text(plan_json(made))
+    (directory / "plan.json").write_text(document_text(plan_document(made)))
     resources = read_group(directory).jobs[0].resources
     assert (resources["gres"], resources["exclude"], resources["extra"], resources["qos"]) == (
         "gpu:a100:2", "n1", ["--mail-type=END"], "q",

@@ -12,7 +12,7 @@ import pytest
 from job_plans import fake_program, plan, run, write
 from status_groups import T0, account_line, fake_slurm, queue_line, submitted, told, write_group
 
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.files.written import read_group
 from runplan.jobs import look as looking
 from runplan.jobs.attempts import TIME_FORMAT, Attempt, Ledger
@@ -199,7 +199,7 @@ def test_the_scripts_own_first_line_is_enough_to_find_its_process(tmp_path, monk
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     made = plan(run(token="tok1"), directory=str(tmp_path / "group"))
     directory = write(made)
-    (directory / "plan.json").write_text(plan_json(made))
+    (directory / "plan.json").write_text(document_text(plan_document(made)))
     group = read_group(directory)
     subprocess.run(["bash", "finetune.slurm"], cwd=group.jobs[0].directory, capture_output=True, check=False)
     (seen,) = look(group).observed.values()

@@ -17,7 +17,7 @@ import pytest
 from job_plans import cell, control, fake_program, plan, request, run, write
 
 from runplan.errors import SubmitError
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 from runplan.files.written import read_group
 from runplan.jobs.attempts import Attempt
 from runplan.jobs.ledger import append, read_ledger, read_records
@@ -66,7 +66,7 @@ def programs(tmp_path, monkeypatch):
 def make(tmp_path, *runs):
     made = plan(*runs, directory=str(tmp_path / "a'; echo x"))
     group = write(made)
-    (group / "plan.json").write_text(plan_json(made))
+    (group / "plan.json").write_text(document_text(plan_document(made)))
     return read_group(group)
 
 

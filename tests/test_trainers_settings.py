@@ -123,7 +123,7 @@ def test_defaults_are_those_of_the_recipes_own_configurations(model):
         run = written(model=model, resources__gpus=gpus)
         assert run["loss"] == theirs["loss"]
         assert run["checkpointer"]["model_type"] == theirs["checkpointer"]["model_type"]
-        if not model.endswith("-base"):
+        if not model.startswith("mistral") and not model.endswith("-base"):  # theirs are of v0.1, with fewer tokens
             assert run["model"]["_component_"] == theirs["model"]["_component_"]
     assert found or model == "tiny"
 

@@ -77,11 +77,11 @@ def complete_trainer_defaults(config: Config, architecture: Architecture) -> Con
     """The configuration with what the user left open (checkpointing, compile, dtype) as torchtune ships it.
 
     Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
-    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off). Where
-    bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
+    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off), and for
+    Mistral. Where bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
     """
     many = config.resources.gpus > 1
-    checkpointing = architecture.params > (50e9 if many else 2e9)
+    checkpointing = architecture.params > (50e9 if many else 2e9) or architecture.family == "mistral"
     bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
     return replace(
         config,

@@ -16,7 +16,7 @@ from job_plans import cell, control, fake_program, plan, request, run, write
 from status_groups import SIZING
 
 from runplan.cli import main as runplan
-from runplan.files.document import plan_json
+from runplan.files.document import document_text, plan_document
 
 pytestmark = pytest.mark.slurm
 
@@ -84,7 +84,7 @@ def group_of(path: Path, tokens: str) -> Path:
         runs.append(replace(made, model=replace(made.model, path=str(things)), dataset=dataset))
     planned = plan(*runs, directory=str(path / "the group"))
     group = write(planned)
-    (group / "plan.json").write_text(plan_json(planned))
+    (group / "plan.json").write_text(document_text(plan_document(planned)))
     return group
 
 

@@ -128,10 +128,7 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
     weights = float(element) * (blocks * (1 + backward + again) + head * heads)
     unpacked = unpacked_bytes(a, adapter, element) * (1 + backward + again)
     units = trl_kernels.layer_launches(a, adapter, dtype) if trl else _layer_launches(adapter)
-    n = len(quantised_shapes(a, adapter))
-    units = (units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n)
-    hooks = (a.num_hidden_layers + 0.5) * units[0] * CHECKPOINTS * again
-    launches = (a.num_hidden_layers + 0.5) * (units[0] * (1 + again) + units[1] * backward) + hooks
+    launches, hooks = _launches(a, adapter, units, again, backward)
     adapter_bytes = a.num_hidden_layers * layer[2] * (1 + again + backward)
     written = a.num_hidden_layers * _written(a, again, backward) + a.vocab_size + (heads - 1) * a.hidden_size
     walked = 0.0 if trl else _FP32 * a.vocab_size * (FORWARD_WALKS + backward * BACKWARD_WALKS)
@@ -148,6 +145,16 @@ def _per_token(a: Architecture, adapter: Adapter, dtype: str, mode: tuple[bool, 
         float(element * written),
         float(walked),
     )
+
+
+def _launches(
+    a: Architecture, adapter: Adapter, units: tuple[float, float], again: int, backward: int
+) -> tuple[float, float]:
+    """All launches of a pass, and those of them that are checkpointing's Python."""
+    n = len(quantised_shapes(a, adapter))
+    forward, back = units[0] + UNPACKS[0] * n, units[1] + UNPACKS[1] * n
+    hooks = (a.num_hidden_layers + 0.5) * forward * CHECKPOINTS * again
+    return (a.num_hidden_layers + 0.5) * (forward * (1 + again) + back * backward) + hooks, hooks
 
 
 def _written(a: Architecture, again: int, backward: int) -> int:
