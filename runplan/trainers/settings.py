@@ -78,7 +78,8 @@ def complete_trainer_defaults(config: Config, architecture: Architecture) -> Con
 
     Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
     checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off), and for
-    Mistral. Where bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
+    Mistral. Where bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the
+    default.
     """
     many = config.resources.gpus > 1
     checkpointing = architecture.params > (50e9 if many else 2e9) or architecture.family == "mistral"

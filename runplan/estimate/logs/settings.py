@@ -80,7 +80,7 @@ def find_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
 
 
 def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
-    """Activation checkpointing in torchtune 0.6.1's own LoRA configs: Mistral, from 3B on one GPU, from 70B on several."""
+    """Activation checkpointing in torchtune 0.6.1's LoRA configs: Mistral, from 3B on one GPU, from 70B on several."""
     return architecture.family == "mistral" or architecture.params > (2.5e9 if gpus == 1 else 40e9)
 
 
