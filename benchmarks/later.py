@@ -1,4 +1,4 @@
-"""Published runs found when every constant had been chosen, as cases: none of them taught the estimator anything.
+"""Published runs found when every constant had been chosen, as cases: none of them chose one, then or since.
 
 ODISSEI's benchmark of torchtune's 1B LoRA on Dutch and American clusters (and one log of it from Finland), runs of 8B
 on gaming cards with torchtune of 2024, and two of transformers' layers. Where a source states tokens without padding,
