@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runplan import locate
 from runplan.action_keys import plan_command, without_actions
 from runplan.config import EvaluateEpochs, Via
 from runplan.errors import ConfigError, PlanError, Problem, StoreError
 from runplan.facts import Status
 from runplan.pasting import has_control
-from runplan.paths import TEMPLATES_DIR, cache_dir, conf_dirs, user_template_dirs
+from runplan.paths import TEMPLATES_DIR, absolute, cache_dir, conf_dirs, user_template_dirs
 from runplan.progress import phase
 from runplan.summary.readiness import not_ready
 
@@ -103,7 +102,7 @@ def make_group(
     _check_constant(composed)
     for item in composed:
         if item.config.site.venv:  # a job starts in its run's directory, not where it was planned
-            item.config.site.venv = str(locate.absolute(item.config.site.venv, Path.cwd()))
+            item.config.site.venv = str(absolute(item.config.site.venv, Path.cwd()))
     place = _place(config, command, experiment, directory)
     shown, plain = _as_known([without_actions(item) for item in composed], plan_command(place.command), place.directory)
     from runplan.origins import with_origins  # noqa: PLC0415 - start-up time
@@ -203,7 +202,7 @@ def _value(config: Config, key: str) -> Any:
 def _place(config: Config, command: str, experiment: str | None, directory: str | None = None) -> GroupPlace:
     name = config.group.name
     if directory is not None:
-        whole = locate.absolute(directory, Path.cwd())
+        whole = absolute(directory, Path.cwd())
         if name not in {None, whole.name}:
             what = f"group.name is {name}, but the directory that hydra.sweep.dir names is {whole.name}"
             raise ConfigError([Problem(what, "group.name", f"drop one, or set hydra.sweep.dir={directory}/{name}")])
@@ -211,7 +210,7 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
     elif name is None:
         from runplan.files.unnamed_group import name_of_now  # noqa: PLC0415 - start-up time
 
-        name = experiment or name_of_now(locate.absolute(config.site.output_root, Path.cwd()))
+        name = experiment or name_of_now(absolute(config.site.output_root, Path.cwd()))
         command = f"{command} group.name={name}".strip()
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ConfigError([Problem(f"{name!r} cannot name a directory", "group.name", "use a name without slashes")])
@@ -222,7 +221,7 @@ def _place(config: Config, command: str, experiment: str | None, directory: str 
         what = f"the name has {len(os.fsencode(name))} bytes, file systems take {LONGEST_NAME}: {name[:20]}…"
         raise ConfigError([Problem(what, "group.name", "use a shorter name")])
     if directory is None:
-        whole = locate.absolute(config.site.output_root, Path.cwd()) / name
+        whole = absolute(config.site.output_root, Path.cwd()) / name
     return GroupPlace(name, whole, command)
 
 

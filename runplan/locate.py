@@ -15,7 +15,7 @@ from pathlib import Path
 from runplan.config import Config
 from runplan.errors import Problem
 from runplan.facts import LengthKey, Place
-from runplan.paths import TASKS_DIR
+from runplan.paths import TASKS_DIR, absolute
 
 Exists = Callable[[str], bool]
 
@@ -24,12 +24,6 @@ READS_OTHERWISE = ("trl",)
 ROLES = ("train", "validation", "test")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _USUAL = ("input", "output", "messages", "text", *ROLES)
-
-
-def absolute(path: str, cwd: Path) -> Path:
-    """A path as users write it (`~`, `$SCRATCH`, relative to `cwd`) as an absolute one."""
-    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's own raises for unknown users
-    return Path(os.path.normpath(cwd / expanded))
 
 
 def unset_variables(config: Config, exists: Exists = os.path.exists) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Where conf/, templates/ and tasks/ are: our own, in the package or beside it; and the user's conf folders."""
+"""Where conf/, templates/ and tasks/ are: our own, and the user's conf folders; paths as users write them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ def home() -> Path:
     """The user's home; `/`, where nothing can be kept, for one who has none: containers have users without a name."""
     found = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
     return Path(found if found.startswith("/") else "/")
+
+
+def absolute(path: str, cwd: Path) -> Path:
+    """A path as users write it (`~`, `$SCRATCH`, relative to `cwd`) as an absolute one."""
+    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's own raises for unknown users
+    return Path(os.path.normpath(cwd / expanded))
 
 
 class UserConf(NamedTuple):

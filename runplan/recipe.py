@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
-from runplan.locate import absolute
+from runplan.paths import absolute
 from runplan.plan import Recipe
 from runplan.trainers.builders import OF_TRL
 

@@ -260,6 +260,12 @@ def test_nothing_heavy_is_loaded_by_starting():
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
+def test_reading_logs_waits_for_no_hydra():
+    code = "import sys, runplan.priors.command\nprint(*{'hydra', 'omegaconf', 'yaml'}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_files_and_functions_are_short(name):
     lines = MODULES[name].read_text(encoding="utf-8").count("\n")

@@ -44,6 +44,13 @@ CASES = {
     "1B DoRA": (
         {"architecture": layers(LLAMA_1B, 4), "adapter": dataclasses.replace(ADAPTER, use_dora=True)}, 1, 1024, 1
     ),
+    "8B DoRA on the head, plain cross-entropy": (
+        {
+            "architecture": layers(LLAMA_8B, 2), "dtype": "fp32", "loss_chunks": 0,
+            "adapter": dataclasses.replace(ADAPTER, use_dora=True, apply_to_output=True),
+        },
+        1, 1024, 1,
+    ),
     "8B DoRA, checkpointed": (
         {
             "architecture": layers(LLAMA_8B, 2),

@@ -4,7 +4,7 @@ import pytest
 
 from runplan import locate
 from runplan.config import Config, Dataset, DatasetType, Evaluation, Model, Site
-from runplan.paths import TASKS_DIR
+from runplan.paths import TASKS_DIR, absolute
 
 CWD = Path("/home dir")
 
@@ -36,7 +36,7 @@ def a_config(model=None, dataset=None, evaluation=None, **site):
 def test_paths_become_absolute_as_users_write_them(written, path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("SCRATCH", "/scratch/me")
-    assert locate.absolute(written, CWD) == Path(path)
+    assert absolute(written, CWD) == Path(path)
 
 
 def test_a_model_is_its_path_else_its_folder_else_its_full_name():

@@ -17,7 +17,7 @@ from runplan.ask.lines import Answer
 from runplan.ask.settings import SETTINGS
 from runplan.catalogue import options
 from runplan.config import Config
-from runplan.paths import conf_dirs, user_conf_dirs
+from runplan.paths import absolute, conf_dirs, user_conf_dirs
 from runplan.plan import Check
 from runplan.random_splits import JSON_LINES, SEPARATED
 from runplan.read.environment import installed_here, read_environment
@@ -86,7 +86,7 @@ class Survey:
             evaluations=tuple(self._evaluations(config)),
             gpus=tuple(_gpus(options(self.folders, "resources"))),
             trainers=tuple(self._trainers(config)),
-            taken=frozenset(path.name for path in _entries(locate.absolute(config.site.output_root, self.cwd))),
+            taken=frozenset(path.name for path in _entries(absolute(config.site.output_root, self.cwd))),
             experiment=sweep.experiment or "",
             can_submit=shutil.which("sbatch") is not None,
         )
@@ -108,12 +108,12 @@ class Survey:
     def with_files(self, known: Known, datasets: Answer) -> Known:
         """The same, with the kind of rows in data files that were named by path."""
         new = [path for path in datasets if "/" in path and known.thing("dataset", path) is None]
-        things = [_data_file(path, locate.absolute(path, self.cwd)) for path in new]
+        things = [_data_file(path, absolute(path, self.cwd)) for path in new]
         return replace(known, datasets=(*known.datasets, *things)) if things else known
 
     def _models(self, config: Config) -> Iterator[Thing]:
         """What is in `site.models_dir` first: known models, then other folders; then what could be downloaded."""
-        root = locate.absolute(config.site.models_dir, self.cwd)
+        root = absolute(config.site.models_dir, self.cwd)
         folders = {path.name: path for path in _entries(root) if (path / "config.json").is_file()}
         absent: list[Thing] = []
         for name, keys in options(self.folders, "model").items():
@@ -137,7 +137,7 @@ class Survey:
             if name in READERS.values():
                 continue
             own = keys.get("path")
-            place = locate.absolute(own, self.cwd) if isinstance(own, str) and "$" not in own else None
+            place = absolute(own, self.cwd) if isinstance(own, str) and "$" not in own else None
             if name == chosen:
                 place = locate.dataset_path(config, self.cwd)
             kind = READERS.get(str(keys.get("type")), "json")
@@ -152,7 +152,7 @@ class Survey:
                 yield _data_file(self._shown(path), path)
 
     def _data_files(self, config: Config) -> list[Path]:
-        tasks, data = (locate.absolute(each, self.cwd) for each in (config.site.tasks_dir, config.site.data_dir))
+        tasks, data = (absolute(each, self.cwd) for each in (config.site.tasks_dir, config.site.data_dir))
         folders = [*sorted(tasks.glob("*/input")), data, *sorted(data.glob("*"))]
         found = [path for folder in folders for path in _entries(folder)]
         return [path for path in found if path.suffix in DATA_FILES and path.is_file()][:MOST_FILES]
@@ -160,7 +160,7 @@ class Survey:
     def _evaluations(self, config: Config) -> Iterator[Thing]:
         named = [name for name in options(self.folders, "evaluation") if name != "script"]
         yield from (Thing(name) for name in named)
-        for path in sorted(locate.absolute(config.site.tasks_dir, self.cwd).glob("*/inspect.py")):
+        for path in sorted(absolute(config.site.tasks_dir, self.cwd).glob("*/inspect.py")):
             if path.parent.name not in named:
                 yield Thing(self._shown(path), "Inspect file")
 

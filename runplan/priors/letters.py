@@ -36,7 +36,8 @@ def plain_bytes(data: bytes) -> bytes:
         data = data.decode("utf-16-le", "replace").encode("utf-8", "replace")
     if data.startswith(_DOCKER):
         data = b"".join(map(_docker_line, data.splitlines()))
-    if data.find(b"\r\r\n", 0, _HEAD) >= 0:  # Windows, twice
+    end = data.find(b"\n")
+    if data[max(0, end - 2) : end] == b"\r\r":  # Windows, twice
         data = data.replace(b"\r\r\n", b"\n")
     return _unlabelled(data)
 

@@ -52,7 +52,7 @@ _DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 _HEAD = 1 << 16
 _SWIFT_STEPS = (b'"global_step/max_steps"', b'"global_step": ')
 """The second up to 2024."""
-_JOB_BYTES = 1 << 16
+_JOB_BYTES, _JOB_END_BYTES = 1 << 14, 1 << 16
 _JOB_STATE = b"JobState="
 _JOB_SIGNS = (_JOB_STATE, b"Job Wall-clock time: ", b"JobID")
 _REDRAWN = re.compile(rb"\r[^\r\n%]*+%\|[^\r\n]*+(?<=\])(?=\r[^\n])")
@@ -262,7 +262,7 @@ def _add_ending(data: bytes, fields: Fields, file_name: str) -> None:
     if finished and (state == "unknown" or is_kill(state)):
         state, reason = "completed", None
     fields["state"], fields["reason"] = state, reason
-    fields["job"] = _job(data, text[max(last_at, len(text) - _JOB_BYTES) :], file_name)
+    fields["job"] = _job(data, text[max(last_at, len(text) - _JOB_END_BYTES) :], file_name)
 
 
 def _job(data: bytes, rest: bytes, file_name: str) -> Fields | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runplan.errors import ConfigError, Problem
-from runplan.locate import absolute
+from runplan.paths import absolute
 from runplan.priors.accounting import has_accounting, read_accounting
 from runplan.priors.evaluated import PriorCell, made_cells
 from runplan.priors.files import CONFIGS, LogFile, find_logs, is_evaluation, is_pattern, matches

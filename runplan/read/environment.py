@@ -10,8 +10,7 @@ from pathlib import Path
 
 from runplan.config import Site
 from runplan.environment import EnvironmentFacts, bringing, canonical
-from runplan.locate import absolute
-from runplan.paths import home
+from runplan.paths import absolute, home
 
 _INSTALLED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)-(?P<version>\d[^-]*)(-py[\d.]+)?\.(dist|egg)-info")
 _PYTHON = re.compile(r"python3\.\d+t?")

@@ -28,7 +28,8 @@ from runplan.facts import (
     Status,
     TaskFacts,
 )
-from runplan.locate import absolute, dataset_path, dataset_paths, model_path, place_of
+from runplan.locate import dataset_path, dataset_paths, model_path, place_of
+from runplan.paths import absolute
 from runplan.plan import TO_BE_MADE, Composed
 from runplan.progress import counted
 from runplan.read import lengths as token_lengths

@@ -10,7 +10,7 @@ from typing import Any
 
 from runplan import capitalization, random_splits
 from runplan.config import Dataset
-from runplan.locate import absolute
+from runplan.paths import absolute
 from runplan.read.dataset import settings
 
 GENERATORS = ("capitalization",)
