@@ -49,7 +49,7 @@ CASES = {
             "architecture": layers(LLAMA_8B, 2), "dtype": "fp32", "loss_chunks": 0,
             "adapter": dataclasses.replace(ADAPTER, use_dora=True, apply_to_output=True),
         },
-        1, 1024, 1,
+        1, 4096, 1,
     ),
     "8B DoRA, checkpointed": (
         {

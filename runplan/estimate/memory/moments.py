@@ -140,7 +140,8 @@ def _in_head(s: Step) -> Iterator[Moment]:
     yield there, s.in_head + logits + e * a.hidden_size / max(s.chunks, 1)
     yield there + activations.identity_bytes(a, s.adapter, e)[1], s.in_head + logits
     if s.chunks == 0 and s.adapter.use_dora and s.adapter.apply_to_output:
-        yield through, s.in_head + 4 * logits  # gradients of both outputs, each scaled, in one piece
+        # Gradients of both outputs, each scaled, in one piece; one less where there are few tokens (2048 of 8B).
+        yield through, s.in_head + 4 * logits
     later = 0 if s.compiled else _FP32 * a.vocab_size
     yield there + 2 * activations.output_gradient_bytes(a, s.adapter, e), s.in_head + later
 
