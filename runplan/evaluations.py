@@ -12,10 +12,11 @@ from runplan.estimate.evaluation import memory
 from runplan.estimate.evaluation.cell_time import CellTime, Evaluation, cell_time
 from runplan.estimate.memory.outside_torch import context_gib
 from runplan.facts import Lengths, Status
-from runplan.jobs.requests import CPU, evaluation_request
+from runplan.jobs.requests import evaluation_request
 from runplan.plan import Cell
 from runplan.task_data import reads_rows, seen_data
 from runplan.units import GIB, number_of
+from runplan.verify.feasible import MOST_GPUS_PER_NODE
 from runplan.workloads import first_rows, gpu_of
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ DATA_PARAMETERS = frozenset({"dataset_path", "data_path", "split", "input_column
 """Of what a task function may take, what says something about the run's dataset."""
 UNKNOWN_SAMPLES = 1000
 """Samples that are counted when nothing says how many a task has."""
-MOST_GPUS = 8
-"""GPUs of a node where nothing says how many it has."""
 HOST_MEMORY_BASE_GIB = 8.0  # Python, torch and Inspect with a small dataset hold 3-4 GiB; twice that is safe
 
 
@@ -144,9 +143,9 @@ def _at_epoch(cell: Cell, epoch: int | None) -> Cell:
     return cell if epoch is None else replace(cell, epoch=epoch, dir=f"{cell.dir}_epoch{epoch}")
 
 
-def evaluation_risks(run: PlannedRun) -> list[Problem]:
-    """What may go wrong with the evaluations of a run."""
-    return [*_no_control(run), *_too_large(run), *unknown_samples(run.cells)]
+def evaluation_risks(run: PlannedRun, partition: Partition | None) -> list[Problem]:
+    """What may go wrong with the evaluations of a run, on what SLURM says of its partition."""
+    return [*_no_control(run), *_too_large(run, partition), *unknown_samples(run.cells)]
 
 
 def _no_control(run: PlannedRun) -> list[Problem]:
@@ -164,17 +163,21 @@ def _no_control(run: PlannedRun) -> list[Problem]:
 def _gpus(run: PlannedRun, prompt_tokens: int, partition: Partition | None) -> int:
     """GPUs of an evaluation: those that were asked for, else as few as hold the model and one answer."""
     config, architecture = run.config, run.model.architecture
-    if config.resources.gpu == CPU or architecture is None:
+    if architecture is None:
         return 0
     if config.evaluation.gpus is not None:
         return config.evaluation.gpus
-    there = partition.gpus_per_node if partition else 0
-    most = config.resources.gpus_per_node or there or max(MOST_GPUS, config.resources.gpus)
     needed = memory.fewest_gpus(architecture, gpu_of(config.resources), prompt_tokens, config.evaluation.max_tokens)
-    return max(1, min(needed, most))
+    return max(1, min(needed, _node_gpus(run, partition)))
 
 
-def _too_large(run: PlannedRun) -> list[Problem]:
+def _node_gpus(run: PlannedRun, partition: Partition | None) -> int:
+    """Most GPUs that a node has: as configured, as SLURM says, else as nodes usually do."""
+    resources, there = run.config.resources, partition.gpus_per_node if partition else 0
+    return resources.gpus_per_node or there or max(MOST_GPUS_PER_NODE, resources.gpus)
+
+
+def _too_large(run: PlannedRun, partition: Partition | None) -> list[Problem]:
     """A risk where the model, or a batch of answers beside it, does not fit on the GPUs of an evaluation."""
     cell = max(run.cells, key=lambda cell: cell.prompt_tokens, default=None)
     architecture, evaluation = run.model.architecture, run.config.evaluation
@@ -194,14 +197,14 @@ def _too_large(run: PlannedRun) -> list[Problem]:
         f"{number_of(batch, 'answer')} at a time; {gpu.name} has {gpu.memory_gib:.1f} GiB: it will run out of memory"
     )
     enough = memory.fewest_gpus(architecture, gpu, *tokens, evaluation.batch_size)
-    return [Problem(what, "evaluation, resources", f"choose {_smaller(run, fits, gpus, enough)}")]
+    more = enough if gpus < enough <= _node_gpus(run, partition) else 0
+    return [Problem(what, "evaluation, resources", f"choose {_smaller(fits, more)}")]
 
 
-def _smaller(run: PlannedRun, fits: int, gpus: int, enough: int) -> str:
-    """What would fit: fewer answers at a time, more GPUs, or others."""
+def _smaller(fits: int, more: int) -> str:
+    """What would fit: fewer answers at a time, more GPUs (0 where no number of them does), or others."""
     fixes = [f"evaluation.batch_size={fits}"] if fits else []
-    if gpus < enough <= (run.config.resources.gpus_per_node or MOST_GPUS):
-        fixes.append(f"evaluation.gpus={enough}")
+    fixes += [f"evaluation.gpus={more}"] if more else []
     if not fits:
         fixes += ["resources= with a larger GPU", "evaluation=none and evaluate elsewhere"]
     return " or ".join(fixes)

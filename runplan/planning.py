@@ -180,7 +180,7 @@ class _Planner:
         run = self._trained(self._bare(composed, name, place, RunType.fine_tuned, sized.config), sized, place)
         if recipe.note:
             risks.append(Problem(recipe.note, "recipe"))
-        risks += evaluation_risks(run)
+        risks += evaluation_risks(run, self._partition(config))
         run = replace(run, recipe=recipe, time_limit_s=limit_s, rungs=rungs, retries_s=more_s)
         return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
@@ -266,7 +266,8 @@ class _Planner:
         run = self._bare(composed, name, place, kind, composed.config)
         run = replace(run, cells=self._cells(run, place, tuned=False))
         run = replace(run, gpu_hours=total(_cell_hours(run)))
-        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in evaluation_risks(run)))
+        risks = evaluation_risks(run, self._partition(run.config))
+        return _Planned(run, risks=tuple(replace(risk, run=name) for risk in risks))
 
     def _bare(self, composed: Composed, name: str, place: Place, kind: RunType, config: Config) -> PlannedRun:
         identity = f"{self.directory}\0{name}".encode()

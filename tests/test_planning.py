@@ -222,6 +222,11 @@ def test_an_evaluation_that_does_not_fit_is_a_risk_that_is_said():
         )
         assert "evaluation=none" in risk.fix
         assert "batch_size" not in risk.fix
+    alone = Partition("gpu", default=True, gpus_per_node=1, cpus_per_node=64, memory_gib_per_node=500.0, nodes=4)
+    made = plan(composed({"model": "8B"}, resources="t4-16", train=False), cluster=Cluster("c", (alone,)))
+    assert [(cell.request.gpus) for run in made.runs for cell in run.cells] == [1]
+    (risk,) = (risk for risk in made.risks if risk.where == "evaluation, resources")
+    assert "evaluation.gpus" not in risk.fix  # no node has more
     (risk,) = said(train=False, **{"evaluation.batch_size": 2048})
     assert "for 2048 answers at a time" in risk.what
     assert risk.fix.startswith("choose evaluation.batch_size=")

@@ -118,6 +118,12 @@ def test_no_adapters_at_all() -> None:
     assert problems(lora__attn_modules=[], lora__apply_to_mlp=False) == ["lora.attn_modules"]
 
 
+def test_gpus_of_an_evaluation_are_asked_for_where_there_are_gpus() -> None:
+    assert problems(evaluation__gpus=0) == ["evaluation.gpus"]
+    assert problems(evaluation__gpus=2) == problems(resources__gpu="cpu") == []
+    assert problems(evaluation__gpus=2, resources__gpu="cpu") == ["evaluation.gpus"]
+
+
 def test_advice_for_a_time_that_is_a_number_alone() -> None:
     config = copy.deepcopy(DEFAULTS)
     config.resources.time = "45000"

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from runplan.errors import Problem
+from runplan.jobs.requests import CPU
 from runplan.locate import unset_variables
 from runplan.units import parse_memory_gib, parse_slurm_time, slurm_time
 
@@ -100,6 +101,9 @@ def _deeds(config: Config) -> Iterator[Problem]:
     if not config.train and not config.evaluation.enabled:
         what = "train=false and evaluation=none leave nothing to do"
         yield Problem(what, "train, evaluation", "drop one of them")
+    if config.evaluation.gpus is not None and config.resources.gpu == CPU:
+        what = f"evaluation.gpus is {config.evaluation.gpus}, and resources=cpu has no GPUs"
+        yield Problem(what, "evaluation.gpus", "drop it, or choose resources= with a GPU")
 
 
 def _names(config: Config) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from runplan.config import Config, Dtype
 from runplan.errors import Problem
+from runplan.estimate.logs.settings import default_checkpointing
 from runplan.estimate.memory import nf4
 from runplan.estimate.memory.weights import quantised_shapes
 from runplan.estimate.workload import Adapter
@@ -76,13 +77,10 @@ def _training(config: Config, architecture: Architecture) -> Iterator[Problem]:
 def complete_trainer_defaults(config: Config, architecture: Architecture) -> Config:
     """The configuration with what the user left open (checkpointing, compile, dtype) as torchtune ships it.
 
-    Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere; activation
-    checkpointing is on from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off), and for
-    Mistral. Where bf16 has no hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the
-    default.
+    Read in `recipes/configs/**/*lora*.yaml` of 0.6.1: compile is off and dtype bf16 everywhere. Where bf16 has no
+    hardware (and on CPUs, where it is slower) the recipes' other format, fp32, is the default.
     """
-    many = config.resources.gpus > 1
-    checkpointing = architecture.params > (50e9 if many else 2e9) or architecture.family == "mistral"
+    checkpointing = default_checkpointing(architecture, config.resources.gpus)
     bf16 = config.resources.supports_bf16 and config.trainer.device == "cuda"
     return replace(
         config,

@@ -80,8 +80,11 @@ def find_gpu(name: str | None, gpus: Mapping[str, Gpu]) -> Gpu | None:
 
 
 def default_checkpointing(architecture: Architecture, gpus: int) -> bool:
-    """Activation checkpointing in torchtune 0.6.1's LoRA configs: Mistral, from 3B on one GPU, from 70B on several."""
-    return architecture.family == "mistral" or architecture.params > (2.5e9 if gpus == 1 else 40e9)
+    """Activation checkpointing in torchtune 0.6.1's LoRA configs (`recipes/configs/**/*lora*.yaml`).
+
+    On from 3B on one GPU and from 70B on several (0.5B, 1B, 1.5B; 7B, 8B, 13B, 32B are off), and for Mistral.
+    """
+    return architecture.family == "mistral" or architecture.params > (2e9 if gpus == 1 else 50e9)
 
 
 def checkpointing_of(run: PriorRun, architecture: Architecture) -> bool:
