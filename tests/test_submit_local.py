@@ -222,6 +222,7 @@ def test_after_ctrl_c_the_same_command_goes_on(command, monkeypatch):
 def test_a_terminal_shows_the_group_while_it_runs(command, monkeypatch):
     _, words = command
     monkeypatch.setenv("TUNE_SLEEPS", "5")
+    monkeypatch.setenv("TERM", "xterm")  # whatever the tests run in; one that cannot move its cursor is shown lines
     child = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=30, dimensions=(40, 120), env=os.environ)
     child.expect("1B_rank4  started")
     child.expect("1 running")
